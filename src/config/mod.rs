@@ -1,0 +1,177 @@
+//! Typed settings. They are gathered once, before anything listens: built-in defaults, then the
+//! file, then the environment, then flags; each value remembers which of these set it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// librdkafka property names to values, as the user wrote them.
+pub type Properties = BTreeMap<String, String>;
+
+/// Everything that can be set. One field per table of the settings file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// Addresses of the public listener.
+    pub server: ServerSettings,
+    /// What bounds one HTTP request.
+    pub http: HttpSettings,
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// Who may connect.
+    pub auth: AuthSettings,
+    /// Bounds on what clients may send or ask for.
+    pub limits: LimitSettings,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+}
+
+/// The top-level keys and `[management]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// `listen`: addresses as `host:port`; port 0 picks a free one.
+    pub listen: Vec<String>,
+    /// `management.listen`; `None` when it is "off".
+    pub management_listen: Option<String>,
+    /// `shutdown_grace_ms`: how long requests under way may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpSettings {
+    /// `max_body_bytes`: largest body that is read whole.
+    pub max_body_bytes: usize,
+    /// `request_timeout_ms`: longest time for a request to arrive, headers and body.
+    pub request_timeout: Duration,
+    /// `max_header_bytes`: largest request head.
+    pub max_header_bytes: usize,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaSettings {
+    /// `bootstrap_servers`: `host:port` list separated by commas; empty means the embedded broker.
+    pub bootstrap_servers: String,
+    /// `embedded`: the embedded broker was asked for by name.
+    pub embedded: bool,
+    /// `embedded_max_bytes`: cap on what the embedded broker keeps in memory.
+    pub embedded_max_bytes: u64,
+    /// `auto_create_topics`; `None` means: only on the embedded broker.
+    pub auto_create_topics: Option<bool>,
+    /// `metadata_timeout_ms`: longest wait for an answer about topics, offsets and the like.
+    pub metadata_timeout: Duration,
+    /// `[kafka.properties]`: librdkafka names for every client.
+    pub properties: Properties,
+    /// `[kafka.producer]`: the same for producers only.
+    pub producer: Properties,
+    /// `[kafka.consumer]`: the same for readers only.
+    pub consumer: Properties,
+    /// `[kafka.admin]`: the same for administration only.
+    pub admin: Properties,
+}
+
+/// `[auth]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuthSettings {
+    /// `mode`.
+    pub mode: AuthMode,
+}
+
+/// `auth.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuthMode {
+    /// Everyone is anonymous and may do everything.
+    #[default]
+    None,
+    /// JSON Web Tokens.
+    Jwt,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitSettings {
+    /// `record_bytes`: largest key + value + headers of one record.
+    pub record_bytes: usize,
+    /// `records_per_request`.
+    pub records_per_request: usize,
+    /// `connections`: open connections on the public listener.
+    pub connections: usize,
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetrySettings {
+    /// `log_level`: a `tracing` filter such as `info` or `tidegate=debug,info`.
+    pub log_level: String,
+    /// `log_format`.
+    pub log_format: LogFormat,
+    /// `access_log`: one line per request.
+    pub access_log: bool,
+}
+
+/// `telemetry.log_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec!["127.0.0.1:8082".into()],
+            management_listen: Some("127.0.0.1:9082".into()),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 8 << 20,
+            request_timeout: Duration::from_secs(30),
+            max_header_bytes: 16 << 10,
+        }
+    }
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: String::new(),
+            embedded: false,
+            embedded_max_bytes: 256 << 20,
+            auto_create_topics: None,
+            metadata_timeout: Duration::from_secs(5),
+            properties: Properties::new(),
+            producer: Properties::new(),
+            consumer: Properties::new(),
+            admin: Properties::new(),
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            record_bytes: 1 << 20,
+            records_per_request: 10_000,
+            connections: 10_000,
+        }
+    }
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            log_level: "info".into(),
+            log_format: LogFormat::Auto,
+            access_log: false,
+        }
+    }
+}

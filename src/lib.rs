@@ -1,0 +1,4 @@
+//! Tidegate gives Apache Kafka to everything that speaks HTTP.
+pub mod config;
+pub mod kafka;
+pub mod record;

@@ -1,0 +1,83 @@
+//! The record as every door sees it, on its way in and on its way out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A record header. Names may repeat; order is kept; a value may be null (KIP-82).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The header's name.
+    pub name: String,
+    /// The header's value; `None` is Kafka's null.
+    pub value: Option<Bytes>,
+}
+
+/// A record to be written. Its topic stands beside it, once for the whole batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The partition that the client asked for; `None` leaves it to the partitioner.
+    pub partition: Option<i32>,
+    /// Milliseconds since the epoch; `None` is now.
+    pub timestamp: Option<i64>,
+    /// `None` is Kafka's null key.
+    pub key: Option<Bytes>,
+    /// `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// In the order given.
+    pub headers: Vec<Header>,
+}
+
+impl Outgoing {
+    /// Bytes of key, value and headers together, as the record limit counts them.
+    pub fn size(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len)
+            + self.value.as_ref().map_or(0, Bytes::len)
+            + self
+                .headers
+                .iter()
+                .map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len))
+                .sum::<usize>()
+    }
+}
+
+/// Where a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The partition.
+    pub partition: i32,
+    /// The record's offset; `None` when the broker does not say (`acks=0`).
+    pub offset: Option<i64>,
+    /// Milliseconds since the epoch, as stored by the broker.
+    pub timestamp: i64,
+}
+
+/// What a record's timestamp says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's clock.
+    Create,
+    /// The broker's clock when it appended the record (`message.timestamp.type=LogAppendTime`).
+    Append,
+}
+
+/// A record read from Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The topic, shared by the records of one fetch.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch.
+    pub timestamp: i64,
+    /// What `timestamp` says.
+    pub timestamp_type: TimestampType,
+    /// `None` is Kafka's null key.
+    pub key: Option<Bytes>,
+    /// `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// In wire order.
+    pub headers: Vec<Header>,
+}
