@@ -1,0 +1,114 @@
+//! krafka's errors as faults.
+
+use krafka::error::{KrafkaError, ProtocolErrorKind};
+
+use super::{Fault, FaultKind};
+
+impl From<KrafkaError> for Fault {
+    fn from(error: KrafkaError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&KrafkaError> for Fault {
+    fn from(error: &KrafkaError) -> Self {
+        match error {
+            KrafkaError::Broker { code, message } => {
+                // krafka repeats the code where the broker sent no text of its own.
+                let detail = Some(message.as_str()).filter(|m| *m != format!("{code:?}"));
+                Self::from_protocol_code(code.to_i16(), detail)
+            }
+            KrafkaError::Network(source) => Self::new(
+                FaultKind::Unavailable,
+                format!(
+                    "Kafka cannot be reached: {source}. Check bootstrap_servers and the brokers."
+                ),
+            ),
+            KrafkaError::Timeout { operation } => Self::new(
+                FaultKind::TimedOut,
+                format!("Kafka did not answer in time: {operation}."),
+            ),
+            KrafkaError::DeliveryTimeout {
+                possibly_written,
+                message,
+            } => Self {
+                maybe_written: *possibly_written,
+                ..Self::new(
+                    FaultKind::TimedOut,
+                    format!("No acknowledgement came in time: {message}."),
+                )
+            },
+            KrafkaError::Auth { message, .. } => Self::new(
+                FaultKind::Unauthenticated,
+                format!(
+                    "The broker and the gateway do not accept each other: {message}. Check the \
+                     sasl.* and ssl.* properties."
+                ),
+            ),
+            KrafkaError::Protocol { kind, message } => from_protocol_kind(*kind, message),
+            KrafkaError::Config { message } => Self::new(
+                FaultKind::Invalid,
+                format!("The Kafka client refuses this: {message}"),
+            ),
+            KrafkaError::UnknownTopic { topic } => Self::unknown_topic(topic),
+            // Asked for with a reset policy of "none": the position was outside of the log.
+            KrafkaError::NoOffset { .. } => Self {
+                kafka_error: Some("OFFSET_OUT_OF_RANGE"),
+                ..Self::new(
+                    FaultKind::OffsetOutOfRange,
+                    format!("{error}: the position is not in the log any more, or not yet."),
+                )
+            },
+            KrafkaError::Fenced { message } => Self::new(
+                FaultKind::Other,
+                format!("A newer client with the same identity took over: {message}"),
+            ),
+            KrafkaError::TransactionAbortable { message } => Self {
+                kafka_error: Some("TRANSACTION_ABORTABLE"),
+                ..Self::new(
+                    FaultKind::Other,
+                    format!("The transaction must be aborted: {message}"),
+                )
+            },
+            KrafkaError::OutOfOrderSequence { .. } => Self {
+                kafka_error: Some("OUT_OF_ORDER_SEQUENCE_NUMBER"),
+                ..Self::new(FaultKind::Other, error.to_string())
+            },
+            KrafkaError::Closed { message } => Self::new(
+                FaultKind::Unavailable,
+                format!("The Kafka client is closed: {message}"),
+            ),
+            other => Self {
+                retriable: other.is_retriable(),
+                ..Self::new(
+                    FaultKind::Other,
+                    format!("The Kafka client failed: {other}"),
+                )
+            },
+        }
+    }
+}
+
+fn from_protocol_kind(kind: ProtocolErrorKind, message: &str) -> Fault {
+    match kind {
+        ProtocolErrorKind::UnknownApiVersion => Fault {
+            kafka_error: Some("UNSUPPORTED_VERSION"),
+            ..Fault::new(
+                FaultKind::Unsupported,
+                format!("This broker does not offer the operation: {message}."),
+            )
+        },
+        ProtocolErrorKind::FrameTooLarge => Fault::new(
+            FaultKind::TooLarge,
+            format!("The request is larger than Kafka takes: {message}."),
+        ),
+        kind if kind.is_retriable() => Fault::new(
+            FaultKind::Unavailable,
+            format!("The broker's answer was cut short or made no sense: {message}."),
+        ),
+        _ => Fault::new(
+            FaultKind::Other,
+            format!("The broker's answer could not be read: {message}."),
+        ),
+    }
+}
