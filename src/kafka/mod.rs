@@ -3,4 +3,5 @@
 //! librdkafka (through `rdkafka`) produces; `krafka` reads and administrates. Neither library is
 //! named outside this folder, so that either can be replaced.
 
+pub mod client;
 pub mod fault;
