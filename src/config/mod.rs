@@ -1,8 +1,32 @@
 //! Typed settings. They are gathered once, before anything listens: built-in defaults, then the
 //! file, then the environment, then flags; each value remembers which of these set it.
+//!
+//! - `mod.rs`: the types that the rest of the gateway reads
+//! - `keys.rs`: one table of every key; a new setting is a field here and a row there
+//! - `value.rs`: text and TOML to typed values and back
+//! - `address.rs`: `host:port`
+//! - `load.rs`: the layers, merged, with the source of each value
+//! - `check.rs`: what must hold between settings before anything listens
+//! - `sample.rs`, `show.rs`: the sample file and `config show`
+
+pub mod address;
+mod check;
+mod keys;
+mod load;
+mod sample;
+mod show;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
+pub use self::sample::sample;
+pub use self::show::{is_secret_property, show};
 
 /// librdkafka property names to values, as the user wrote them.
 pub type Properties = BTreeMap<String, String>;
@@ -46,8 +70,8 @@ pub struct HttpSettings {
     pub max_header_bytes: usize,
 }
 
-/// `[kafka]`.
-#[derive(Debug, Clone, PartialEq)]
+/// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
+#[derive(Clone, PartialEq)]
 pub struct KafkaSettings {
     /// `bootstrap_servers`: `host:port` list separated by commas; empty means the embedded broker.
     pub bootstrap_servers: String,
@@ -69,6 +93,45 @@ pub struct KafkaSettings {
     pub admin: Properties,
 }
 
+impl KafkaSettings {
+    /// True when the in-process broker stands in for a cluster.
+    pub fn uses_embedded(&self) -> bool {
+        self.bootstrap_servers.is_empty()
+    }
+
+    /// Whether a topic that is named for the first time is created: as set, else only on the
+    /// embedded broker.
+    pub fn creates_topics(&self) -> bool {
+        self.auto_create_topics.unwrap_or(self.uses_embedded())
+    }
+
+    /// The four property tables with the paths of their keys.
+    pub fn property_tables(&self) -> [(&'static str, &Properties); 4] {
+        [
+            ("kafka.properties", &self.properties),
+            ("kafka.producer", &self.producer),
+            ("kafka.consumer", &self.consumer),
+            ("kafka.admin", &self.admin),
+        ]
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("embedded", &self.embedded)
+            .field("embedded_max_bytes", &self.embedded_max_bytes)
+            .field("auto_create_topics", &self.auto_create_topics)
+            .field("metadata_timeout", &self.metadata_timeout)
+            .field("properties", &show::masked(&self.properties))
+            .field("producer", &show::masked(&self.producer))
+            .field("consumer", &show::masked(&self.consumer))
+            .field("admin", &show::masked(&self.admin))
+            .finish()
+    }
+}
+
 /// `[auth]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuthSettings {
@@ -84,6 +147,11 @@ pub enum AuthMode {
     None,
     /// JSON Web Tokens.
     Jwt,
+}
+
+impl AuthMode {
+    /// Every mode by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 2] = [("none", Self::None), ("jwt", Self::Jwt)];
 }
 
 /// `[limits]`.
@@ -118,6 +186,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// Every format by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("text", Self::Text),
+        ("json", Self::Json),
+    ];
 }
 
 impl Default for ServerSettings {

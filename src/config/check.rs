@@ -1,0 +1,221 @@
+//! What must hold between settings before anything listens: no open door to the world by accident,
+//! no trial broker by accident, no two settings that deny each other, and no librdkafka property that
+//! would break a promise of the gateway.
+
+use super::address::Address;
+use super::load::{ConfigError, Loaded, Source, Unread};
+use super::value::size_to_text;
+use super::{AuthMode, KafkaSettings};
+
+/// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
+/// keys could not be read says nothing.
+pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -> Vec<ConfigError> {
+    let knows = |paths: &[&str]| paths.iter().all(|path| unread.knows(path));
+    let mut errors = Vec::new();
+    if knows(&["listen", "management.listen"]) {
+        errors.extend(listeners(loaded));
+    }
+    if knows(&["listen", "auth.mode"]) {
+        errors.extend(auth(loaded));
+    }
+    if knows(&["listen", "kafka.bootstrap_servers", "kafka.embedded"]) {
+        errors.extend(broker(loaded, has_embedded));
+    }
+    if knows(&["limits.record_bytes", "http.max_body_bytes"]) {
+        errors.extend(sizes(loaded));
+    }
+    errors.extend(properties(loaded));
+    errors
+}
+
+/// Two listeners on one address could not both start.
+fn listeners(loaded: &Loaded) -> Vec<ConfigError> {
+    let server = &loaded.settings.server;
+    let fixed = |address: &&String| Address::parse(address).is_some_and(|parsed| parsed.port != 0);
+    let mut errors = Vec::new();
+    for (index, address) in server.listen.iter().enumerate().filter(|(_, a)| fixed(a)) {
+        if server.listen[..index].contains(address) {
+            errors.push(loaded.error("listen", format!("{address} is listed twice")));
+        }
+    }
+    if let Some(management) = server.management_listen.as_ref().filter(fixed)
+        && server.listen.contains(management)
+    {
+        errors.push(loaded.error(
+            "management.listen",
+            format!(
+                "{management} is also a public address in listen ({}): give it an address of its own, or \"off\"",
+                loaded.source("listen")
+            ),
+        ));
+    }
+    errors
+}
+
+/// The first public address that others than this machine can reach.
+fn reachable(loaded: &Loaded) -> Option<&String> {
+    let outside =
+        |address: &&String| Address::parse(address).is_none_or(|parsed| !parsed.is_loopback());
+    loaded.settings.server.listen.iter().find(outside)
+}
+
+fn auth(loaded: &Loaded) -> Option<ConfigError> {
+    if loaded.settings.auth.mode == AuthMode::Jwt {
+        let problem = "\"jwt\" is not available in this version: expected \"none\"";
+        return Some(loaded.error("auth.mode", problem));
+    }
+    let address = reachable(loaded)?;
+    if *loaded.source("auth.mode") != Source::Default {
+        return None;
+    }
+    Some(loaded.error(
+        "auth.mode",
+        format!(
+            "listen ({}) has {address}, which is not loopback, so whoever can connect could do everything: listen on loopback, or set auth.mode = \"none\" by name",
+            loaded.source("listen")
+        ),
+    ))
+}
+
+fn broker(loaded: &Loaded, has_embedded: bool) -> Vec<ConfigError> {
+    let kafka = &loaded.settings.kafka;
+    if !kafka.uses_embedded() {
+        let contradiction = kafka.embedded.then(|| {
+            loaded.error(
+                "kafka.embedded",
+                format!(
+                    "true, but kafka.bootstrap_servers ({}) names a cluster: leave one of them out",
+                    loaded.source("kafka.bootstrap_servers")
+                ),
+            )
+        });
+        return contradiction.into_iter().collect();
+    }
+    if !has_embedded {
+        let key = match kafka.embedded {
+            true => "kafka.embedded",
+            false => "kafka.bootstrap_servers",
+        };
+        let problem = "this build has no embedded broker (cargo feature `embedded`): expected a cluster's host:port in kafka.bootstrap_servers";
+        return vec![loaded.error(key, problem)];
+    }
+    let mut errors = Vec::new();
+    if !kafka.embedded
+        && let Some(address) = reachable(loaded)
+    {
+        errors.push(loaded.error(
+            "kafka.bootstrap_servers",
+            format!(
+                "no bootstrap servers, and the embedded broker starts unasked only on loopback while listen ({}) has {address}: expected a cluster's host:port, or --embedded for a trial in memory",
+                loaded.source("listen")
+            ),
+        ));
+    }
+    errors.extend(security_without_cluster(loaded, kafka));
+    errors
+}
+
+/// Whoever set up TLS or SASL meant a cluster, not a trial broker that knows neither.
+fn security_without_cluster(loaded: &Loaded, kafka: &KafkaSettings) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    for (table, properties) in kafka.property_tables() {
+        if let Some(protocol) = properties.get("security.protocol")
+            && !protocol.eq_ignore_ascii_case("plaintext")
+        {
+            errors.push(loaded.error(
+                &format!("{table}.security.protocol"),
+                "the embedded broker speaks neither TLS nor SASL: expected a cluster in kafka.bootstrap_servers, or no security.protocol",
+            ));
+        }
+    }
+    errors
+}
+
+fn sizes(loaded: &Loaded) -> Option<ConfigError> {
+    let record = loaded.settings.limits.record_bytes;
+    let body = loaded.settings.http.max_body_bytes;
+    (record > body).then(|| {
+        loaded.error(
+            "limits.record_bytes",
+            format!(
+                "{} is above http.max_body_bytes ({}), {}, so that no request could carry such a record: lower the one or raise the other",
+                size_to_text(record as u64),
+                loaded.source("http.max_body_bytes"),
+                size_to_text(body as u64)
+            ),
+        )
+    })
+}
+
+/// Properties that the gateway must hold in its own hand, and why. To lift one later breaks nobody;
+/// to add one does, so in doubt a property that the code would overrule is named here.
+const OWNED: &[(&[&str], &str)] = &[
+    (
+        &["bootstrap.servers", "metadata.broker.list"],
+        "set kafka.bootstrap_servers instead",
+    ),
+    (
+        &["allow.auto.create.topics"],
+        "set kafka.auto_create_topics instead",
+    ),
+    (
+        &["plugin.library.paths"],
+        "not allowed: it loads code into the gateway",
+    ),
+    (
+        &["test.mock.num.brokers"],
+        "not allowed: it replaces the cluster by a mock; for a trial use kafka.embedded",
+    ),
+    (
+        &["group.id", "group.instance.id"],
+        "not allowed: each client names its own group",
+    ),
+    (
+        &["group.protocol", "partition.assignment.strategy"],
+        "not allowed: the gateway chooses the group protocol and hands partitions over by it",
+    ),
+    (
+        &["transactional.id"],
+        "not allowed: each client names its own transactions, and a shared name would fence them",
+    ),
+    (
+        &[
+            "enable.auto.commit",
+            "auto.commit.enable",
+            "enable.auto.offset.store",
+            "offset.store.method",
+        ],
+        "not allowed: what clients acknowledge decides what is committed",
+    ),
+    (
+        &["auto.offset.reset"],
+        "not allowed: each read says where it begins",
+    ),
+    (
+        &["enable.partition.eof"],
+        "not allowed: the gateway watches for the end of partitions itself",
+    ),
+    (
+        &["delivery.report.only.error"],
+        "not allowed: every record written is answered, and without reports none could be",
+    ),
+    (
+        &["enabled_events"],
+        "not allowed: the gateway chooses what it hears from the client library",
+    ),
+];
+
+fn properties(loaded: &Loaded) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    for (table, properties) in loaded.settings.kafka.property_tables() {
+        for name in properties.keys() {
+            // A variable cannot spell an underscore, nor should one be a way round.
+            let same = |owned: &&str| owned.replace('_', ".") == name.replace('_', ".");
+            let owned = OWNED.iter().find(|(names, _)| names.iter().any(same));
+            if let Some((_, reason)) = owned {
+                errors.push(loaded.error(&format!("{table}.{name}"), *reason));
+            }
+        }
+    }
+    errors
+}

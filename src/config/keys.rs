@@ -1,0 +1,287 @@
+//! The table of every setting: its path, where it lives in [`Settings`], what it means. Loading,
+//! `config show`, the sample file and the reference all walk this one list.
+
+use std::time::Duration;
+
+use super::{AuthMode, LogFormat, Properties, Settings};
+
+/// Finds a setting's place in the typed settings.
+pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
+
+/// Lowest and highest allowed value.
+pub(super) type Range = (u64, u64);
+
+/// What kind of value a key takes, and where it is kept.
+pub(super) enum Slot {
+    /// One `host:port` or a list of them; at least one.
+    Addresses(Place<Vec<String>>),
+    /// `host:port`, or "off".
+    AddressOrOff(Place<Option<String>>),
+    /// Kafka's `host:port` list, possibly empty.
+    Servers(Place<String>),
+    /// Whole milliseconds.
+    Millis(Place<Duration>, Range),
+    /// Bytes, also as "8 MiB".
+    Size(Place<usize>, Range),
+    /// Bytes that need not fit a `usize`.
+    Total(Place<u64>, Range),
+    /// A whole number.
+    Count(Place<usize>, Range),
+    /// True or false.
+    Switch(Place<bool>),
+    /// True, false or unset.
+    Maybe(Place<Option<bool>>),
+    /// A `tracing` filter.
+    Filter(Place<String>),
+    /// A name of [`AuthMode`].
+    Auth(Place<AuthMode>),
+    /// A name of [`LogFormat`].
+    Format(Place<LogFormat>),
+    /// A table of librdkafka property names.
+    Properties(Place<Properties>),
+}
+
+/// One setting.
+pub(super) struct Key {
+    /// Dotted path in the settings file.
+    pub(super) path: &'static str,
+    /// Kind and place.
+    pub(super) slot: Slot,
+    /// What it does, with the unit, in one sentence or two.
+    pub(super) doc: &'static str,
+    /// Never shown in the clear. (Properties are judged one by one, by their names.)
+    pub(super) secret: bool,
+    /// Set where the default is not one plain value: says what holds while the key is unset. The
+    /// sample file then has the key commented out.
+    pub(super) when_unset: Option<&'static str>,
+    /// What the sample file shows commented out, where there is no default to show.
+    pub(super) example: &'static str,
+}
+
+const fn key(path: &'static str, slot: Slot, doc: &'static str) -> Key {
+    Key {
+        path,
+        slot,
+        doc,
+        secret: false,
+        when_unset: None,
+        example: "",
+    }
+}
+
+impl Key {
+    const fn when_unset(mut self, meaning: &'static str, example: &'static str) -> Self {
+        self.when_unset = Some(meaning);
+        self.example = example;
+        self
+    }
+
+    const fn example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
+
+    /// The variable that sets this key.
+    pub(super) fn variable(&self) -> String {
+        let path = self.path.to_ascii_uppercase().replace('.', "__");
+        format!("{VARIABLE_PREFIX}{path}")
+    }
+
+    /// The table the key is in (empty at the top) and its name there.
+    pub(super) fn table_and_name(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+
+    /// True for a table of librdkafka properties.
+    pub(super) fn is_properties(&self) -> bool {
+        matches!(self.slot, Slot::Properties(_))
+    }
+}
+
+/// What every variable of ours begins with.
+pub(super) const VARIABLE_PREFIX: &str = "TIDEGATE_";
+
+const HOUR_MS: u64 = 3_600_000;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// The tables of the settings file, in the file's order.
+pub(super) static TABLES: &[(&str, &str)] = &[
+    ("", ""),
+    (
+        "management",
+        "Health and metrics, on a listener of their own.",
+    ),
+    ("http", "What bounds one HTTP request."),
+    ("kafka", "How to reach Kafka."),
+    ("auth", "Who may connect."),
+    ("limits", "Bounds on what clients may send or ask for."),
+    ("telemetry", "Logs, always on standard error."),
+];
+
+/// Every setting, in the order of the sample file.
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "listen",
+        Slot::Addresses(|s| &mut s.server.listen),
+        "Public listeners as host:port, one or a list. Port 0 picks a free one.",
+    ),
+    key(
+        "shutdown_grace_ms",
+        Slot::Millis(|s| &mut s.server.shutdown_grace, (0, HOUR_MS)),
+        "How long requests under way may go on after SIGTERM, in milliseconds.",
+    ),
+    key(
+        "management.listen",
+        Slot::AddressOrOff(|s| &mut s.server.management_listen),
+        "The listener for health and metrics as host:port, or \"off\". It asks for no credentials: keep it away from the public.",
+    ),
+    key(
+        "http.max_body_bytes",
+        // A body is held in memory whole, decoded beside its raw form.
+        Slot::Size(|s| &mut s.http.max_body_bytes, (1, GIB)),
+        "Largest request body that is read whole, in bytes; above it 413.",
+    ),
+    key(
+        "http.request_timeout_ms",
+        Slot::Millis(|s| &mut s.http.request_timeout, (1, HOUR_MS)),
+        "Longest time for a request to arrive, headers and body, in milliseconds.",
+    ),
+    key(
+        "http.max_header_bytes",
+        // hyper's read buffer cannot be smaller than 8 KiB.
+        Slot::Size(|s| &mut s.http.max_header_bytes, (8 * KIB, MIB)),
+        "Largest request head (request line and headers), in bytes.",
+    ),
+    key(
+        "kafka.bootstrap_servers",
+        Slot::Servers(|s| &mut s.kafka.bootstrap_servers),
+        "The cluster's first addresses as host:port, separated by commas. Empty: an embedded broker in memory, for trials, which starts by itself only when every public listener is on loopback.",
+    ),
+    key(
+        "kafka.embedded",
+        Slot::Switch(|s| &mut s.kafka.embedded),
+        "Asks for the embedded broker by name, so that it starts on any listener.",
+    ),
+    key(
+        "kafka.embedded_max_bytes",
+        Slot::Total(|s| &mut s.kafka.embedded_max_bytes, (MIB, TIB)),
+        "The most the embedded broker keeps in memory, in bytes; above it writes are refused.",
+    ),
+    key(
+        "kafka.auto_create_topics",
+        Slot::Maybe(|s| &mut s.kafka.auto_create_topics),
+        "Whether a topic is created when it is first written to or subscribed to.",
+    )
+    .when_unset("only on the embedded broker", "false"),
+    key(
+        "kafka.metadata_timeout_ms",
+        Slot::Millis(|s| &mut s.kafka.metadata_timeout, (1, 300_000)),
+        "Longest wait for Kafka's answer about topics, offsets and the like, in milliseconds.",
+    ),
+    key(
+        "kafka.properties",
+        Slot::Properties(|s| &mut s.kafka.properties),
+        "librdkafka properties for every client: TLS, SASL and tuning.",
+    )
+    .example("\"security.protocol\" = \"SASL_SSL\""),
+    key(
+        "kafka.producer",
+        Slot::Properties(|s| &mut s.kafka.producer),
+        "librdkafka properties for producers only; they win over kafka.properties.",
+    )
+    .example("\"linger.ms\" = 5"),
+    key(
+        "kafka.consumer",
+        Slot::Properties(|s| &mut s.kafka.consumer),
+        "librdkafka properties for readers only; they win over kafka.properties.",
+    )
+    .example("\"fetch.min.bytes\" = 1"),
+    key(
+        "kafka.admin",
+        Slot::Properties(|s| &mut s.kafka.admin),
+        "librdkafka properties for administration only; they win over kafka.properties.",
+    )
+    .example("\"client.id\" = \"tidegate-admin\""),
+    key(
+        "auth.mode",
+        Slot::Auth(|s| &mut s.auth.mode),
+        "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. (\"jwt\" is refused by this version.)",
+    )
+    .when_unset("\"none\" on loopback only", "\"none\""),
+    key(
+        "limits.record_bytes",
+        // Kafka's own sizes are 32 bits wide, and a request may carry several records.
+        Slot::Size(|s| &mut s.limits.record_bytes, (1, 512 * MIB)),
+        "Largest record (key, value and headers together), in bytes; not above http.max_body_bytes.",
+    ),
+    key(
+        "limits.records_per_request",
+        Slot::Count(|s| &mut s.limits.records_per_request, (1, 1_000_000)),
+        "Most records that one request may write.",
+    ),
+    key(
+        "limits.connections",
+        Slot::Count(|s| &mut s.limits.connections, (1, 1_000_000)),
+        "Most open connections on the public listeners.",
+    ),
+    key(
+        "telemetry.log_level",
+        Slot::Filter(|s| &mut s.telemetry.log_level),
+        "error, warn, info, debug, trace or off; or by module, as in \"tidegate=debug,info\".",
+    ),
+    key(
+        "telemetry.log_format",
+        Slot::Format(|s| &mut s.telemetry.log_format),
+        "\"text\", \"json\", or \"auto\": text on a terminal, JSON otherwise.",
+    ),
+    key(
+        "telemetry.access_log",
+        Slot::Switch(|s| &mut s.telemetry.access_log),
+        "Whether every request is logged, one line each.",
+    ),
+];
+
+/// The key at exactly this path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The property table that the path reaches into, and the property's name.
+pub(super) fn find_property(path: &str) -> Option<(&'static Key, &str)> {
+    KEYS.iter()
+        .filter(|key| key.is_properties())
+        .find_map(|key| {
+            let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
+            Some((key, name))
+        })
+}
+
+/// True for a table that holds keys (not for a property table, which is a key itself).
+pub(super) fn is_table(path: &str) -> bool {
+    TABLES.iter().any(|(table, _)| *table == path)
+}
+
+/// The known path that a mistyped one most likely meant.
+pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    let tables = TABLES.iter().map(|(table, _)| *table);
+    let keys = KEYS.iter().map(|key| key.path);
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    tables
+        .filter(|table| !table.is_empty())
+        .chain(keys)
+        .map(|known| {
+            let mut distance = strsim::damerau_levenshtein(path, known);
+            // The right name in the wrong table is a likelier slip than any misspelling.
+            if last(path) == last(known) {
+                distance = distance.min(1);
+            }
+            (distance, known)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        // Past a third of its letters a guess would only mislead.
+        .filter(|(distance, known)| *distance <= known.len().div_ceil(3).min(5))
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,117 @@
+//! `tidegate config show`: every setting, its value and what set it, with secrets masked. The output
+//! is a TOML document in which the sources are comments.
+
+use super::keys::{KEYS, Key};
+use super::load::Loaded;
+use super::value::quote;
+use super::{Properties, Settings};
+
+/// What is shown in place of a secret.
+const MASK: &str = "********";
+
+/// One line a setting: `path = value  # source`.
+pub fn show(loaded: &Loaded) -> String {
+    let mut settings = loaded.settings.clone();
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for key in KEYS {
+        if key.is_properties() {
+            lines.extend(property_lines(loaded, key));
+            continue;
+        }
+        let source = loaded.source(key.path).to_string();
+        let line = match key.slot.to_toml(&mut settings) {
+            Some(_) if key.secret => format!("{} = {}", key.path, quote(MASK)),
+            Some(value) => format!("{} = {value}", key.path),
+            None => match key.when_unset {
+                Some(meaning) => format!("# {} is unset: {meaning}", key.path),
+                None => format!("# {} is unset", key.path),
+            },
+        };
+        lines.push((line, source));
+    }
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max();
+    // Long values should not push every source off the screen.
+    let width = width.unwrap_or_default().min(60);
+    lines
+        .iter()
+        .map(|(line, source)| format!("{line:width$}  # {}\n", one_line(source)))
+        .collect()
+}
+
+fn property_lines(loaded: &Loaded, key: &Key) -> Vec<(String, String)> {
+    let tables = loaded.settings.kafka.property_tables();
+    let properties = tables
+        .iter()
+        .find(|(path, _)| *path == key.path)
+        .map(|(_, properties)| *properties);
+    let line = |(name, value): (&String, &String)| {
+        let value = if is_secret_property(name) {
+            MASK
+        } else {
+            value
+        };
+        let path = format!("{}.{name}", key.path);
+        (
+            format!("{}.{} = {}", key.path, quote(name), quote(value)),
+            loaded.source(&path).to_string(),
+        )
+    };
+    match properties {
+        Some(properties) if !properties.is_empty() => properties.iter().map(line).collect(),
+        _ => vec![(
+            format!("{} = {{}}", key.path),
+            loaded.source(key.path).to_string(),
+        )],
+    }
+}
+
+/// Whether a librdkafka property's value must not be shown. It errs on the safe side: a token
+/// endpoint's URL, say, can hold credentials.
+pub fn is_secret_property(name: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "password",
+        "passphrase",
+        "secret",
+        "token",
+        "key.pem",
+        "jaas",
+        "oauthbearer.config",
+    ];
+    let name = name.to_ascii_lowercase();
+    // `ssl_key` is an older spelling of `ssl.key.pem`; "extensions" are sent along with a token.
+    let whole = ["ssl_key", "sasl.oauthbearer.extensions"];
+    WORDS.iter().any(|word| name.contains(word)) || whole.contains(&name.as_str())
+}
+
+/// The same properties with their secrets masked.
+pub(super) fn masked(properties: &Properties) -> Properties {
+    let mask = |(name, value): (&String, &String)| {
+        let value = if is_secret_property(name) {
+            MASK
+        } else {
+            value
+        };
+        (name.clone(), value.to_owned())
+    };
+    properties.iter().map(mask).collect()
+}
+
+/// A comment must end where its line ends, whatever a path contains.
+fn one_line(text: &str) -> String {
+    let escape = |c: char| -> String {
+        if c.is_control() {
+            c.escape_debug().collect()
+        } else {
+            c.into()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
+/// The default of a key as TOML; `None` when it has no plain one.
+pub(super) fn default_toml(key: &Key) -> Option<String> {
+    match key.when_unset {
+        Some(_) => None,
+        None => key.slot.to_toml(&mut Settings::default()),
+    }
+}

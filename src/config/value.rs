@@ -1,0 +1,401 @@
+//! Values between text and type: what TOML, a variable or a flag gave, read as the kind that a key
+//! takes, and written back as TOML. Messages quote the value that was given, except for properties,
+//! which may be secrets.
+
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use tracing_subscriber::EnvFilter;
+
+use super::address::Address;
+use super::keys::{Range, Slot};
+use super::{AuthMode, LogFormat, Settings};
+
+/// A value before its kind is known.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Raw {
+    /// A quoted string.
+    Text(String),
+    /// Unquoted text of a variable or flag: its key decides whether it is a number or a string.
+    Word(String),
+    /// An integer; `None` when it does not fit.
+    Integer(Option<i64>),
+    /// True or false.
+    Bool(bool),
+    /// An array.
+    List(Vec<Raw>),
+    /// A table, its entries in the order in which they were written.
+    Table(Vec<Entry>),
+    /// A number with a fraction, or a date: no key takes these.
+    Other(&'static str),
+}
+
+/// One entry of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    /// The key as it reads without quotes.
+    pub(super) name: String,
+    /// Where it begins: the byte offset in the document.
+    pub(super) at: usize,
+    /// What it was given.
+    pub(super) value: Raw,
+}
+
+impl Raw {
+    /// A parsed document's table.
+    pub(super) fn from_table(table: &DeTable<'_>) -> Self {
+        let entry = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+            let text: &std::borrow::Cow<'_, str> = name.get_ref();
+            Entry {
+                name: text.to_string(),
+                at: name.span().start,
+                value: Self::from_toml(value.get_ref()),
+            }
+        };
+        Self::Table(table.iter().map(entry).collect())
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.to_string()),
+            DeValue::Integer(number) => {
+                Self::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok())
+            }
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Boolean(value) => Self::Bool(*value),
+            DeValue::Datetime(_) => Self::Other("a date"),
+            DeValue::Array(list) => Self::List(
+                list.iter()
+                    .map(|item| Self::from_toml(item.get_ref()))
+                    .collect(),
+            ),
+            DeValue::Table(table) => Self::from_table(table),
+        }
+    }
+
+    /// The value of `--set KEY=VALUE`. Only quotes and brackets make it more than a word: a
+    /// password of `007` or `1_000` must reach the broker as it was typed.
+    pub(super) fn from_flag(text: &str) -> Self {
+        match DeValue::parse(text) {
+            Ok(value) => match Self::from_toml(value.get_ref()) {
+                raw @ (Self::Text(_) | Self::List(_) | Self::Table(_)) => raw,
+                _ => Self::Word(text.to_owned()),
+            },
+            Err(_) => Self::Word(text.to_owned()),
+        }
+    }
+
+    /// As a string.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Word(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As a whole number that is not negative.
+    fn number(&self) -> Option<u64> {
+        let number = match self {
+            Self::Integer(number) => *number,
+            Self::Word(text) => match DeValue::parse(text.trim()).ok()?.get_ref() {
+                DeValue::Integer(number) => {
+                    i64::from_str_radix(number.as_str(), number.radix()).ok()
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        u64::try_from(number?).ok()
+    }
+
+    /// As true or false.
+    fn switch(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            Self::Word(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// As the value of a librdkafka property.
+    pub(super) fn property(&self) -> Result<String, String> {
+        match self {
+            Self::Text(text) | Self::Word(text) => Ok(text.clone()),
+            Self::Integer(Some(number)) => Ok(number.to_string()),
+            Self::Bool(value) => Ok(value.to_string()),
+            Self::Integer(None) => Err("expected a string: the number is too large".into()),
+            Self::List(_) | Self::Table(_) | Self::Other(_) => Err(format!(
+                "expected a string, a whole number, true or false, got {}",
+                self.kind()
+            )),
+        }
+    }
+
+    /// The value as an error message quotes it.
+    pub(super) fn quoted(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Word(text) => {
+                const SHOWN: usize = 80;
+                match text.char_indices().nth(SHOWN) {
+                    Some((end, _)) => format!("{:?} and more", &text[..end]),
+                    None => format!("{text:?}"),
+                }
+            }
+            Self::Integer(Some(number)) => number.to_string(),
+            Self::Bool(value) => value.to_string(),
+            _ => self.kind().into(),
+        }
+    }
+
+    /// What the value is, without saying it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) | Self::Word(_) => "a string",
+            Self::Integer(Some(_)) => "a whole number",
+            Self::Integer(None) => "a number too large to read",
+            Self::Bool(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl Slot {
+    /// Puts the value in its place, or says in one sentence what was expected.
+    pub(super) fn assign(&self, settings: &mut Settings, raw: &Raw) -> Result<(), String> {
+        let refuse = || Err(format!("expected {}, got {}", self.expects(), raw.quoted()));
+        match self {
+            Self::Addresses(place) => match addresses(raw) {
+                Some(list) => *place(settings) = list,
+                None => return refuse(),
+            },
+            Self::AddressOrOff(place) => match raw.text().map(str::trim) {
+                Some("off") => *place(settings) = None,
+                Some(text) if Address::parse(text).is_some() => {
+                    *place(settings) = Some(text.into());
+                }
+                _ => return refuse(),
+            },
+            Self::Servers(place) => *place(settings) = servers(raw)?,
+            Self::Millis(place, range) => match within(raw.number(), *range) {
+                Some(ms) => *place(settings) = Duration::from_millis(ms),
+                None => return refuse(),
+            },
+            Self::Size(place, range) => match within(size(raw), *range).map(usize::try_from) {
+                Some(Ok(bytes)) => *place(settings) = bytes,
+                _ => return refuse(),
+            },
+            Self::Total(place, range) => match within(size(raw), *range) {
+                Some(bytes) => *place(settings) = bytes,
+                None => return refuse(),
+            },
+            Self::Count(place, range) => match within(raw.number(), *range).map(usize::try_from) {
+                Some(Ok(count)) => *place(settings) = count,
+                _ => return refuse(),
+            },
+            Self::Switch(place) => match raw.switch() {
+                Some(value) => *place(settings) = value,
+                None => return refuse(),
+            },
+            Self::Maybe(place) => match raw.switch() {
+                Some(value) => *place(settings) = Some(value),
+                None => return refuse(),
+            },
+            Self::Filter(place) => match raw.text() {
+                Some(text) => *place(settings) = filter(text)?,
+                None => return refuse(),
+            },
+            Self::Auth(place) => match named(raw, &AuthMode::NAMES) {
+                Some(mode) => *place(settings) = mode,
+                None => return refuse(),
+            },
+            Self::Format(place) => match named(raw, &LogFormat::NAMES) {
+                Some(format) => *place(settings) = format,
+                None => return refuse(),
+            },
+            // A property table is not assigned as a whole: its entries merge one by one.
+            Self::Properties(_) => return refuse(),
+        }
+        Ok(())
+    }
+
+    /// The value as TOML; `None` when it is unset or a property table.
+    pub(super) fn to_toml(&self, settings: &mut Settings) -> Option<String> {
+        Some(match self {
+            Self::Addresses(place) => match place(settings).as_slice() {
+                [one] => quote(one),
+                several => {
+                    let quoted: Vec<_> = several.iter().map(|address| quote(address)).collect();
+                    format!("[{}]", quoted.join(", "))
+                }
+            },
+            Self::AddressOrOff(place) => quote(place(settings).as_deref().unwrap_or("off")),
+            Self::Servers(place) | Self::Filter(place) => quote(place(settings)),
+            Self::Millis(place, _) => place(settings).as_millis().to_string(),
+            Self::Size(place, _) => size_to_toml(*place(settings) as u64),
+            Self::Total(place, _) => size_to_toml(*place(settings)),
+            Self::Count(place, _) => place(settings).to_string(),
+            Self::Switch(place) => place(settings).to_string(),
+            Self::Maybe(place) => place(settings).as_ref()?.to_string(),
+            Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
+            Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
+            Self::Properties(_) => return None,
+        })
+    }
+
+    /// What the key takes, for messages and the reference.
+    pub(super) fn expects(&self) -> String {
+        match self {
+            Self::Addresses(_) => "host:port or a list of them".into(),
+            Self::AddressOrOff(_) => "host:port or \"off\"".into(),
+            Self::Servers(_) => "host:port,host:port".into(),
+            Self::Millis(_, (low, high)) => format!("whole milliseconds from {low} to {high}"),
+            Self::Size(_, (low, high)) | Self::Total(_, (low, high)) => format!(
+                "a size such as 8388608 or \"8 MiB\", from {} to {}",
+                size_to_text(*low),
+                size_to_text(*high)
+            ),
+            Self::Count(_, (low, high)) => format!("a whole number from {low} to {high}"),
+            Self::Switch(_) | Self::Maybe(_) => "true or false".into(),
+            Self::Filter(_) => "a log level or filter".into(),
+            Self::Auth(_) => names(&AuthMode::NAMES),
+            Self::Format(_) => names(&LogFormat::NAMES),
+            Self::Properties(_) => "a table of librdkafka properties".into(),
+        }
+    }
+}
+
+fn within(number: Option<u64>, (low, high): Range) -> Option<u64> {
+    number.filter(|number| (low..=high).contains(number))
+}
+
+fn addresses(raw: &Raw) -> Option<Vec<String>> {
+    let parts: Vec<&str> = match raw {
+        Raw::Text(text) => vec![text],
+        // A variable has no other way to give several.
+        Raw::Word(text) => text.split(',').collect(),
+        Raw::List(list) => list.iter().map(Raw::text).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let parts: Vec<String> = parts.iter().map(|part| part.trim().to_owned()).collect();
+    let sound = !parts.is_empty() && parts.iter().all(|part| Address::parse(part).is_some());
+    sound.then_some(parts)
+}
+
+fn servers(raw: &Raw) -> Result<String, String> {
+    const EXPECTED: &str = "expected host:port, several separated by commas";
+    let parts: Vec<&str> = match raw {
+        Raw::Text(text) | Raw::Word(text) => text.split(',').collect(),
+        Raw::List(list) => match list.iter().map(Raw::text).collect::<Option<_>>() {
+            Some(parts) => parts,
+            None => return Err(format!("{EXPECTED}, got {}", raw.quoted())),
+        },
+        _ => return Err(format!("{EXPECTED}, got {}", raw.quoted())),
+    };
+    let parts: Vec<&str> = parts.into_iter().map(str::trim).collect();
+    // Wholly empty is a meaning of its own; an empty part among others is a slip.
+    if parts.is_empty() || parts == [""] {
+        return Ok(String::new());
+    }
+    for part in &parts {
+        if part.contains("://") {
+            return Err(format!(
+                "{EXPECTED}, got {part:?}: leave the protocol out and set kafka.properties.security.protocol"
+            ));
+        }
+        if Address::parse(part).is_none_or(|address| address.port == 0) {
+            return Err(format!("{EXPECTED}, got {part:?}"));
+        }
+    }
+    Ok(parts.join(","))
+}
+
+/// Checks a log filter as strictly as `tracing` itself, and more: a bare word that is no level would
+/// be taken as a module's name and hide everything else.
+fn filter(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected error, warn, info, debug, trace or off, or a filter such as \"tidegate=debug,info\"";
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let text = text.trim();
+    let is_level = |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let is_stray = |word: &&str| !word.contains(['=', '[']) && !is_level(word);
+    if let Some(word) = text.split(',').map(str::trim).find(is_stray) {
+        return Err(format!("{EXPECTED}, got {word:?}"));
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{EXPECTED}, got {text:?}: {error}")),
+    }
+}
+
+fn named<T: Copy>(raw: &Raw, names: &[(&str, T)]) -> Option<T> {
+    let text = raw.text()?.trim();
+    let found = names.iter().find(|(name, _)| *name == text)?;
+    Some(found.1)
+}
+
+fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> Option<&'static str> {
+    let found = names.iter().find(|(_, named)| *named == value)?;
+    Some(found.0)
+}
+
+fn names<T>(names: &[(&str, T)]) -> String {
+    let quoted: Vec<_> = names.iter().map(|(name, _)| quote(name)).collect();
+    quoted.join(" or ")
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+];
+const DECIMAL_UNITS: [(&str, u64); 5] = [
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+fn size(raw: &Raw) -> Option<u64> {
+    if let Some(bytes) = raw.number() {
+        return Some(bytes);
+    }
+    let text = raw.text()?.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit.trim_start() {
+        "" => "B",
+        unit => unit,
+    };
+    let (_, factor) = UNITS
+        .iter()
+        .chain(&DECIMAL_UNITS)
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn exact_unit(bytes: u64) -> Option<String> {
+    let (name, factor) = UNITS
+        .iter()
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))?;
+    Some(format!("{} {name}", bytes / factor))
+}
+
+/// "8 MiB", or "1000 B" where no larger unit divides it.
+pub(super) fn size_to_text(bytes: u64) -> String {
+    exact_unit(bytes).unwrap_or_else(|| format!("{bytes} B"))
+}
+
+fn size_to_toml(bytes: u64) -> String {
+    exact_unit(bytes).map_or_else(|| bytes.to_string(), |text| quote(&text))
+}
+
+/// A string as TOML writes it.
+pub(super) fn quote(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
