@@ -3,5 +3,7 @@
 //! librdkafka (through `rdkafka`) produces; `krafka` reads and administrates. Neither library is
 //! named outside this folder, so that either can be replaced.
 
+pub mod admin;
 pub mod client;
 pub mod fault;
+pub mod metadata;

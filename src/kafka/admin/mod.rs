@@ -1,0 +1,313 @@
+//! What the gateway asks of and changes in a cluster, over krafka's admin client.
+//!
+//! Every call takes its bound and answers within it. `offsets` is about positions in partitions.
+
+mod offsets;
+#[cfg(all(test, feature = "embedded"))]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::admin::{
+    AdminClient, ClusterDescription, ConfigEntry, ConfigResource, CreateTopicsOptions,
+    DescribeClusterOptions, DescribeConfigsOptions, DescribeTopicsOptions, ListTopicsOptions,
+    TopicDescription,
+};
+use krafka::consumer::{Consumer, IsolationLevel};
+use krafka::{BrokerInfo, Kafka, TopicInfo};
+use tokio::sync::OnceCell;
+
+pub use offsets::{Isolation, OffsetSpec, Wanted};
+
+use super::fault::{Fault, FaultKind};
+
+/// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
+/// and then says more about what went wrong.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// A client for administration. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: AdminClient,
+    kafka: Kafka,
+    /// Consumers that never consume: krafka looks offsets up by time, and shows what it knows of
+    /// brokers and topics, only through one. One for each isolation level, made at first use.
+    committed: OnceCell<Consumer>,
+    uncommitted: OnceCell<Consumer>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; `None` is the broker's default.
+    pub partitions: Option<i32>,
+    /// How many replicas of each; `None` is the broker's default.
+    pub replication: Option<i16>,
+    /// Configuration that differs from the broker's defaults.
+    pub configs: Vec<(String, String)>,
+}
+
+impl NewTopic {
+    /// A topic as the broker makes them by default.
+    pub fn with_broker_defaults(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions: None,
+            replication: None,
+            configs: Vec::new(),
+        }
+    }
+}
+
+/// One configuration value of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Its name, such as `retention.ms`.
+    pub name: String,
+    /// Its value; `None` when it has none or the broker keeps it secret.
+    pub value: Option<String>,
+    /// Nobody set it.
+    pub is_default: bool,
+    /// It cannot be changed.
+    pub is_read_only: bool,
+    /// A secret.
+    pub is_sensitive: bool,
+    /// Where it was set, in the protocol's words, such as `DYNAMIC_TOPIC_CONFIG`.
+    pub source: &'static str,
+    /// The broker's settings that would apply in its place, the nearest first.
+    pub synonyms: Vec<ConfigSynonym>,
+}
+
+/// A setting that stands behind a topic's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSynonym {
+    /// Its name.
+    pub name: String,
+    /// Its value, if it has one and it is no secret.
+    pub value: Option<String>,
+    /// Where it was set.
+    pub source: &'static str,
+}
+
+impl Admin {
+    /// A client on the connections of `kafka`; nothing is asked yet.
+    pub fn new(kafka: Kafka) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                // No telemetry: krafka pushes none for admin clients unless told to.
+                client: kafka.admin(),
+                kafka,
+                committed: OnceCell::new(),
+                uncommitted: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// Creates `topic`, and answers when the controller has; the other brokers may need a moment
+    /// more to hear of it.
+    ///
+    /// # Errors
+    ///
+    /// `Exists`, `Invalid` (name, numbers, configuration, the broker's policy), `NotAuthorized`,
+    /// and whatever kept the controller from answering.
+    pub async fn create_topic(&self, topic: &NewTopic, bound: Duration) -> Result<(), Fault> {
+        let mut new = krafka::admin::NewTopic::new(
+            topic.name.as_str(),
+            topic.partitions.unwrap_or(-1),
+            topic.replication.unwrap_or(-1),
+        )?;
+        for (name, value) in &topic.configs {
+            new = new.with_config(name, value);
+        }
+        let options = CreateTopicsOptions::default().timeout(bound);
+        let mut created = bounded(bound, self.inner.client.create_topics([new], options)).await?;
+        match created.remove(&topic.name) {
+            Some(result) => result.map_err(Fault::from),
+            None => Err(no_answer(&topic.name)),
+        }
+    }
+
+    /// The configuration of topic `name`.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownTopic`, `NotAuthorized`, `Unsupported` (the embedded broker), and whatever kept the
+    /// brokers from answering.
+    pub async fn topic_configs(
+        &self,
+        name: &str,
+        bound: Duration,
+    ) -> Result<Vec<TopicConfig>, Fault> {
+        let resource = ConfigResource::topic(name);
+        let options = DescribeConfigsOptions::default()
+            .timeout(bound)
+            .include_synonyms(true);
+        let call = self
+            .inner
+            .client
+            .describe_configs([resource.clone()], options);
+        let entries = match bounded(bound, call).await?.remove(&resource) {
+            Some(entries) => entries.map_err(|error| about_topic(name, &error.into()))?,
+            None => return Err(no_answer(name)),
+        };
+        Ok(entries.into_iter().map(TopicConfig::from).collect())
+    }
+
+    /// Lets go of what the client holds. Calls after this fail.
+    pub async fn close(&self) {
+        for lookup in [&self.inner.committed, &self.inner.uncommitted] {
+            if let Some(consumer) = lookup.get()
+                && let Err(error) = consumer.close().await
+            {
+                tracing::debug!("closing an offset lookup: {error}");
+            }
+        }
+    }
+
+    /// krafka's description of one topic.
+    pub(super) async fn describe_topic(
+        &self,
+        name: &str,
+        bound: Duration,
+    ) -> Result<TopicDescription, Fault> {
+        let options = DescribeTopicsOptions::default().timeout(bound);
+        let call = self.inner.client.describe_topics([name], options);
+        match bounded(bound, call).await?.remove(name) {
+            Some(described) => described.map_err(|error| about_topic(name, &error.into())),
+            None => Err(no_answer(name)),
+        }
+    }
+
+    /// krafka's description of every topic, in no order.
+    pub(super) async fn all_topics(&self, bound: Duration) -> Result<Vec<TopicInfo>, Fault> {
+        self.refresh_all(bound).await?;
+        let known = self.lookup(Isolation::Committed).await?;
+        Ok(bounded(bound, known.fetch_metadata(None)).await?.topics)
+    }
+
+    /// krafka's description of every broker, by way of the topics' metadata.
+    pub(super) async fn brokers(&self, bound: Duration) -> Result<Vec<BrokerInfo>, Fault> {
+        self.refresh_all(bound).await?;
+        let known = self.lookup(Isolation::Committed).await?;
+        Ok(bounded(bound, known.fetch_metadata(None)).await?.brokers)
+    }
+
+    pub(super) async fn describe_cluster(
+        &self,
+        bound: Duration,
+    ) -> Result<ClusterDescription, Fault> {
+        let options = DescribeClusterOptions::default().timeout(bound);
+        bounded(bound, self.inner.client.describe_cluster(options)).await
+    }
+
+    /// Has krafka fetch the metadata of the whole cluster into its own cache.
+    async fn refresh_all(&self, bound: Duration) -> Result<(), Fault> {
+        let options = ListTopicsOptions::default()
+            .timeout(bound)
+            .include_internal(true);
+        bounded(bound, self.inner.client.list_topics(options)).await?;
+        Ok(())
+    }
+
+    /// The consumer that looks things up under `isolation`.
+    async fn lookup(&self, isolation: Isolation) -> Result<&Consumer, Fault> {
+        let (cell, level) = match isolation {
+            Isolation::Committed => (&self.inner.committed, IsolationLevel::ReadCommitted),
+            Isolation::Uncommitted => (&self.inner.uncommitted, IsolationLevel::ReadUncommitted),
+        };
+        let consumer = cell
+            .get_or_try_init(|| {
+                self.inner
+                    .kafka
+                    .consumer_without_group()
+                    .isolation_level(level)
+                    .enable_auto_commit(false)
+                    .metrics_push(false)
+                    .build()
+            })
+            .await?;
+        Ok(consumer)
+    }
+}
+
+impl From<ConfigEntry> for TopicConfig {
+    fn from(entry: ConfigEntry) -> Self {
+        Self {
+            name: entry.name,
+            value: entry.value,
+            is_default: entry.is_default,
+            is_read_only: entry.read_only,
+            is_sensitive: entry.is_sensitive,
+            source: source(entry.config_source),
+            synonyms: entry
+                .synonyms
+                .into_iter()
+                .map(|synonym| ConfigSynonym {
+                    name: synonym.name,
+                    value: synonym.value,
+                    source: source(synonym.source),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The protocol's name for where a configuration value was set.
+fn source(number: i8) -> &'static str {
+    match number {
+        1 => "DYNAMIC_TOPIC_CONFIG",
+        2 => "DYNAMIC_BROKER_CONFIG",
+        3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
+        4 => "STATIC_BROKER_CONFIG",
+        5 => "DEFAULT_CONFIG",
+        6 => "DYNAMIC_BROKER_LOGGER_CONFIG",
+        7 => "CLIENT_METRICS_CONFIG",
+        8 => "GROUP_CONFIG",
+        _ => "UNKNOWN",
+    }
+}
+
+/// A fault about `name`, which the broker's own words leave out.
+fn about_topic(name: &str, fault: &Fault) -> Fault {
+    if fault.kind == FaultKind::UnknownTopic {
+        return Fault::unknown_topic(name);
+    }
+    Fault {
+        message: format!("Topic {name}: {}", fault.message),
+        ..fault.clone()
+    }
+}
+
+fn no_answer(name: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!("The broker's answer does not mention topic {name}."),
+    )
+}
+
+/// Waits for `call` a little longer than `bound`, which krafka keeps itself wherever it can.
+async fn bounded<T>(
+    bound: Duration,
+    call: impl Future<Output = krafka::Result<T>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(bound + SLACK, call).await {
+        Ok(result) => result.map_err(Fault::from),
+        Err(_) => Err(Fault::new(
+            FaultKind::TimedOut,
+            format!("Kafka did not answer within {} ms.", bound.as_millis()),
+        )),
+    }
+}

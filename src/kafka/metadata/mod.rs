@@ -1,0 +1,323 @@
+//! One cached view of topics, partitions and brokers, asked before every produce and read.
+//!
+//! ```text
+//! topic("orders") --hit, fresh--------------------------------> Arc<Topic>
+//!        |
+//!        +--missing or older than 5 s--> one request for all who ask --> kept, answered
+//!                                            |
+//!                                            +--brokers do not answer--> the old entry, for 60 s
+//! ```
+//!
+//! Unknown topics are kept too, for a second, so that a flood for one costs one request. An entry
+//! outlives its freshness so that a broker's restart does not stop writes to topics that are known:
+//! those who write find out by themselves when a leader is gone.
+
+mod cluster;
+mod refresh;
+#[cfg(all(test, feature = "embedded"))]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use tokio::time::Instant;
+
+use super::admin::Admin;
+use super::fault::{Fault, FaultKind};
+
+/// How old an answer may be, and how long to wait for a new one.
+#[derive(Debug, Clone)]
+pub struct MetadataOptions {
+    /// `kafka.metadata_timeout_ms`: the bound of every call.
+    pub timeout: Duration,
+    /// How long a topic's description is taken without asking again.
+    pub fresh: Duration,
+    /// How long "does not exist" is taken without asking again.
+    pub unknown: Duration,
+    /// How long an old description serves while no broker answers.
+    pub stale: Duration,
+    /// Topics that do not exist are created when they are first written to or subscribed to.
+    pub auto_create: bool,
+    /// The cluster's id where the broker cannot tell it (the embedded one).
+    pub cluster_id: Option<Arc<str>>,
+}
+
+impl Default for MetadataOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            fresh: Duration::from_secs(5),
+            unknown: Duration::from_secs(1),
+            stale: Duration::from_secs(60),
+            auto_create: false,
+            cluster_id: None,
+        }
+    }
+}
+
+/// How long the list of all topics and the cluster's description are taken without asking again.
+/// Shorter than a topic's: a list is asked for by people, who have just changed something.
+const FRESH_LIST: Duration = Duration::from_secs(1);
+
+/// Bound on what is kept, counted in topics plus partitions; about 200 bytes each.
+const CAPACITY: u64 = 200_000;
+
+/// A topic as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id; another one after it was deleted and created again. All zeros when the broker is
+    /// too old to say.
+    pub id: [u8; 16],
+    /// One of Kafka's own, such as `__consumer_offsets`.
+    pub internal: bool,
+    /// By partition number, without a gap as long as the cluster is well.
+    pub partitions: Vec<Partition>,
+}
+
+impl Topic {
+    /// The partition numbered `id`.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownPartition`, with the numbers that there are.
+    pub fn partition(&self, id: i32) -> Result<&Partition, Fault> {
+        self.partitions
+            .binary_search_by_key(&id, |partition| partition.id)
+            .ok()
+            .and_then(|index| self.partitions.get(index))
+            .ok_or_else(|| Fault::unknown_partition(&self.name, id, self.partitions.len()))
+    }
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number.
+    pub id: i32,
+    /// The broker that leads it; `None` during an election.
+    pub leader: Option<i32>,
+    /// The brokers that hold it, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// Those of them that are in sync.
+    pub isr: Vec<i32>,
+    /// Those of them that are down.
+    pub offline: Vec<i32>,
+}
+
+/// The cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id; `None` when the broker is too old to say.
+    pub id: Option<Arc<str>>,
+    /// A broker to ask for what only a controller does; `None` during an election.
+    pub controller: Option<i32>,
+    /// By id.
+    pub brokers: Vec<Broker>,
+}
+
+/// A broker of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its id.
+    pub id: i32,
+    /// Where clients reach it.
+    pub host: String,
+    /// Where clients reach it.
+    pub port: i32,
+    /// Its rack, if it has one.
+    pub rack: Option<String>,
+}
+
+/// What is known about a topic, and until when it may be believed.
+#[derive(Debug, Clone)]
+struct Entry {
+    answer: Result<Arc<Topic>, Fault>,
+    /// When a broker said so.
+    fetched: Instant,
+    /// From when on a broker is asked again.
+    check: Instant,
+}
+
+/// The cached view. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Metadata {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    admin: Admin,
+    options: MetadataOptions,
+    topics: Cache<Arc<str>, Entry>,
+    /// Topics being created, so that it is done once; entries live no longer than that.
+    creating: Cache<Arc<str>, Arc<Topic>>,
+    all: Cache<(), Arc<[Arc<Topic>]>>,
+    cluster: Cache<(), Arc<Cluster>>,
+}
+
+impl Metadata {
+    /// A view through `admin`; nothing is asked yet.
+    pub fn new(admin: Admin, options: MetadataOptions) -> Self {
+        let topics = Cache::builder()
+            .max_capacity(CAPACITY)
+            .weigher(|_: &Arc<str>, entry: &Entry| {
+                let partitions = entry.answer.as_ref().map_or(0, |t| t.partitions.len());
+                u32::try_from(partitions)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1)
+            })
+            // Nothing older is ever served.
+            .time_to_live(options.stale + options.fresh)
+            .build();
+        Self {
+            inner: Arc::new(Inner {
+                admin,
+                topics,
+                creating: short_lived(10_000),
+                all: short_lived(1),
+                cluster: short_lived(1),
+                options,
+            }),
+        }
+    }
+
+    /// The topic `name`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a name that no topic can have, `UnknownTopic`, and whatever kept a broker
+    /// from answering.
+    pub async fn topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        if let Some(entry) = self.inner.topics.get(name).await
+            && Instant::now() < entry.check
+        {
+            return entry.answer;
+        }
+        check_topic_name(name)?;
+        // On a task of its own: a caller that goes away must not take the answer from the others
+        // who wait for the same one.
+        let inner = Arc::clone(&self.inner);
+        let name = Arc::from(name);
+        spawned(async move { inner.refreshed(name).await }).await
+    }
+
+    /// The topic `name`, created first if it does not exist and `auto_create` is on: with the
+    /// broker's default partitions and replication, once however many ask at the same time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::topic`]; `TimedOut` when the new topic got no leaders in time.
+    pub async fn ensure_topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        let known = self.topic(name).await;
+        match &known {
+            Err(fault)
+                if fault.kind == FaultKind::UnknownTopic && self.inner.options.auto_create =>
+            {
+                let inner = Arc::clone(&self.inner);
+                let name = Arc::from(name);
+                spawned(async move { inner.created(name).await }).await
+            }
+            _ => known,
+        }
+    }
+
+    /// All topics, by name, Kafka's own included; no older than a second.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept a broker from answering.
+    pub async fn topics(&self) -> Result<Arc<[Arc<Topic>]>, Fault> {
+        if let Some(all) = self.inner.all.get(&()).await {
+            return Ok(all);
+        }
+        let inner = Arc::clone(&self.inner);
+        spawned(async move { inner.all_topics().await }).await
+    }
+
+    /// The cluster and its brokers; no older than a second.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept a broker from answering.
+    pub async fn cluster(&self) -> Result<Arc<Cluster>, Fault> {
+        if let Some(cluster) = self.inner.cluster.get(&()).await {
+            return Ok(cluster);
+        }
+        let inner = Arc::clone(&self.inner);
+        spawned(async move { inner.described_cluster().await }).await
+    }
+
+    /// The cluster's brokers, by id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::cluster`].
+    pub async fn brokers(&self) -> Result<Vec<Broker>, Fault> {
+        Ok(self.cluster().await?.brokers.clone())
+    }
+
+    /// Forgets what is known about `name`: something was learnt that contradicts it, or it was
+    /// just created, changed or deleted.
+    pub async fn invalidate(&self, name: &str) {
+        self.inner.topics.invalidate(name).await;
+        self.inner.creating.invalidate(name).await;
+        self.inner.all.invalidate(&()).await;
+    }
+}
+
+fn short_lived<K, V>(capacity: u64) -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(capacity)
+        .time_to_live(FRESH_LIST)
+        .build()
+}
+
+/// Runs `work` to its end even when the caller goes away.
+async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        // The runtime is shutting down, or a bug: either way there is no answer.
+        Err(Fault::new(
+            FaultKind::Unavailable,
+            format!("The question to Kafka was given up: {error}"),
+        ))
+    })
+}
+
+/// Whether a topic can have this name: letters, digits, `.`, `_` and `-`, at most 249 of them, and
+/// neither `.` nor `..`.
+///
+/// # Errors
+///
+/// `Invalid`, with what is wrong.
+pub fn check_topic_name(name: &str) -> Result<(), Fault> {
+    let wrong = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > 249 {
+        "it is longer than 249 characters"
+    } else if matches!(name, "." | "..") {
+        "it is . or .."
+    } else if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    {
+        "only ASCII letters, digits, '.', '_' and '-' are allowed"
+    } else {
+        return Ok(());
+    };
+    Err(Fault {
+        kafka_error: Some("INVALID_TOPIC_EXCEPTION"),
+        ..Fault::new(
+            FaultKind::Invalid,
+            format!("This is not a name that a topic can have: {wrong}."),
+        )
+    })
+}

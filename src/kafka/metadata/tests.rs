@@ -1,0 +1,301 @@
+//! Single flight, freshness, staleness and creation against krafka's test broker.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use krafka::error::ErrorCode;
+use krafka::testing::{ApiKey, Control, FakeBroker};
+
+use super::{Metadata, MetadataOptions, Topic, check_topic_name};
+use crate::kafka::admin::Admin;
+use crate::kafka::fault::{Fault, FaultKind};
+
+fn quick() -> MetadataOptions {
+    MetadataOptions {
+        timeout: Duration::from_secs(3),
+        fresh: Duration::from_millis(300),
+        unknown: Duration::from_millis(300),
+        ..MetadataOptions::default()
+    }
+}
+
+async fn started(options: MetadataOptions) -> (FakeBroker, Metadata) {
+    let broker = FakeBroker::start().await.expect("a broker");
+    let kafka = broker
+        .kafka()
+        .request_timeout(Duration::from_secs(1))
+        .connect_timeout(Duration::from_secs(1))
+        .connect()
+        .await
+        .expect("connected");
+    broker.clear_requests();
+    (broker, Metadata::new(Admin::new(kafka), options))
+}
+
+/// Asks many times at the same moment.
+async fn flood(metadata: &Metadata, name: &str) -> Vec<Result<std::sync::Arc<Topic>, Fault>> {
+    join_all((0..200).map(|_| metadata.topic(name))).await
+}
+
+async fn expire(options: &MetadataOptions) {
+    tokio::time::sleep(options.fresh.max(options.unknown) + Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_cost_one_request() {
+    let (broker, metadata) = started(MetadataOptions::default()).await;
+    broker.create_topic("orders", 3);
+    for answer in flood(&metadata, "orders").await {
+        let topic = answer.expect("it exists");
+        assert_eq!(&*topic.name, "orders");
+        assert_eq!(topic.partitions.len(), 3);
+        assert_eq!(Some(topic.id), broker.topic_id("orders"));
+    }
+    assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+    metadata.topic("orders").await.expect("kept");
+    assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_topic_is_remembered_for_a_moment() {
+    let options = quick();
+    let (broker, metadata) = started(options.clone()).await;
+    for answer in flood(&metadata, "nope").await {
+        let fault = answer.expect_err("it does not exist");
+        assert_eq!(fault.kind, FaultKind::UnknownTopic);
+        assert_eq!(fault.kafka_error, Some("UNKNOWN_TOPIC_OR_PARTITION"));
+        assert!(fault.message.contains("nope"));
+    }
+    assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+    broker.create_topic("nope", 1);
+    expire(&options).await;
+    metadata.topic("nope").await.expect("it exists by now");
+}
+
+#[tokio::test]
+async fn a_change_is_seen_after_the_freshness_or_at_once_when_told() {
+    let options = quick();
+    let (broker, metadata) = started(options.clone()).await;
+    broker.create_topic("t", 1);
+    let first = metadata.topic("t").await.expect("one");
+    broker.add_partitions("t", 2);
+    assert_eq!(metadata.topic("t").await.expect("kept").partitions.len(), 1);
+    metadata.invalidate("t").await;
+    assert_eq!(metadata.topic("t").await.expect("new").partitions.len(), 2);
+    broker.delete_topic("t");
+    broker.create_topic("t", 1);
+    expire(&options).await;
+    let second = metadata.topic("t").await.expect("another");
+    assert_ne!(first.id, second.id);
+    assert_eq!(second.partitions.len(), 1);
+    broker.delete_topic("t");
+    expire(&options).await;
+    let fault = metadata.topic("t").await.expect_err("deleted");
+    assert_eq!(fault.kind, FaultKind::UnknownTopic);
+}
+
+#[tokio::test]
+async fn a_known_topic_outlives_an_outage_and_nothing_else_does() {
+    let options = MetadataOptions {
+        timeout: Duration::from_millis(700),
+        ..quick()
+    };
+    let (broker, metadata) = started(options.clone()).await;
+    broker.create_topic("known", 1);
+    metadata.topic("known").await.expect("it exists");
+    broker.crash(0);
+    expire(&options).await;
+    let started = Instant::now();
+    metadata.topic("known").await.expect("what was known");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let started = Instant::now();
+    metadata.topic("known").await.expect("without asking again");
+    assert!(started.elapsed() < Duration::from_millis(100));
+    let fault = metadata.topic("other").await.expect_err("nobody to ask");
+    assert!(
+        matches!(fault.kind, FaultKind::Unavailable | FaultKind::TimedOut),
+        "{fault:?}"
+    );
+    broker.restart(0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    broker.delete_topic("known");
+    metadata.invalidate("known").await;
+    let fault = metadata.topic("known").await.expect_err("deleted");
+    assert_eq!(fault.kind, FaultKind::UnknownTopic, "{fault:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_served_that_is_too_old() {
+    let options = MetadataOptions {
+        timeout: Duration::from_millis(500),
+        stale: Duration::from_millis(600),
+        ..quick()
+    };
+    let (broker, metadata) = started(options).await;
+    broker.create_topic("t", 1);
+    metadata.topic("t").await.expect("it exists");
+    broker.crash(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    metadata.topic("t").await.expect_err("too old");
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_served_as_an_outage() {
+    let options = quick();
+    let (broker, metadata) = started(options.clone()).await;
+    broker.create_topic("t", 1);
+    metadata.topic("t").await.expect("it exists");
+    expire(&options).await;
+    broker.on(ApiKey::Metadata, |_| {
+        Control::Error(ErrorCode::TopicAuthorizationFailed)
+    });
+    let fault = metadata.topic("t").await.expect_err("refused");
+    assert_eq!(fault.kind, FaultKind::NotAuthorized, "{fault:?}");
+}
+
+#[tokio::test]
+async fn one_who_goes_away_does_not_take_the_answer_from_the_others() {
+    let (broker, metadata) = started(MetadataOptions::default()).await;
+    broker.create_topic("t", 1);
+    broker.on_once(ApiKey::Metadata, |_| {
+        Control::Delay(Duration::from_millis(300))
+    });
+    let first = {
+        let metadata = metadata.clone();
+        tokio::spawn(async move { metadata.topic("t").await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = {
+        let metadata = metadata.clone();
+        tokio::spawn(async move { metadata.topic("t").await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    first.abort();
+    second.await.expect("not aborted").expect("it exists");
+    assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+}
+
+#[tokio::test]
+async fn a_topic_is_created_once_however_many_need_it() {
+    let options = MetadataOptions {
+        auto_create: true,
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    for answer in join_all((0..200).map(|_| metadata.ensure_topic("new"))).await {
+        assert_eq!(answer.expect("created").partitions.len(), 1);
+    }
+    assert_eq!(broker.request_count(ApiKey::CreateTopics), 1);
+    let requests = broker.request_count(ApiKey::Metadata);
+    metadata.topic("new").await.expect("known");
+    assert_eq!(broker.request_count(ApiKey::Metadata), requests);
+}
+
+#[tokio::test]
+async fn without_leave_nothing_is_created() {
+    let (broker, metadata) = started(MetadataOptions::default()).await;
+    let fault = metadata.ensure_topic("new").await.expect_err("unknown");
+    assert_eq!(fault.kind, FaultKind::UnknownTopic);
+    assert_eq!(broker.request_count(ApiKey::CreateTopics), 0);
+}
+
+#[tokio::test]
+async fn another_process_may_be_faster() {
+    let options = MetadataOptions {
+        auto_create: true,
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    metadata.topic("new").await.expect_err("not yet");
+    broker.create_topic("new", 4);
+    let topic = metadata.ensure_topic("new").await.expect("it exists");
+    assert_eq!(topic.partitions.len(), 4);
+}
+
+#[tokio::test]
+async fn a_new_topic_without_leaders_is_waited_for_but_not_for_ever() {
+    let options = MetadataOptions {
+        auto_create: true,
+        timeout: Duration::from_millis(600),
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    metadata.topic("new").await.expect_err("not yet");
+    broker.create_topic("new", 1);
+    broker.set_leader("new", 0, -1);
+    let started = Instant::now();
+    let fault = metadata.ensure_topic("new").await.expect_err("no leader");
+    assert_eq!(fault.kind, FaultKind::TimedOut, "{fault:?}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_refused_creation_is_told_as_it_is() {
+    let options = MetadataOptions {
+        auto_create: true,
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    broker.on(ApiKey::CreateTopics, |_| {
+        Control::Error(ErrorCode::PolicyViolation)
+    });
+    let fault = metadata.ensure_topic("new").await.expect_err("refused");
+    assert_eq!(fault.kafka_error, Some("POLICY_VIOLATION"));
+}
+
+#[tokio::test]
+async fn the_list_and_the_cluster_are_asked_for_once() {
+    let options = MetadataOptions {
+        cluster_id: Some("here".into()),
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    broker.create_topic("b", 1);
+    broker.create_topic("a", 2);
+    let lists = join_all((0..50).map(|_| metadata.topics())).await;
+    for list in lists {
+        let list = list.expect("a list");
+        let names: Vec<_> = list.iter().map(|topic| &*topic.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(list[0].partitions[1].id, 1);
+    }
+    assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+    let cluster = metadata.cluster().await.expect("a cluster");
+    assert_eq!(cluster.id.as_deref(), Some("here"));
+    assert_eq!(metadata.brokers().await.expect("brokers").len(), 1);
+}
+
+#[test]
+fn a_partition_that_is_not_there_is_answered_with_those_that_are() {
+    let topic = Topic {
+        name: "t".into(),
+        id: [0; 16],
+        internal: false,
+        partitions: Vec::new(),
+    };
+    let fault = topic.partition(0).expect_err("none");
+    assert_eq!(fault.kind, FaultKind::UnknownPartition);
+    assert_eq!(
+        Fault::unknown_partition("t", 9, 3).message,
+        "Topic t has no partition 9: its partitions are 0 to 2."
+    );
+}
+
+#[test]
+fn names_are_checked_as_kafka_does() {
+    for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+        check_topic_name(good).expect(good);
+    }
+    for bad in ["", ".", "..", "a b", "a/b", "ü", &"x".repeat(250)] {
+        let fault = check_topic_name(bad).expect_err(bad);
+        assert_eq!(fault.kind, FaultKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_name_reaches_no_broker() {
+    let (broker, metadata) = started(MetadataOptions::default()).await;
+    let fault = metadata.topic("a b").await.expect_err("not a name");
+    assert_eq!(fault.kind, FaultKind::Invalid);
+    assert!(broker.requests().is_empty());
+}
