@@ -5,5 +5,7 @@
 
 pub mod admin;
 pub mod client;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod fault;
 pub mod metadata;
