@@ -1,0 +1,220 @@
+//! The command line: what can be asked, which settings each command needs, and exit statuses: 0
+//! done, 1 failed, 2 asked wrongly (usage or settings). Standard output carries only what was asked
+//! for.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
+use crate::healthcheck;
+
+/// Exit status for wrong usage and wrong settings.
+const ASKED_WRONGLY: u8 = 2;
+
+/// Apache Kafka for everything that speaks HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(ServeArgs),
+    /// Show, check or sample the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask a running gateway whether it is ready: exit status 0 if so, else 1.
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    common: SettingArgs,
+    /// Public listener; repeat it for several [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Listener for health and metrics, or "off" [default: 127.0.0.1:9082]
+    #[arg(long, value_name = "ADDR|off")]
+    management_listen: Option<String>,
+    /// The cluster's first addresses: host:port,host:port
+    #[arg(long, value_name = "LIST", conflicts_with = "embedded")]
+    bootstrap_servers: Option<String>,
+    /// Run on a broker in this process's memory: a trial, gone at exit
+    #[arg(long)]
+    embedded: bool,
+}
+
+#[derive(Debug, Args)]
+struct SettingArgs {
+    /// Settings file [default: $TIDEGATE_CONFIG, else ./tidegate.toml if present]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key, as in http.max_body_bytes="1 MiB"; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print every setting, its value and what set it; secrets are masked.
+    Show(SettingArgs),
+    /// Print "ok", or everything that is wrong.
+    Check(SettingArgs),
+    /// Print the commented sample file, every setting with its default.
+    Sample,
+}
+
+#[derive(Debug, Args)]
+struct HealthcheckArgs {
+    /// What to ask [default: /readyz of management.listen]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    #[command(flatten)]
+    common: SettingArgs,
+}
+
+impl SettingArgs {
+    fn into_inputs(self) -> Inputs {
+        Inputs {
+            env: std::env::vars_os().collect(),
+            config_file: self.config,
+            set: self.set,
+            ..Inputs::default()
+        }
+    }
+}
+
+impl ServeArgs {
+    fn into_inputs(self) -> Inputs {
+        Inputs {
+            listen: self.listen,
+            management_listen: self.management_listen,
+            bootstrap_servers: self.bootstrap_servers,
+            embedded: self.embedded,
+            ..self.common.into_inputs()
+        }
+    }
+}
+
+/// Runs the command that the arguments (the program's name first) ask for, to its end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command,
+        // Help and the version arrive here too, and go to standard output with status 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { ASKED_WRONGLY } else { 0 });
+        }
+    };
+    match command {
+        Command::Serve(args) => match checked(&args.into_inputs()) {
+            Ok(loaded) => serve(loaded),
+            Err(errors) => refuse(&errors),
+        },
+        Command::Config(ConfigCommand::Show(args)) => show(&args.into_inputs()),
+        Command::Config(ConfigCommand::Check(args)) => match checked(&args.into_inputs()) {
+            Ok(_) => print("ok\n"),
+            Err(errors) => refuse(&errors),
+        },
+        Command::Config(ConfigCommand::Sample) => print(&config::sample()),
+        Command::Openapi => openapi(),
+        Command::Healthcheck(args) => healthcheck(args),
+    }
+}
+
+/// Starts the gateway and returns when it has stopped.
+fn serve(loaded: Loaded) -> ExitCode {
+    let _ = loaded;
+    fail("this build has no server")
+}
+
+fn openapi() -> ExitCode {
+    fail("this build has no OpenAPI document")
+}
+
+/// The settings with every rule applied.
+fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
+    let mut reading = config::read(inputs);
+    apply_rules(&mut reading);
+    reading.finish()
+}
+
+/// The one list of what start-up objects to: rules of parts that `config` does not know, such as the
+/// Kafka clients' opinion of their properties, are to be added to `reading.errors` here.
+fn apply_rules(reading: &mut Reading) {
+    reading.apply_rules();
+}
+
+/// Values that break a rule are shown nevertheless, so that one can see where they came from; those
+/// that could not be read are not, as what would be shown is not what was meant.
+fn show(inputs: &Inputs) -> ExitCode {
+    let mut reading = config::read(inputs);
+    let shown = match reading.errors.is_empty() {
+        true => print(&config::show(&reading.loaded)),
+        false => ExitCode::SUCCESS,
+    };
+    apply_rules(&mut reading);
+    match reading.finish() {
+        Ok(_) => shown,
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn healthcheck(args: HealthcheckArgs) -> ExitCode {
+    let url = match args.url {
+        Some(url) => Ok(url),
+        None => {
+            // Rules between settings are the gateway's business: its flags, which could satisfy
+            // them, are not known here.
+            let reading = config::read(&args.common.into_inputs());
+            match reading.errors.first() {
+                Some(error) => Err(error.to_string()),
+                None => {
+                    let management = &reading.loaded.settings.server.management_listen;
+                    healthcheck::readiness_url(management.as_deref())
+                }
+            }
+        }
+    };
+    match url.and_then(|url| healthcheck::check(&url)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => fail(&problem),
+    }
+}
+
+fn refuse(errors: &[ConfigError]) -> ExitCode {
+    for error in errors {
+        complain(&error.to_string());
+    }
+    ExitCode::from(ASKED_WRONGLY)
+}
+
+fn fail(problem: &str) -> ExitCode {
+    complain(problem);
+    ExitCode::FAILURE
+}
+
+fn complain(problem: &str) {
+    // With standard error closed there is nobody left to tell; the exit status still tells.
+    let _ = writeln!(io::stderr(), "error: {problem}");
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `tidegate config show | head` is not a failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot write to standard output: {error}")),
+    }
+}

@@ -1,0 +1,215 @@
+//! The built program from outside: what its commands print where, and its exit statuses.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The program in an empty folder of its own, without any variable of ours.
+fn tidegate(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+/// Makes the defaults sound in a build without the embedded broker too.
+const CLUSTER: &str = "kafka.bootstrap_servers=a:1";
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("text")
+}
+
+fn stderr_lines(output: &Output) -> Vec<&str> {
+    let text = std::str::from_utf8(&output.stderr).expect("text");
+    text.lines().collect()
+}
+
+#[test]
+fn sample_prints_the_committed_file() {
+    let folder = folder();
+    let output = run(&mut tidegate(folder.path(), &["config", "sample"]));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        include_str!("../docs/tidegate.sample.toml")
+    );
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn show_tells_value_and_source() {
+    let folder = folder();
+    std::fs::write(folder.path().join("my.toml"), "shutdown_grace_ms = 5\n").expect("written");
+    let mut command = tidegate(folder.path(), &["config", "show", "--config", "my.toml"]);
+    command.args(["--set", "limits.connections=7", "--set", CLUSTER]);
+    command.env("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2");
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    let lines: Vec<String> = stdout(&output)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for expected in [
+        "shutdown_grace_ms = 5 # file my.toml line 1",
+        "limits.connections = 7 # flag --set",
+        "kafka.properties.\"sasl.password\" = \"********\" # environment TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD",
+        "telemetry.access_log = false # default",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
+    }
+    assert!(!stdout(&output).contains("hunter2"));
+}
+
+#[test]
+fn show_shows_settings_that_break_a_rule_and_fails() {
+    let folder = folder();
+    let mut command = tidegate(folder.path(), &["config", "show"]);
+    command.args(["--set", "listen=0.0.0.0:1"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stdout(&output).contains("listen = \"0.0.0.0:1\""));
+    assert_eq!(stderr_lines(&output).len(), 2);
+}
+
+#[test]
+fn check_says_ok_or_everything() {
+    let folder = folder();
+    let sound = ["config", "check", "--set", CLUSTER];
+    let output = run(&mut tidegate(folder.path(), &sound));
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    assert_eq!(stdout(&output), "ok\n");
+
+    let text = "lisen = \"a:1\"\n[limits]\nrecord_bytes = \"much\"\n";
+    std::fs::write(folder.path().join("tidegate.toml"), text).expect("written");
+    let output = run(&mut tidegate(folder.path(), &["config", "check"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let lines = stderr_lines(&output);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].ends_with("did you mean listen?"), "{lines:#?}");
+    assert!(
+        lines[1].starts_with("error: limits.record_bytes (file tidegate.toml line 3)"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn serve_refuses_wrong_settings_before_it_listens() {
+    let folder = folder();
+    let mut command = tidegate(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);
+    command.args([
+        "--set",
+        "http.max_body_bytes=0",
+        "--set",
+        "nonsense_at_all=1",
+    ]);
+    command.env("TIDEGATE_AUTH__MOD", "none");
+    command.env("TIDEGATE_KAFKA__EMBEDDED", "yes");
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let lines = stderr_lines(&output);
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("error: ")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[0].ends_with("did you mean TIDEGATE_AUTH__MODE?"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn usage_errors_end_with_status_2() {
+    let folder = folder();
+    for arguments in [
+        &["serve", "--bogus"][..],
+        &["serve", "--embedded", "--bootstrap-servers", "a:1"],
+        &["frobnicate"],
+        &[],
+    ] {
+        let output = run(&mut tidegate(folder.path(), arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let folder = folder();
+    let output = run(&mut tidegate(folder.path(), &["--version"]));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        concat!("tidegate ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+/// A listener that answers one request so.
+fn answering(status: &'static str) -> (TcpListener, impl FnOnce(TcpListener)) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let answer = move |listener: TcpListener| {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).expect("a request");
+        assert!(request[..length].starts_with(b"GET /readyz HTTP/1.1\r\n"));
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("the answer");
+    };
+    (listener, answer)
+}
+
+#[test]
+fn healthcheck_follows_the_management_listener() {
+    let folder = folder();
+    for (status, code) in [("200 OK", 0), ("503 Service Unavailable", 1)] {
+        let (listener, answer) = answering(status);
+        let port = listener.local_addr().expect("its address").port();
+        let served = std::thread::spawn(move || answer(listener));
+        let mut command = tidegate(folder.path(), &["healthcheck"]);
+        command.env("TIDEGATE_MANAGEMENT__LISTEN", format!("0.0.0.0:{port}"));
+        // A rule that only the gateway's own flags satisfy is none of the check's business.
+        command.env("TIDEGATE_LISTEN", "0.0.0.0:8082");
+        let output = run(&mut command);
+        served.join().expect("the server ends");
+        assert_eq!(output.status.code(), Some(code));
+        assert!(output.stdout.is_empty());
+        assert_eq!(stderr_lines(&output).len(), code as usize);
+    }
+}
+
+#[test]
+fn healthcheck_takes_a_url() {
+    let folder = folder();
+    let (listener, answer) = answering("200 OK");
+    let url = format!(
+        "http://{}/readyz",
+        listener.local_addr().expect("its address")
+    );
+    let served = std::thread::spawn(move || answer(listener));
+    let output = run(&mut tidegate(
+        folder.path(),
+        &["healthcheck", "--url", &url],
+    ));
+    served.join().expect("the server ends");
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    let output = run(&mut tidegate(
+        folder.path(),
+        &["healthcheck", "--url", "ftp://a"],
+    ));
+    assert_eq!(output.status.code(), Some(1));
+}
