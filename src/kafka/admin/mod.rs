@@ -248,7 +248,8 @@ impl From<ConfigEntry> for TopicConfig {
         Self {
             name: entry.name,
             value: entry.value,
-            is_default: entry.is_default,
+            // The flag is of protocol version 0; later ones say it by the source.
+            is_default: entry.is_default || entry.config_source == DEFAULT_CONFIG,
             is_read_only: entry.read_only,
             is_sensitive: entry.is_sensitive,
             source: source(entry.config_source),
@@ -265,6 +266,9 @@ impl From<ConfigEntry> for TopicConfig {
     }
 }
 
+/// The source of a value that nobody set.
+const DEFAULT_CONFIG: i8 = 5;
+
 /// The protocol's name for where a configuration value was set.
 fn source(number: i8) -> &'static str {
     match number {
@@ -272,7 +276,7 @@ fn source(number: i8) -> &'static str {
         2 => "DYNAMIC_BROKER_CONFIG",
         3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
         4 => "STATIC_BROKER_CONFIG",
-        5 => "DEFAULT_CONFIG",
+        DEFAULT_CONFIG => "DEFAULT_CONFIG",
         6 => "DYNAMIC_BROKER_LOGGER_CONFIG",
         7 => "CLIENT_METRICS_CONFIG",
         8 => "GROUP_CONFIG",

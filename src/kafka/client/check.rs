@@ -216,19 +216,16 @@ fn check_producer(
     let made: Result<BaseProducer<DefaultProducerContext>, _> = config.create();
     if let Err(error) = made {
         let reason = reason(&error);
-        // librdkafka names properties in backquotes when it complains about several together.
-        let name = reason
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .find(|name| {
-                tables(settings).iter().any(|(_, properties)| {
-                    properties
-                        .keys()
-                        .any(|key| properties::canonical(key) == properties::canonical(name))
-                })
-            })
-            .map(str::to_owned);
+        // librdkafka names the properties that it complains about. The longest name wins, as one
+        // may be part of another.
+        let merged = properties::merged(settings, role);
+        let name = merged
+            .keys()
+            .chain(settings.properties.keys())
+            .chain(settings.producer.keys())
+            .filter(|name| reason.contains(name.as_str()))
+            .max_by_key(|name| name.len())
+            .cloned();
         errors.push(match name {
             Some(name) => attribute(&name, reason),
             None => PropertyError {
