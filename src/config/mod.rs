@@ -222,7 +222,7 @@ impl Default for KafkaSettings {
         Self {
             bootstrap_servers: String::new(),
             embedded: false,
-            embedded_max_bytes: 256 << 20,
+            embedded_max_bytes: 64 << 20,
             auto_create_topics: None,
             metadata_timeout: Duration::from_secs(5),
             properties: Properties::new(),
@@ -246,7 +246,7 @@ impl Default for LimitSettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
-            log_level: "info".into(),
+            log_level: "info,krafka=error".into(),
             log_format: LogFormat::Auto,
             access_log: false,
         }

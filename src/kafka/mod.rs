@@ -5,7 +5,14 @@
 
 pub mod admin;
 pub mod client;
+mod cluster;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fault;
+mod ffi;
 pub mod metadata;
+pub mod producer;
+pub mod reader;
+
+pub use client::Role;
+pub use cluster::{Bounds, Cluster};

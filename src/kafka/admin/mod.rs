@@ -20,7 +20,9 @@ use tokio::sync::OnceCell;
 
 pub use offsets::{Isolation, OffsetSpec, Wanted};
 
+use super::Role;
 use super::fault::{Fault, FaultKind};
+use crate::config::KafkaSettings;
 
 /// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
 /// and then says more about what went wrong.
@@ -33,6 +35,14 @@ pub struct Admin {
 }
 
 struct Inner {
+    /// How to reach the cluster; `None` where a connection was given.
+    settings: Option<KafkaSettings>,
+    /// Made at first use, so that the gateway starts while its cluster is still down.
+    link: OnceCell<Link>,
+}
+
+/// What works on one krafka handle.
+struct Link {
     client: AdminClient,
     kafka: Kafka,
     /// Consumers that never consume: krafka looks offsets up by time, and shows what it knows of
@@ -102,17 +112,62 @@ pub struct ConfigSynonym {
     pub source: &'static str,
 }
 
+impl Link {
+    fn new(kafka: Kafka) -> Self {
+        Self {
+            // No telemetry: krafka pushes none for admin clients unless told to.
+            client: kafka.admin(),
+            kafka,
+            committed: OnceCell::new(),
+            uncommitted: OnceCell::new(),
+        }
+    }
+}
+
 impl Admin {
     /// A client on the connections of `kafka`; nothing is asked yet.
     pub fn new(kafka: Kafka) -> Self {
         Self {
             inner: Arc::new(Inner {
-                // No telemetry: krafka pushes none for admin clients unless told to.
-                client: kafka.admin(),
-                kafka,
-                committed: OnceCell::new(),
-                uncommitted: OnceCell::new(),
+                settings: None,
+                link: OnceCell::new_with(Some(Link::new(kafka))),
             }),
+        }
+    }
+
+    /// A client that connects by `settings` at its first call, and at each later one until it
+    /// has succeeded.
+    pub fn connecting(settings: KafkaSettings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                settings: Some(settings),
+                link: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// The connection, made within `bound` if it has to be.
+    async fn link(&self, bound: Duration) -> Result<&Link, Fault> {
+        if let Some(link) = self.inner.link.get() {
+            return Ok(link);
+        }
+        let connecting = self.inner.link.get_or_try_init(|| async {
+            let settings = self.inner.settings.as_ref().ok_or_else(|| {
+                Fault::new(
+                    FaultKind::Other,
+                    "The client has no settings to connect by.",
+                )
+            })?;
+            super::client::krafka(settings, Role::Admin)
+                .await
+                .map(Link::new)
+        });
+        match tokio::time::timeout(bound, connecting).await {
+            Ok(link) => link,
+            Err(_) => Err(Fault::new(
+                FaultKind::TimedOut,
+                format!("No broker answered within {} ms.", bound.as_millis()),
+            )),
         }
     }
 
@@ -133,7 +188,8 @@ impl Admin {
             new = new.with_config(name, value);
         }
         let options = CreateTopicsOptions::default().timeout(bound);
-        let mut created = bounded(bound, self.inner.client.create_topics([new], options)).await?;
+        let client = &self.link(bound).await?.client;
+        let mut created = bounded(bound, client.create_topics([new], options)).await?;
         match created.remove(&topic.name) {
             Some(result) => result.map_err(Fault::from),
             None => Err(no_answer(&topic.name)),
@@ -155,10 +211,8 @@ impl Admin {
         let options = DescribeConfigsOptions::default()
             .timeout(bound)
             .include_synonyms(true);
-        let call = self
-            .inner
-            .client
-            .describe_configs([resource.clone()], options);
+        let client = &self.link(bound).await?.client;
+        let call = client.describe_configs([resource.clone()], options);
         let entries = match bounded(bound, call).await?.remove(&resource) {
             Some(entries) => entries.map_err(|error| about_topic(name, &error.into()))?,
             None => return Err(no_answer(name)),
@@ -168,7 +222,10 @@ impl Admin {
 
     /// Lets go of what the client holds. Calls after this fail.
     pub async fn close(&self) {
-        for lookup in [&self.inner.committed, &self.inner.uncommitted] {
+        let Some(link) = self.inner.link.get() else {
+            return;
+        };
+        for lookup in [&link.committed, &link.uncommitted] {
             if let Some(consumer) = lookup.get()
                 && let Err(error) = consumer.close().await
             {
@@ -184,7 +241,8 @@ impl Admin {
         bound: Duration,
     ) -> Result<TopicDescription, Fault> {
         let options = DescribeTopicsOptions::default().timeout(bound);
-        let call = self.inner.client.describe_topics([name], options);
+        let client = &self.link(bound).await?.client;
+        let call = client.describe_topics([name], options);
         match bounded(bound, call).await?.remove(name) {
             Some(described) => described.map_err(|error| about_topic(name, &error.into())),
             None => Err(no_answer(name)),
@@ -194,14 +252,14 @@ impl Admin {
     /// krafka's description of every topic, in no order.
     pub(super) async fn all_topics(&self, bound: Duration) -> Result<Vec<TopicInfo>, Fault> {
         self.refresh_all(bound).await?;
-        let known = self.lookup(Isolation::Committed).await?;
+        let known = self.lookup(Isolation::Committed, bound).await?;
         Ok(bounded(bound, known.fetch_metadata(None)).await?.topics)
     }
 
     /// krafka's description of every broker, by way of the topics' metadata.
     pub(super) async fn brokers(&self, bound: Duration) -> Result<Vec<BrokerInfo>, Fault> {
         self.refresh_all(bound).await?;
-        let known = self.lookup(Isolation::Committed).await?;
+        let known = self.lookup(Isolation::Committed, bound).await?;
         Ok(bounded(bound, known.fetch_metadata(None)).await?.brokers)
     }
 
@@ -210,7 +268,8 @@ impl Admin {
         bound: Duration,
     ) -> Result<ClusterDescription, Fault> {
         let options = DescribeClusterOptions::default().timeout(bound);
-        bounded(bound, self.inner.client.describe_cluster(options)).await
+        let client = &self.link(bound).await?.client;
+        bounded(bound, client.describe_cluster(options)).await
     }
 
     /// Has krafka fetch the metadata of the whole cluster into its own cache.
@@ -218,20 +277,21 @@ impl Admin {
         let options = ListTopicsOptions::default()
             .timeout(bound)
             .include_internal(true);
-        bounded(bound, self.inner.client.list_topics(options)).await?;
+        let client = &self.link(bound).await?.client;
+        bounded(bound, client.list_topics(options)).await?;
         Ok(())
     }
 
     /// The consumer that looks things up under `isolation`.
-    async fn lookup(&self, isolation: Isolation) -> Result<&Consumer, Fault> {
+    async fn lookup(&self, isolation: Isolation, bound: Duration) -> Result<&Consumer, Fault> {
+        let link = self.link(bound).await?;
         let (cell, level) = match isolation {
-            Isolation::Committed => (&self.inner.committed, IsolationLevel::ReadCommitted),
-            Isolation::Uncommitted => (&self.inner.uncommitted, IsolationLevel::ReadUncommitted),
+            Isolation::Committed => (&link.committed, IsolationLevel::ReadCommitted),
+            Isolation::Uncommitted => (&link.uncommitted, IsolationLevel::ReadUncommitted),
         };
         let consumer = cell
             .get_or_try_init(|| {
-                self.inner
-                    .kafka
+                link.kafka
                     .consumer_without_group()
                     .isolation_level(level)
                     .enable_auto_commit(false)

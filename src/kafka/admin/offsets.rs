@@ -123,7 +123,8 @@ impl Admin {
             .timeout(bound)
             .read_committed(isolation == Isolation::Committed);
         let specs = partitions.iter().map(|partition| (partition.clone(), spec));
-        let listed = bounded(bound, self.inner.client.list_offsets(specs, options)).await?;
+        let client = &self.link(bound).await?.client;
+        let listed = bounded(bound, client.list_offsets(specs, options)).await?;
         Ok(listed
             .into_iter()
             .map(|(partition, result)| {
@@ -147,7 +148,7 @@ impl Admin {
         bound: Duration,
     ) -> Result<HashMap<TopicPartition, Result<Option<i64>, Fault>>, Fault> {
         let deadline = Instant::now() + bound;
-        let lookup = self.lookup(isolation).await?;
+        let lookup = self.lookup(isolation, bound).await?;
         let mut answers = HashMap::with_capacity(partitions.len());
         let mut open: Vec<_> = partitions.to_vec();
         while !open.is_empty() {

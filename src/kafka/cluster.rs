@@ -1,0 +1,200 @@
+//! One Kafka cluster as the gateway uses it: its producer, reader, metadata and administration, and
+//! the embedded broker where there is no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admin::{Admin, Isolation, OffsetSpec, Wanted};
+#[cfg(feature = "embedded")]
+use super::embedded::Embedded;
+use super::fault::{Fault, FaultKind};
+use super::metadata::{Metadata, MetadataOptions};
+use super::producer::Producer;
+use super::reader::Reader;
+use super::{Role, client};
+use crate::config::{KafkaSettings, LimitSettings};
+
+/// Longest time for the administration client to take its leave.
+const CLOSE_ADMIN: Duration = Duration::from_secs(2);
+
+/// The clients of one cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Writes. Only [`crate::write::Writer`] calls it.
+    pub producer: Arc<Producer>,
+    /// Reads without a group.
+    pub reader: Reader,
+    /// Topics, partitions, brokers.
+    pub metadata: Metadata,
+    admin: Admin,
+    settings: KafkaSettings,
+    #[cfg(feature = "embedded")]
+    embedded: Option<Embedded>,
+}
+
+/// The first and the end offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that is still in the log.
+    pub low: i64,
+    /// The offset after the last record that may be read: transactions that are still open, and
+    /// what comes after them, are not counted.
+    pub end: i64,
+}
+
+impl Cluster {
+    /// Makes the clients. No broker needs to be up: each client connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// A client refuses its properties, or the embedded broker cannot start.
+    pub async fn start(settings: &KafkaSettings, limits: &LimitSettings) -> Result<Self, Fault> {
+        // Asked before the embedded broker's address stands in the settings.
+        let auto_create = settings.creates_topics();
+        #[cfg(feature = "embedded")]
+        let embedded = if settings.uses_embedded() {
+            Some(Embedded::start(settings.embedded_max_bytes).await?)
+        } else {
+            None
+        };
+        #[cfg(feature = "embedded")]
+        let settings = &match &embedded {
+            Some(embedded) => embedded.settings(settings),
+            None => settings.clone(),
+        };
+        let options = MetadataOptions {
+            timeout: settings.metadata_timeout,
+            auto_create,
+            #[cfg(feature = "embedded")]
+            cluster_id: embedded.as_ref().map(|e| Arc::clone(e.cluster_id())),
+            ..MetadataOptions::default()
+        };
+        let admin = Admin::connecting(settings.clone());
+        let producer = Producer::start(client::librdkafka(settings, limits, Role::Producer))?;
+        Ok(Self {
+            producer,
+            reader: Reader::new(settings.clone(), client::reader_tuning(settings)?),
+            metadata: Metadata::new(admin.clone(), options),
+            admin,
+            settings: settings.clone(),
+            #[cfg(feature = "embedded")]
+            embedded,
+        })
+    }
+
+    /// Whether this is the embedded trial broker.
+    pub fn is_embedded(&self) -> bool {
+        #[cfg(feature = "embedded")]
+        let embedded = self.embedded.is_some();
+        #[cfg(not(feature = "embedded"))]
+        let embedded = false;
+        embedded
+    }
+
+    /// The cluster's first addresses.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.settings.bootstrap_servers
+    }
+
+    /// The cluster's id. A broker too old to tell has an empty one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept a broker from answering.
+    pub async fn id(&self) -> Result<Arc<str>, Fault> {
+        let cluster = self.metadata.cluster().await?;
+        Ok(cluster.id.clone().unwrap_or_else(|| Arc::from("")))
+    }
+
+    /// Whether a broker answers.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from answering.
+    pub async fn probe(&self) -> Result<(), Fault> {
+        self.metadata.cluster().await.map(|_| ())
+    }
+
+    /// Room for `bytes` about to be written; always there on a real cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultKind::StorageFull`] on the embedded broker.
+    pub fn admit(&self, bytes: u64) -> Result<(), Fault> {
+        #[cfg(feature = "embedded")]
+        if let Some(embedded) = &self.embedded {
+            return embedded.admit(bytes);
+        }
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Where each of `partitions` starts and where its committed records end.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that could not be asked.
+    pub async fn bounds(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Bounds>, Fault> {
+        let wanted: Vec<Wanted> = partitions
+            .iter()
+            .flat_map(|partition| {
+                [OffsetSpec::Earliest, OffsetSpec::Latest]
+                    .map(|spec| Wanted::new(topic, *partition, spec))
+            })
+            .collect();
+        let mut found = self.look_up(&wanted).await.into_iter();
+        let mut next = || match found.next() {
+            Some(Ok(Some(offset))) => Ok(offset),
+            Some(Err(fault)) => Err(fault),
+            Some(Ok(None)) | None => Err(Fault::new(
+                FaultKind::Unavailable,
+                format!("The broker did not say where topic {topic} starts and ends."),
+            )),
+        };
+        partitions
+            .iter()
+            .map(|partition| {
+                Ok(Bounds {
+                    partition: *partition,
+                    low: next()?,
+                    end: next()?,
+                })
+            })
+            .collect()
+    }
+
+    /// The offset of the first record at or after `time` (ms since the epoch) in each partition;
+    /// `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that could not be asked.
+    pub async fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        time: i64,
+    ) -> Result<Vec<Option<i64>>, Fault> {
+        let wanted: Vec<Wanted> = partitions
+            .iter()
+            .map(|partition| Wanted::new(topic, *partition, OffsetSpec::At(time)))
+            .collect();
+        self.look_up(&wanted).await.into_iter().collect()
+    }
+
+    async fn look_up(&self, wanted: &[Wanted]) -> Vec<Result<Option<i64>, Fault>> {
+        self.admin
+            .list_offsets(wanted, Isolation::Committed, self.settings.metadata_timeout)
+            .await
+    }
+
+    /// Waits until what was handed to the producer has its answers, at most `bound`, and lets go of
+    /// the clients; returns how many records are left without an answer.
+    pub async fn close(&self, bound: Duration) -> usize {
+        let left = self.producer.flush(bound).await;
+        let _ = tokio::time::timeout(CLOSE_ADMIN, self.admin.close()).await;
+        left
+    }
+}
