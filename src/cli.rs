@@ -6,11 +6,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
-use crate::healthcheck;
+use crate::{healthcheck, kafka, observe};
 
 /// Exit status for wrong usage and wrong settings.
 const ASKED_WRONGLY: u8 = 2;
@@ -134,12 +135,30 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Starts the gateway and returns when it has stopped.
 fn serve(loaded: Loaded) -> ExitCode {
-    let _ = loaded;
-    fail("this build has no server")
+    let settings = loaded.settings;
+    if let Err(problem) = observe::logging::install(&settings.telemetry) {
+        return fail(&problem);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => {
+            let served = runtime.block_on(crate::server::serve(settings));
+            // What hangs after the grace period (a blocking client call) does not hold up the end.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            served.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("the runtime: {error}")),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
 }
 
 fn openapi() -> ExitCode {
-    fail("this build has no OpenAPI document")
+    print(&crate::api::openapi::document_json())
 }
 
 /// The settings with every rule applied.
@@ -149,10 +168,26 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
     reading.finish()
 }
 
-/// The one list of what start-up objects to: rules of parts that `config` does not know, such as the
-/// Kafka clients' opinion of their properties, are to be added to `reading.errors` here.
+/// The one list of what start-up objects to: the settings' own rules, then those of parts that
+/// `config` does not know: what the Kafka clients think of their properties, the log filter.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
+    let loaded = &reading.loaded;
+    let settings = &loaded.settings;
+    let kafka = kafka::client::validate(&settings.kafka, &settings.limits)
+        .into_iter()
+        .map(|error| {
+            let path = match error.property.as_str() {
+                "" => error.table.to_owned(),
+                property => format!("{}.{property}", error.table),
+            };
+            loaded.error(&path, error.message)
+        });
+    let logging = observe::logging::check(&settings.telemetry)
+        .err()
+        .map(|problem| loaded.error("telemetry.log_level", problem));
+    let errors: Vec<ConfigError> = kafka.chain(logging).collect();
+    reading.errors.extend(errors);
 }
 
 /// Values that break a rule are shown nevertheless, so that one can see where they came from; those

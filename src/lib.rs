@@ -1,6 +1,36 @@
 //! Tidegate gives Apache Kafka to everything that speaks HTTP.
+//!
+//! # The map
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | [`config`] | typed settings, where each value came from |
+//! | [`cli`] | the command line |
+//! | [`healthcheck`] | asks a running gateway whether it is ready |
+//! | [`server`] | listeners, connections, graceful drain |
+//! | [`gateway`] | what every handler is given |
+//! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
+//! | [`auth`] | who is asking, and what they may do |
+//! | [`write`] | the one write pipeline |
+//! | [`position`] | where a read starts and goes on |
+//! | [`kafka`] | everything that talks to brokers |
+//! | [`observe`] | metrics, logs |
+//! | [`record`] | the record as every door sees it |
+//!
+//! `api -> http, auth, write, kafka, observe -> record, config`. Nothing below `api` and `http`
+//! names an HTTP type; `kafka` names no JSON; nothing outside `kafka` names a Kafka client library.
+
+pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod gateway;
 pub mod healthcheck;
+pub mod http;
 pub mod kafka;
+pub mod observe;
+pub mod position;
 pub mod record;
+pub mod server;
+pub mod write;

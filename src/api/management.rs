@@ -1,0 +1,95 @@
+//! The management listener: `/healthz`, `/readyz`, `/metrics`. Its paths are not part of the public
+//! API, so they stand in a list of their own.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Gateway;
+use crate::http::finish::{Finish, finished};
+
+/// What the management handlers need.
+#[derive(Clone)]
+pub struct Management {
+    /// The gateway, to ask Kafka.
+    pub gateway: Gateway,
+    /// The recorder's handle.
+    pub metrics: PrometheusHandle,
+    /// Cancelled when the process is about to stop: readiness turns red first.
+    pub stopping: CancellationToken,
+}
+
+impl std::fmt::Debug for Management {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Management").finish_non_exhaustive()
+    }
+}
+
+/// The router of the management listener.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the management listener's own list"
+)]
+pub fn router(management: Management) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .with_state(management);
+    finished(router, Finish { access_log: false })
+}
+
+/// The process answers.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Kafka answers, and the process is not about to stop.
+async fn readyz(State(management): State<Management>) -> Response {
+    let gateway = &management.gateway;
+    let (ready, reason) = if management.stopping.is_cancelled() {
+        (false, Some("the gateway is stopping".to_owned()))
+    } else {
+        match gateway.cluster().probe().await {
+            Ok(()) => (true, None),
+            Err(fault) => (false, Some(format!("Kafka: {fault}"))),
+        }
+    };
+    let broker = if gateway.cluster().is_embedded() {
+        "embedded"
+    } else {
+        "kafka"
+    };
+    let mut body = json!({ "ready": ready, "broker": broker });
+    if let (Some(reason), Some(object)) = (reason, body.as_object_mut()) {
+        object.insert("reason".to_owned(), reason.into());
+    }
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
+}
+
+async fn scrape(State(management): State<Management>) -> Response {
+    management.metrics.run_upkeep();
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        management.metrics.render(),
+    )
+        .into_response()
+}

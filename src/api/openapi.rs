@@ -1,0 +1,47 @@
+//! The OpenAPI document, assembled from the rows of the route list.
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+
+use super::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate",
+        description = "Apache Kafka for everything that speaks HTTP.\n\nEvery error has the same \
+            shape: `error_code`, `message` and, where they help, `field`, `kafka_error`, \
+            `retriable` and `request_id`. Every answer carries `X-Request-Id`."
+    ),
+    tags(
+        (name = "Records", description = "Write and read a topic the plain way: no vendor media types, no consumer instance"),
+        (name = "Gateway", description = "The gateway itself"),
+    )
+)]
+struct Base;
+
+/// The document of the public listeners.
+pub fn document() -> utoipa::openapi::OpenApi {
+    routes::document(Base::openapi())
+}
+
+/// The document as it is served, printed by `tidegate openapi` and committed.
+pub fn document_json() -> String {
+    let mut json = serde_json::to_string_pretty(&document()).unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "getOpenApi",
+    tag = "Gateway",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"))
+)]
+pub async fn get() -> Response {
+    static JSON: std::sync::LazyLock<String> = std::sync::LazyLock::new(document_json);
+    ([(header::CONTENT_TYPE, "application/json")], JSON.as_str()).into_response()
+}

@@ -1,0 +1,151 @@
+//! From records to the JSON of an answer. Values that are JSON go out byte for byte, so that a
+//! number comes back with every digit.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::format::Format;
+use super::json::value;
+use super::parse::Formats;
+use crate::http::error::ErrorBody;
+use crate::kafka::producer::Outcome;
+use crate::record::{Delivered, TimestampType, Written};
+
+/// Writes one record that was read.
+pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
+    out.extend_from_slice(b"{\"topic\":");
+    string(out, &record.topic);
+    out.extend_from_slice(b",\"partition\":");
+    number(out, i64::from(record.partition));
+    out.extend_from_slice(b",\"offset\":");
+    number(out, record.offset);
+    out.extend_from_slice(b",\"timestamp\":");
+    number(out, record.timestamp);
+    if record.timestamp_type == TimestampType::Append {
+        out.extend_from_slice(b",\"timestamp_type\":\"append\"");
+    }
+    out.extend_from_slice(b",\"key\":");
+    let asked = match formats.key {
+        Format::Auto => Format::String,
+        format => format,
+    };
+    let kf = content(out, record.key.as_deref(), asked);
+    out.extend_from_slice(b",\"value\":");
+    let asked = match formats.value {
+        Format::Auto => Format::Json,
+        format => format,
+    };
+    let vf = content(out, record.value.as_deref(), asked);
+    for (name, format) in [("kf", kf), ("vf", vf)] {
+        if let Some(format) = format {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":\"");
+            out.extend_from_slice(format.name().as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.extend_from_slice(b",\"headers\":[");
+    for (index, header) in record.headers.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'[');
+        string(out, &header.name);
+        out.push(b',');
+        match header.value.as_deref() {
+            None => out.extend_from_slice(b"null"),
+            Some(value) => match std::str::from_utf8(value) {
+                Ok(text) => string(out, text),
+                Err(_) => {
+                    out.extend_from_slice(b"{\"b64\":");
+                    base64(out, value);
+                    out.push(b'}');
+                }
+            },
+        }
+        out.push(b']');
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// Writes what became of a record that was to be written to `topic`.
+pub fn outcome(out: &mut Vec<u8>, topic: &str, outcome: &Outcome) {
+    match outcome {
+        Ok(at) => written(out, topic, at),
+        Err(fault) => error(
+            out,
+            &crate::http::error::ApiError::from_fault(fault).into_body(),
+        ),
+    }
+}
+
+/// Writes where a record was written.
+pub fn written(out: &mut Vec<u8>, topic: &str, at: &Written) {
+    out.extend_from_slice(b"{\"topic\":");
+    string(out, topic);
+    out.extend_from_slice(b",\"partition\":");
+    number(out, i64::from(at.partition));
+    out.extend_from_slice(b",\"offset\":");
+    match at.offset {
+        Some(offset) => number(out, offset),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"timestamp\":");
+    number(out, at.timestamp);
+    out.push(b'}');
+}
+
+fn error(out: &mut Vec<u8>, body: &ErrorBody) {
+    json(out, body);
+}
+
+/// Writes a string as JSON.
+pub fn string(out: &mut Vec<u8>, text: &str) {
+    json(out, text);
+}
+
+fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let before = out.len();
+    // Strings and plain structs always serialise, and a Vec takes every write.
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(before);
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn number(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+/// Writes a key or value in the format asked for, else in the next one that can hold it; returns
+/// the format when it is not the one asked for.
+fn content(out: &mut Vec<u8>, bytes: Option<&[u8]>, asked: Format) -> Option<Format> {
+    let Some(bytes) = bytes else {
+        out.extend_from_slice(b"null");
+        return None;
+    };
+    if asked == Format::Json
+        && let Some(text) = value(bytes)
+    {
+        out.extend_from_slice(text.as_bytes());
+        return None;
+    }
+    if asked != Format::Binary
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        string(out, text);
+        return (asked != Format::String).then_some(Format::String);
+    }
+    base64(out, bytes);
+    (asked != Format::Binary).then_some(Format::Binary)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,477 @@
+//! From the JSON of a request body to records, with every byte of a JSON value as it was sent.
+//!
+//! Bodies are parsed in one pass. Only when that fails is the body looked at again, piece by piece,
+//! to say which record and which field is at fault.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::format::Format;
+use super::json::{MAX_DEPTH, deeper_than};
+use crate::http::error::ApiError;
+use crate::position::time_ms;
+use crate::record::{Header, Outgoing};
+
+/// The formats of a request's keys and values.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Formats {
+    /// `key_format`.
+    pub key: Format,
+    /// `value_format`.
+    pub value: Format,
+}
+
+/// The records of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The body was one object.
+    One(Outgoing),
+    /// The body was an array.
+    Many(Vec<Outgoing>),
+}
+
+/// Reads a whole body: one record, or an array of them.
+///
+/// # Errors
+///
+/// 400 for what is not JSON, with line and column; 422 for a record that is not acceptable, with
+/// the JSON Pointer of the field.
+pub fn body(body: &Bytes, formats: Formats) -> Result<Parsed, ApiError> {
+    match body.iter().find(|b| !b.is_ascii_whitespace()) {
+        None => Err(ApiError::bad_request(
+            "the body is empty; expected a JSON object with a value, or an array of them",
+        )),
+        Some(b'[') => {
+            let wires: Vec<Wire<'_>> =
+                serde_json::from_slice(body).map_err(|error| diagnose_array(body, &error))?;
+            wires
+                .into_iter()
+                .enumerate()
+                .map(|(index, wire)| {
+                    record(body, wire, formats).map_err(|fault| fault.at(&format!("/{index}")))
+                })
+                .collect::<Result<_, _>>()
+                .map(Parsed::Many)
+        }
+        Some(_) => one(body, formats).map(Parsed::One),
+    }
+}
+
+/// Reads one record. Also used for a line of NDJSON.
+///
+/// # Errors
+///
+/// As [`body`].
+pub fn one(body: &Bytes, formats: Formats) -> Result<Outgoing, ApiError> {
+    let wire =
+        serde_json::from_slice::<Wire<'_>>(body).map_err(|error| diagnose(body, &error, ""))?;
+    record(body, wire, formats).map_err(|fault| fault.at(""))
+}
+
+/// A record as it stands in the body. Nothing is copied.
+struct Wire<'a> {
+    key: Option<&'a RawValue>,
+    value: Option<&'a RawValue>,
+    headers: Option<&'a RawValue>,
+    partition: Option<&'a RawValue>,
+    timestamp: Option<&'a RawValue>,
+}
+
+const FIELDS: &[&str] = &["key", "value", "headers", "partition", "timestamp"];
+
+impl<'de> Deserialize<'de> for Wire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WireVisitor)
+    }
+}
+
+struct WireVisitor;
+
+impl<'de> Visitor<'de> for WireVisitor {
+    type Value = Wire<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record: an object with value and, where wanted, key, headers, partition and timestamp")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
+        let mut wire = Wire {
+            key: None,
+            value: None,
+            headers: None,
+            partition: None,
+            timestamp: None,
+        };
+        while let Some(Text(name)) = map.next_key()? {
+            let slot = match &*name {
+                "key" => &mut wire.key,
+                "value" => &mut wire.value,
+                "headers" => &mut wire.headers,
+                "partition" => &mut wire.partition,
+                "timestamp" => &mut wire.timestamp,
+                other => return Err(de::Error::unknown_field(other, FIELDS)),
+            };
+            if slot.is_some() {
+                return Err(de::Error::custom(format_args!("{name} is given twice")));
+            }
+            *slot = Some(map.next_value()?);
+        }
+        Ok(wire)
+    }
+}
+
+/// What is wrong with one record, before it is known where the record stands.
+struct Unfit {
+    field: &'static str,
+    detail: String,
+}
+
+impl Unfit {
+    fn new(field: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            field,
+            detail: detail.into(),
+        }
+    }
+
+    fn at(self, place: &str) -> ApiError {
+        let Self { field, detail } = self;
+        let pointer = format!("{place}/{field}");
+        ApiError::unprocessable(format!("{pointer}: {detail}")).at(pointer)
+    }
+}
+
+fn record(body: &Bytes, wire: Wire<'_>, formats: Formats) -> Result<Outgoing, Unfit> {
+    let value = wire.value.ok_or_else(|| {
+        Unfit::new(
+            "value",
+            "a record needs a value; null is a tombstone (it deletes the key in a compacted topic)",
+        )
+    })?;
+    let value = match formats.value {
+        Format::Auto => content(body, value, Format::Json, "value")?,
+        format => content(body, value, format, "value")?,
+    };
+    let key = match wire.key {
+        None => None,
+        Some(key) => match formats.key {
+            Format::Auto if key.get().starts_with('"') => {
+                content(body, key, Format::String, "key")?
+            }
+            Format::Auto => content(body, key, Format::Json, "key")?,
+            format => content(body, key, format, "key")?,
+        },
+    };
+    Ok(Outgoing {
+        partition: given(wire.partition).map(partition).transpose()?,
+        timestamp: given(wire.timestamp).map(timestamp).transpose()?,
+        key,
+        value,
+        headers: given(wire.headers)
+            .map(|raw| headers(body, raw))
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+/// A field whose absence and whose null mean the same.
+fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+/// The bytes of a key or value. `None` is Kafka's null.
+fn content(
+    body: &Bytes,
+    raw: &RawValue,
+    format: Format,
+    field: &'static str,
+) -> Result<Option<Bytes>, Unfit> {
+    let text = raw.get();
+    if text == "null" {
+        return Ok(None);
+    }
+    match format {
+        Format::Auto | Format::Json => {
+            if deeper_than(text.as_bytes(), MAX_DEPTH) {
+                return Err(Unfit::new(
+                    field,
+                    format!("nested deeper than {MAX_DEPTH} levels"),
+                ));
+            }
+            Ok(Some(body.slice_ref(text.as_bytes())))
+        }
+        Format::String => {
+            let string = string(raw).ok_or_else(|| {
+                Unfit::new(field, "expected a JSON string (the format is string)")
+            })?;
+            Ok(Some(shared(body, string)))
+        }
+        Format::Binary => {
+            let string = string(raw).ok_or_else(|| {
+                Unfit::new(field, "expected a base64 string (the format is binary)")
+            })?;
+            let bytes = STANDARD
+                .decode(string.as_bytes())
+                .map_err(|error| Unfit::new(field, format!("not valid base64: {error}")))?;
+            Ok(Some(bytes.into()))
+        }
+    }
+}
+
+/// The text of a JSON string; `None` when it is not one, or has half of a surrogate pair.
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str::<String>(text).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
+/// The text as bytes that share the body's allocation where they can.
+fn shared(body: &Bytes, text: Cow<'_, str>) -> Bytes {
+    match text {
+        Cow::Borrowed("") => Bytes::new(),
+        Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
+        Cow::Owned(text) => text.into(),
+    }
+}
+
+fn partition(raw: &RawValue) -> Result<i32, Unfit> {
+    raw.get()
+        .parse()
+        .ok()
+        .filter(|partition| *partition >= 0)
+        .ok_or_else(|| {
+            Unfit::new(
+                "partition",
+                format!("expected a whole number from 0, not {}", short(raw)),
+            )
+        })
+}
+
+fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
+    let number = raw.get().parse::<i64>().ok();
+    // librdkafka reads 0 as "now", which is not what a client that sends 0 means.
+    number
+        .or_else(|| {
+            string(raw)
+                .filter(|text| text.contains('-'))
+                .and_then(|text| time_ms(&text))
+        })
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| {
+            Unfit::new(
+                "timestamp",
+                format!(
+                    "expected milliseconds since 1970 (more than 0) or an ISO 8601 time, not {}",
+                    short(raw)
+                ),
+            )
+        })
+}
+
+fn short(raw: &RawValue) -> String {
+    raw.get().chars().take(40).collect()
+}
+
+fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
+    let HeadersWire(pairs) = serde_json::from_str(raw.get())
+        .map_err(|error| Unfit::new("headers", strip_place(&error)))?;
+    pairs
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value {
+                HeaderWire::Null => None,
+                HeaderWire::Text(text) => Some(shared(body, text)),
+                HeaderWire::Base64(text) => {
+                    let bytes = STANDARD.decode(text.as_bytes()).map_err(|error| {
+                        Unfit::new(
+                            "headers",
+                            format!("{name}: b64 is not valid base64: {error}"),
+                        )
+                    })?;
+                    Some(bytes.into())
+                }
+            };
+            Ok(Header {
+                name: name.into_owned(),
+                value,
+            })
+        })
+        .collect()
+}
+
+/// Headers as an object (names may repeat; order is kept) or as an array of pairs.
+struct HeadersWire<'a>(Vec<(Cow<'a, str>, HeaderWire<'a>)>);
+
+enum HeaderWire<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Base64(Cow<'a, str>),
+}
+
+impl<'de> Deserialize<'de> for HeadersWire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = HeadersWire<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of headers or an array of [name, value] pairs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            pairs.push((name.0, map.next_value()?));
+        }
+        Ok(HeadersWire(pairs))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(Pair(name, value)) = seq.next_element()? {
+            pairs.push((name, value));
+        }
+        Ok(HeadersWire(pairs))
+    }
+}
+
+struct Pair<'a>(Cow<'a, str>, HeaderWire<'a>);
+
+impl<'de> Deserialize<'de> for Pair<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (name, value) = <(Text<'de>, HeaderWire<'de>)>::deserialize(deserializer)?;
+        Ok(Self(name.0, value))
+    }
+}
+
+/// A string that borrows where it can; serde's own `Cow` always copies inside other types.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderWire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = HeaderWire<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a header value: a string, null or {\"b64\": \"…\"}")
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(HeaderWire::Null)
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(HeaderWire::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(HeaderWire::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let Some(name) = map.next_key::<Text<'de>>()? else {
+                    return Err(de::Error::missing_field("b64"));
+                };
+                if name.0 != "b64" {
+                    return Err(de::Error::unknown_field(&name.0, &["b64"]));
+                }
+                let text = map.next_value::<Text<'de>>()?;
+                if let Some(extra) = map.next_key::<Text<'de>>()? {
+                    return Err(de::Error::unknown_field(&extra.0, &["b64"]));
+                }
+                Ok(HeaderWire::Base64(text.0))
+            }
+        }
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+/// serde_json's message without its "at line 1 column 5", which counts from a field's start here.
+fn strip_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+/// Says what is wrong with a record that could not be read, `place` being its JSON Pointer.
+fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> ApiError {
+    // Not JSON at all, wherever the fault is: line and column are what helps.
+    if let Err(syntax) = serde_json::from_slice::<&RawValue>(json) {
+        return not_json(&syntax);
+    }
+    // JSON, and an object, so one of its names is at fault.
+    if serde_json::from_slice::<std::collections::HashMap<String, IgnoredAny>>(json).is_ok() {
+        let detail = strip_place(error);
+        let field = detail
+            .split('`')
+            .nth(1)
+            .or_else(|| detail.strip_suffix(" is given twice"))
+            .map(str::to_owned);
+        let pointer = match field {
+            Some(field) => format!("{place}/{}", escape_pointer(&field)),
+            None => place.to_owned(),
+        };
+        return ApiError::unprocessable(format!("{pointer}: {detail}")).at(pointer);
+    }
+    let place = if place.is_empty() { "/" } else { place };
+    ApiError::unprocessable(format!("{place}: {}", strip_place(error))).at(place.to_owned())
+}
+
+fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
+    match serde_json::from_slice::<Vec<&RawValue>>(json) {
+        Err(syntax) => not_json(&syntax),
+        Ok(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| {
+                let json = item.get().as_bytes();
+                let error = serde_json::from_slice::<Wire<'_>>(json).err()?;
+                Some(diagnose(json, &error, &format!("/{index}")))
+            })
+            .unwrap_or_else(|| not_json(error)),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!("the body is not valid JSON: {error}"))
+}
+
+fn escape_pointer(name: &str) -> String {
+    let name: String = name.chars().take(80).collect();
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Every path in one list: method, path, what it needs, handler.
+//!
+//! A row is all there is to adding a route: the router, the OpenAPI document and the tests that
+//! walk the API are made from it, and a handler cannot be reached without the check that its row
+//! names. `clippy.toml` disallows `Router::route` elsewhere.
+
+use axum::Router;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::{Components, OpenApi};
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
+
+use super::{docs, openapi, records, root};
+use crate::auth::Principal;
+use crate::auth::permission::{self, Action};
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::finish::{AnsweredBy, Finish, finished};
+
+/// What a caller needs to reach a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: anyone may call it, whatever `auth.mode` says.
+    Open,
+    /// This permission, on the topic that the path parameter `topic` names.
+    Topic(Action),
+}
+
+/// One path and method of the API.
+pub struct Row {
+    /// The method.
+    pub method: Method,
+    /// The path, with parameters in braces.
+    pub path: &'static str,
+    /// What a caller needs.
+    pub access: Access,
+    handler: UtoipaMethodRouter<Gateway>,
+}
+
+fn row(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    handler: UtoipaMethodRouter<Gateway>,
+) -> Row {
+    Row {
+        method,
+        path,
+        access,
+        handler,
+    }
+}
+
+/// The list.
+#[rustfmt::skip]
+pub fn rows() -> Vec<Row> {
+    use Access::{Open, Topic};
+    use Action::{Consume, Produce};
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    vec![
+        row(GET,  "/", Open, routes!(root::index)),
+        row(GET,  "/openapi.json", Open, routes!(openapi::get)),
+        row(GET,  "/docs", Open, routes!(docs::index)),
+        row(GET,  "/docs/{file}", Open, routes!(docs::file)),
+        row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
+        row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
+        row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
+    ]
+}
+
+/// The router of the public listeners.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where routes are made"
+)]
+pub fn router(gateway: Gateway) -> Router {
+    let mut router = Router::new();
+    for row in rows() {
+        let (_, _, handler) = row.handler;
+        let guard = middleware::from_fn_with_state(row.access, guard);
+        router = router.route(row.path, handler.route_layer(guard));
+    }
+    let settings = Finish {
+        access_log: gateway.settings().telemetry.access_log,
+    };
+    let router = router
+        .fallback(no_such_path)
+        .with_state(gateway)
+        .layer(CatchPanicLayer::custom(panicked));
+    finished(router, settings)
+}
+
+/// The paths and schemas of the OpenAPI document, in the list's order.
+pub(super) fn document(base: OpenApi) -> OpenApi {
+    let mut document = base;
+    for row in rows() {
+        let (schemas, paths, _) = row.handler;
+        for (path, item) in paths.paths {
+            match document.paths.paths.get_mut(&path) {
+                Some(existing) => existing.merge_operations(item),
+                None => {
+                    document.paths.paths.insert(path, item);
+                }
+            }
+        }
+        document
+            .components
+            .get_or_insert_with(Components::new)
+            .schemas
+            .extend(schemas);
+    }
+    document
+}
+
+/// Stands before every handler: finds out who asks, and whether the row lets them in.
+async fn guard(
+    State(access): State<Access>,
+    params: RawPathParams,
+    matched: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let principal = Principal::anonymous();
+    if let Access::Topic(action) = access {
+        let topic = params
+            .iter()
+            .find_map(|(name, value)| (name == "topic").then_some(value));
+        let Some(topic) = topic else {
+            return ApiError::internal().into_response();
+        };
+        if let Err(denied) = permission::decide(&principal, action, topic) {
+            return ApiError::from(denied).into_response();
+        }
+    }
+    request.extensions_mut().insert(principal);
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(AnsweredBy(matched));
+    response
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    ApiError::plain(
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is no {}; GET /openapi.json lists what there is",
+            request.uri().path().chars().take(200).collect::<String>()
+        ),
+    )
+}
+
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let cause = cause
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    tracing::error!(cause, "a handler panicked");
+    ApiError::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests;

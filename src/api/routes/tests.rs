@@ -1,0 +1,78 @@
+//! Walks the list of routes.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn documented() -> Vec<(String, String, serde_json::Value)> {
+    let document = serde_json::to_value(crate::api::openapi::document()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.push((path.clone(), method.to_uppercase(), operation.clone()));
+        }
+    }
+    operations
+}
+
+#[test]
+fn every_row_stands_in_the_document_and_nothing_else_does() {
+    let rows: BTreeSet<(String, String)> = rows()
+        .iter()
+        .map(|row| (row.path.to_owned(), row.method.to_string()))
+        .collect();
+    let documented: BTreeSet<(String, String)> = documented()
+        .into_iter()
+        .map(|(path, method, _)| (path, method))
+        .collect();
+    assert_eq!(rows, documented);
+}
+
+#[test]
+fn every_operation_is_described() {
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in documented() {
+        let name = format!("{method} {path}");
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        assert!(!id.is_empty(), "{name} has no operationId");
+        assert!(ids.insert(id.to_owned()), "{name}: {id} is used twice");
+        assert!(
+            operation["summary"].as_str().is_some_and(|s| !s.is_empty()),
+            "{name} has no summary"
+        );
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(
+            responses
+                .keys()
+                .any(|status| status.starts_with('2') || status.starts_with('3')),
+            "{name} documents no success"
+        );
+        let row = rows()
+            .into_iter()
+            .find(|row| row.path == path && row.method.as_str() == method)
+            .unwrap();
+        if row.access != Access::Open {
+            for status in ["400", "403", "404", "503", "504"] {
+                assert!(
+                    responses.contains_key(status),
+                    "{name} does not document {status}"
+                );
+            }
+            let description = operation["description"].as_str().unwrap_or_default();
+            assert!(
+                description.contains("Needs `"),
+                "{name} does not say which permission it needs"
+            );
+        }
+    }
+}
+
+#[test]
+fn open_routes_are_open_on_purpose() {
+    let open: Vec<&str> = rows()
+        .iter()
+        .filter(|row| row.access == Access::Open)
+        .map(|row| row.path)
+        .collect();
+    assert_eq!(open, ["/", "/openapi.json", "/docs", "/docs/{file}"]);
+}

@@ -1,0 +1,236 @@
+//! The one error shape of every door, and the one table that turns Kafka's failures into it.
+//!
+//! A handler answers with an [`ApiError`]; [`super::finish`] writes the body, so that the request id
+//! is in it. Which constructor to use: [`ApiError::bad_request`] when the request could not be read
+//! at all, [`ApiError::unprocessable`] when it could and something in it is not acceptable,
+//! [`ApiError::from_fault`] for everything that Kafka said.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::auth::permission::Denied;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::write::{Field, Rejected};
+
+/// Seconds after which it makes sense to try again, where nothing better is known.
+const RETRY_AFTER_S: u32 = 1;
+
+/// A failed request.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Box<ErrorBody>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The body of every error.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// The reference's five-digit code where it has one, else the HTTP status.
+    #[schema(example = 40401)]
+    pub error_code: u32,
+    /// What is wrong and, where there is something to do, what to do next.
+    #[schema(example = "topic orders does not exist")]
+    pub message: String,
+    /// The JSON Pointer into the body, or the name of the parameter or header, that is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/value")]
+    pub field: Option<Cow<'static, str>>,
+    /// The Kafka protocol's name of the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "UNKNOWN_TOPIC_OR_PARTITION")]
+    pub kafka_error: Option<&'static str>,
+    /// Whether the same request may succeed later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retriable: Option<bool>,
+    /// True when a record may have been written although no acknowledgement came: sending it again
+    /// can make a duplicate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maybe_written: Option<bool>,
+    /// The earliest offset that is still in the log, by partition, where the asked one is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earliest: Option<std::collections::BTreeMap<i32, i64>>,
+    /// The request's id, as in the `X-Request-Id` header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl ApiError {
+    /// An error with a code of its own.
+    pub fn new(status: StatusCode, error_code: u32, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: Box::new(ErrorBody {
+                error_code,
+                message: message.into(),
+                ..ErrorBody::default()
+            }),
+            headers: Vec::new(),
+        }
+    }
+
+    /// An error whose code is the HTTP status.
+    pub fn plain(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, u32::from(status.as_u16()), message)
+    }
+
+    /// 400: the request could not be read.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 422: the request was read, and something in it is not acceptable.
+    pub fn unprocessable(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    /// 413.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::plain(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    /// 500 for a state that should not be reachable; the details go to the log.
+    pub fn internal() -> Self {
+        Self::plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "an error inside the gateway; its log has the details under this request id",
+        )
+    }
+
+    /// Names the field, parameter or header at fault.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.body.field = Some(field.into());
+        self
+    }
+
+    /// Adds a response header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Marks the request as worth trying again, in `Retry-After` too.
+    #[must_use]
+    pub fn retry(mut self) -> Self {
+        self.body.retriable = Some(true);
+        self.header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))
+    }
+
+    /// Says where the log starts now.
+    #[must_use]
+    pub fn earliest(mut self, offsets: impl IntoIterator<Item = (i32, i64)>) -> Self {
+        self.body.earliest = Some(offsets.into_iter().collect());
+        self
+    }
+
+    /// The table from Kafka's failures to HTTP's.
+    pub fn from_fault(fault: &Fault) -> Self {
+        let (status, code) = status_of(fault.kind);
+        let mut error = Self::new(status, code, fault.message.clone());
+        error.body.kafka_error = fault.kafka_error;
+        error.body.maybe_written = fault.maybe_written.then_some(true);
+        if fault.retriable {
+            error.retry()
+        } else {
+            error.body.retriable = Some(false);
+            error
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body without the request id, as per-record errors carry it.
+    pub fn into_body(self) -> ErrorBody {
+        *self.body
+    }
+}
+
+/// HTTP status and error code of each kind of failure.
+fn status_of(kind: FaultKind) -> (StatusCode, u32) {
+    match kind {
+        FaultKind::UnknownTopic => (StatusCode::NOT_FOUND, 40401),
+        FaultKind::UnknownPartition => (StatusCode::NOT_FOUND, 40402),
+        FaultKind::NotFound => (StatusCode::NOT_FOUND, 404),
+        FaultKind::NotAuthorized => (StatusCode::FORBIDDEN, 40301),
+        // Not a 401: it is the gateway that could not log in, the client can do nothing about it.
+        FaultKind::Unauthenticated => (StatusCode::SERVICE_UNAVAILABLE, 503),
+        FaultKind::Invalid => (StatusCode::BAD_REQUEST, 40002),
+        FaultKind::Exists => (StatusCode::CONFLICT, 409),
+        FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 413),
+        FaultKind::OffsetOutOfRange => (StatusCode::GONE, 410),
+        FaultKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, 50302),
+        FaultKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, 504),
+        FaultKind::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, 503),
+        FaultKind::Throttled => (StatusCode::TOO_MANY_REQUESTS, 42901),
+        FaultKind::Unsupported => (StatusCode::NOT_IMPLEMENTED, 501),
+        FaultKind::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, 507),
+        FaultKind::Other => (StatusCode::INTERNAL_SERVER_ERROR, 50002),
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        Self::from_fault(&fault)
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let Denied {
+            action, resource, ..
+        } = denied;
+        Self::new(
+            StatusCode::FORBIDDEN,
+            40301,
+            format!("the permission {action}:{resource} is missing"),
+        )
+    }
+}
+
+impl ApiError {
+    /// A refused batch. `place` is the JSON Pointer of a record, by its place in the batch.
+    pub fn from_rejected(rejected: Rejected, place: impl Fn(usize) -> String) -> Self {
+        match rejected {
+            Rejected::Denied(denied) => denied.into(),
+            Rejected::Kafka(fault) => fault.into(),
+            Rejected::TooMany { .. } => Self::too_large(rejected.to_string()),
+            Rejected::Record {
+                index,
+                field,
+                fault,
+            } => {
+                let pointer = match field {
+                    Field::Record => place(index),
+                    Field::Partition => format!("{}/partition", place(index)),
+                };
+                let error = Self::from_fault(&fault);
+                if pointer.is_empty() {
+                    error
+                } else {
+                    error.at(pointer)
+                }
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,9 @@
+//! What all doors share: the error shape, content negotiation, bodies and parameters within limits,
+//! request ids. Nothing here knows a single route.
+
+pub mod body;
+pub mod error;
+pub mod extract;
+pub mod finish;
+pub mod negotiate;
+pub mod request_id;

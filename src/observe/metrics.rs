@@ -1,0 +1,87 @@
+//! The metrics of the process, in Prometheus' text format. Names are Prometheus style with units;
+//! labels are bounded: routes, methods, status codes, topics that were written to.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Upper bounds of the request duration histogram, in seconds.
+const DURATION_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Installs the recorder that every metric of the process goes to.
+///
+/// # Errors
+///
+/// One is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(
+            Matcher::Full("http_request_duration_seconds".to_owned()),
+            DURATION_BUCKETS,
+        )?
+        .install_recorder()?;
+    describe_counter!(
+        "http_requests_total",
+        "Requests by method, route and status code"
+    );
+    describe_histogram!(
+        "http_request_duration_seconds",
+        Unit::Seconds,
+        "From the request's head to the answer's head, by method and route"
+    );
+    describe_gauge!(
+        "http_connections",
+        "Open connections on the public listeners"
+    );
+    describe_counter!(
+        "http_connections_refused_total",
+        "Connections closed at once because limits.connections was reached"
+    );
+    describe_counter!(
+        "kafka_messages_produced_total",
+        "Records acknowledged by Kafka, by topic"
+    );
+    describe_counter!(
+        "kafka_bytes_produced_total",
+        Unit::Bytes,
+        "Bytes of keys, values and headers acknowledged by Kafka, by topic"
+    );
+    describe_counter!(
+        "kafka_messages_failed_total",
+        "Records that Kafka did not acknowledge, by topic"
+    );
+    describe_counter!(
+        "kafka_messages_read_total",
+        "Records given to clients, by topic"
+    );
+    describe_counter!(
+        "kafka_producer_replaced_total",
+        "Times that the producer failed for good and was replaced"
+    );
+    Ok(handle)
+}
+
+/// Counts one request.
+pub fn request(method: &Method, route: &str, status: StatusCode, duration: Duration) {
+    // Methods are the client's to choose, so only the well-known ones become labels.
+    let method = match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    };
+    let route = route.to_owned();
+    counter!("http_requests_total",
+        "method" => method, "route" => route.clone(), "status" => status.as_u16().to_string())
+    .increment(1);
+    histogram!("http_request_duration_seconds", "method" => method, "route" => route)
+        .record(duration);
+}

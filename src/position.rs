@@ -1,0 +1,307 @@
+//! Positions in topics: where a read starts, and the opaque vector that says where it may go on.
+//!
+//! A vector holds the next offset of every partition of a read. It needs no state in the gateway:
+//! any process that serves the same cluster can go on from it. On the wire it is base64url of
+//!
+//! ```text
+//! 1 byte   version (1)
+//! 4 bytes  hash of the cluster id and of each topic's name and id, little endian
+//! then for each topic, in the order of the request:
+//!   varint   number of partitions
+//!   (varint partition - previous partition, varint offset) for each, by partition
+//! ```
+//!
+//! The topic's id is in the hash, so that a vector does not outlive a topic that was deleted and
+//! created again: its offsets would point at other records. Varints are LEB128.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::kafka::metadata::Topic;
+
+const VERSION: u8 = 1;
+
+/// Most partitions a vector may have, so that it fits in the header of an event-stream resume.
+pub const MAX_PARTITIONS: usize = 512;
+
+/// Longest text that is looked at; a vector of [`MAX_PARTITIONS`] is far shorter.
+const MAX_TEXT: usize = 16 << 10;
+
+/// The next offset by partition, for one topic, sorted by partition.
+pub type Offsets = Vec<(i32, i64)>;
+
+/// Where a read starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// After the last record.
+    Latest,
+    /// At the first record that is still there.
+    Earliest,
+    /// The last N records of each partition.
+    Last(i64),
+    /// The first record whose timestamp (ms since the epoch) is at or after this one.
+    Time(i64),
+    /// A vector, opaque or written out.
+    Vector(String),
+}
+
+/// Why a position cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// It reads as none of the forms.
+    #[error(
+        "expected latest, earliest, -N (the last N of each partition), a time (ISO 8601 or \
+         milliseconds), the `next` of an earlier page, or topic:partition@offset,…"
+    )]
+    Unreadable,
+    /// A vector of another cluster, of other topics, or of a topic that has been created again.
+    #[error(
+        "this position belongs to another cluster or to other topics, or the topic was deleted and \
+         created again since"
+    )]
+    Foreign,
+    /// A vector written out that names what the request does not read.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+impl From {
+    /// Reads the text of a `from` parameter. Vectors are only recognised here; see [`decode`].
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError::Unreadable`].
+    pub fn parse(text: &str) -> Result<Self, PositionError> {
+        let text = text.trim();
+        match text {
+            "latest" => return Ok(Self::Latest),
+            "earliest" => return Ok(Self::Earliest),
+            _ => {}
+        }
+        if let Some(count) = text.strip_prefix('-') {
+            let count: i64 = count.parse().map_err(|_| PositionError::Unreadable)?;
+            return if count < 0 {
+                Err(PositionError::Unreadable)
+            } else {
+                Ok(Self::Last(count))
+            };
+        }
+        if text.contains('@') {
+            return Ok(Self::Vector(text.to_owned()));
+        }
+        if let Some(time) = time_ms(text) {
+            return Ok(Self::Time(time));
+        }
+        if text.len() > MAX_TEXT || URL_SAFE_NO_PAD.decode(text).is_err() || text.is_empty() {
+            return Err(PositionError::Unreadable);
+        }
+        Ok(Self::Vector(text.to_owned()))
+    }
+}
+
+/// Milliseconds since the epoch of an ISO 8601 time (UTC when it has no offset) or of a plain
+/// number of milliseconds. `None` when the text is neither, or before 1970.
+pub fn time_ms(text: &str) -> Option<i64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    // A `+` in a query string arrives as a space unless it was percent-encoded; people forget.
+    let text = text.replace(' ', "+");
+    let at = text
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .or_else(|| {
+            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        })
+        .or_else(|| {
+            let date = text.parse::<jiff::civil::Date>().ok()?;
+            Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        })?;
+    Some(at.as_millisecond()).filter(|ms| *ms >= 0)
+}
+
+/// Writes the vector of `offsets`, one list for each of `topics`.
+pub fn encode(cluster_id: &str, topics: &[&Topic], offsets: &[Offsets]) -> String {
+    let mut bytes = Vec::with_capacity(8 + offsets.iter().map(|o| 2 + o.len() * 6).sum::<usize>());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&hash(cluster_id, topics).to_le_bytes());
+    for offsets in offsets {
+        put_varint(&mut bytes, offsets.len() as u64);
+        let mut previous = 0;
+        for (partition, offset) in offsets {
+            put_varint(&mut bytes, u64::try_from(partition - previous).unwrap_or(0));
+            put_varint(&mut bytes, u64::try_from(*offset).unwrap_or(0));
+            previous = *partition;
+        }
+    }
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Reads a vector, opaque or written out, for a read of `topics`. Partitions that it does not name
+/// are not in the answer: they came into being after it was written, or were not asked for.
+///
+/// # Errors
+///
+/// [`PositionError`].
+pub fn decode(
+    text: &str,
+    cluster_id: &str,
+    topics: &[&Topic],
+) -> Result<Vec<Offsets>, PositionError> {
+    let offsets = if text.contains('@') {
+        decode_written_out(text, topics)?
+    } else {
+        decode_opaque(text, cluster_id, topics)?
+    };
+    if offsets.iter().map(Vec::len).sum::<usize>() > MAX_PARTITIONS {
+        return Err(PositionError::Mismatch(format!(
+            "a position may name {MAX_PARTITIONS} partitions"
+        )));
+    }
+    Ok(offsets)
+}
+
+fn decode_opaque(
+    text: &str,
+    cluster_id: &str,
+    topics: &[&Topic],
+) -> Result<Vec<Offsets>, PositionError> {
+    if text.len() > MAX_TEXT {
+        return Err(PositionError::Unreadable);
+    }
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| PositionError::Unreadable)?;
+    let [VERSION, a, b, c, d, rest @ ..] = bytes.as_slice() else {
+        return Err(PositionError::Unreadable);
+    };
+    if u32::from_le_bytes([*a, *b, *c, *d]) != hash(cluster_id, topics) {
+        return Err(PositionError::Foreign);
+    }
+    let mut rest = rest;
+    let mut all = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let count = take_varint(&mut rest).ok_or(PositionError::Unreadable)?;
+        let mut offsets = Offsets::new();
+        let mut partition = 0_i32;
+        for index in 0..count {
+            let delta = take_varint(&mut rest)
+                .and_then(|delta| i32::try_from(delta).ok())
+                .filter(|delta| index == 0 || *delta > 0)
+                .ok_or(PositionError::Unreadable)?;
+            let offset = take_varint(&mut rest)
+                .and_then(|offset| i64::try_from(offset).ok())
+                .ok_or(PositionError::Unreadable)?;
+            partition = partition
+                .checked_add(delta)
+                .filter(|partition| topic.partition(*partition).is_ok())
+                .ok_or(PositionError::Unreadable)?;
+            offsets.push((partition, offset));
+        }
+        all.push(offsets);
+    }
+    if rest.is_empty() {
+        Ok(all)
+    } else {
+        Err(PositionError::Unreadable)
+    }
+}
+
+fn decode_written_out(text: &str, topics: &[&Topic]) -> Result<Vec<Offsets>, PositionError> {
+    let mut all = vec![Offsets::new(); topics.len()];
+    let mut current = (topics.len() == 1).then_some(0);
+    for entry in text.split(',').map(str::trim).filter(|e| !e.is_empty()) {
+        let (place, offset) = entry.split_once('@').ok_or(PositionError::Unreadable)?;
+        let partition = match place.rsplit_once(':') {
+            Some((name, partition)) => {
+                current = topics.iter().position(|topic| *topic.name == *name);
+                if current.is_none() {
+                    return Err(PositionError::Mismatch(format!(
+                        "{entry}: this request does not read topic {name}"
+                    )));
+                }
+                partition
+            }
+            None => place,
+        };
+        let at = current.ok_or_else(|| {
+            PositionError::Mismatch(format!("{entry}: expected topic:partition@offset"))
+        })?;
+        let (Some(topic), Some(offsets)) = (topics.get(at), all.get_mut(at)) else {
+            return Err(PositionError::Unreadable);
+        };
+        let partition: i32 = partition.parse().map_err(|_| PositionError::Unreadable)?;
+        let offset: i64 = offset.parse().map_err(|_| PositionError::Unreadable)?;
+        if offset < 0 {
+            return Err(PositionError::Mismatch(format!(
+                "{entry}: an offset is 0 or more"
+            )));
+        }
+        if topic.partition(partition).is_err() {
+            return Err(PositionError::Mismatch(format!(
+                "{entry}: topic {} has no partition {partition}",
+                topic.name
+            )));
+        }
+        if offsets.iter().any(|(p, _)| *p == partition) {
+            return Err(PositionError::Mismatch(format!(
+                "{entry}: partition {partition} is named twice"
+            )));
+        }
+        offsets.push((partition, offset));
+    }
+    for offsets in &mut all {
+        offsets.sort_unstable();
+    }
+    Ok(all)
+}
+
+fn hash(cluster_id: &str, topics: &[&Topic]) -> u32 {
+    let mut hasher = Xxh3::new();
+    hasher.update(cluster_id.as_bytes());
+    for topic in topics {
+        hasher.update(&[0]);
+        hasher.update(topic.name.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&topic.id);
+    }
+    let [a, b, c, d, ..] = hasher.digest().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low & 0x7f);
+            return;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        if shift == 63 && part > 1 {
+            return None;
+        }
+        number |= part << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

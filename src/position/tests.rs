@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::kafka::metadata::Partition;
+
+fn topic(name: &str, id: u8, partitions: i32) -> Topic {
+    Topic {
+        name: Arc::from(name),
+        id: [id; 16],
+        internal: false,
+        partitions: (0..partitions)
+            .map(|id| Partition {
+                id,
+                leader: Some(1),
+                replicas: vec![1],
+                isr: vec![1],
+                offline: vec![],
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn the_forms_of_from_are_told_apart() {
+    assert_eq!(From::parse("latest"), Ok(From::Latest));
+    assert_eq!(From::parse(" earliest "), Ok(From::Earliest));
+    assert_eq!(From::parse("-10"), Ok(From::Last(10)));
+    assert_eq!(From::parse("0"), Ok(From::Time(0)));
+    assert_eq!(
+        From::parse("1700000000000"),
+        Ok(From::Time(1_700_000_000_000))
+    );
+    for iso in [
+        "2023-11-14T22:13:20Z",
+        "2023-11-14T23:13:20+01:00",
+        "2023-11-14T23:13:20 01:00",
+        "2023-11-14T22:13:20",
+    ] {
+        assert_eq!(From::parse(iso), Ok(From::Time(1_700_000_000_000)), "{iso}");
+    }
+    assert_eq!(From::parse("2023-11-14"), Ok(From::Time(1_699_920_000_000)));
+    assert_eq!(
+        From::parse("orders:0@5"),
+        Ok(From::Vector("orders:0@5".into()))
+    );
+    for bad in ["", "--1", "-x", "yesterday?", "12:30", "1969-01-01", "AQ=="] {
+        assert_eq!(From::parse(bad), Err(PositionError::Unreadable), "{bad}");
+    }
+}
+
+#[test]
+fn a_vector_written_out_is_read() {
+    let orders = topic("orders", 1, 3);
+    let other = topic("a.b-c", 2, 1);
+    let topics = [&orders, &other];
+    assert_eq!(
+        decode("orders:2@7, 0@123,a.b-c:0@0", "c", &topics),
+        Ok(vec![vec![(0, 123), (2, 7)], vec![(0, 0)]])
+    );
+    assert_eq!(decode("1@9", "c", &[&orders]), Ok(vec![vec![(1, 9)]]));
+    for bad in [
+        "1@9",
+        "orders:3@1",
+        "nope:0@1",
+        "orders:0@-1",
+        "orders:0@1,orders:0@2",
+        "orders:x@1",
+        "orders:0@",
+        "@",
+    ] {
+        assert!(decode(bad, "c", &topics).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_foreign_vector_is_refused() {
+    let orders = topic("orders", 1, 3);
+    let vector = encode("cluster", &[&orders], &[vec![(0, 1), (2, 5)]]);
+    assert_eq!(
+        decode(&vector, "cluster", &[&orders]),
+        Ok(vec![vec![(0, 1), (2, 5)]])
+    );
+    assert_eq!(
+        decode(&vector, "other", &[&orders]),
+        Err(PositionError::Foreign)
+    );
+    assert_eq!(
+        decode(&vector, "cluster", &[&topic("payments", 1, 3)]),
+        Err(PositionError::Foreign)
+    );
+    assert_eq!(
+        decode(&vector, "cluster", &[&topic("orders", 9, 3)]),
+        Err(PositionError::Foreign),
+        "created again"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_vector_comes_back_as_it_went(
+        offsets in proptest::collection::btree_map(0..100_i32, 0..i64::MAX, 0..40),
+        more in proptest::collection::btree_map(0..100_i32, 0..1000_i64, 0..4),
+    ) {
+        let (a, b) = (topic("a", 1, 100), topic("b", 2, 100));
+        let given: Vec<Offsets> = vec![offsets.into_iter().collect(), more.into_iter().collect()];
+        let text = encode("c", &[&a, &b], &given);
+        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given));
+    }
+
+    #[test]
+    fn garbage_never_panics(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let orders = topic("orders", 1, 3);
+        let _ = From::parse(&text);
+        let _ = decode(&text, "c", &[&orders]);
+        let mut head = vec![VERSION];
+        head.extend_from_slice(&hash("c", &[&orders]).to_le_bytes());
+        head.extend_from_slice(&bytes);
+        let _ = decode(&URL_SAFE_NO_PAD.encode(head), "c", &[&orders]);
+    }
+}

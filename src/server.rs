@@ -1,0 +1,162 @@
+//! The process: listeners, connections, graceful drain.
+//!
+//! Order at start: bind (so that a taken port is the first thing said), connect to Kafka, serve.
+//! Order at the end: readiness turns red, no new connections, requests under way get
+//! `shutdown_grace_ms`, what was handed to the producer is flushed, the rest is cut.
+
+mod connection;
+mod listener;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::management::{self, Management};
+use crate::api::routes;
+use crate::config::Settings;
+use crate::gateway::Gateway;
+use crate::kafka::Cluster;
+use crate::observe;
+use connection::Door;
+use listener::Listener;
+
+/// Longest time for the producer to hand over what is left after the requests have ended.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Why the process could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("{setting}: cannot listen on {address}: {cause}")]
+    Bind {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The Kafka clients cannot be made.
+    #[error("{0}")]
+    Kafka(#[from] crate::kafka::fault::Fault),
+    /// Signals, metrics: what only a broken system refuses.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+///
+/// [`ServeError`], before anything was served.
+pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+    let metrics = observe::metrics::install().map_err(|e| ServeError::System(e.to_string()))?;
+    let stop = stop_signals()?;
+    let public = Listener::bind_all("listen", &settings.server.listen).await?;
+    let management_addresses: Vec<String> =
+        settings.server.management_listen.iter().cloned().collect();
+    let management = Listener::bind_all("management.listen", &management_addresses).await?;
+
+    let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
+    let gateway = Gateway::new(settings.clone(), Arc::clone(&cluster));
+    let stopping = CancellationToken::new();
+    let closing = CancellationToken::new();
+    let connections = TaskTracker::new();
+
+    let public_addresses = addresses(&public);
+    let management_addresses = addresses(&management);
+    let door = Arc::new(Door::new(&settings, routes::router(gateway.clone())));
+    for listener in public {
+        tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
+    }
+    let router: Router = management::router(Management {
+        gateway,
+        metrics,
+        stopping: stopping.clone(),
+    });
+    let management_door = Arc::new(Door::management(&settings, router));
+    let management_closing = CancellationToken::new();
+    let management_connections = TaskTracker::new();
+    for listener in management {
+        tokio::spawn(listener.run(
+            Arc::clone(&management_door),
+            management_connections.clone(),
+            management_closing.clone(),
+        ));
+    }
+    announce(&public_addresses, &management_addresses, &cluster);
+
+    stop.await;
+    tracing::info!("stopping: requests under way may finish");
+    stopping.cancel();
+    closing.cancel();
+    connections.close();
+    let grace = settings.server.shutdown_grace;
+    if tokio::time::timeout(grace, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "connections were cut after the grace period"
+        );
+    }
+    let left = cluster.close(LAST_FLUSH).await;
+    if left > 0 {
+        tracing::warn!(
+            records = left,
+            "records without an answer from Kafka at the end"
+        );
+    }
+    management_closing.cancel();
+    Ok(())
+}
+
+/// The one line that scripts wait for. It is not a log line: it always comes, in this form.
+fn announce(public: &[SocketAddr], management: &[SocketAddr], cluster: &Cluster) {
+    let list = |addresses: &[SocketAddr]| {
+        addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let management = if management.is_empty() {
+        "off".to_owned()
+    } else {
+        list(management)
+    };
+    if cluster.is_embedded() {
+        eprintln!(
+            "no Kafka is configured: this is a trial on an embedded broker, in memory, gone at exit \
+             (use --bootstrap-servers for a real one)"
+        );
+    }
+    eprintln!(
+        "tidegate ready listen={} management={management} broker={}",
+        list(public),
+        cluster.bootstrap_servers()
+    );
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().map(Listener::address).collect()
+}
+
+/// Resolves at SIGTERM or SIGINT. A second signal ends the process at once.
+fn stop_signals() -> Result<impl Future<Output = ()>, ServeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let system = |error: std::io::Error| ServeError::System(format!("signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

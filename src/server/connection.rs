@@ -1,0 +1,222 @@
+//! One connection: which version of HTTP it speaks, and the limits that hold for it.
+//!
+//! hyper's connection types are used directly, since `axum::serve` hides the buffer sizes and
+//! timeouts that memory per connection and slow clients depend on. The version is found out here
+//! under a timeout, because hyper's own detection waits without one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+
+/// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Longest time for the first bytes of a connection, which tell its version.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Pause between looks at a preface that has come only in part.
+const PREFACE_POLL: Duration = Duration::from_millis(20);
+/// HTTP/2: streams at once, bytes buffered for each, and the ping that finds dead peers.
+const H2_STREAMS: u32 = 200;
+const H2_SEND_BUFFER: usize = 32 << 10;
+const H2_PING: Duration = Duration::from_secs(20);
+const H2_PONG: Duration = Duration::from_secs(10);
+/// Connections on the management listener.
+const MANAGEMENT_CONNECTIONS: usize = 64;
+
+/// The router behind a listener, and the limits of its connections.
+#[derive(Debug)]
+pub(super) struct Door {
+    router: Router,
+    places: Arc<Semaphore>,
+    head_bytes: usize,
+    head_time: Duration,
+    counted: bool,
+}
+
+/// A connection's place among `limits.connections`.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    counted: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.counted {
+            metrics::gauge!("http_connections").decrement(1.0);
+        }
+    }
+}
+
+impl Door {
+    /// The public door.
+    pub(super) fn new(settings: &Settings, router: Router) -> Self {
+        Self {
+            router,
+            places: Arc::new(Semaphore::new(settings.limits.connections)),
+            head_bytes: settings.http.max_header_bytes,
+            head_time: settings.http.request_timeout,
+            counted: true,
+        }
+    }
+
+    /// The management door.
+    pub(super) fn management(settings: &Settings, router: Router) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(MANAGEMENT_CONNECTIONS)),
+            counted: false,
+            ..Self::new(settings, router)
+        }
+    }
+
+    /// A place for one more connection, if there is one.
+    pub(super) fn place(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        if self.counted {
+            metrics::gauge!("http_connections").increment(1.0);
+        }
+        Some(Place {
+            _permit: permit,
+            counted: self.counted,
+        })
+    }
+
+    /// Serves one connection to its end, or until `closing` and the end of what is under way.
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        closing: CancellationToken,
+    ) {
+        let version = tokio::select! {
+            version = version_of(&stream) => version,
+            () = closing.cancelled() => return,
+        };
+        let ended = match version {
+            Some(Version::One) => self.serve_h1(stream, peer, closing).await,
+            Some(Version::Two) => self.serve_h2(stream, peer, closing).await,
+            None => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection ended early");
+        }
+    }
+
+    async fn serve_h1(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        closing: CancellationToken,
+    ) -> hyper::Result<()> {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_time)
+            .max_buf_size(self.head_bytes)
+            .serve_connection(TokioIo::new(stream), self.service(peer))
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    async fn serve_h2(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        closing: CancellationToken,
+    ) -> hyper::Result<()> {
+        let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_send_buf_size(H2_SEND_BUFFER)
+            .max_header_list_size(head_bytes)
+            .keep_alive_interval(H2_PING)
+            .keep_alive_timeout(H2_PONG)
+            .serve_connection(TokioIo::new(stream), self.service(peer));
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    fn service(&self, peer: SocketAddr) -> RouterService {
+        RouterService {
+            router: self.router.clone(),
+            peer,
+        }
+    }
+}
+
+/// The router as hyper calls it, with the peer's address in each request.
+#[derive(Clone)]
+struct RouterService {
+    router: Router,
+    peer: SocketAddr,
+}
+
+impl hyper::service::Service<Request<Incoming>> for RouterService {
+    type Response = axum::response::Response;
+    type Error = std::convert::Infallible;
+    type Future = axum::routing::future::RouteFuture<Self::Error>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        // A router is always ready.
+        tower::Service::call(&mut self.router.clone(), request)
+    }
+}
+
+enum Version {
+    One,
+    Two,
+}
+
+/// Looks at the first bytes without taking them. `None` when none come in time or the peer is gone.
+async fn version_of(stream: &TcpStream) -> Option<Version> {
+    let deadline = Instant::now() + FIRST_BYTES;
+    let mut first = [0_u8; PREFACE.len()];
+    loop {
+        let count = tokio::time::timeout_at(deadline, stream.peek(&mut first))
+            .await
+            .ok()?
+            .ok()?;
+        let seen = first.get(..count)?;
+        if seen.is_empty() {
+            return None;
+        }
+        if seen == PREFACE {
+            return Some(Version::Two);
+        }
+        if !PREFACE.starts_with(seen) {
+            return Some(Version::One);
+        }
+        // Part of the preface, or the `P` of a POST that came alone: look again shortly.
+        if Instant::now() + PREFACE_POLL >= deadline {
+            return None;
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
+    }
+}
