@@ -1,0 +1,3 @@
+//! The tests that need no real Kafka. `./test` knows them by this module's name.
+
+mod support_selftest;

@@ -1,0 +1,71 @@
+//! What the tests are built from: brokers, gateways, a plain Kafka client and HTTP helpers.
+//!
+//! - `broker`: a real Kafka, of one node or several, that can be stopped, paused and restarted
+//! - `gateway`: the built binary, started and watched
+//! - `plain`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
+//! - `http`: requests in a line, and bytes on a socket for what no client library would send
+//! - `fault`: a broker that answers with the error a test orders
+//! - `process`: how all of these are stopped, whatever becomes of the test
+//!
+//! Most tests share one broker, `kafka()`, and keep apart by `topic("orders")`, a name no other
+//! test has. A test that stops or pauses its broker starts one of its own.
+
+pub mod broker;
+pub mod fault;
+pub mod gateway;
+pub mod http;
+pub mod plain;
+pub mod process;
+
+use std::future::Future;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use broker::Broker;
+
+/// The broker that the tests of this binary share: one node, started by the first that asks.
+///
+/// It never becomes a value that is dropped; `process` says what ends it.
+pub async fn kafka() -> &'static Broker {
+    static SHARED: OnceCell<Broker> = OnceCell::const_new();
+    SHARED.get_or_init(Broker::start).await
+}
+
+/// A topic name that starts as asked and that no other test or run has.
+pub fn topic(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}-{}-{n}", std::process::id())
+}
+
+/// Waits until the condition holds, and fails the caller's test when `bound` has passed.
+#[track_caller]
+pub fn eventually<C, F>(bound: Duration, mut condition: C) -> impl Future<Output = ()>
+where
+    C: FnMut() -> F,
+    F: Future<Output = bool>,
+{
+    let caller = Location::caller();
+    async move {
+        let end = Instant::now() + bound;
+        while !condition().await {
+            assert!(
+                Instant::now() < end,
+                "{caller}: what should become true had not after {bound:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Runs blocking work off the test's runtime; a panic in it is the caller's.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,386 @@
+//! A plain Kafka client, to arrange topics and to look at what is really in them.
+//!
+//! It is librdkafka with hardly a setting and none of Tidegate's code, so that a mistake of ours
+//! cannot hide itself. Every call fails the test when Kafka refuses or does not answer in time.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::blocking;
+
+/// For one call to Kafka. A broker that a test has just restarted needs some seconds.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A client of one cluster; a clone shares its connections.
+#[derive(Clone)]
+pub struct Plain {
+    bootstrap: String,
+    producer: Arc<OnceLock<FutureProducer>>,
+}
+
+/// A record to write. Only the topic has no default.
+#[derive(Clone, Copy, Default)]
+pub struct PlainOutgoing<'a> {
+    pub topic: &'a str,
+    /// Chosen by the hash of the key when absent, as every client does.
+    pub partition: Option<i32>,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// In milliseconds; now when absent.
+    pub timestamp: Option<i64>,
+}
+
+/// A record as it is in the topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlainRecord {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    /// In the order in which they were written; a name may come twice.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub timestamp: Option<i64>,
+}
+
+impl PlainRecord {
+    /// The value as text, for an `assert_eq!` that can be read.
+    pub fn text(&self) -> Option<&str> {
+        self.value
+            .as_deref()
+            .map(|value| std::str::from_utf8(value).expect("a value that is text"))
+    }
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+impl Plain {
+    pub fn new(bootstrap: &str) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            producer: Arc::default(),
+        }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    /// Creates a topic, replicated as the broker's default says, and waits until every broker
+    /// that answers knows it.
+    pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let replicas = TopicReplication::Fixed(-1);
+        let mut topic = NewTopic::new(name, partitions, replicas);
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let results = self.admin().create_topics([&topic], &options()).await;
+        for result in results.unwrap() {
+            result.unwrap();
+        }
+        self.wait_for_partitions(name, partitions).await;
+    }
+
+    pub async fn delete_topic(&self, name: &str) {
+        let results = self.admin().delete_topics(&[name], &options()).await;
+        for result in results.unwrap() {
+            result.unwrap();
+        }
+    }
+
+    /// Raises a topic to this many partitions in all.
+    pub async fn add_partitions(&self, name: &str, total: i32) {
+        let partitions = NewPartitions::new(name, usize::try_from(total).unwrap());
+        let results = self
+            .admin()
+            .create_partitions([&partitions], &options())
+            .await;
+        for result in results.unwrap() {
+            result.unwrap();
+        }
+        self.wait_for_partitions(name, total).await;
+    }
+
+    /// Gives a topic this whole set of configs: those not named go back to their defaults.
+    pub async fn set_topic_configs(&self, name: &str, configs: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in configs {
+            change = change.set(key, value);
+        }
+        let results = self.admin().alter_configs([&change], &options()).await;
+        for result in results.unwrap() {
+            result.unwrap();
+        }
+    }
+
+    /// Deletes the records of a partition that lie before an offset.
+    pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(topic, partition, Offset::Offset(before))
+            .unwrap();
+        let result = self
+            .admin()
+            .delete_records(&offsets, &options())
+            .await
+            .unwrap();
+        for element in result.elements() {
+            element.error().unwrap();
+        }
+    }
+
+    /// Writes a record and waits until every replica in sync has it: its partition and offset.
+    pub async fn produce(&self, record: PlainOutgoing<'_>) -> (i32, i64) {
+        let producer = self.producer.get_or_init(|| {
+            self.config()
+                // Java's way to find a partition, so that it is everyone's.
+                .set("partitioner", "murmur2_random")
+                .create()
+                .unwrap()
+        });
+        send(producer, record).await
+    }
+
+    /// Starts a transaction. Of two with the same id, the later fences the earlier.
+    pub async fn transaction(&self, transactional_id: &str) -> PlainTransaction {
+        let mut config = self.config();
+        config.set("transactional.id", transactional_id);
+        blocking(move || {
+            let producer: FutureProducer = config.create().unwrap();
+            producer.init_transactions(BOUND).unwrap();
+            producer.begin_transaction().unwrap();
+            PlainTransaction { producer }
+        })
+        .await
+    }
+
+    /// All records of a topic that a reader of committed records sees: partition by partition,
+    /// each in the order of its offsets.
+    pub async fn consume_all(&self, topic: &str) -> Vec<PlainRecord> {
+        self.consume_all_as(topic, Isolation::ReadCommitted).await
+    }
+
+    /// From the earliest record to the end that each partition has when it is reached.
+    pub async fn consume_all_as(&self, topic: &str, isolation: Isolation) -> Vec<PlainRecord> {
+        let mut config = self.config();
+        config
+            // The library wants a name before it assigns partitions, and uses it for nothing here.
+            .set("group.id", "plain")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set(
+                "isolation.level",
+                match isolation {
+                    Isolation::ReadCommitted => "read_committed",
+                    Isolation::ReadUncommitted => "read_uncommitted",
+                },
+            );
+        let topic = topic.to_owned();
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let partitions = partitions(&consumer, &topic);
+            assert!(!partitions.is_empty(), "there is no topic {topic}");
+            let mut assignment = TopicPartitionList::new();
+            for partition in &partitions {
+                assignment
+                    .add_partition_offset(&topic, *partition, Offset::Beginning)
+                    .unwrap();
+            }
+            consumer.assign(&assignment).unwrap();
+            let mut unread: BTreeSet<i32> = partitions;
+            let mut records = Vec::new();
+            let end = Instant::now() + BOUND;
+            while !unread.is_empty() {
+                assert!(
+                    Instant::now() < end,
+                    "{topic}: no end of {unread:?} after {BOUND:?}"
+                );
+                match consumer.poll(Duration::from_millis(100)) {
+                    None => {}
+                    Some(Ok(message)) => records.push(record(&message)),
+                    Some(Err(KafkaError::PartitionEOF(partition))) => {
+                        unread.remove(&partition);
+                    }
+                    Some(Err(error)) => panic!("reading {topic}: {error}"),
+                }
+            }
+            records.sort_by_key(|record: &PlainRecord| (record.partition, record.offset));
+            records
+        })
+        .await
+    }
+
+    /// The offset of a partition's first record, and the one that its next will get.
+    pub async fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let (config, topic) = (self.config(), topic.to_owned());
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            consumer.fetch_watermarks(&topic, partition, BOUND).unwrap()
+        })
+        .await
+    }
+
+    /// The node that leads a partition; `None` while it has no leader or does not exist.
+    pub async fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        let (config, topic) = (self.config(), topic.to_owned());
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let metadata = consumer.fetch_metadata(Some(&topic), BOUND).unwrap();
+            let partitions = metadata.topics().first()?.partitions();
+            let found = partitions.iter().find(|found| found.id() == partition)?;
+            (found.leader() >= 0).then_some(found.leader())
+        })
+        .await
+    }
+
+    /// The offset that a group has committed for a partition.
+    pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let mut config = self.config();
+        config.set("group.id", group);
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(topic, partition);
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let committed = consumer.committed_offsets(wanted, BOUND).unwrap();
+            match committed.elements().first()?.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Commits an offset for a group that has no members.
+    pub async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let mut config = self.config();
+        config.set("group.id", group);
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
+            .unwrap();
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            consumer.commit(&offsets, CommitMode::Sync).unwrap();
+        })
+        .await;
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.config().create().unwrap()
+    }
+
+    /// Creation is answered by the controller; the brokers learn of it a moment later.
+    async fn wait_for_partitions(&self, topic: &str, count: i32) {
+        let (config, topic) = (self.config(), topic.to_owned());
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let end = Instant::now() + BOUND;
+            loop {
+                let metadata = consumer.fetch_metadata(Some(&topic), BOUND).unwrap();
+                let led = metadata
+                    .topics()
+                    .iter()
+                    .flat_map(|found| found.partitions());
+                let led = led.filter(|partition| partition.leader() >= 0).count();
+                if i32::try_from(led) == Ok(count) {
+                    return;
+                }
+                assert!(
+                    Instant::now() < end,
+                    "{topic}: {led} of {count} partitions have a leader"
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+        .await;
+    }
+}
+
+/// A transaction that is open until it is committed or aborted.
+pub struct PlainTransaction {
+    producer: FutureProducer,
+}
+
+impl PlainTransaction {
+    pub async fn produce(&self, record: PlainOutgoing<'_>) -> (i32, i64) {
+        send(&self.producer, record).await
+    }
+
+    pub async fn commit(self) {
+        blocking(move || self.producer.commit_transaction(BOUND).unwrap()).await;
+    }
+
+    pub async fn abort(self) {
+        blocking(move || self.producer.abort_transaction(BOUND).unwrap()).await;
+    }
+}
+
+async fn send(producer: &FutureProducer, record: PlainOutgoing<'_>) -> (i32, i64) {
+    let mut headers = OwnedHeaders::new();
+    for (key, value) in record.headers {
+        headers = headers.insert(Header { key, value: *value });
+    }
+    let future = FutureRecord {
+        topic: record.topic,
+        partition: record.partition,
+        payload: record.value,
+        key: record.key,
+        timestamp: record.timestamp,
+        headers: (!record.headers.is_empty()).then_some(headers),
+    };
+    let delivery = tokio::time::timeout(BOUND, producer.send(future, BOUND)).await;
+    match delivery.expect("a delivery report in time") {
+        Ok(delivery) => (delivery.partition, delivery.offset),
+        Err((error, _)) => panic!("producing to {}: {error}", record.topic),
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), BOUND).unwrap();
+    let partitions = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions());
+    partitions.map(|partition| partition.id()).collect()
+}
+
+fn record(message: &BorrowedMessage<'_>) -> PlainRecord {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let owned =
+            |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        headers.iter().map(owned).collect()
+    });
+    PlainRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+        timestamp: message.timestamp().to_millis(),
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(BOUND))
+        .operation_timeout(Some(BOUND))
+}
