@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn documented() -> Vec<(String, String, serde_json::Value)> {
-    let document = serde_json::to_value(crate::api::openapi::document()).unwrap();
+    let document = serde_json::to_value(openapi::document()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
