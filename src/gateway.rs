@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Settings;
+use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::write::Writer;
 
@@ -17,17 +20,21 @@ struct Inner {
     settings: Settings,
     cluster: Arc<Cluster>,
     writer: Writer,
+    answers: Answers,
+    stopping: CancellationToken,
 }
 
 impl Gateway {
-    /// Puts the parts together.
-    pub fn new(settings: Settings, cluster: Arc<Cluster>) -> Self {
+    /// Puts the parts together. `stopping` is cancelled when the process is about to stop.
+    pub fn new(settings: Settings, cluster: Arc<Cluster>, stopping: CancellationToken) -> Self {
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
                 settings,
                 cluster,
                 writer,
+                answers: Answers::default(),
+                stopping,
             }),
         }
     }
@@ -40,6 +47,16 @@ impl Gateway {
     /// Kafka: metadata, reading, administration.
     pub fn cluster(&self) -> &Cluster {
         &self.inner.cluster
+    }
+
+    /// The answers that are kept for `Idempotency-Key`.
+    pub fn answers(&self) -> &Answers {
+        &self.inner.answers
+    }
+
+    /// Cancelled when the process is about to stop: what would go on for ever ends then.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
     }
 
     /// The one way to write.

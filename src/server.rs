@@ -62,8 +62,8 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
 
     let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
-    let gateway = Gateway::new(settings.clone(), Arc::clone(&cluster));
     let stopping = CancellationToken::new();
+    let gateway = Gateway::new(settings.clone(), Arc::clone(&cluster), stopping.clone());
     let closing = CancellationToken::new();
     let connections = TaskTracker::new();
 

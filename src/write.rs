@@ -1,14 +1,16 @@
-//! The one write pipeline. Every door hands its records to [`Writer::submit`], and nothing else
-//! calls the producer: permission, limits and schema checks stand here once, for every door.
+//! The one write pipeline. Every door hands its records to [`Writer::submit`], or a stream of them
+//! to [`Writer::begin`], and nothing else calls the producer: permission, limits and schema checks
+//! stand here once, for every door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Principal;
 use crate::auth::permission::{self, Action, Denied};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
-use crate::kafka::producer::Outcome;
+use crate::kafka::producer::{Outcome, Sending};
 use crate::record::Outgoing;
 
 /// What becomes of a batch in which one record breaks a rule.
@@ -30,7 +32,7 @@ pub enum Rejected {
     #[error(transparent)]
     Kafka(#[from] Fault),
     /// More records than `limits.records_per_request`.
-    #[error("{given} records in one request; the limit is {limit}")]
+    #[error("{given} records in one request; the limit is {limit} (limits.records_per_request)")]
     TooMany {
         /// How many were sent.
         given: usize,
@@ -66,6 +68,16 @@ pub struct Writer {
     records_per_request: usize,
 }
 
+/// A batch that was handed over; [`Begun::outcomes`] waits for what becomes of it.
+#[derive(Debug)]
+pub struct Begun {
+    sending: Sending,
+    /// The records that were not handed over, by their place in the batch, in order.
+    faults: Vec<(usize, Fault)>,
+    topic: Arc<Topic>,
+    cluster: Arc<Cluster>,
+}
+
 impl Writer {
     /// A pipeline that writes to `cluster` within `limits`.
     pub fn new(cluster: Arc<Cluster>, limits: &crate::config::LimitSettings) -> Self {
@@ -90,6 +102,23 @@ impl Writer {
         records: Vec<Outgoing>,
         strictness: Strictness,
     ) -> Result<Vec<Outcome>, Rejected> {
+        let begun = self.begin(principal, topic, records, strictness).await?;
+        Ok(begun.outcomes().await)
+    }
+
+    /// The first half of [`Writer::submit`]: checks the records and hands them over. Batches that
+    /// are begun one after the other stand in the topic in that order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::submit`].
+    pub async fn begin(
+        &self,
+        principal: &Principal,
+        topic: &str,
+        mut records: Vec<Outgoing>,
+        strictness: Strictness,
+    ) -> Result<Begun, Rejected> {
         permission::decide(principal, Action::Produce, topic)?;
         if records.len() > self.records_per_request {
             return Err(Rejected::TooMany {
@@ -101,13 +130,34 @@ impl Writer {
         let faults = self.check(&topic, &records, strictness)?;
         self.cluster
             .admit(records.iter().map(|r| r.size() as u64).sum())?;
-        let outcomes = if faults.is_empty() {
-            self.cluster.producer.send(&topic.name, records).await
-        } else {
-            self.send_the_good(&topic, records, faults).await
-        };
-        self.learn(&topic, &outcomes).await;
-        Ok(outcomes)
+        if !faults.is_empty() {
+            let mut bad = faults.iter().map(|(index, _)| *index).peekable();
+            let mut index = 0..;
+            records.retain(|_| bad.next_if(|at| Some(*at) == index.next()).is_none());
+        }
+        let sending = self.cluster.producer.begin(&topic.name, records).await;
+        Ok(Begun {
+            sending,
+            faults,
+            topic,
+            cluster: Arc::clone(&self.cluster),
+        })
+    }
+
+    /// Whether `principal` may write to `topic`, and whether it is there: what a stream asks before
+    /// it begins.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::submit`].
+    pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
+        permission::decide(principal, Action::Produce, topic)?;
+        Ok(self.cluster.metadata.ensure_topic(topic).await?)
+    }
+
+    /// Waits, at most `bound`, until the producer has room for more records of `topic`.
+    pub async fn room(&self, topic: &Topic, bound: Duration) {
+        self.cluster.producer.room(&topic.name, bound).await;
     }
 
     /// The rules that can be checked before Kafka is asked. Faults come in the records' order.
@@ -142,7 +192,10 @@ impl Writer {
                 Field::Record,
                 Fault::new(
                     FaultKind::TooLarge,
-                    format!("key, value and headers are {size} bytes; a record may have {limit}"),
+                    format!(
+                        "Key, value and headers are {size} bytes; a record may have {limit} \
+                         (limits.record_bytes)."
+                    ),
                 ),
             ));
         }
@@ -150,40 +203,13 @@ impl Writer {
         let fault = topic.partition(partition).err()?;
         Some((Field::Partition, fault))
     }
+}
 
-    async fn send_the_good(
-        &self,
-        topic: &Topic,
-        records: Vec<Outgoing>,
-        faults: Vec<(usize, Fault)>,
-    ) -> Vec<Outcome> {
-        let mut faults = faults.into_iter().peekable();
-        let mut good = Vec::with_capacity(records.len());
-        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(records.len());
-        for (index, record) in records.into_iter().enumerate() {
-            match faults.next_if(|(at, _)| *at == index) {
-                Some((_, fault)) => outcomes.push(Some(Err(Box::new(fault)))),
-                None => {
-                    good.push(record);
-                    outcomes.push(None);
-                }
-            }
-        }
-        let mut sent = self
-            .cluster
-            .producer
-            .send(&topic.name, good)
-            .await
-            .into_iter();
-        outcomes
-            .into_iter()
-            .filter_map(|outcome| outcome.or_else(|| sent.next()))
-            .collect()
-    }
-
-    /// A topic that turned out to be gone or changed is asked for again by the next request.
-    async fn learn(&self, topic: &Topic, outcomes: &[Outcome]) {
-        let changed = outcomes.iter().any(|outcome| {
+impl Begun {
+    /// One outcome for each record of the batch, in its order.
+    pub async fn outcomes(self) -> Vec<Outcome> {
+        let sent = self.sending.outcomes().await;
+        let changed = sent.iter().any(|outcome| {
             outcome.as_ref().is_err_and(|fault| {
                 matches!(
                     fault.kind,
@@ -192,7 +218,19 @@ impl Writer {
             })
         });
         if changed {
-            self.cluster.metadata.invalidate(&topic.name).await;
+            // The topic is gone or has changed: the next request asks for it again.
+            self.cluster.metadata.invalidate(&self.topic.name).await;
         }
+        if self.faults.is_empty() {
+            return sent;
+        }
+        let mut all = Vec::with_capacity(sent.len() + self.faults.len());
+        let mut sent = sent.into_iter();
+        for (index, fault) in self.faults {
+            all.extend(sent.by_ref().take(index - all.len()));
+            all.push(Err(Box::new(fault)));
+        }
+        all.extend(sent);
+        all
     }
 }

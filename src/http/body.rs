@@ -75,7 +75,8 @@ pub async fn read(
     Ok(first.unwrap_or_else(|| whole.freeze()))
 }
 
-async fn discard(mut body: Body) {
+/// Reads on for a moment and throws it away, so that the client gets to see an early answer.
+pub async fn discard(mut body: Body) {
     let deadline = Instant::now() + DISCARD_TIME;
     let mut left = DISCARD_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {

@@ -144,6 +144,11 @@ impl ApiError {
         }
     }
 
+    /// Whether nothing was written for certain, and the same request may succeed later.
+    pub fn is_worth_retrying(&self) -> bool {
+        self.body.retriable == Some(true) && self.body.maybe_written != Some(true)
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status

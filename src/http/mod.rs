@@ -5,5 +5,6 @@ pub mod body;
 pub mod error;
 pub mod extract;
 pub mod finish;
+pub mod idempotency;
 pub mod negotiate;
 pub mod request_id;

@@ -24,6 +24,7 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
@@ -35,6 +36,30 @@ pub type Outcome = Result<Written, Box<Fault>>;
 /// Records handed to librdkafka between two points where other tasks may run: a record costs about
 /// a microsecond, so a large batch must not hold an async worker for milliseconds.
 const ENQUEUE_RUN: usize = 256;
+
+/// Pause between looks at a queue that is too full for a stream to go on.
+const ROOM_POLL: Duration = Duration::from_millis(5);
+
+/// Records that were handed over, on their way to their outcomes.
+#[derive(Debug)]
+pub struct Sending(Option<(usize, oneshot::Receiver<Vec<Option<Outcome>>>)>);
+
+impl Sending {
+    /// One outcome for each record, in the order they were given.
+    pub async fn outcomes(self) -> Vec<Outcome> {
+        let Some((count, done)) = self.0 else {
+            return Vec::new();
+        };
+        match done.await {
+            Ok(outcomes) => outcomes
+                .into_iter()
+                .map(|outcome| outcome.unwrap_or_else(|| Err(Box::new(lost()))))
+                .collect(),
+            // Every ticket was dropped unresolved: librdkafka was torn down under us.
+            Err(_) => vec![Err(Box::new(lost())); count],
+        }
+    }
+}
 
 /// A producer shared by every request. Cheap to use from any task.
 #[derive(Debug)]
@@ -224,8 +249,14 @@ impl Producer {
     ///
     /// Dropping the future does not take back what was handed over already.
     pub async fn send(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Vec<Outcome> {
+        self.begin(topic, records).await.outcomes().await
+    }
+
+    /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
+    /// after the other are in the topic in that order.
+    pub async fn begin(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
         if records.is_empty() {
-            return Vec::new();
+            return Sending(None);
         }
         let (waiter, done) = oneshot::channel();
         let batch = Arc::new(Batch {
@@ -243,15 +274,26 @@ impl Producer {
             }
             self.enqueue(&live, topic, &batch, index, record);
         }
-        drop((batch, live, records));
-        match done.await {
-            Ok(outcomes) => outcomes
-                .into_iter()
-                .map(|outcome| outcome.unwrap_or_else(|| Err(Box::new(lost()))))
-                .collect(),
-            // Every ticket was dropped unresolved: librdkafka was torn down under us.
-            Err(_) => vec![Err(Box::new(lost()))],
+        Sending(Some((records.len(), done)))
+    }
+
+    /// Waits, at most `bound`, until `topic` has used no more than half of its share of the queue:
+    /// how a long stream is slowed down to what Kafka takes.
+    pub async fn room(&self, topic: &Arc<str>, bound: Duration) {
+        let queue = self.queue(topic);
+        let deadline = Instant::now() + bound;
+        while Instant::now() < deadline
+            && (queue.records.load(Ordering::Relaxed) > self.share.records / 2
+                || queue.bytes.load(Ordering::Relaxed) > self.share.bytes / 2
+                || self.waiting() > self.share.records * 3 / 2)
+        {
+            tokio::time::sleep(ROOM_POLL).await;
         }
+    }
+
+    /// Records of all topics without an answer yet.
+    fn waiting(&self) -> u64 {
+        u64::try_from(self.live.read().client.in_flight_count()).unwrap_or(0)
     }
 
     fn enqueue(

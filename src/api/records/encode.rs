@@ -105,7 +105,8 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
     json(out, text);
 }
 
-fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+/// Writes a value as JSON.
+pub fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let before = out.len();
     // Strings and plain structs always serialise, and a Vec takes every write.
     if serde_json::to_writer(&mut *out, value).is_err() {

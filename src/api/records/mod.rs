@@ -7,9 +7,5 @@ mod parse;
 pub mod read;
 pub mod write;
 
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-
-fn json_answer(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";

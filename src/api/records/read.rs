@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::parse::Formats;
 use super::write::formats;
-use super::{encode, json_answer};
+use super::{JSON, encode};
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
@@ -25,7 +25,6 @@ const DEFAULT_LIMIT: u64 = 100;
 /// Longest `wait`, in milliseconds: below the idle timeouts of common proxies.
 const MAX_WAIT_MS: u64 = 25_000;
 
-const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 
 /// A record that was read
@@ -474,4 +473,8 @@ fn raw(record: Delivered) -> Response {
     headers.insert(OFFSET, HeaderValue::from(record.offset));
     headers.insert(TIMESTAMP, HeaderValue::from(record.timestamp));
     response
+}
+
+fn json_answer(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, JSON)], body).into_response()
 }

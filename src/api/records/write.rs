@@ -1,21 +1,30 @@
-//! `POST /topics/{topic}/records`.
+//! `POST /topics/{topic}/records`: JSON, NDJSON as a stream, or one raw value, by `Content-Type`.
+
+mod lines;
+mod raw;
+mod stream;
 
 use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::format::Format;
 use super::parse::{self, Formats, Parsed};
-use super::{encode, json_answer};
+use super::{JSON, NDJSON, encode};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
+use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
 use crate::http::{body, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::Strictness;
+use raw::Meta;
+use stream::Results;
 
 /// How many records of a batch were not written; absent when all were.
 const FAILED_RECORDS: HeaderName = HeaderName::from_static("tidegate-failed-records");
@@ -59,10 +68,23 @@ pub struct WrittenRecord {
 
 /// Write records to a topic
 ///
-/// One JSON object is one record; an array is many, written in its order. Nothing is written when
-/// any of the request is not acceptable. A single record that Kafka refuses gets the error's own
-/// status; of an array the answer is 200 with an error in the place of each record that was not
-/// written, and the header `Tidegate-Failed-Records` has their number.
+/// The `Content-Type` says what the body is.
+///
+/// `application/json`: one object is one record; an array is many, written in its order. Nothing is
+/// written when any of the request is not acceptable. A single record that Kafka refuses gets the
+/// error's own status; of an array the answer is 200 with an error in the place of each record that
+/// was not written, and the header `Tidegate-Failed-Records` has their number.
+///
+/// `application/x-ndjson`: a record on each line, of any number, read and answered as they come: one
+/// result line for each record, in order. A line that is not acceptable gets an error with its
+/// number, and the others go on. Read while you send, or ask for `results=summary`.
+///
+/// Any other type (but forms): the body is the value of one record, byte for byte; `key`,
+/// `partition` and `timestamp` are parameters, and headers `Kafka-Header-<name>` become the
+/// record's, with their names in lower case.
+///
+/// With `Idempotency-Key` (not for NDJSON), the same request under the same key within five minutes
+/// gets the first answer again and writes nothing. Kept by this process only.
 ///
 /// Needs `produce` on the topic.
 #[utoipa::path(
@@ -73,27 +95,28 @@ pub struct WrittenRecord {
     params(
         ("topic" = String, Path, description = "The topic", example = "orders"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
-        ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        ("value_format" = Option<String>, Query, description = "JSON and NDJSON: `auto`, `json`, `string` or `binary`"),
+        ("results" = Option<String>, Query, description = "NDJSON: `all` (default), `errors` or `summary`"),
+        ("key" = Option<String>, Query, description = "Raw values: the key; base64 with `key_format=binary`"),
+        ("partition" = Option<i32>, Query, description = "Raw values: the partition", minimum = 0),
+        ("timestamp" = Option<String>, Query, description = "Raw values: milliseconds since 1970 or an ISO 8601 time"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters"),
     ),
     request_body(
-        content = NewRecord,
-        description = "A record, or an array of them",
-        examples(
-            ("one" = (value = json!({"key": "c-17", "value": {"id": 1, "total": 99.5}, "headers": {"source": "curl"}}))),
-            ("many" = (value = json!([{"key": "a", "value": 1}, {"key": "b", "value": null}]))),
-        )
+        content((NewRecord = "application/json"), (NewRecord = "application/x-ndjson"), (Vec<u8> = "application/octet-stream")),
+        description = "A record, or an array of them; a record on each line; or one raw value",
     ),
     responses(
-        (status = 200, description = "Written: where, for one record; an array of the same, or of errors, for an array", body = WrittenRecord,
-            example = json!({"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64})),
+        (status = 200, description = "Written: where, for one record; an array of the same, or of errors, for an array; a line for each record of NDJSON",
+            content((WrittenRecord = "application/json", example = json!({"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64})), (WrittenRecord = "application/x-ndjson"))),
         (status = 400, description = "The body or a parameter cannot be read", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
         (status = 404, description = "No such topic or partition", body = ErrorBody),
-        (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
+        (status = 406, description = "`Accept` rules out the answer's type", body = ErrorBody),
         (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 413, description = "The body, a record or their number is over the limit", body = ErrorBody),
-        (status = 415, description = "Not a content type that is read here; the answer lists them", body = ErrorBody),
-        (status = 422, description = "A record is not acceptable; `field` says what of it", body = ErrorBody),
+        (status = 415, description = "No content type, or a form's; the answer lists what is read", body = ErrorBody),
+        (status = 422, description = "A record is not acceptable; `field` says what of it. Or the `Idempotency-Key` was used for another request", body = ErrorBody),
         (status = 503, description = "Kafka cannot be reached or takes no more right now; try again", body = ErrorBody),
         (status = 504, description = "Kafka did not answer in time; `maybe_written` says whether the record may be there", body = ErrorBody),
         (status = 507, description = "The embedded broker is full", body = ErrorBody),
@@ -103,30 +126,108 @@ pub async fn post(
     State(gateway): State<Gateway>,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
+    RawQuery(raw_query): RawQuery,
     mut query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let formats = formats(&mut query)?;
-    query.finish()?;
     let (parts, body) = request.into_parts();
-    negotiate::accept(&parts.headers, &["application/json"])?;
-    json_type(&parts.headers)?;
-    let parsed = read(&gateway, &parts.headers, body, formats).await?;
-    let writer = gateway.writer();
-    match parsed {
-        Parsed::One(record) => {
-            let outcomes = writer
-                .submit(&principal, &topic, vec![record], Strictness::Whole)
-                .await
-                .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
-            one_answer(&topic, outcomes)
+    let kind = Kind::of(&parts.headers)?;
+    let decoder = match kind {
+        Kind::Json => Decoder::Json(formats(&mut query)?),
+        Kind::Raw => Decoder::Raw(Meta::parse(&mut query)?),
+        Kind::NdJson => {
+            let formats = formats(&mut query)?;
+            let results = query.take_as("results", Results::EXPECTED)?;
+            query.finish()?;
+            negotiate::accept(&parts.headers, &[NDJSON])?;
+            if parts.headers.contains_key(IDEMPOTENCY_KEY) {
+                return Err(
+                    ApiError::bad_request("a stream cannot be given again").at("Idempotency-Key")
+                );
+            }
+            let results = results.unwrap_or_default();
+            return stream::answer(gateway, principal, &topic, formats, results, body).await;
         }
-        Parsed::Many(records) => {
-            let outcomes = writer
-                .submit(&principal, &topic, records, Strictness::Whole)
-                .await
-                .map_err(|rejected| ApiError::from_rejected(rejected, |at| format!("/{at}")))?;
-            Ok(many_answer(&topic, &outcomes))
+    };
+    query.finish()?;
+    negotiate::accept(&parts.headers, &[JSON])?;
+    let key = key_of(&parts.headers)?;
+    let http = &gateway.settings().http;
+    let body = body::read(
+        &parts.headers,
+        body,
+        http.max_body_bytes,
+        http.request_timeout,
+    )
+    .await?;
+    let Some(key) = key else {
+        let parsed = decoder.decode(&parts.headers, body)?;
+        return Ok(write(&gateway, &principal, &topic, parsed)
+            .await?
+            .into_response());
+    };
+    let fingerprint = fingerprint(&topic, raw_query.as_deref(), &parts, &body);
+    let parsed = decoder.decode(&parts.headers, body)?;
+    let work = {
+        let (gateway, principal) = (gateway.clone(), principal.clone());
+        async move { write(&gateway, &principal, &topic, parsed).await }
+    };
+    gateway
+        .answers()
+        .once(&principal, key, fingerprint, work)
+        .await
+}
+
+/// What a body is.
+enum Kind {
+    Json,
+    NdJson,
+    Raw,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let unsupported = |message: String| {
+            Err(ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+                .at("Content-Type")
+                .header(
+                    header::ACCEPT,
+                    HeaderValue::from_static("application/json, application/x-ndjson, */*"),
+                ))
+        };
+        match negotiate::content_type(headers).as_deref() {
+            Some(JSON) => Ok(Self::Json),
+            Some(
+                NDJSON | "application/ndjson" | "application/jsonl" | "application/json-lines",
+            ) => Ok(Self::NdJson),
+            // What curl sends with -d or -F when it is not told otherwise.
+            Some(form @ ("application/x-www-form-urlencoded" | "multipart/form-data")) => {
+                unsupported(format!(
+                    "the body came as {form}; with curl, add -H 'content-type: {JSON}', or \
+                     {NDJSON} for a record on each line; any other type but a form's is one raw \
+                     value"
+                ))
+            }
+            Some(_) => Ok(Self::Raw),
+            None => unsupported(format!(
+                "the request has no Content-Type; expected {JSON}, {NDJSON} for a record on each \
+                 line, or another type for one raw value"
+            )),
+        }
+    }
+}
+
+/// How a body that is read whole becomes records.
+enum Decoder {
+    Json(Formats),
+    Raw(Meta),
+}
+
+impl Decoder {
+    fn decode(self, headers: &HeaderMap, body: Bytes) -> Result<Parsed, ApiError> {
+        match self {
+            Self::Json(formats) => parse::body(&body, formats),
+            Self::Raw(meta) => Ok(Parsed::One(meta.record(headers, body))),
         }
     }
 }
@@ -143,36 +244,51 @@ pub(super) fn formats(query: &mut Query) -> Result<Formats, ApiError> {
     })
 }
 
-async fn read(
-    gateway: &Gateway,
-    headers: &HeaderMap,
-    body: Body,
-    formats: Formats,
-) -> Result<Parsed, ApiError> {
-    let http = &gateway.settings().http;
-    let body = body::read(headers, body, http.max_body_bytes, http.request_timeout).await?;
-    parse::body(&body, formats)
+/// A hash of all that makes a write what it is.
+fn fingerprint(topic: &str, query: Option<&str>, parts: &Parts, body: &Bytes) -> u128 {
+    let mut hasher = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&bytes.len().to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(topic.as_bytes());
+    part(query.unwrap_or_default().as_bytes());
+    let kind = negotiate::content_type(&parts.headers).unwrap_or_default();
+    part(kind.as_bytes());
+    for header in raw::record_headers(&parts.headers) {
+        part(header.name.as_bytes());
+        part(header.value.as_deref().unwrap_or_default());
+    }
+    part(body);
+    hasher.digest128()
 }
 
-fn json_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    const TAKEN: &str = "application/json";
-    let unsupported = |message: String| {
-        Err(ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
-            .at("Content-Type")
-            .header(header::ACCEPT, HeaderValue::from_static(TAKEN)))
-    };
-    match negotiate::content_type(headers).as_deref() {
-        Some(TAKEN) => Ok(()),
-        // What curl sends with -d or -F when it is not told otherwise.
-        Some(form @ ("application/x-www-form-urlencoded" | "multipart/form-data")) => unsupported(
-            format!("the body came as {form}; with curl, add -H 'content-type: {TAKEN}'"),
-        ),
-        Some(other) => unsupported(format!("{other} is not read here; {TAKEN} is")),
-        None => unsupported(format!("the request has no Content-Type; expected {TAKEN}")),
+async fn write(
+    gateway: &Gateway,
+    principal: &Principal,
+    topic: &str,
+    parsed: Parsed,
+) -> Result<Answer, ApiError> {
+    let writer = gateway.writer();
+    match parsed {
+        Parsed::One(record) => {
+            let outcomes = writer
+                .submit(principal, topic, vec![record], Strictness::Whole)
+                .await
+                .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
+            one_answer(topic, outcomes)
+        }
+        Parsed::Many(records) => {
+            let outcomes = writer
+                .submit(principal, topic, records, Strictness::Whole)
+                .await
+                .map_err(|rejected| ApiError::from_rejected(rejected, |at| format!("/{at}")))?;
+            Ok(many_answer(topic, &outcomes))
+        }
     }
 }
 
-fn one_answer(topic: &str, outcomes: Vec<Outcome>) -> Result<Response, ApiError> {
+fn one_answer(topic: &str, outcomes: Vec<Outcome>) -> Result<Answer, ApiError> {
     match outcomes.into_iter().next() {
         Some(Ok(written)) => {
             let mut out = Vec::with_capacity(96 + topic.len());
@@ -184,7 +300,7 @@ fn one_answer(topic: &str, outcomes: Vec<Outcome>) -> Result<Response, ApiError>
     }
 }
 
-fn many_answer(topic: &str, outcomes: &[Outcome]) -> Response {
+fn many_answer(topic: &str, outcomes: &[Outcome]) -> Answer {
     let mut out = Vec::with_capacity(2 + outcomes.len() * (80 + topic.len()));
     out.push(b'[');
     for (index, outcome) in outcomes.iter().enumerate() {
@@ -194,12 +310,22 @@ fn many_answer(topic: &str, outcomes: &[Outcome]) -> Response {
         encode::outcome(&mut out, topic, outcome);
     }
     out.push(b']');
-    let mut response = json_answer(out);
+    let mut answer = json_answer(out);
     let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
     if failed > 0 {
-        response
-            .headers_mut()
+        answer
+            .headers
             .insert(FAILED_RECORDS, HeaderValue::from(failed));
     }
-    response
+    answer
+}
+
+fn json_answer(body: Vec<u8>) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    Answer {
+        status: StatusCode::OK,
+        headers,
+        body: body.into(),
+    }
 }

@@ -1,0 +1,77 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// The lines of a stream that comes in these pieces; `None` for one that is too long.
+fn cut(limit: usize, pieces: &[&[u8]]) -> Vec<(u64, Option<Vec<u8>>)> {
+    let mut lines = Lines::new(limit);
+    let mut found = Vec::new();
+    let mut take = |line: Line| {
+        found.push((
+            line.number,
+            match line.content {
+                Content::Bytes(bytes) => Some(bytes.to_vec()),
+                Content::TooLong => None,
+            },
+        ));
+    };
+    for piece in pieces {
+        lines.push(piece);
+        while let Some(line) = lines.next_line() {
+            take(line);
+        }
+    }
+    while let Some(line) = lines.last_line() {
+        take(line);
+    }
+    found
+}
+
+fn some(number: u64, text: &str) -> (u64, Option<Vec<u8>>) {
+    (number, Some(text.as_bytes().to_vec()))
+}
+
+#[test]
+fn lines_are_numbered_and_blank_ones_left_out() {
+    assert_eq!(
+        cut(10, &[b"a\n\n \t\r\nb\r\nc"]),
+        [some(1, "a"), some(4, "b"), some(5, "c")]
+    );
+    assert_eq!(cut(10, &[b"", b"\n", b""]), []);
+    assert_eq!(
+        cut(10, &[b"a", b"b", b"\nc", b"\n"]),
+        [some(1, "ab"), some(2, "c")]
+    );
+}
+
+#[test]
+fn a_line_over_the_limit_is_told_once_and_the_others_go_on() {
+    let long = [b'x'; 25];
+    assert_eq!(
+        cut(10, &[b"a\n", &long, &long, b"x\nb\n"]),
+        [some(1, "a"), (2, None), some(3, "b")]
+    );
+    assert_eq!(cut(10, &[b"12345678901\nb"]), [(1, None), some(2, "b")]);
+    assert_eq!(
+        cut(10, &[b"1234567890\nb"]),
+        [some(1, "1234567890"), some(2, "b")]
+    );
+    assert_eq!(cut(10, &[&long]), [(1, None)]);
+    assert_eq!(cut(10, &[&long, b"\n", &long]), [(1, None), (2, None)]);
+}
+
+proptest! {
+    #[test]
+    fn where_the_pieces_are_cut_makes_no_difference(
+        text in "[ab\\r\\n]{0,80}",
+        cuts in proptest::collection::vec(0..80_usize, 0..8),
+        limit in 1..12_usize,
+    ) {
+        let bytes = text.as_bytes();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|at| at.min(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+        prop_assert_eq!(cut(limit, &pieces), cut(limit, &[bytes]));
+    }
+}

@@ -1,0 +1,436 @@
+//! NDJSON: a record on each line, read as they come, with a result line for each while the body is
+//! still coming in.
+//!
+//! ```text
+//! body --> lines --> batches --begin--> producer          (in order, bounded)
+//!                                          |
+//! answer <-- result lines <-- outcomes <---'               (in order, bounded)
+//! ```
+//!
+//! Nothing is held but the batches under way. When the producer's queue fills, or the client does
+//! not read its results, no more of the body is read, and TCP slows the client down. Without
+//! progress for `http.request_timeout_ms` the stream ends, with the count of what was written.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesOrdered, StreamExt};
+use http_body_util::BodyExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::lines::{Content, Line, Lines};
+use crate::api::records::parse::{self, Formats};
+use crate::api::records::{NDJSON, encode};
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::body::discard;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::kafka::metadata::Topic;
+use crate::kafka::producer::Outcome;
+use crate::record::Outgoing;
+use crate::write::Strictness;
+
+/// Most records and bytes that go to the producer together.
+const BATCH_RECORDS: usize = 1_000;
+const BATCH_BYTES: usize = 1 << 20;
+/// Most batches of one stream whose outcomes are still open.
+const BATCHES_UNDER_WAY: usize = 8;
+/// Pieces of the answer that may wait for the client to read.
+const ANSWER_PIECES: usize = 4;
+
+/// Which result lines the client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Results {
+    /// One for each record.
+    #[default]
+    All,
+    /// Those of records that were not written, and a summary at the end.
+    Errors,
+    /// The summary.
+    Summary,
+}
+
+impl Results {
+    /// What the parameter expects, for its error.
+    pub const EXPECTED: &'static str = "all, errors or summary";
+}
+
+impl FromStr for Results {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "all" => Ok(Self::All),
+            "errors" => Ok(Self::Errors),
+            "summary" => Ok(Self::Summary),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Starts the stream and answers with its results.
+///
+/// # Errors
+///
+/// Those that hold for the whole stream: no permission, an unknown topic.
+pub async fn answer(
+    gateway: Gateway,
+    principal: Principal,
+    topic: &str,
+    formats: Formats,
+    results: Results,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let topic = gateway
+        .writer()
+        .open(&principal, topic)
+        .await
+        .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
+    let settings = gateway.settings();
+    let limit = settings.limits.record_bytes * 2 + (64 << 10);
+    let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
+    let run = Run {
+        stall: settings.http.request_timeout,
+        batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
+        gateway,
+        principal,
+        topic,
+        formats,
+        results,
+        lines: Lines::new(limit),
+        batch: Batch::default(),
+        under_way: FuturesOrdered::new(),
+        totals: Totals::default(),
+        out,
+    };
+    tokio::spawn(run.run(body));
+    let pieces = stream::poll_fn(move |context| answers.poll_recv(context));
+    let body = Body::from_stream(pieces.map(Ok::<Bytes, std::convert::Infallible>));
+    Ok((
+        [
+            (header::CONTENT_TYPE, NDJSON),
+            (header::CACHE_CONTROL, "no-store, no-transform"),
+        ],
+        body,
+    )
+        .into_response())
+}
+
+/// A stream under way.
+struct Run {
+    gateway: Gateway,
+    principal: Principal,
+    topic: Arc<Topic>,
+    formats: Formats,
+    results: Results,
+    stall: Duration,
+    batch_records: usize,
+    lines: Lines,
+    batch: Batch,
+    under_way: FuturesOrdered<BoxFuture<'static, Vec<Entry>>>,
+    totals: Totals,
+    out: mpsc::Sender<Bytes>,
+}
+
+/// What is being gathered for the producer.
+#[derive(Default)]
+struct Batch {
+    /// One for each line: its number, and the error of one that holds no record.
+    lines: Vec<(u64, Option<ApiError>)>,
+    records: Vec<Outgoing>,
+    bytes: usize,
+}
+
+/// What became of a line.
+struct Entry {
+    line: u64,
+    outcome: Result<Outcome, ApiError>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Totals {
+    /// The last line that was read.
+    lines: u64,
+    written: u64,
+    failed: u64,
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The body was read to its end.
+    Whole,
+    /// The client is gone.
+    Gone,
+    /// Nothing came for too long.
+    NothingCame,
+    /// The client does not read its results.
+    NotRead,
+    /// The gateway is about to stop.
+    Stopping,
+}
+
+impl Run {
+    async fn run(mut self, mut body: Body) {
+        let end = self.read(&mut body).await;
+        // Batches that were handed over get their results whatever the reason.
+        let end = match (end, self.drain().await) {
+            (End::Whole, Err(worse)) => worse,
+            (end, _) => end,
+        };
+        if let Some(last) = self.last_line(end) {
+            let _ = timeout(self.stall, self.out.send(last)).await;
+        }
+        if !matches!(end, End::Whole | End::Gone) {
+            // The client may be writing still, and would not see the last line for the reset.
+            discard(body).await;
+        }
+    }
+
+    /// Reads the body to its end, or to whatever ends it before.
+    async fn read(&mut self, body: &mut Body) -> End {
+        let stopping = self.gateway.stopping().clone();
+        loop {
+            let room = self.under_way.len() < BATCHES_UNDER_WAY;
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return End::Stopping,
+                Some(entries) = self.under_way.next() => {
+                    if let Err(end) = self.tell(entries).await {
+                        return end;
+                    }
+                }
+                frame = timeout(self.stall, body.frame()), if room => {
+                    let data = match frame {
+                        Err(_) => return End::NothingCame,
+                        Ok(None) => break,
+                        Ok(Some(Err(_))) => return End::Gone,
+                        Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                    };
+                    self.lines.push(&data);
+                    if let Err(end) = self.take_lines().await {
+                        return end;
+                    }
+                }
+            }
+        }
+        while let Some(line) = self.lines.last_line() {
+            self.take(line);
+        }
+        self.hand_over().await;
+        End::Whole
+    }
+
+    /// Takes the whole lines that have come, and hands them over a batch at a time.
+    async fn take_lines(&mut self) -> Result<(), End> {
+        while let Some(line) = self.lines.next_line() {
+            self.take(line);
+            if self.batch.lines.len() >= self.batch_records || self.batch.bytes >= BATCH_BYTES {
+                self.hand_over().await;
+                while self.under_way.len() >= BATCHES_UNDER_WAY {
+                    if let Some(entries) = self.under_way.next().await {
+                        self.tell(entries).await?;
+                    }
+                }
+            }
+        }
+        self.hand_over().await;
+        Ok(())
+    }
+
+    fn take(&mut self, line: Line) {
+        self.totals.lines = line.number;
+        let record = match line.content {
+            Content::Bytes(bytes) => parse::one(&bytes, self.formats),
+            Content::TooLong => Err(ApiError::too_large(
+                "the line is longer than twice limits.record_bytes and 64 KiB",
+            )),
+        };
+        match record {
+            Ok(record) => {
+                self.batch.bytes += record.size();
+                self.batch.records.push(record);
+                self.batch.lines.push((line.number, None));
+            }
+            Err(error) => self.batch.lines.push((line.number, Some(error))),
+        }
+    }
+
+    /// Hands the gathered batch to the producer, when that has room for it.
+    async fn hand_over(&mut self) {
+        if self.batch.lines.is_empty() {
+            return;
+        }
+        let Batch { lines, records, .. } = std::mem::take(&mut self.batch);
+        let writer = self.gateway.writer();
+        writer.room(&self.topic, self.stall).await;
+        let begun = writer
+            .begin(
+                &self.principal,
+                &self.topic.name,
+                records,
+                Strictness::EachRecord,
+            )
+            .await
+            .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()));
+        self.under_way.push_back(Box::pin(async move {
+            let outcomes = match begun {
+                Ok(begun) => Ok(begun.outcomes().await),
+                Err(error) => Err(error),
+            };
+            entries(lines, outcomes)
+        }));
+    }
+
+    /// Waits for the batches under way.
+    async fn drain(&mut self) -> Result<(), End> {
+        let mut ended = Ok(());
+        while let Some(entries) = self.under_way.next().await {
+            // After the client stopped reading, the rest is still counted.
+            if ended.is_ok() {
+                ended = self.tell(entries).await;
+            } else {
+                self.count(&entries);
+            }
+        }
+        ended
+    }
+
+    fn count(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match entry.outcome {
+                Ok(Ok(_)) => self.totals.written += 1,
+                _ => self.totals.failed += 1,
+            }
+        }
+    }
+
+    /// Sends the results of a batch; waits for the client to read, but not for ever.
+    async fn tell(&mut self, entries: Vec<Entry>) -> Result<(), End> {
+        self.count(&entries);
+        let piece = self.result_lines(&entries);
+        if piece.is_empty() {
+            // Nothing to say; but a client that is gone should not have the rest written.
+            return if self.out.is_closed() {
+                Err(End::Gone)
+            } else {
+                Ok(())
+            };
+        }
+        match timeout(self.stall, self.out.send(piece.into())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(End::NotRead),
+        }
+    }
+
+    fn result_lines(&self, entries: &[Entry]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for Entry { line, outcome } in entries {
+            match outcome {
+                Ok(Ok(written)) => {
+                    if self.results == Results::All {
+                        encode::written(&mut out, &self.topic.name, written);
+                        out.push(b'\n');
+                    }
+                }
+                _ if self.results == Results::Summary => {}
+                Ok(Err(fault)) => error_line(&mut out, *line, ApiError::from_fault(fault)),
+                Err(error) => error_line(&mut out, *line, error.clone()),
+            }
+        }
+        out
+    }
+
+    /// The line after the last result, where there is something left to say.
+    fn last_line(&self, end: End) -> Option<Bytes> {
+        let Totals { written, .. } = self.totals;
+        let ms = self.stall.as_millis();
+        let error = match end {
+            End::Gone => return None,
+            End::Whole => None,
+            End::NothingCame => Some(ApiError::plain(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("nothing came for {ms} ms; {written} records were written before"),
+            )),
+            End::NotRead => Some(ApiError::plain(
+                StatusCode::REQUEST_TIMEOUT,
+                format!(
+                    "the results were not read for {ms} ms; {written} records were written before: \
+                     read while you send, or ask for results=summary"
+                ),
+            )),
+            End::Stopping => Some(
+                ApiError::plain(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("the gateway is stopping; {written} records were written before"),
+                )
+                .retry(),
+            ),
+        };
+        if error.is_none() && self.results == Results::All {
+            return None;
+        }
+        let last = LastLine {
+            summary: self.totals,
+            error: error.map(ApiError::into_body),
+        };
+        let mut line = serde_json::to_vec(&last).unwrap_or_default();
+        line.push(b'\n');
+        Some(line.into())
+    }
+}
+
+#[derive(Serialize)]
+struct LastLine {
+    summary: Totals,
+    #[serde(flatten)]
+    error: Option<ErrorBody>,
+}
+
+/// The outcome of each line of a batch, in order.
+fn entries(
+    lines: Vec<(u64, Option<ApiError>)>,
+    outcomes: Result<Vec<Outcome>, ApiError>,
+) -> Vec<Entry> {
+    let (mut outcomes, whole) = match outcomes {
+        Ok(outcomes) => (outcomes.into_iter(), None),
+        Err(error) => (Vec::new().into_iter(), Some(error)),
+    };
+    lines
+        .into_iter()
+        .map(|(line, unfit)| Entry {
+            line,
+            outcome: match unfit {
+                Some(error) => Err(error),
+                None => outcomes
+                    .next()
+                    .ok_or_else(|| whole.clone().unwrap_or_else(ApiError::internal)),
+            },
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+struct ErrorLine {
+    line: u64,
+    #[serde(flatten)]
+    error: ErrorBody,
+}
+
+fn error_line(out: &mut Vec<u8>, line: u64, error: ApiError) {
+    let error = ErrorLine {
+        line,
+        error: error.into_body(),
+    };
+    encode::json(out, &error);
+    out.push(b'\n');
+}
