@@ -17,4 +17,6 @@
 mod support;
 
 mod no_kafka;
+mod records_ndjson;
+mod records_raw;
 mod support_selftest;
