@@ -2,7 +2,7 @@
 #
 #   docker build -t tidegate .
 #   docker run --rm -p 8082:8082 -e TIDEGATE_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 \
-#     -e TIDEGATE_AUTH__MODE=jwt … tidegate
+#     -e TIDEGATE_AUTH__MODE=none tidegate
 #
 # In a container the gateway listens on all addresses, and there it asks for a decision on
 # authentication: without TIDEGATE_AUTH__MODE it does not start. `none` must be asked for by name.

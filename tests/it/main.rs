@@ -17,6 +17,7 @@
 mod support;
 
 mod no_kafka;
+mod readme;
 mod records_ndjson;
 mod records_raw;
 mod support_selftest;
