@@ -55,7 +55,15 @@ fn show_tells_value_and_source() {
     std::fs::write(folder.path().join("my.toml"), "shutdown_grace_ms = 5\n").expect("written");
     let mut command = tidegate(folder.path(), &["config", "show", "--config", "my.toml"]);
     command.args(["--set", "limits.connections=7", "--set", CLUSTER]);
-    command.env("TIDEGATE_KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2");
+    // A password alone is refused: it would have no effect.
+    for (name, value) in [
+        ("SECURITY_PROTOCOL", "sasl_ssl"),
+        ("SASL_MECHANISM", "PLAIN"),
+        ("SASL_USERNAME", "gateway"),
+        ("SASL_PASSWORD", "hunter2"),
+    ] {
+        command.env(format!("TIDEGATE_KAFKA__PROPERTIES__{name}"), value);
+    }
     let output = run(&mut command);
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
     let lines: Vec<String> = stdout(&output)
