@@ -36,12 +36,16 @@ impl std::fmt::Debug for Management {
     reason = "the management listener's own list"
 )]
 pub fn router(management: Management) -> Router {
+    let settings = Finish {
+        access_log: false,
+        embedded: management.gateway.cluster().is_embedded(),
+    };
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(management);
-    finished(router, Finish { access_log: false })
+    finished(router, settings)
 }
 
 /// The process answers.

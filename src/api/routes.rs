@@ -87,6 +87,7 @@ pub fn router(gateway: Gateway) -> Router {
     }
     let settings = Finish {
         access_log: gateway.settings().telemetry.access_log,
+        embedded: gateway.cluster().is_embedded(),
     };
     let router = router
         .fallback(no_such_path)

@@ -5,13 +5,16 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tower::Layer;
 
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
+
+/// Stands in every answer while the trial broker is in use, so that nobody takes it for a cluster.
+const TIDEGATE_BROKER: HeaderName = HeaderName::from_static("tidegate-broker");
 
 /// The route that answered, put into the response by the routes' own layer so that metrics have a
 /// bounded label.
@@ -23,6 +26,8 @@ pub struct AnsweredBy(pub MatchedPath);
 pub struct Finish {
     /// Write one log line for each request.
     pub access_log: bool,
+    /// Say in each answer that the broker is the embedded one.
+    pub embedded: bool,
 }
 
 /// `router` with this layer around it. It stands outside of all that a router's own layers can
@@ -45,6 +50,11 @@ async fn finish(
     let path = settings.access_log.then(|| request.uri().path().to_owned());
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_REQUEST_ID, id.value());
+    if settings.embedded {
+        response
+            .headers_mut()
+            .insert(TIDEGATE_BROKER, HeaderValue::from_static("embedded"));
+    }
     if response.status().is_client_error() || response.status().is_server_error() {
         write_error(&mut response, &id);
     }
