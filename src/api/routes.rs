@@ -5,6 +5,7 @@
 //! names. `clippy.toml` disallows `Router::route` elsewhere.
 
 use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -121,11 +122,20 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
 /// Stands before every handler: finds out who asks, and whether the row lets them in.
 async fn guard(
     State(access): State<Access>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     matched: MatchedPath,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let params = match params {
+        Ok(params) => params,
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(error)) => {
+            return ApiError::bad_request(format!("{}; percent-encode UTF-8", error.body_text()))
+                .at("path")
+                .into_response();
+        }
+        Err(_) => return ApiError::internal().into_response(),
+    };
     let principal = Principal::anonymous();
     if let Access::Topic(action) = access {
         let topic = params

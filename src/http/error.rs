@@ -149,6 +149,16 @@ impl ApiError {
         self.body.retriable == Some(true) && self.body.maybe_written != Some(true)
     }
 
+    /// A failure to find the topic that a request names, which names the parameter where it is the
+    /// request that is at fault.
+    pub fn from_topic_fault(fault: &Fault) -> Self {
+        let error = Self::from_fault(fault);
+        match fault.kind {
+            FaultKind::UnknownTopic | FaultKind::Invalid => error.at("topic"),
+            _ => error,
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -207,7 +217,7 @@ impl ApiError {
     pub fn from_rejected(rejected: Rejected, place: impl Fn(usize) -> String) -> Self {
         match rejected {
             Rejected::Denied(denied) => denied.into(),
-            Rejected::Kafka(fault) => fault.into(),
+            Rejected::Kafka(fault) => Self::from_topic_fault(&fault),
             Rejected::TooMany { .. } => Self::too_large(rejected.to_string()),
             Rejected::Record {
                 index,

@@ -111,7 +111,7 @@ pub async fn page(
     query.finish()?;
     negotiate::accept(&headers, &[JSON])?;
     let cluster = gateway.cluster();
-    let topic = cluster.metadata.topic(&topic).await?;
+    let topic = known(cluster, &topic).await?;
     let partitions = asked.partitions.choose(&topic)?;
     let cluster_id = cluster.id().await?;
     let spans = spans(cluster, &topic, &partitions, &asked.from, &cluster_id).await?;
@@ -173,7 +173,7 @@ pub async fn one(
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
     let cluster = gateway.cluster();
-    let topic = cluster.metadata.topic(&topic).await?;
+    let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
     let bounds = cluster.bounds(&topic.name, &[partition]).await?;
     let Some(bound) = bounds.first() else {
@@ -312,6 +312,15 @@ impl Partitions {
         }
         Ok(chosen)
     }
+}
+
+/// The topic that the path names.
+async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
+    cluster
+        .metadata
+        .topic(topic)
+        .await
+        .map_err(|fault| ApiError::from_topic_fault(&fault))
 }
 
 fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
