@@ -32,7 +32,10 @@ pub async fn read(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
-        discard(body).await;
+        // A client that asks first has sent nothing yet, and will not after the 413.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
         return Err(over(limit));
     }
     let deadline = Instant::now() + time;
