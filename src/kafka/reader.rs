@@ -271,7 +271,8 @@ impl Reading {
     }
 
     /// Polls until the page is full or every span is read. `stall` is the longest time without
-    /// progress: a wait for new records simply ends with it, anything else has failed.
+    /// progress, which has failed then; or the time of a wait for new records, which simply ends,
+    /// whatever transactions were aborted meanwhile.
     async fn run(&mut self, waits: bool, stall: Duration) -> Result<(), Fault> {
         let mut deadline = Instant::now() + stall;
         loop {
@@ -297,7 +298,7 @@ impl Reading {
                 return Ok(());
             }
             let now = Instant::now();
-            if self.progress() > before {
+            if !waits && self.progress() > before {
                 deadline = now + stall;
             } else if now >= deadline {
                 return if waits {
@@ -326,10 +327,12 @@ impl Reading {
     /// Takes what fits; true when the page is full.
     fn take(&mut self, records: Vec<ConsumerRecord>) -> bool {
         for record in records {
-            let past_end = self.spans.iter().any(|s| {
-                s.partition == record.partition && record.offset >= s.end && s.from < s.end
+            // Not past a span's end, and nothing of a span that is read: what lies between its end
+            // and such a record would be skipped.
+            let wanted = self.spans.iter().any(|s| {
+                s.partition == record.partition && (record.offset < s.end || s.from >= s.end)
             });
-            if past_end {
+            if !wanted {
                 continue;
             }
             let record = delivered(record);
