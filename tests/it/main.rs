@@ -20,4 +20,5 @@ mod no_kafka;
 mod readme;
 mod records_ndjson;
 mod records_raw;
+mod records_write;
 mod support_selftest;

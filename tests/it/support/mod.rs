@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use broker::Broker;
+use gateway::Gateway;
 
 /// The broker that the tests of this binary share: one node, started by the first that asks.
 ///
@@ -33,6 +34,15 @@ use broker::Broker;
 pub async fn kafka() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
     SHARED.get_or_init(Broker::start).await
+}
+
+/// A gateway before the shared broker, with the default settings, for tests that change nothing of
+/// it.
+pub async fn shared_gateway() -> &'static Gateway {
+    static SHARED: OnceCell<Gateway> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async { Gateway::start(&kafka().await.bootstrap()).await })
+        .await
 }
 
 /// A topic name that starts as asked and that no other test or run has.
