@@ -1,9 +1,9 @@
 //! The records door: `/topics/{topic}/records`, the plain way to write and read a topic.
 
-mod encode;
-mod format;
+pub mod encode;
+pub mod format;
 mod json;
-mod parse;
+pub mod parse;
 pub mod read;
 pub mod write;
 

@@ -1,6 +1,6 @@
 //! `POST /topics/{topic}/records`: JSON, NDJSON as a stream, or one raw value, by `Content-Type`.
 
-mod lines;
+pub mod lines;
 mod raw;
 mod stream;
 

@@ -87,7 +87,9 @@ impl Lines {
 
     /// An unfinished line that has outgrown the limit is reported once and thrown away.
     fn cut_over_long(&mut self) -> Option<Line> {
-        if self.buffer.len() <= self.limit && !self.skipping {
+        // A carriage return at the end may belong to the line end.
+        let text = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
+        if text.len() <= self.limit && !self.skipping {
             return None;
         }
         self.buffer.clear();
@@ -103,11 +105,10 @@ impl Lines {
         if bytes.last() == Some(&b'\r') {
             bytes.truncate(bytes.len() - 1);
         }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return None;
-        }
         let content = if bytes.len() > self.limit {
             Content::TooLong
+        } else if bytes.iter().all(u8::is_ascii_whitespace) {
+            return None;
         } else {
             Content::Bytes(bytes)
         };

@@ -45,6 +45,13 @@ fn lines_are_numbered_and_blank_ones_left_out() {
 }
 
 #[test]
+fn a_line_end_is_not_part_of_the_line() {
+    assert_eq!(cut(2, &[b"ab\r", b"\nc"]), [some(1, "ab"), some(2, "c")]);
+    assert_eq!(cut(2, &[b"abc", b"\n"]), cut(2, &[b"abc\n"]));
+    assert_eq!(cut(2, &[b"   ", b"\n"]), cut(2, &[b"   \n"]));
+}
+
+#[test]
 fn a_line_over_the_limit_is_told_once_and_the_others_go_on() {
     let long = [b'x'; 25];
     assert_eq!(

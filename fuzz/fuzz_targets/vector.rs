@@ -1,0 +1,40 @@
+//! `from`: times, counts, and position vectors.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tidegate::kafka::metadata::{Partition, Topic};
+use tidegate::position::{self, From};
+
+fn topic(name: &str, partitions: i32) -> Topic {
+    Topic {
+        name: name.into(),
+        id: [7; 16],
+        internal: false,
+        partitions: (0..partitions)
+            .map(|id| Partition {
+                id,
+                leader: Some(1),
+                replicas: vec![1],
+                isr: vec![1],
+                offline: vec![],
+            })
+            .collect(),
+    }
+}
+
+fuzz_target!(|text: &str| {
+    let (orders, payments) = (topic("orders", 40), topic("payments", 3));
+    let topics = [&orders, &payments];
+    match From::parse(text) {
+        Ok(From::Last(count)) => assert!(count >= 0),
+        Ok(From::Time(ms)) => assert!(ms >= 0),
+        _ => {}
+    }
+    if let Ok(offsets) = position::decode(text, "cluster", &topics) {
+        let again = position::encode("cluster", &topics, &offsets);
+        assert_eq!(position::decode(&again, "cluster", &topics).as_ref(), Ok(&offsets));
+    }
+    // The same behind a head that passes, so that what follows it is looked at.
+    let head = position::encode("cluster", &topics, &[vec![], vec![]]);
+    let _ = position::decode(&format!("{}{text}", &head[..head.len().min(6)]), "cluster", &topics);
+});
