@@ -10,8 +10,11 @@ use crate::auth::permission::{self, Action, Denied};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
-use crate::kafka::producer::{Outcome, Sending};
+use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::record::Outgoing;
+
+/// Longest time to ask the cluster why a record was not taken.
+const EXPLAIN: Duration = Duration::from_secs(2);
 
 /// What becomes of a batch in which one record breaks a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +211,13 @@ impl Writer {
 impl Begun {
     /// One outcome for each record of the batch, in its order.
     pub async fn outcomes(self) -> Vec<Outcome> {
-        let sent = self.sending.outcomes().await;
+        let Sent {
+            outcomes: mut sent,
+            timed_out,
+        } = self.sending.sent().await;
+        if !timed_out.is_empty() {
+            explain(&self.cluster, &self.topic, &mut sent, &timed_out).await;
+        }
         let changed = sent.iter().any(|outcome| {
             outcome.as_ref().is_err_and(|fault| {
                 matches!(
@@ -232,5 +241,36 @@ impl Begun {
         }
         all.extend(sent);
         all
+    }
+}
+
+/// librdkafka tries again and again until the time is over and then says only that: what the
+/// cluster says about the partition tells people, and their retries, what is wrong.
+async fn explain(
+    cluster: &Cluster,
+    topic: &Topic,
+    outcomes: &mut [Outcome],
+    timed_out: &[(usize, Option<i32>)],
+) {
+    let mut partitions: Vec<i32> = timed_out.iter().filter_map(|(_, p)| *p).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    if partitions.is_empty() {
+        return;
+    }
+    let asked = cluster.why_unwritable(&topic.name, &partitions);
+    let Ok(reasons) = tokio::time::timeout(EXPLAIN, asked).await else {
+        return;
+    };
+    for (index, partition) in timed_out {
+        let reason = partition.and_then(|p| reasons.iter().find(|(place, _)| *place == p));
+        if let Some((_, reason)) = reason
+            && let Some(Err(fault)) = outcomes.get_mut(*index)
+        {
+            **fault = Fault {
+                maybe_written: fault.maybe_written,
+                ..reason.clone()
+            };
+        }
     }
 }

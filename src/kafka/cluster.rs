@@ -17,6 +17,9 @@ use crate::config::{KafkaSettings, LimitSettings};
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
 
+/// The protocol's number for it.
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+
 /// The clients of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -184,6 +187,47 @@ impl Cluster {
         self.look_up(&wanted).await.into_iter().collect()
     }
 
+    /// Why records may not get into `partitions`, as far as the brokers know a reason: no leader, or
+    /// fewer replicas in sync than the topic asks for.
+    pub async fn why_unwritable(&self, topic: &str, partitions: &[i32]) -> Vec<(i32, Fault)> {
+        self.metadata.invalidate(topic).await;
+        let described = match self.metadata.topic(topic).await {
+            Ok(described) => described,
+            // The cluster as a whole does not answer, or has no such topic any more.
+            Err(fault) => return partitions.iter().map(|p| (*p, fault.clone())).collect(),
+        };
+        let mut asked = None;
+        let mut reasons = Vec::new();
+        for id in partitions {
+            let Ok(partition) = described.partition(*id) else {
+                continue;
+            };
+            if partition.leader.is_none() {
+                reasons.push((*id, without_leader(topic, *id)));
+            } else if partition.isr.len() < partition.replicas.len() {
+                let least = match asked {
+                    Some(least) => least,
+                    None => *asked.insert(self.least_in_sync(topic).await),
+                };
+                if least.is_some_and(|least| partition.isr.len() < least) {
+                    reasons.push((*id, Fault::from_protocol_code(NOT_ENOUGH_REPLICAS, None)));
+                }
+            }
+        }
+        reasons
+    }
+
+    /// The topic's `min.insync.replicas`.
+    async fn least_in_sync(&self, topic: &str) -> Option<usize> {
+        let configs = self
+            .admin
+            .topic_configs(topic, self.settings.metadata_timeout)
+            .await
+            .ok()?;
+        let found = configs.iter().find(|c| c.name == "min.insync.replicas")?;
+        found.value.as_deref()?.parse().ok()
+    }
+
     async fn look_up(&self, wanted: &[Wanted]) -> Vec<Result<Option<i64>, Fault>> {
         self.admin
             .list_offsets(wanted, Isolation::Committed, self.settings.metadata_timeout)
@@ -196,5 +240,18 @@ impl Cluster {
         let left = self.producer.flush(bound).await;
         let _ = tokio::time::timeout(CLOSE_ADMIN, self.admin.close()).await;
         left
+    }
+}
+
+fn without_leader(topic: &str, partition: i32) -> Fault {
+    Fault {
+        kafka_error: Some("LEADER_NOT_AVAILABLE"),
+        ..Fault::new(
+            FaultKind::Unavailable,
+            format!(
+                "Partition {partition} of topic {topic} has no leader: the brokers that hold it \
+                 are down. Try again when they are back."
+            ),
+        )
     }
 }

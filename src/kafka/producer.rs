@@ -9,6 +9,9 @@
 //! One allocation is shared by the records of a batch and one wake-up ends it, however many records
 //! it holds. Nothing here waits for room: a full queue is an outcome ([`FaultKind::QueueFull`]), so
 //! that back-pressure reaches the client instead of the gateway's memory.
+//!
+//! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
+//! idempotent producer kills the client for good: it is then replaced by a new one (`replace`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
@@ -37,27 +40,37 @@ pub type Outcome = Result<Written, Box<Fault>>;
 /// a microsecond, so a large batch must not hold an async worker for milliseconds.
 const ENQUEUE_RUN: usize = 256;
 
+/// What is added to `message.timeout.ms` before a batch is given up: librdkafka looks for records
+/// that are too old once a second, and a busy machine lets it wait.
+const REPORT_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a client that failed for good may wait for the answers of what it had sent, which tell
+/// for certain what became of it.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// Pause between looks at a queue that is too full for a stream to go on.
 const ROOM_POLL: Duration = Duration::from_millis(5);
 
 /// Records that were handed over, on their way to their outcomes.
 #[derive(Debug)]
-pub struct Sending(Option<(usize, oneshot::Receiver<Vec<Option<Outcome>>>)>);
+pub struct Sending {
+    topic: Arc<str>,
+    batch: Arc<Batch>,
+    done: oneshot::Receiver<()>,
+    patience: Duration,
+}
 
 impl Sending {
-    /// One outcome for each record, in the order they were given.
-    pub async fn outcomes(self) -> Vec<Outcome> {
-        let Some((count, done)) = self.0 else {
-            return Vec::new();
-        };
-        match done.await {
-            Ok(outcomes) => outcomes
-                .into_iter()
-                .map(|outcome| outcome.unwrap_or_else(|| Err(Box::new(lost()))))
-                .collect(),
-            // Every ticket was dropped unresolved: librdkafka was torn down under us.
-            Err(_) => vec![Err(Box::new(lost())); count],
+    /// What becomes of the records: one outcome for each, in the order they were given.
+    pub async fn sent(self) -> Sent {
+        // The sender goes when the batch is resolved, and at once when it was empty.
+        if timeout(self.patience, self.done).await.is_err() {
+            tracing::error!(
+                topic = &*self.topic,
+                "a batch is given up: its delivery reports did not come"
+            );
         }
+        self.batch.progress.lock().sent()
     }
 }
 
@@ -67,26 +80,106 @@ pub struct Producer {
     live: RwLock<Arc<Live>>,
     config: ClientConfig,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueue>>>,
-    /// Half of librdkafka's queue: what one topic may hold at most, so that a topic without a
-    /// leader cannot keep the healthy ones out.
-    share: Share,
-    fatal: Arc<Notify>,
+    /// The size of librdkafka's queue.
+    capacity: Load,
+    /// What is in it.
+    held: Arc<Held>,
+    /// Longest time for a delivery report.
+    patience: Duration,
+    /// Something happened after which the client may have failed for good.
+    trouble: Arc<Notify>,
 }
 
+/// Records and their bytes.
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct Load {
     records: u64,
     bytes: u64,
 }
 
+/// Records and their bytes that wait for their delivery reports.
+#[derive(Debug, Default)]
+struct Held {
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Held {
+    /// Counts one more record; what was held before it.
+    fn add(&self, bytes: u64) -> Load {
+        Load {
+            records: self.records.fetch_add(1, Ordering::Relaxed),
+            bytes: self.bytes.fetch_add(bytes, Ordering::Relaxed),
+        }
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            records: self.records.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Load {
+    /// Whether a topic that holds `own` may take one record of `bytes` more when all topics
+    /// together hold `all`: a topic may hold as much as is free. One that has no leader ends at half
+    /// of the queue, two at a third each, and there is always room left for the healthy ones, whose
+    /// records do not stay. The first record of a topic is let through whatever its size.
+    fn admits(self, own: Load, all: Load, bytes: u64) -> bool {
+        own.records < self.records.saturating_sub(all.records)
+            && (own.records == 0
+                || own.bytes.saturating_add(bytes) <= self.bytes.saturating_sub(all.bytes))
+    }
+
+    /// Whether a stream may go on with a topic that holds `own` when all topics together hold
+    /// `all`: a quarter of the queue for one topic, three quarters for all.
+    fn has_room(self, own: Self, all: Self) -> bool {
+        own.records <= self.records / 4
+            && own.bytes <= self.bytes / 4
+            && all.records <= self.records / 4 * 3
+            && all.bytes <= self.bytes / 4 * 3
+    }
+}
+
 struct Live {
-    client: ThreadedProducer<Context>,
+    /// Only `None` while it is dropped.
+    client: Option<ThreadedProducer<Context>>,
+}
+
+impl Live {
+    fn client(&self) -> &ThreadedProducer<Context> {
+        self.client.as_ref().expect("it is taken only by drop")
+    }
+}
+
+impl Drop for Live {
+    /// Dropping a client blocks for 100 ms and more, and the last to let go of it may be a request.
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        let let_go = move || {
+            // A record that is still in there would be forgotten without a report.
+            client.purge(PurgeConfig::default().queue().inflight());
+            let _ = client.flush(Duration::from_secs(1));
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(let_go)),
+            Err(_) => let_go(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Live")
-            .field("in_flight", &self.client.in_flight_count())
+            .field("in_flight", &self.client().in_flight_count())
             .finish_non_exhaustive()
     }
 }
@@ -94,11 +187,21 @@ impl std::fmt::Debug for Live {
 /// What one topic has waiting in the producer, and its counters.
 #[derive(Debug)]
 struct TopicQueue {
-    records: AtomicU64,
-    bytes: AtomicU64,
+    held: Held,
+    all: Arc<Held>,
     produced: Counter,
     produced_bytes: Counter,
     failed: Counter,
+}
+
+/// What became of the records of one `send`, in their order.
+#[derive(Debug)]
+pub struct Sent {
+    /// One for each record.
+    pub outcomes: Vec<Outcome>,
+    /// Records that were given up for lack of an acknowledgement in time: their index, and the
+    /// partition they were meant for where one was chosen already.
+    pub timed_out: Vec<(usize, Option<i32>)>,
 }
 
 /// The records of one `send`, until the last delivery report.
@@ -111,8 +214,23 @@ struct Batch {
 #[derive(Debug)]
 struct Progress {
     outcomes: Vec<Option<Outcome>>,
+    timed_out: Vec<(usize, Option<i32>)>,
     left: usize,
-    waiter: Option<oneshot::Sender<Vec<Option<Outcome>>>>,
+    waiter: Option<oneshot::Sender<()>>,
+}
+
+impl Progress {
+    /// Takes what has become of the records so far. Those without a report may be anywhere.
+    fn sent(&mut self) -> Sent {
+        self.waiter = None;
+        Sent {
+            outcomes: std::mem::take(&mut self.outcomes)
+                .into_iter()
+                .map(|outcome| outcome.unwrap_or_else(|| Err(Box::new(unreported()))))
+                .collect(),
+            timed_out: std::mem::take(&mut self.timed_out),
+        }
+    }
 }
 
 /// What librdkafka carries beside a record and gives back with its delivery report.
@@ -125,9 +243,16 @@ struct Ticket {
 impl Ticket {
     fn resolve(self, outcome: Outcome) {
         let queue = &self.batch.queue;
-        queue.records.fetch_sub(1, Ordering::Relaxed);
-        queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        queue.held.remove(self.bytes);
+        queue.all.remove(self.bytes);
         self.batch.resolve(self.index, self.bytes, outcome);
+    }
+
+    /// Notes that the record was given up for lack of an acknowledgement. Comes before `resolve`.
+    fn timed_out(&self, partition: i32) {
+        let partition = Some(partition).filter(|partition| *partition >= 0);
+        let mut progress = self.batch.progress.lock();
+        progress.timed_out.push((self.index, partition));
     }
 }
 
@@ -146,34 +271,29 @@ impl Batch {
                 *slot = Some(outcome);
             }
             progress.left -= 1;
-            (progress.left == 0)
-                .then(|| {
-                    progress
-                        .waiter
-                        .take()
-                        .map(|waiter| (waiter, std::mem::take(&mut progress.outcomes)))
-                })
-                .flatten()
+            if progress.left == 0 {
+                progress.waiter.take()
+            } else {
+                None
+            }
         };
-        if let Some((waiter, outcomes)) = finished {
+        if let Some(waiter) = finished {
             // A client that has gone away does not wait any more; its records are written all the same.
-            let _ = waiter.send(outcomes);
+            let _ = waiter.send(());
         }
     }
 }
 
 struct Context {
-    fatal: Arc<Notify>,
+    trouble: Arc<Notify>,
 }
 
 impl ClientContext for Context {
+    /// The only place where trouble with connections, TLS and logins shows. A fatal error comes
+    /// under the code of its cause, so it is the client that has to be asked whether it is one.
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            tracing::error!(reason, "the producer failed for good and is replaced");
-            self.fatal.notify_one();
-        } else {
-            tracing::warn!(%error, reason, "producer");
-        }
+        tracing::warn!(%error, reason, "producer");
+        self.trouble.notify_one();
     }
 }
 
@@ -189,6 +309,9 @@ impl ProducerContext for Context {
             }),
             Err((error, message)) => {
                 let mut fault = fault_of(error);
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                    ticket.timed_out(message.partition());
+                }
                 fault.maybe_written = persisted(message) != Persisted::No;
                 Err(Box::new(fault))
             }
@@ -198,9 +321,27 @@ impl ProducerContext for Context {
 }
 
 fn fault_of(error: &KafkaError) -> Fault {
-    match error.rdkafka_error_code() {
-        Some(code) => Fault::from_librdkafka_code(code),
-        None => Fault::new(FaultKind::Other, error.to_string()),
+    use RDKafkaErrorCode as Code;
+    let Some(code) = error.rdkafka_error_code() else {
+        return Fault::new(FaultKind::Other, error.to_string());
+    };
+    let fault = Fault::from_librdkafka_code(code);
+    match code {
+        // Between the producer and the broker, and no fault of the record: a new sequence, if need
+        // be of a new producer, takes it.
+        Code::OutOfOrderSequenceNumber
+        | Code::DuplicateSequenceNumber
+        | Code::UnknownProducerId
+        | Code::InvalidProducerEpoch
+        | Code::InvalidProducerIdMapping
+        | Code::Fenced => Fault {
+            kafka_error: fault.kafka_error,
+            ..Fault::new(
+                FaultKind::Unavailable,
+                format!("{} Try again.", fault.message),
+            )
+        },
+        _ => fault,
     }
 }
 
@@ -218,23 +359,31 @@ impl Producer {
                 .and_then(|value| value.parse::<u64>().ok())
                 .unwrap_or(default)
         };
-        let share = Share {
-            records: number("queue.buffering.max.messages", 100_000) / 2,
-            bytes: number("queue.buffering.max.kbytes", 1 << 20) * 1024 / 2,
+        // To librdkafka 0 is "no limit", here and in the timeout.
+        let limit = |number: u64| if number == 0 { u64::MAX } else { number };
+        let capacity = Load {
+            records: limit(number("queue.buffering.max.messages", 100_000)),
+            bytes: number("queue.buffering.max.kbytes", 1 << 20).saturating_mul(1024),
         };
-        let fatal = Arc::new(Notify::new());
-        let live = Arc::new(connect(&config, &fatal)?);
+        let patience = match number("message.timeout.ms", 300_000) {
+            0 => Duration::MAX,
+            millis => Duration::from_millis(millis) + REPORT_GRACE,
+        };
+        let trouble = Arc::new(Notify::new());
+        let live = Arc::new(connect(&config, &trouble)?);
         let producer = Arc::new(Self {
             live: RwLock::new(live),
             config,
             topics: RwLock::default(),
-            share,
-            fatal: Arc::clone(&fatal),
+            capacity,
+            held: Arc::default(),
+            patience,
+            trouble: Arc::clone(&trouble),
         });
         let weak = Arc::downgrade(&producer);
         tokio::spawn(async move {
             loop {
-                fatal.notified().await;
+                trouble.notified().await;
                 let Some(producer) = weak.upgrade() else {
                     return;
                 };
@@ -248,23 +397,21 @@ impl Producer {
     /// order. Records that librdkafka did not take (its queue is full) have an outcome at once.
     ///
     /// Dropping the future does not take back what was handed over already.
-    pub async fn send(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Vec<Outcome> {
-        self.begin(topic, records).await.outcomes().await
+    pub async fn send(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sent {
+        self.begin(topic, records).await.sent().await
     }
 
     /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
     /// after the other are in the topic in that order.
     pub async fn begin(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
-        if records.is_empty() {
-            return Sending(None);
-        }
         let (waiter, done) = oneshot::channel();
         let batch = Arc::new(Batch {
             queue: self.queue(topic),
             progress: Mutex::new(Progress {
                 outcomes: vec![None; records.len()],
+                timed_out: Vec::new(),
                 left: records.len(),
-                waiter: Some(waiter),
+                waiter: (!records.is_empty()).then_some(waiter),
             }),
         });
         let live = Arc::clone(&self.live.read());
@@ -274,26 +421,24 @@ impl Producer {
             }
             self.enqueue(&live, topic, &batch, index, record);
         }
-        Sending(Some((records.len(), done)))
+        Sending {
+            topic: Arc::clone(topic),
+            batch,
+            done,
+            patience: self.patience,
+        }
     }
 
-    /// Waits, at most `bound`, until `topic` has used no more than half of its share of the queue:
-    /// how a long stream is slowed down to what Kafka takes.
+    /// Waits, at most `bound`, until the queue and `topic`'s part of it have room for
+    /// more: how a long stream is slowed down to what Kafka takes.
     pub async fn room(&self, topic: &Arc<str>, bound: Duration) {
         let queue = self.queue(topic);
         let deadline = Instant::now() + bound;
         while Instant::now() < deadline
-            && (queue.records.load(Ordering::Relaxed) > self.share.records / 2
-                || queue.bytes.load(Ordering::Relaxed) > self.share.bytes / 2
-                || self.waiting() > self.share.records * 3 / 2)
+            && !self.capacity.has_room(queue.held.load(), self.held.load())
         {
             tokio::time::sleep(ROOM_POLL).await;
         }
-    }
-
-    /// Records of all topics without an answer yet.
-    fn waiting(&self) -> u64 {
-        u64::try_from(self.live.read().client.in_flight_count()).unwrap_or(0)
     }
 
     fn enqueue(
@@ -305,18 +450,14 @@ impl Producer {
         record: &Outgoing,
     ) {
         let bytes = record.size() as u64;
-        let queue = &batch.queue;
-        let waiting = queue.records.fetch_add(1, Ordering::Relaxed);
-        let waiting_bytes = queue.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let own = batch.queue.held.add(bytes);
+        let all = self.held.add(bytes);
         let ticket = Ticket {
             batch: Arc::clone(batch),
             index,
             bytes,
         };
-        // The first record of a topic is always let through, whatever its size.
-        if waiting >= self.share.records
-            || (waiting > 0 && waiting_bytes + bytes > self.share.bytes)
-        {
+        if !self.capacity.admits(own, all, bytes) {
             ticket.resolve(Err(Box::new(Fault::from_librdkafka_code(
                 RDKafkaErrorCode::QueueFull,
             ))));
@@ -329,10 +470,8 @@ impl Producer {
         native.key = record.key.as_deref();
         native.payload = record.value.as_deref();
         native.headers = native_headers(&record.headers);
-        if let Err((error, native)) = live.client.send(native) {
-            if live.client.client().fatal_error().is_some() {
-                self.fatal.notify_one();
-            }
+        if let Err((error, native)) = live.client().send(native) {
+            self.trouble.notify_one();
             native
                 .delivery_opaque
                 .resolve(Err(Box::new(fault_of(&error))));
@@ -346,8 +485,8 @@ impl Producer {
         let mut topics = self.topics.write();
         let queue = topics.entry(Arc::clone(topic)).or_insert_with(|| {
             Arc::new(TopicQueue {
-                records: AtomicU64::new(0),
-                bytes: AtomicU64::new(0),
+                held: Held::default(),
+                all: Arc::clone(&self.held),
                 produced: metrics::counter!(
                     "kafka_messages_produced_total", "topic" => topic.to_string()),
                 produced_bytes: metrics::counter!(
@@ -359,22 +498,27 @@ impl Producer {
         Arc::clone(queue)
     }
 
-    /// Puts a new client in the place of one that failed for good. What waited in the old one is
-    /// purged: each record's delivery report says whether it may have been written.
+    /// Puts a new client in the place of the one at work, if that has failed for good. What the old one had not sent
+    /// fails at once, certainly unwritten; what it had sent is waited for a little, because an
+    /// answer makes it certain, and then given up as perhaps written.
     async fn replace(self: &Arc<Self>) {
+        if self.live.read().client().client().fatal_error().is_none() {
+            return;
+        }
         let this = Arc::clone(self);
         let swapped = tokio::task::spawn_blocking(move || {
             let old = Arc::clone(&this.live.read());
-            if old.client.client().fatal_error().is_none() {
+            let Some((_, reason)) = old.client().client().fatal_error() else {
                 return Ok(());
-            }
-            let new = Arc::new(connect(&this.config, &this.fatal)?);
+            };
+            tracing::error!(reason, "the producer failed for good and is replaced");
+            let new = Arc::new(connect(&this.config, &this.trouble)?);
             *this.live.write() = new;
             metrics::counter!("kafka_producer_replaced_total").increment(1);
-            old.client.purge(PurgeConfig::default().queue().inflight());
-            // The purge's reports come through the old client's polling thread, which lives as
-            // long as the client; dropping it blocks for up to 100 ms, so it is dropped here.
-            let _ = old.client.flush(Duration::from_secs(5));
+            old.client().purge(PurgeConfig::default().queue());
+            let _ = old.client().flush(LAST_ANSWERS);
+            old.client().purge(PurgeConfig::default().inflight());
+            let _ = old.client().flush(LAST_ANSWERS);
             Ok::<(), Fault>(())
         })
         .await;
@@ -390,8 +534,8 @@ impl Producer {
     pub async fn flush(self: &Arc<Self>, bound: Duration) -> usize {
         let live = Arc::clone(&self.live.read());
         let left = tokio::task::spawn_blocking(move || {
-            let _ = live.client.flush(bound);
-            live.client.in_flight_count()
+            let _ = live.client().flush(bound);
+            live.client().in_flight_count()
         })
         .await
         .unwrap_or(0);
@@ -399,14 +543,16 @@ impl Producer {
     }
 }
 
-fn connect(config: &ClientConfig, fatal: &Arc<Notify>) -> Result<Live, Fault> {
+fn connect(config: &ClientConfig, trouble: &Arc<Notify>) -> Result<Live, Fault> {
     let context = Context {
-        fatal: Arc::clone(fatal),
+        trouble: Arc::clone(trouble),
     };
     let client = config
         .create_with_context(context)
         .map_err(|error| Fault::new(FaultKind::Other, format!("librdkafka: {error}")))?;
-    Ok(Live { client })
+    Ok(Live {
+        client: Some(client),
+    })
 }
 
 fn native_headers(headers: &[Header]) -> Option<OwnedHeaders> {
@@ -422,13 +568,15 @@ fn native_headers(headers: &[Header]) -> Option<OwnedHeaders> {
     }))
 }
 
-fn lost() -> Fault {
+fn unreported() -> Fault {
     Fault {
-        kind: FaultKind::Other,
-        kafka_error: None,
-        message: "the producer was closed before an answer came; the record may have been written"
-            .into(),
-        retriable: true,
         maybe_written: true,
+        ..Fault::new(
+            FaultKind::TimedOut,
+            "The producer did not report what became of the record: it may have been written.",
+        )
     }
 }
+
+#[cfg(test)]
+mod tests;

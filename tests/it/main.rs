@@ -17,6 +17,8 @@
 mod support;
 
 mod no_kafka;
+mod producing_proven;
+mod reading_proven;
 mod readme;
 mod records_ndjson;
 mod records_raw;

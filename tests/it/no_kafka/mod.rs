@@ -1,3 +1,4 @@
 //! The tests that need no real Kafka. `./test` knows them by this module's name.
 
+mod producing_faults;
 mod support_selftest;

@@ -79,3 +79,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+/// What a metric without labels stands at now, 0 when it has not been counted yet; the sum over its
+/// labels when it has some.
+pub async fn metric(gateway: &Gateway, name: &str) -> f64 {
+    let reply = http::get(&gateway.management_url("/metrics")).await;
+    assert_eq!(reply.status, 200);
+    let values = reply.text().lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with([' ', '{'])
+            .then(|| rest.rsplit(' ').next())?
+    });
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
+}

@@ -100,6 +100,21 @@ impl Plain {
         self.wait_for_partitions(name, partitions).await;
     }
 
+    /// Creates a topic of which each partition is on the one node given for it.
+    pub async fn create_topic_on(&self, name: &str, nodes: &[i32], configs: &[(&str, &str)]) {
+        let places: Vec<&[i32]> = nodes.iter().map(std::slice::from_ref).collect();
+        let partitions = i32::try_from(places.len()).unwrap();
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Variable(&places));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let results = self.admin().create_topics([&topic], &options()).await;
+        for result in results.unwrap() {
+            result.unwrap();
+        }
+        self.wait_for_partitions(name, partitions).await;
+    }
+
     pub async fn delete_topic(&self, name: &str) {
         let results = self.admin().delete_topics(&[name], &options()).await;
         for result in results.unwrap() {
