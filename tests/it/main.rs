@@ -22,5 +22,6 @@ mod reading_proven;
 mod readme;
 mod records_ndjson;
 mod records_raw;
+mod records_read;
 mod records_write;
 mod support_selftest;
