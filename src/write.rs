@@ -218,18 +218,7 @@ impl Begun {
         if !timed_out.is_empty() {
             explain(&self.cluster, &self.topic, &mut sent, &timed_out).await;
         }
-        let changed = sent.iter().any(|outcome| {
-            outcome.as_ref().is_err_and(|fault| {
-                matches!(
-                    fault.kind,
-                    FaultKind::UnknownTopic | FaultKind::UnknownPartition
-                )
-            })
-        });
-        if changed {
-            // The topic is gone or has changed: the next request asks for it again.
-            self.cluster.metadata.invalidate(&self.topic.name).await;
-        }
+        learn(&self.cluster, &self.topic, &mut sent).await;
         if self.faults.is_empty() {
             return sent;
         }
@@ -241,6 +230,30 @@ impl Begun {
         }
         all.extend(sent);
         all
+    }
+}
+
+/// A topic that turned out to be gone or changed is asked for again. librdkafka says of one that is
+/// gone that it has no such partition, even to those who named none.
+async fn learn(cluster: &Cluster, topic: &Topic, outcomes: &mut [Outcome]) {
+    let unknown = |outcome: &Outcome| {
+        outcome.as_ref().is_err_and(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::UnknownTopic | FaultKind::UnknownPartition
+            )
+        })
+    };
+    if !outcomes.iter().any(unknown) {
+        return;
+    }
+    cluster.metadata.invalidate(&topic.name).await;
+    if let Err(fault) = cluster.metadata.topic(&topic.name).await
+        && fault.kind == FaultKind::UnknownTopic
+    {
+        for outcome in outcomes.iter_mut().filter(|outcome| unknown(outcome)) {
+            *outcome = Err(Box::new(fault.clone()));
+        }
     }
 }
 

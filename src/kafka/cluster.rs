@@ -17,9 +17,6 @@ use crate::config::{KafkaSettings, LimitSettings};
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
 
-/// The protocol's number for it.
-const NOT_ENOUGH_REPLICAS: i16 = 19;
-
 /// The clients of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -209,8 +206,9 @@ impl Cluster {
                     Some(least) => least,
                     None => *asked.insert(self.least_in_sync(topic).await),
                 };
-                if least.is_some_and(|least| partition.isr.len() < least) {
-                    reasons.push((*id, Fault::from_protocol_code(NOT_ENOUGH_REPLICAS, None)));
+                let in_sync = partition.isr.len();
+                if let Some(least) = least.filter(|least| in_sync < *least) {
+                    reasons.push((*id, too_few_replicas(topic, *id, in_sync, least)));
                 }
             }
         }
@@ -240,6 +238,19 @@ impl Cluster {
         let left = self.producer.flush(bound).await;
         let _ = tokio::time::timeout(CLOSE_ADMIN, self.admin.close()).await;
         left
+    }
+}
+
+fn too_few_replicas(topic: &str, partition: i32, in_sync: usize, least: usize) -> Fault {
+    Fault {
+        kafka_error: Some("NOT_ENOUGH_REPLICAS"),
+        ..Fault::new(
+            FaultKind::Unavailable,
+            format!(
+                "Partition {partition} of topic {topic} has {in_sync} replicas in sync, and the \
+                 topic asks for {least} (min.insync.replicas). Try again when more are back."
+            ),
+        )
     }
 }
 

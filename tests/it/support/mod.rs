@@ -90,5 +90,5 @@ pub async fn metric(gateway: &Gateway, name: &str) -> f64 {
         rest.starts_with([' ', '{'])
             .then(|| rest.rsplit(' ').next())?
     });
-    values.map(|value| value.parse::<f64>().unwrap()).sum()
+    values.fold(0.0, |sum, value| sum + value.parse::<f64>().unwrap())
 }
