@@ -2,7 +2,8 @@
 //!
 //! Order at start: bind (so that a taken port is the first thing said), connect to Kafka, serve.
 //! Order at the end: readiness turns red, no new connections, requests under way get
-//! `shutdown_grace_ms`, what was handed to the producer is flushed, the rest is cut.
+//! `shutdown_grace_ms`, what was handed to the producer is flushed, the rest is cut. A second signal
+//! ends the process at once.
 
 mod connection;
 mod listener;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +29,7 @@ use listener::Listener;
 /// Longest time for the producer to hand over what is left after the requests have ended.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
-/// Why the process could not serve.
+/// Why the process could not serve, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
@@ -46,16 +48,19 @@ pub enum ServeError {
     /// Signals, metrics: what only a broken system refuses.
     #[error("{0}")]
     System(String),
+    /// A second signal came while requests were under way.
+    #[error("stopped at once by a second signal; requests under way were cut")]
+    Cut,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
 ///
-/// [`ServeError`], before anything was served.
+/// [`ServeError`]; all but [`ServeError::Cut`] before anything was served.
 pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let metrics = observe::metrics::install().map_err(|e| ServeError::System(e.to_string()))?;
-    let stop = stop_signals()?;
+    let mut signals = Signals::new()?;
     let public = Listener::bind_all("listen", &settings.server.listen).await?;
     let management_addresses: Vec<String> =
         settings.server.management_listen.iter().cloned().collect();
@@ -90,12 +95,21 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     }
     announce(&public_addresses, &management_addresses, &cluster);
 
-    stop.await;
+    signals.next().await;
     tracing::info!("stopping: requests under way may finish");
     stopping.cancel();
     closing.cancel();
     connections.close();
-    let grace = settings.server.shutdown_grace;
+    let drained = tokio::select! {
+        () = drain(&connections, settings.server.shutdown_grace, &cluster) => Ok(()),
+        () = signals.next() => Err(ServeError::Cut),
+    };
+    management_closing.cancel();
+    drained
+}
+
+/// Waits for the requests under way, then for what was handed to the producer.
+async fn drain(connections: &TaskTracker, grace: Duration, cluster: &Cluster) {
     if tokio::time::timeout(grace, connections.wait())
         .await
         .is_err()
@@ -112,8 +126,6 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
             "records without an answer from Kafka at the end"
         );
     }
-    management_closing.cancel();
-    Ok(())
 }
 
 /// The one line that scripts wait for. It is not a log line: it always comes, in this form.
@@ -147,16 +159,26 @@ fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
     listeners.iter().map(Listener::address).collect()
 }
 
-/// Resolves at SIGTERM or SIGINT. A second signal ends the process at once.
-fn stop_signals() -> Result<impl Future<Output = ()>, ServeError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let system = |error: std::io::Error| ServeError::System(format!("signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-    Ok(async move {
+/// SIGTERM and SIGINT. Once they are listened to, neither ends the process by itself any more.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServeError> {
+        let system = |error: std::io::Error| ServeError::System(format!("signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(system)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system)?,
+        })
+    }
+
+    /// Waits for the next of them.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -16,6 +16,8 @@
 )]
 mod support;
 
+mod bad_input;
+mod lifecycle;
 mod no_kafka;
 mod producing_proven;
 mod reading_proven;
