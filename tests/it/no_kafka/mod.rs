@@ -1,4 +1,7 @@
 //! The tests that need no real Kafka. `./test` knows them by this module's name.
 
 mod producing_faults;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod openapi;
 mod support_selftest;

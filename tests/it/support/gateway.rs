@@ -46,6 +46,11 @@ impl Gateway {
         Builder::new(&["--embedded"])
     }
 
+    /// A gateway that was told of no Kafka.
+    pub fn unconfigured() -> Builder {
+        Builder::new(&[])
+    }
+
     /// The address of a path on the main listener.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.listen)
