@@ -396,6 +396,7 @@ async fn a_record_ends_the_wait_of_everyone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
+    type Content = Option<&'static [u8]>;
     let door = Door::open("shown", 1, &[]).await;
     let headers: [(&str, Option<&[u8]>); 4] = [
         ("a", Some(b"1")),
@@ -403,7 +404,7 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
         ("a", Some(b"\xff\x00")),
         ("é", Some("\"é\"\n".as_bytes())),
     ];
-    let records: [(Option<&[u8]>, Option<&[u8]>); 6] = [
+    let records: [(Content, Content); 6] = [
         (Some(b"k"), Some(b"{\"n\": 12345678901234567890}")),
         (Some(b"17"), Some(b"plain \"text\"")),
         (Some(b"\xff"), Some(b"\xfe\xff")),

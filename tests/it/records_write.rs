@@ -215,13 +215,11 @@ async fn headers_come_as_an_object_or_as_pairs() {
     assert_eq!(headers.len(), 7);
 }
 
-/// The bytes of a key or value in Kafka.
-type Stored = Option<&'static [u8]>;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_values_are_read_in_the_format_asked_for() {
+    type Content = Option<&'static [u8]>;
     let (topic, url) = fresh("formats", 1, &[]).await;
-    let cases: &[(&str, &str, Stored, Stored)] = &[
+    let cases: &[(&str, &str, Content, Content)] = &[
         (
             "",
             r#"{"key":"c-17","value":"v"}"#,
