@@ -73,10 +73,12 @@ impl Cluster {
         };
         let admin = Admin::connecting(settings.clone());
         let producer = Producer::start(client::librdkafka(settings, limits, Role::Producer))?;
+        let metadata = Metadata::new(admin.clone(), options);
+        let tuning = client::reader_tuning(settings)?;
         Ok(Self {
             producer,
-            reader: Reader::new(settings.clone(), client::reader_tuning(settings)?),
-            metadata: Metadata::new(admin.clone(), options),
+            reader: Reader::new(settings.clone(), tuning, metadata.clone()),
+            metadata,
             admin,
             settings: settings.clone(),
             #[cfg(feature = "embedded")]

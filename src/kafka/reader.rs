@@ -4,6 +4,11 @@
 //! nothing); what is pooled is the handle under it, with its connections to the brokers. A broker
 //! answers the requests of one connection one after the other, so a handle serves one page at a
 //! time: a page that waits for records must not hold up the others.
+//!
+//! krafka keeps a failed fetch to itself, and asks nobody whether the leader has moved. So a page
+//! looks at its counter of errors, and goes on with a new handle, which knows the cluster as it is
+//! now: a leader change or a broker's restart is a pause to the reader, or a clear error if it is a
+//! long one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +16,14 @@ use std::time::Duration;
 
 use krafka::Kafka;
 use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, IsolationLevel, TimestampType};
+use krafka::error::KrafkaError;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::client::{self, ReaderTuning, Role};
 use super::fault::{Fault, FaultKind};
-use super::metadata::Topic;
+use super::metadata::{Metadata, Topic};
 use crate::config::KafkaSettings;
 use crate::record::{Delivered, Header, TimestampType as RecordTime};
 
@@ -29,12 +35,27 @@ const MAX_WAITING: usize = 192;
 /// How long a broker holds a fetch that finds nothing. A read from several brokers is as slow as
 /// the slowest of them, so this is also what a waiting page can be late.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
-/// Longest time without a single record before a page that should have found some gives up.
+/// The same at first where there are records. krafka fetches again until it can deliver some, so
+/// where a span ends in what is not delivered this is what the page is late.
+const FIRST_FETCH_WAIT: Duration = Duration::from_millis(10);
+/// Longest time without progress before a page that should have found records gives up.
 const STALL: Duration = Duration::from_secs(12);
+/// Longest time for a page in all. What is passed over meanwhile, such as a long run of aborted
+/// records, is behind the next page.
+const LONGEST: Duration = Duration::from_secs(25);
+/// The same for one handle: what krafka knows of the topic may be wrong without its noticing.
+const HANDLE_STALL: Duration = Duration::from_secs(2);
+/// Pause before a failed read goes on with a new handle.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Longest time for a consumer to take its leave.
+const CLOSE: Duration = Duration::from_secs(2);
 /// Bytes asked of one partition at a time, at least and at most; in between they follow `limit`. A
 /// larger record comes all the same.
 const LEAST_PARTITION_BYTES: i32 = 64 << 10;
 const MOST_PARTITION_BYTES: i32 = 1 << 20;
+
+/// The protocol's number for "the topic was deleted and created again".
+const INCONSISTENT_TOPIC_ID: i16 = 103;
 
 /// Where one partition is read from, and how far there are records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +98,7 @@ pub struct Reader {
     handles: Arc<Handles>,
     waiting: Arc<Semaphore>,
     tuning: ReaderTuning,
+    metadata: Metadata,
 }
 
 /// The idle handles, and the permits for handles in use.
@@ -95,44 +117,77 @@ impl std::fmt::Debug for Handles {
     }
 }
 
-/// A handle in use. It goes back to the idle ones only by [`Lease::give_back`]: one that is dropped
-/// in the middle of a read may have a long fetch under way and would hold up its next user.
-struct Lease {
-    kafka: Kafka,
-    handles: Arc<Handles>,
-    _permit: OwnedSemaphorePermit,
-}
+impl Handles {
+    async fn permit(&self, deadline: Instant) -> Result<Arc<OwnedSemaphorePermit>, Fault> {
+        match timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Arc::new(permit)),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
 
-impl Lease {
-    fn give_back(self) {
-        self.handles.idle.lock().push(self.kafka.clone());
+    /// An idle handle, or a new one, and whether it is new.
+    async fn handle(&self) -> Result<(Kafka, bool), Fault> {
+        let idle = self.idle.lock().pop();
+        match idle {
+            Some(kafka) => Ok((kafka, false)),
+            None => Ok((client::krafka(&self.settings, Role::Reader).await?, true)),
+        }
+    }
+
+    /// Lets go of the idle handles: the cluster is not any more as they know it.
+    fn forget(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
     }
 }
 
-impl Handles {
-    async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Fault> {
-        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned())
-            .await
-            .map_err(|_| busy())?
-            .map_err(|_| busy())?;
-        let idle = self.idle.lock().pop();
-        let kafka = match idle {
-            Some(kafka) => kafka,
-            None => timeout_at(deadline, client::krafka(&self.settings, Role::Reader))
-                .await
-                .map_err(|_| timed_out("connecting to Kafka"))??,
+/// A consumer on a handle of its own. Whatever ends the page, a client that went away in the middle
+/// of it too, the consumer takes its leave in the background, so that the broker forgets its fetch
+/// session; only then is the handle free of fetches that would hold up its next user.
+struct Attached {
+    /// Only `None` while it is dropped.
+    consumer: Option<Consumer>,
+    kafka: Kafka,
+    /// The handle can serve another page.
+    sound: bool,
+    handles: Arc<Handles>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Attached {
+    fn consumer(&self) -> &Consumer {
+        self.consumer.as_ref().expect("it is taken only by drop")
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else {
+            return;
         };
-        Ok(Lease {
-            kafka,
-            handles: Arc::clone(self),
-            _permit: permit,
-        })
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let kafka = self.sound.then(|| self.kafka.clone());
+        let handles = Arc::clone(&self.handles);
+        let permit = Arc::clone(&self.permit);
+        runtime.spawn(async move {
+            let options = krafka::CloseOptions::new().timeout(CLOSE);
+            let closed = consumer.close_with(options).await;
+            if closed.is_ok()
+                && let Some(kafka) = kafka
+            {
+                handles.idle.lock().push(kafka);
+            }
+            drop(permit);
+        });
     }
 }
 
 impl Reader {
-    /// A reader that connects by `settings`, when a connection is needed.
-    pub fn new(settings: KafkaSettings, tuning: ReaderTuning) -> Self {
+    /// A reader that connects by `settings`, when a connection is needed. `metadata` is told when a
+    /// topic turns out to be another one than it said.
+    pub fn new(settings: KafkaSettings, tuning: ReaderTuning, metadata: Metadata) -> Self {
         Self {
             handles: Arc::new(Handles {
                 settings,
@@ -141,6 +196,7 @@ impl Reader {
             }),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             tuning,
+            metadata,
         }
     }
 
@@ -151,65 +207,117 @@ impl Reader {
     ///
     /// Kafka's refusal, [`FaultKind::OffsetOutOfRange`] when the log was truncated meanwhile,
     /// [`FaultKind::TimedOut`] when nothing came although there should be records,
-    /// [`FaultKind::Unavailable`] when too many pages are being read.
+    /// [`FaultKind::Unavailable`] when a broker cannot be reached, when the topic was created again
+    /// meanwhile, or when too many pages are being read.
     pub async fn page(&self, request: PageRequest) -> Result<Page, Fault> {
-        let mut spans: Vec<Span> = request
-            .spans
-            .iter()
-            .copied()
-            .filter(|span| span.from < span.end)
-            .collect();
-        let waits = spans.is_empty();
-        let mut next: Vec<(i32, i64)> = request
-            .spans
-            .iter()
-            .map(|span| (span.partition, span.from))
-            .collect();
-        next.sort_unstable();
-        if request.limit == 0 || request.spans.is_empty() || (waits && request.wait.is_zero()) {
-            return Ok(Page {
-                records: Vec::new(),
-                next,
-            });
+        let mut reading = Reading::new(&request);
+        let over = reading.waits && request.wait.is_zero();
+        if request.limit == 0 || request.spans.is_empty() || over {
+            return Ok(reading.page());
         }
-        let _waiter = if waits {
-            spans.clone_from(&request.spans);
+        let _waiter = if reading.waits {
             let permit = Arc::clone(&self.waiting).try_acquire_owned();
             Some(permit.map_err(|_| busy())?)
         } else {
             None
         };
-        let stall = if waits { request.wait } else { STALL };
-        let lease = self.handles.lease(Instant::now() + STALL).await?;
-        let consumer = self.consumer(&lease.kafka, &request).await?;
-        let mut reading = Reading {
-            consumer,
-            topic: Arc::clone(&request.topic),
-            spans,
-            next: next.into_iter().collect(),
-            limit: request.limit,
-            bytes_left: request.max_bytes,
-            records: Vec::with_capacity(request.limit.min(1024)),
-        };
-        reading.start().await?;
-        let outcome = reading.run(waits, stall).await;
-        let Reading {
-            consumer,
-            records,
-            next,
-            ..
-        } = reading;
-        // Closing tells the broker to forget the fetch session: a request that nobody waits for.
-        tokio::spawn(async move {
-            let options = krafka::CloseOptions::new().timeout(Duration::from_secs(2));
-            if consumer.close_with(options).await.is_ok() {
-                lease.give_back();
+        let permit = self.handles.permit(Instant::now() + STALL).await?;
+        reading.started();
+        loop {
+            let fault = match self.attempt(&permit, &request, &mut reading).await {
+                Ok(()) => return Ok(reading.page()),
+                Err(fault) => fault,
+            };
+            // Half a page is better than none; the next one meets the error again.
+            if !reading.records.is_empty() {
+                return Ok(reading.page());
             }
+            let again = Instant::now() + PAUSE;
+            let hopeless = !fault.retriable || is_other_topic(&fault);
+            if hopeless || again >= reading.until() {
+                return Err(fault);
+            }
+            tracing::debug!(
+                topic = &*request.topic.name,
+                "reading goes on after: {fault}"
+            );
+            self.handles.forget();
+            sleep_until(again).await;
+        }
+    }
+
+    /// Reads on one handle until the page is done or the handle fails.
+    async fn attempt(
+        &self,
+        permit: &Arc<OwnedSemaphorePermit>,
+        request: &PageRequest,
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
+        let attaching = self.attach(permit, request, reading);
+        let mut attached = timeout_at(reading.until() + FETCH_WAIT, attaching)
+            .await
+            .map_err(|_| timed_out("connecting to Kafka"))??;
+        let mut outcome = reading.run(attached.consumer()).await;
+        if outcome.is_ok() {
+            // It may have been created again under the read.
+            outcome = self.same_topic(attached.consumer(), &request.topic).await;
+        }
+        attached.sound = outcome
+            .as_ref()
+            .map_or_else(|fault| !fault.retriable, |()| true);
+        outcome
+    }
+
+    /// A consumer that stands where `reading` goes on, on a handle that means the same topic.
+    async fn attach(
+        &self,
+        permit: &Arc<OwnedSemaphorePermit>,
+        request: &PageRequest,
+        reading: &Reading,
+    ) -> Result<Attached, Fault> {
+        loop {
+            let (kafka, new) = self.handles.handle().await?;
+            let consumer = self.consumer(&kafka, request).await?;
+            let mut attached = Attached {
+                consumer: Some(consumer),
+                kafka,
+                sound: false,
+                handles: Arc::clone(&self.handles),
+                permit: Arc::clone(permit),
+            };
+            reading.start(attached.consumer()).await?;
+            match self.same_topic(attached.consumer(), &request.topic).await {
+                Ok(()) => {
+                    // Until it fails, so also when the client goes away.
+                    attached.sound = true;
+                    return Ok(attached);
+                }
+                Err(fault) if new => return Err(fault),
+                // The handle is the one that is behind, and with it all of its age.
+                Err(_) => self.handles.forget(),
+            }
+        }
+    }
+
+    /// Whether the handle means the topic of the request, and not one of the same name that was
+    /// there before it or has taken its place: fetches go by the id that the handle knows.
+    async fn same_topic(&self, consumer: &Consumer, topic: &Topic) -> Result<(), Fault> {
+        // From what it knows already, unless that has just become too old.
+        let asked = consumer.fetch_metadata(Some(&topic.name));
+        let Ok(Ok(known)) = timeout_at(Instant::now() + FETCH_WAIT, asked).await else {
+            return Ok(());
+        };
+        let other = known.topics.iter().any(|found| {
+            found.name == *topic.name
+                && found.topic_id != topic.id
+                && found.topic_id != [0; 16]
+                && topic.id != [0; 16]
         });
-        outcome?;
-        let mut next: Vec<(i32, i64)> = next.into_iter().collect();
-        next.sort_unstable();
-        Ok(Page { records, next })
+        if other {
+            self.metadata.invalidate(&topic.name).await;
+            return Err(Fault::from_protocol_code(INCONSISTENT_TOPIC_ID, None));
+        }
+        Ok(())
     }
 
     async fn consumer(&self, kafka: &Kafka, request: &PageRequest) -> Result<Consumer, Fault> {
@@ -246,78 +354,164 @@ impl Reader {
 
 /// One page under way.
 struct Reading {
-    consumer: Consumer,
     topic: Arc<Topic>,
+    /// There is nothing to read yet: the first records that come are the page.
+    waits: bool,
+    wait: Duration,
     /// Partitions not read to their end yet.
     spans: Vec<Span>,
     next: HashMap<i32, i64>,
     limit: usize,
     bytes_left: usize,
     records: Vec<Delivered>,
+    /// When the page is over without progress, and when it is over in any case.
+    stall: Instant,
+    last: Instant,
 }
 
 impl Reading {
-    async fn start(&self) -> Result<(), Fault> {
+    fn new(request: &PageRequest) -> Self {
+        let open: Vec<Span> = request
+            .spans
+            .iter()
+            .copied()
+            .filter(|span| span.from < span.end)
+            .collect();
+        let waits = open.is_empty();
+        let now = Instant::now();
+        Self {
+            topic: Arc::clone(&request.topic),
+            waits,
+            wait: request.wait,
+            spans: if waits { request.spans.clone() } else { open },
+            next: request
+                .spans
+                .iter()
+                .map(|span| (span.partition, span.from))
+                .collect(),
+            limit: request.limit,
+            bytes_left: request.max_bytes,
+            records: Vec::with_capacity(request.limit.min(1024)),
+            stall: now,
+            last: now,
+        }
+    }
+
+    /// The clock runs from now on.
+    fn started(&mut self) {
+        let now = Instant::now();
+        (self.stall, self.last) = if self.waits {
+            (now + self.wait, now + self.wait)
+        } else {
+            (now + STALL, now + LONGEST)
+        };
+    }
+
+    fn until(&self) -> Instant {
+        self.stall.min(self.last)
+    }
+
+    fn page(self) -> Page {
+        let mut next: Vec<(i32, i64)> = self.next.into_iter().collect();
+        next.sort_unstable();
+        Page {
+            records: self.records,
+            next,
+        }
+    }
+
+    async fn start(&self, consumer: &Consumer) -> Result<(), Fault> {
         let name: &str = &self.topic.name;
         let partitions = self.spans.iter().map(|span| span.partition).collect();
-        self.consumer.assign(name, partitions).await?;
-        self.consumer
+        consumer.assign(name, partitions).await?;
+        consumer
             .seek_many(self.spans.iter().map(|span| {
                 let place = krafka::consumer::TopicPartition::new(name, span.partition);
-                (place, span.from)
+                let from = self.next.get(&span.partition).copied();
+                (place, from.unwrap_or(span.from))
             }))
             .await?;
         Ok(())
     }
 
-    /// Polls until the page is full or every span is read. `stall` is the longest time without
-    /// progress, which has failed then; or the time of a wait for new records, which simply ends,
-    /// whatever transactions were aborted meanwhile.
-    async fn run(&mut self, waits: bool, stall: Duration) -> Result<(), Fault> {
-        let mut deadline = Instant::now() + stall;
+    /// Polls until the page is full or every span is read. Without progress for too long it has
+    /// failed; a wait for new records simply ends with its time, whatever transactions were aborted
+    /// meanwhile.
+    async fn run(&mut self, consumer: &Consumer) -> Result<(), Fault> {
+        let mut fetch_wait = if self.waits {
+            FETCH_WAIT
+        } else {
+            FIRST_FETCH_WAIT
+        };
+        let mut stuck = Instant::now() + HANDLE_STALL;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let polled = timeout_at(
-                deadline + FETCH_WAIT,
-                self.consumer.poll(left.min(FETCH_WAIT)),
-            );
+            let until = self.until();
+            let left = until.saturating_duration_since(Instant::now());
+            let polled = timeout_at(until + FETCH_WAIT, consumer.poll(left.min(fetch_wait)));
             let records = match polled.await {
                 Ok(Ok(records)) => records,
-                Ok(Err(error)) => return self.fail(error.into()),
+                Ok(Err(error)) => return Err(self.fault(&error)),
                 Err(_) => Vec::new(),
             };
+            let nothing = records.is_empty();
             let before = self.progress();
-            if !records.is_empty() {
+            if !nothing {
                 let full = self.take(records);
-                if full || waits {
+                if full || self.waits {
                     return Ok(());
                 }
             }
-            self.advance().await;
-            if !waits && self.spans.is_empty() {
+            self.advance(consumer).await;
+            if !self.waits && self.spans.is_empty() {
                 return Ok(());
             }
             let now = Instant::now();
-            if !waits && self.progress() > before {
-                deadline = now + stall;
-            } else if now >= deadline {
-                return if waits {
+            let progress = self.progress() > before;
+            if progress && !self.waits {
+                stuck = now + HANDLE_STALL;
+                self.stall = now + STALL;
+            }
+            if nothing && !progress {
+                if consumer.metrics().consumer.errors > 0 {
+                    return Err(broken(&self.topic.name));
+                }
+                fetch_wait = (fetch_wait * 2).min(FETCH_WAIT);
+            }
+            if now >= stuck && !self.waits {
+                return Err(timed_out("reading the topic"));
+            }
+            if now >= self.until() {
+                return if self.waits || now >= self.last {
                     Ok(())
                 } else {
-                    self.fail(timed_out("reading the topic"))
+                    Err(timed_out("reading the topic"))
                 };
             }
         }
     }
 
-    /// Half a page is better than none: an error counts only when nothing was read before it. The
-    /// next page starts where this one ended and meets the error again.
-    fn fail(&self, fault: Fault) -> Result<(), Fault> {
-        if self.records.is_empty() {
-            Err(fault)
-        } else {
-            Ok(())
-        }
+    /// krafka's advice for a batch that it cannot decode is for those who hold the consumer.
+    fn fault(&self, error: &KrafkaError) -> Fault {
+        let Some(kind) = error.protocol_error_kind() else {
+            return error.into();
+        };
+        let mut places: Vec<String> = self
+            .next
+            .iter()
+            .map(|(partition, offset)| format!("{partition}@{offset}"))
+            .collect();
+        places.sort_unstable();
+        places.truncate(8);
+        Fault::new(
+            FaultKind::Other,
+            format!(
+                "Records of topic {} cannot be decoded ({kind:?}), at or soon after {}: they are \
+                 damaged in Kafka, or in a format that is not supported. Read on from a later \
+                 offset.",
+                self.topic.name,
+                places.join(",")
+            ),
+        )
     }
 
     fn progress(&self) -> i64 {
@@ -351,11 +545,10 @@ impl Reading {
 
     /// Moves on over what is not delivered (aborted records, transaction markers, compacted gaps)
     /// and drops the spans that are read.
-    async fn advance(&mut self) {
+    async fn advance(&mut self, consumer: &Consumer) {
         let mut open = Vec::with_capacity(self.spans.len());
         for span in &self.spans {
-            let position = self
-                .consumer
+            let position = consumer
                 .position(&self.topic.name, span.partition)
                 .await
                 .unwrap_or(span.from);
@@ -374,9 +567,7 @@ impl Reading {
         }
         if open.len() < self.spans.len() {
             for span in self.spans.iter().filter(|span| !open.contains(span)) {
-                self.consumer
-                    .pause(&self.topic.name, &[span.partition])
-                    .await;
+                consumer.pause(&self.topic.name, &[span.partition]).await;
             }
             self.spans = open;
         }
@@ -413,6 +604,10 @@ fn delivered(record: ConsumerRecord) -> Delivered {
     }
 }
 
+fn is_other_topic(fault: &Fault) -> bool {
+    fault.kafka_error == Some("INCONSISTENT_TOPIC_ID")
+}
+
 fn timed_out(what: &str) -> Fault {
     let mut fault = Fault::new(
         FaultKind::TimedOut,
@@ -420,6 +615,16 @@ fn timed_out(what: &str) -> Fault {
     );
     fault.retriable = true;
     fault
+}
+
+fn broken(topic: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!(
+            "A broker that leads a partition of topic {topic} does not answer. Try again in a \
+             moment."
+        ),
+    )
 }
 
 fn busy() -> Fault {

@@ -14,8 +14,9 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
+use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
-use crate::kafka::reader::{PageRequest, Span};
+use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::{Bounds, Cluster};
 use crate::position::{self, From, Offsets, PositionError};
 use crate::record::Delivered;
@@ -115,16 +116,14 @@ pub async fn page(
     let partitions = asked.partitions.choose(&topic)?;
     let cluster_id = cluster.id().await?;
     let spans = spans(cluster, &topic, &partitions, &asked.from, &cluster_id).await?;
-    let page = cluster
-        .reader
-        .page(PageRequest {
-            topic: Arc::clone(&topic),
-            spans,
-            limit: asked.limit,
-            max_bytes: gateway.settings().http.max_body_bytes,
-            wait: asked.wait,
-        })
-        .await?;
+    let request = PageRequest {
+        topic: Arc::clone(&topic),
+        spans,
+        limit: asked.limit,
+        max_bytes: gateway.settings().http.max_body_bytes,
+        wait: asked.wait,
+    };
+    let page = read(cluster, request).await?;
     metrics::counter!("kafka_messages_read_total", "topic" => topic.name.to_string())
         .increment(page.records.len() as u64);
     let next = position::encode(&cluster_id, &[&topic], &[page.next]);
@@ -196,13 +195,7 @@ pub async fn one(
             max_bytes: usize::MAX,
             wait: Duration::ZERO,
         };
-        cluster
-            .reader
-            .page(request)
-            .await?
-            .records
-            .into_iter()
-            .next()
+        read(cluster, request).await?.records.into_iter().next()
     };
     let Some(record) = found else {
         return Err(ApiError::plain(
@@ -224,6 +217,32 @@ pub async fn one(
     let mut out = Vec::new();
     encode::record(&mut out, &record, formats);
     Ok(json_answer(out))
+}
+
+/// Reads, and says where the log starts when it was truncated after the bounds had been asked for.
+async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page, ApiError> {
+    let topic = Arc::clone(&request.topic);
+    let asked: Offsets = request
+        .spans
+        .iter()
+        .map(|span| (span.partition, span.from))
+        .collect();
+    let fault = match cluster.reader.page(request).await {
+        Ok(page) => return Ok(page),
+        Err(fault) => fault,
+    };
+    if fault.kind == FaultKind::OffsetOutOfRange {
+        let partitions: Vec<i32> = asked.iter().map(|(partition, _)| *partition).collect();
+        let bounds = cluster.bounds(&topic.name, &partitions).await?;
+        let truncated = bounds
+            .iter()
+            .zip(&asked)
+            .any(|(bound, (_, offset))| *offset < bound.low);
+        if truncated {
+            return Err(gone(&topic, &asked, &bounds));
+        }
+    }
+    Err(fault.into())
 }
 
 /// The parameters of a page.

@@ -4,4 +4,5 @@ mod producing_faults;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod openapi;
+mod reading_faults;
 mod support_selftest;
