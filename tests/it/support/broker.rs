@@ -60,6 +60,7 @@ impl Broker {
         Builder {
             nodes: 1,
             properties: BTreeMap::new(),
+            for_load: false,
         }
     }
 
@@ -124,6 +125,7 @@ impl Broker {
 pub struct Builder {
     nodes: u32,
     properties: BTreeMap<String, String>,
+    for_load: bool,
 }
 
 impl Builder {
@@ -157,6 +159,12 @@ impl Builder {
             .property("group.share.heartbeat.interval.ms", "200")
             .property("group.share.min.session.timeout.ms", "500")
             .property("group.share.session.timeout.ms", "3000")
+    }
+
+    /// As Kafka runs where it has work to do: all compiler tiers and a gigabyte of heap.
+    pub fn for_load(mut self) -> Self {
+        self.for_load = true;
+        self
     }
 
     /// Starts it and waits until every node is ready.
@@ -247,6 +255,7 @@ pub struct Node {
     /// The port that clients use, and for a controller its own.
     port: u16,
     jvm: Vec<String>,
+    for_load: bool,
     process: Mutex<Supervised>,
 }
 
@@ -268,6 +277,7 @@ impl Node {
             id,
             port,
             jvm: jvm.to_vec(),
+            for_load: builder.for_load,
             process: Mutex::new(process),
         }
     }
@@ -385,10 +395,16 @@ impl Node {
 
     fn java(&self, folder: &Path) -> Command {
         let mut command = Command::new("java");
+        if self.for_load {
+            command.arg("-Xmx1g");
+        } else {
+            // The first compiler tier only: a test broker is small, and the cores belong to what
+            // is tested.
+            command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1"]);
+        }
         command
-            // The first compiler tier only, and the collector without threads of its own: a test
-            // broker is small, and the cores belong to what is tested.
-            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+            // The collector without threads of its own.
+            .arg("-XX:+UseSerialGC")
             // No file in the system's temporary folder that a killed JVM would leave behind.
             .arg("-XX:-UsePerfData")
             .arg(format!("-Djava.io.tmpdir={}", folder.join("tmp").display()))
