@@ -81,6 +81,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let router: Router = management::router(Management {
         gateway,
         metrics,
+        process: observe::metrics::process(),
         stopping: stopping.clone(),
     });
     let management_door = Arc::new(Door::management(&settings, router));

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_process::Collector;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub struct Management {
     pub gateway: Gateway,
     /// The recorder's handle.
     pub metrics: PrometheusHandle,
+    /// What the process uses: memory, CPU time, file descriptors.
+    pub process: Collector,
     /// Cancelled when the process is about to stop: readiness turns red first.
     pub stopping: CancellationToken,
 }
@@ -87,6 +90,8 @@ async fn readyz(State(management): State<Management>) -> Response {
 }
 
 async fn scrape(State(management): State<Management>) -> Response {
+    management.gateway.cluster().observe();
+    management.process.collect();
     management.metrics.run_upkeep();
     (
         [(

@@ -10,7 +10,10 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
@@ -84,7 +87,15 @@ pub fn router(gateway: Gateway) -> Router {
     for row in rows() {
         let (_, _, handler) = row.handler;
         let guard = middleware::from_fn_with_state(row.access, guard);
-        router = router.route(row.path, handler.route_layer(guard));
+        let handler = handler.route_layer(guard);
+        router = router.route(
+            row.path,
+            if row.method == Method::GET {
+                handler.layer(compression())
+            } else {
+                handler
+            },
+        );
     }
     let settings = Finish {
         access_log: gateway.settings().telemetry.access_log,
@@ -95,6 +106,19 @@ pub fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
         .layer(CatchPanicLayer::custom(panicked));
     finished(router, settings)
+}
+
+/// Packs what is read, for clients that take gzip: but nothing small, and never a stream, whose pieces
+/// would wait in the packer for more.
+fn compression() -> CompressionLayer<impl Predicate> {
+    const SMALLEST: u64 = 1024;
+    let predicate = SizeAbove::new(SMALLEST)
+        .and(NotForContentType::SSE)
+        .and(NotForContentType::const_new("application/x-ndjson"));
+    CompressionLayer::new()
+        .gzip(true)
+        .quality(CompressionLevel::Fastest)
+        .compress_when(predicate)
 }
 
 /// The paths and schemas of the OpenAPI document, in the list's order.

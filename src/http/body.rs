@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::encoding;
 use super::error::ApiError;
 
 /// How much of a body that is over the limit is still read and thrown away: a client that writes
@@ -16,14 +17,16 @@ const DISCARD_BYTES: usize = 32 << 20;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
-/// Reads the whole body: at most `limit` bytes, within `time`.
+/// Reads the whole body: at most `limit` bytes, within `time`. A packed one is unpacked; the limit
+/// holds for what comes out.
 ///
 /// # Errors
 ///
-/// 413 over the limit, 408 when it does not arrive in time, 400 when the client breaks off.
+/// 413 over the limit, 408 when it does not arrive in time, 400 when the client breaks off, 415 for
+/// an encoding other than gzip.
 pub async fn read(
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     limit: usize,
     time: Duration,
 ) -> Result<Bytes, ApiError> {
@@ -38,6 +41,7 @@ pub async fn read(
         }
         return Err(over(limit));
     }
+    let mut body = encoding::decoded(headers, body)?;
     let deadline = Instant::now() + time;
     let mut first: Option<Bytes> = None;
     let mut whole = BytesMut::new();

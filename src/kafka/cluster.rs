@@ -234,6 +234,11 @@ impl Cluster {
             .await
     }
 
+    /// Puts what is true at this moment into the metrics.
+    pub fn observe(&self) {
+        self.producer.observe();
+    }
+
     /// Waits until what was handed to the producer has its answers, at most `bound`, and lets go of
     /// the clients; returns how many records are left without an answer.
     pub async fn close(&self, bound: Duration) -> usize {

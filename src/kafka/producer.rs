@@ -13,12 +13,14 @@
 //! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
 //! idempotent producer kills the client for good: it is then replaced by a new one (`replace`).
 
+mod alone;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::Counter;
+use metrics::{Counter, Histogram, SharedString};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as NativeHeader, OwnedHeaders};
@@ -26,12 +28,14 @@ use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, ClientContext, Message};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
+use crate::observe::metrics::topic_label;
 use crate::record::{Header, Outgoing, Written};
+use alone::Refused;
 
 /// What became of one record.
 pub type Outcome = Result<Written, Box<Fault>>;
@@ -58,6 +62,8 @@ pub struct Sending {
     batch: Arc<Batch>,
     done: oneshot::Receiver<()>,
     patience: Duration,
+    begun: Instant,
+    duration: Histogram,
 }
 
 impl Sending {
@@ -70,6 +76,7 @@ impl Sending {
                 "a batch is given up: its delivery reports did not come"
             );
         }
+        self.duration.record(self.begun.elapsed());
         self.batch.progress.lock().sent()
     }
 }
@@ -88,6 +95,10 @@ pub struct Producer {
     patience: Duration,
     /// Something happened after which the client may have failed for good.
     trouble: Arc<Notify>,
+    /// Sends what may have been refused for its neighbours' sake once more.
+    refused: mpsc::UnboundedSender<Refused>,
+    /// From handing a batch over to its last outcome.
+    duration: Histogram,
 }
 
 /// Records and their bytes.
@@ -191,7 +202,8 @@ struct TopicQueue {
     all: Arc<Held>,
     produced: Counter,
     produced_bytes: Counter,
-    failed: Counter,
+    /// The topic's label in metrics.
+    label: SharedString,
 }
 
 /// What became of the records of one `send`, in their order.
@@ -238,6 +250,8 @@ struct Ticket {
     batch: Arc<Batch>,
     index: usize,
     bytes: u64,
+    /// The report of a record that was refused does not have it.
+    timestamp: Option<i64>,
 }
 
 impl Ticket {
@@ -263,7 +277,10 @@ impl Batch {
                 self.queue.produced.increment(1);
                 self.queue.produced_bytes.increment(bytes);
             }
-            Err(_) => self.queue.failed.increment(1),
+            // Rare enough to be looked up.
+            Err(ref fault) => metrics::counter!("kafka_produce_errors_total",
+                "topic" => self.queue.label.clone(), "error" => fault.name())
+            .increment(1),
         }
         let finished = {
             let mut progress = self.progress.lock();
@@ -286,6 +303,9 @@ impl Batch {
 
 struct Context {
     trouble: Arc<Notify>,
+    /// Where records go that may have been refused for their neighbours' sake; `None` for those
+    /// that had no neighbours.
+    refused: Option<mpsc::UnboundedSender<Refused>>,
 }
 
 impl ClientContext for Context {
@@ -313,7 +333,19 @@ impl ProducerContext for Context {
                     ticket.timed_out(message.partition());
                 }
                 fault.maybe_written = persisted(message) != Persisted::No;
-                Err(Box::new(fault))
+                let certain = !fault.maybe_written;
+                let outcome = Err(Box::new(fault));
+                if let Some(again) = &self.refused
+                    && certain
+                    && alone::may_be_a_neighbours_fault(error.rdkafka_error_code())
+                {
+                    let refused = Refused::new(message, *ticket, outcome);
+                    if let Err(closed) = again.send(refused) {
+                        closed.0.give_up();
+                    }
+                    return;
+                }
+                outcome
             }
         };
         ticket.resolve(outcome);
@@ -370,7 +402,8 @@ impl Producer {
             millis => Duration::from_millis(millis) + REPORT_GRACE,
         };
         let trouble = Arc::new(Notify::new());
-        let live = Arc::new(connect(&config, &trouble)?);
+        let refused = alone::start(&config);
+        let live = Arc::new(connect(&config, &trouble, &refused)?);
         let producer = Arc::new(Self {
             live: RwLock::new(live),
             config,
@@ -379,6 +412,8 @@ impl Producer {
             held: Arc::default(),
             patience,
             trouble: Arc::clone(&trouble),
+            refused,
+            duration: metrics::histogram!("kafka_produce_duration_seconds"),
         });
         let weak = Arc::downgrade(&producer);
         tokio::spawn(async move {
@@ -404,6 +439,7 @@ impl Producer {
     /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
     /// after the other are in the topic in that order.
     pub async fn begin(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
+        let begun = Instant::now();
         let (waiter, done) = oneshot::channel();
         let batch = Arc::new(Batch {
             queue: self.queue(topic),
@@ -426,6 +462,8 @@ impl Producer {
             batch,
             done,
             patience: self.patience,
+            begun,
+            duration: self.duration.clone(),
         }
     }
 
@@ -456,6 +494,7 @@ impl Producer {
             batch: Arc::clone(batch),
             index,
             bytes,
+            timestamp: record.timestamp,
         };
         if !self.capacity.admits(own, all, bytes) {
             ticket.resolve(Err(Box::new(Fault::from_librdkafka_code(
@@ -484,15 +523,15 @@ impl Producer {
         }
         let mut topics = self.topics.write();
         let queue = topics.entry(Arc::clone(topic)).or_insert_with(|| {
+            let label = topic_label(topic);
             Arc::new(TopicQueue {
                 held: Held::default(),
                 all: Arc::clone(&self.held),
                 produced: metrics::counter!(
-                    "kafka_messages_produced_total", "topic" => topic.to_string()),
+                    "kafka_messages_produced_total", "topic" => label.clone()),
                 produced_bytes: metrics::counter!(
-                    "kafka_bytes_produced_total", "topic" => topic.to_string()),
-                failed: metrics::counter!(
-                    "kafka_messages_failed_total", "topic" => topic.to_string()),
+                    "kafka_bytes_produced_total", "topic" => label.clone()),
+                label,
             })
         });
         Arc::clone(queue)
@@ -512,7 +551,7 @@ impl Producer {
                 return Ok(());
             };
             tracing::error!(reason, "the producer failed for good and is replaced");
-            let new = Arc::new(connect(&this.config, &this.trouble)?);
+            let new = Arc::new(connect(&this.config, &this.trouble, &this.refused)?);
             *this.live.write() = new;
             metrics::counter!("kafka_producer_replaced_total").increment(1);
             old.client().purge(PurgeConfig::default().queue());
@@ -532,20 +571,39 @@ impl Producer {
     /// Waits until everything that was handed over has its outcome, at most `bound`. Returns the
     /// number of records that are still without one.
     pub async fn flush(self: &Arc<Self>, bound: Duration) -> usize {
+        let deadline = Instant::now() + bound;
         let live = Arc::clone(&self.live.read());
-        let left = tokio::task::spawn_blocking(move || {
-            let _ = live.client().flush(bound);
-            live.client().in_flight_count()
-        })
-        .await
-        .unwrap_or(0);
-        usize::try_from(left).unwrap_or(0)
+        let flushed = tokio::task::spawn_blocking(move || live.client().flush(bound)).await;
+        tracing::debug!(?flushed, "flushed the producer");
+        // What is on its way to a second try is in none of the client's queues.
+        while self.held.load().records > 0 && Instant::now() < deadline {
+            tokio::time::sleep(ROOM_POLL).await;
+        }
+        usize::try_from(self.held.load().records).unwrap_or(usize::MAX)
+    }
+
+    /// Puts what is in the queue now into the metrics.
+    pub fn observe(&self) {
+        let held = self.held.load();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge is a float, and a queue is far smaller than 2^52"
+        )]
+        {
+            metrics::gauge!("kafka_producer_queue_records").set(held.records as f64);
+            metrics::gauge!("kafka_producer_queue_bytes").set(held.bytes as f64);
+        }
     }
 }
 
-fn connect(config: &ClientConfig, trouble: &Arc<Notify>) -> Result<Live, Fault> {
+fn connect(
+    config: &ClientConfig,
+    trouble: &Arc<Notify>,
+    refused: &mpsc::UnboundedSender<Refused>,
+) -> Result<Live, Fault> {
     let context = Context {
         trouble: Arc::clone(trouble),
+        refused: Some(refused.clone()),
     };
     let client = config
         .create_with_context(context)

@@ -1,11 +1,16 @@
 //! The metrics of the process, in Prometheus' text format. Names are Prometheus style with units;
 //! labels are bounded: routes, methods, status codes, topics that were written to.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics::{
+    SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::RwLock;
 
 /// Upper bounds of the request duration histogram, in seconds.
 const DURATION_BUCKETS: &[f64] = &[
@@ -20,7 +25,7 @@ const DURATION_BUCKETS: &[f64] = &[
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(
-            Matcher::Full("http_request_duration_seconds".to_owned()),
+            Matcher::Suffix("_duration_seconds".to_owned()),
             DURATION_BUCKETS,
         )?
         .install_recorder()?;
@@ -51,8 +56,22 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Bytes of keys, values and headers acknowledged by Kafka, by topic"
     );
     describe_counter!(
-        "kafka_messages_failed_total",
-        "Records that Kafka did not acknowledge, by topic"
+        "kafka_produce_errors_total",
+        "Records that Kafka did not acknowledge, by topic and error"
+    );
+    describe_histogram!(
+        "kafka_produce_duration_seconds",
+        Unit::Seconds,
+        "From handing a batch to the producer to its last acknowledgement"
+    );
+    describe_gauge!(
+        "kafka_producer_queue_records",
+        "Records that wait for their acknowledgement, in librdkafka's queue or under way"
+    );
+    describe_gauge!(
+        "kafka_producer_queue_bytes",
+        Unit::Bytes,
+        "The bytes of their keys, values and headers"
     );
     describe_counter!(
         "kafka_messages_read_total",
@@ -84,4 +103,32 @@ pub fn request(method: &Method, route: &str, status: StatusCode, duration: Durat
     .increment(1);
     histogram!("http_request_duration_seconds", "method" => method, "route" => route)
         .record(duration);
+}
+
+/// Most topics that have a label of their own; the rest share one.
+const TOPIC_LABELS: usize = 1_000;
+/// The label that they share.
+const OTHER_TOPICS: &str = "(other)";
+
+/// The label of a topic, so that labels are bounded however many topics there are. Remembers those
+/// that came first; the recorder, which lasts as long as the process, remembers them too.
+pub fn topic_label(topic: &str) -> SharedString {
+    static KNOWN: LazyLock<RwLock<HashSet<String>>> = LazyLock::new(RwLock::default);
+    if KNOWN.read().contains(topic) {
+        return topic.to_owned().into();
+    }
+    let mut known = KNOWN.write();
+    if known.len() < TOPIC_LABELS {
+        known.insert(topic.to_owned());
+        topic.to_owned().into()
+    } else {
+        SharedString::const_str(OTHER_TOPICS)
+    }
+}
+
+/// Collects what the process uses, under the names of Prometheus' own client libraries.
+pub fn process() -> metrics_process::Collector {
+    let collector = metrics_process::Collector::default();
+    collector.describe();
+    collector
 }

@@ -332,7 +332,7 @@ async fn metrics_count_what_happened() {
         format!("http_request_duration_seconds_bucket{{method=\"GET\",{route},le=\"+Inf\"}} 1"),
         format!("kafka_messages_produced_total{{topic=\"{topic}\"}} 2"),
         format!("kafka_bytes_produced_total{{topic=\"{topic}\"}} 4"),
-        format!("kafka_messages_failed_total{{topic=\"{topic}\"}} 1"),
+        format!("kafka_produce_errors_total{{topic=\"{topic}\",error=\"MESSAGE_TOO_LARGE\"}} 1"),
         format!("kafka_messages_read_total{{topic=\"{topic}\"}} 2"),
     ] {
         assert!(

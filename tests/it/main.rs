@@ -19,6 +19,7 @@ mod support;
 mod bad_input;
 mod lifecycle;
 mod no_kafka;
+mod packed;
 mod producing_proven;
 mod reading_proven;
 mod readme;

@@ -601,3 +601,64 @@ async fn a_topic_that_was_deleted_meanwhile_is_said_to_be_gone() {
     let records = plain.consume_all(&topic).await;
     assert_eq!(records.last().unwrap().text(), Some(r#""again""#));
 }
+
+/// Together they are larger than the topic takes at once, one by one they are not; but for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_records_fit_a_topic_with_a_small_limit() {
+    let plain = kafka().await.plain();
+    let gateway = Gateway::start(&kafka().await.bootstrap()).await;
+    let topic = topic("small");
+    plain
+        .create_topic(&topic, 2, &[("max.message.bytes", "2000")])
+        .await;
+    let url = gateway.url(&format!("/topics/{topic}/records"));
+    let record = |n: usize, size: usize| {
+        json!({
+            "key": n.to_string(), "value": format!("{n:0>size$}"), "partition": n % 2,
+            "timestamp": 1_700_000_000_000_u64 + n as u64, "headers": [["n", n.to_string()]],
+        })
+    };
+    let mut body: Vec<Value> = (0..100).map(|n| record(n, 200)).collect();
+    body[77] = record(77, 3000);
+
+    let reply = http::post_json(&url, &json!(body)).await;
+
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(
+        reply.header("tidegate-failed-records"),
+        "1",
+        "{}",
+        reply.text()
+    );
+    let outcomes = reply.json();
+    assert_eq!(
+        outcomes[77]["kafka_error"], "MESSAGE_TOO_LARGE",
+        "{outcomes}"
+    );
+    let records = plain.consume_all(&topic).await;
+    assert_eq!(records.len(), 99);
+    let mut order = Vec::new();
+    for record in &records {
+        let n: usize = std::str::from_utf8(record.key.as_deref().unwrap())
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(record.text(), Some(format!("\"{n:0>200}\"").as_str()));
+        assert_eq!(record.timestamp, Some(1_700_000_000_000 + n as i64));
+        assert_eq!(
+            record.headers[0].1.as_deref(),
+            Some(n.to_string().as_bytes())
+        );
+        assert_eq!(outcomes[n]["offset"], record.offset, "{n}");
+        assert_eq!(outcomes[n]["partition"], record.partition, "{n}");
+        order.push((record.partition, n));
+    }
+    assert!(order.is_sorted(), "{order:?}");
+
+    // Single records of many clients come into one batch, too.
+    body.remove(77);
+    let posts = body.iter().map(|record| http::post_json(&url, record));
+    for reply in futures::future::join_all(posts).await {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}

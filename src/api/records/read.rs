@@ -18,6 +18,7 @@ use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::{Bounds, Cluster};
+use crate::observe::metrics::topic_label;
 use crate::position::{self, From, Offsets, PositionError};
 use crate::record::Delivered;
 
@@ -124,7 +125,7 @@ pub async fn page(
         wait: asked.wait,
     };
     let page = read(cluster, request).await?;
-    metrics::counter!("kafka_messages_read_total", "topic" => topic.name.to_string())
+    metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&topic.name))
         .increment(page.records.len() as u64);
     let next = position::encode(&cluster_id, &[&topic], &[page.next]);
     Ok(json_answer(page_body(&page.records, &next, asked.formats)))
@@ -210,7 +211,8 @@ pub async fn one(
         )
         .at("offset"));
     };
-    metrics::counter!("kafka_messages_read_total", "topic" => topic.name.to_string()).increment(1);
+    metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&topic.name))
+        .increment(1);
     if kind == BYTES {
         return Ok(raw(record));
     }

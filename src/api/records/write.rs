@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
-use crate::http::{body, negotiate};
+use crate::http::{body, encoding, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::Strictness;
 use raw::Meta;
@@ -146,6 +146,7 @@ pub async fn post(
                 );
             }
             let results = results.unwrap_or_default();
+            let body = encoding::decoded(&parts.headers, body)?;
             return stream::answer(gateway, principal, &topic, formats, results, body).await;
         }
     };

@@ -65,6 +65,28 @@ pub enum FaultKind {
 }
 
 impl Fault {
+    /// A name for metrics: the protocol's, or ours where it has none.
+    pub fn name(&self) -> &'static str {
+        self.kafka_error.unwrap_or(match self.kind {
+            FaultKind::UnknownTopic => "unknown_topic",
+            FaultKind::UnknownPartition => "unknown_partition",
+            FaultKind::NotFound => "not_found",
+            FaultKind::NotAuthorized => "not_authorized",
+            FaultKind::Unauthenticated => "unauthenticated",
+            FaultKind::Invalid => "invalid",
+            FaultKind::Exists => "exists",
+            FaultKind::TooLarge => "too_large",
+            FaultKind::OffsetOutOfRange => "offset_out_of_range",
+            FaultKind::Unavailable => "unavailable",
+            FaultKind::TimedOut => "timed_out",
+            FaultKind::QueueFull => "queue_full",
+            FaultKind::Throttled => "throttled",
+            FaultKind::Unsupported => "unsupported",
+            FaultKind::StorageFull => "storage_full",
+            FaultKind::Other => "other",
+        })
+    }
+
     /// A fault without a protocol name; `retriable` follows from the kind.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self {

@@ -145,8 +145,9 @@ async fn an_error_that_stays_is_passed_on_in_kafkas_words() {
             "TOPIC_AUTHORIZATION_FAILED",
         ),
     ] {
-        broker.fail(ApiKey::Produce, 1, error);
+        broker.fail_always(ApiKey::Produce, error);
         let reply = post(&gateway, &json!("refused")).await;
+        broker.clear_hooks();
         assert_eq!(reply.status, status, "{reply:?}");
         let body = reply.json();
         assert_eq!(body["kafka_error"], name, "{body}");
