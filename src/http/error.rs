@@ -25,6 +25,7 @@ pub struct ApiError {
     status: StatusCode,
     body: Box<ErrorBody>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    content_type: &'static str,
 }
 
 /// The body of every error.
@@ -71,6 +72,7 @@ impl ApiError {
                 ..ErrorBody::default()
             }),
             headers: Vec::new(),
+            content_type: "application/json",
         }
     }
 
@@ -157,6 +159,26 @@ impl ApiError {
             FaultKind::UnknownTopic | FaultKind::Invalid => error.at("topic"),
             _ => error,
         }
+    }
+
+    /// Puts a door's own status and code in the place of the table's.
+    #[must_use]
+    pub fn coded(mut self, status: StatusCode, error_code: u32) -> Self {
+        self.status = status;
+        self.body.error_code = error_code;
+        self
+    }
+
+    /// Names the body's media type, where a door has one of its own.
+    #[must_use]
+    pub fn typed(mut self, content_type: &'static str) -> Self {
+        self.content_type = content_type;
+        self
+    }
+
+    /// The body's media type.
+    pub fn content_type(&self) -> &'static str {
+        self.content_type
     }
 
     /// The HTTP status.

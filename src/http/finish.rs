@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tower::Layer;
@@ -48,6 +48,7 @@ async fn finish(
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
     let path = settings.access_log.then(|| request.uri().path().to_owned());
+    drop_trailing_slash(request.uri_mut());
     let mut response = next.run(request).await;
     response.headers_mut().insert(X_REQUEST_ID, id.value());
     if settings.embedded {
@@ -76,6 +77,26 @@ async fn finish(
     response
 }
 
+/// Clients of the reference may end a path with a slash, which means nothing there or here.
+fn drop_trailing_slash(uri: &mut Uri) {
+    let path = uri.path();
+    let Some(shorter) = path.strip_suffix('/').filter(|path| !path.is_empty()) else {
+        return;
+    };
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{shorter}?{query}"),
+        None => shorter.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    // Part of a valid path is one, so neither of these fails; if it did, the path would stay.
+    if let Ok(path_and_query) = path_and_query.parse() {
+        parts.path_and_query = Some(path_and_query);
+        if let Ok(changed) = Uri::from_parts(parts) {
+            *uri = changed;
+        }
+    }
+}
+
 /// Errors from handlers carry an [`ApiError`]; those that axum or a layer made (405, 404) have only
 /// a status, and get our shape here.
 fn write_error(response: &mut Response, id: &RequestId) {
@@ -96,15 +117,13 @@ fn write_error(response: &mut Response, id: &RequestId) {
             "request failed"
         );
     }
+    let content_type = HeaderValue::from_static(error.content_type());
     let mut body = error.into_body();
     body.request_id = Some(id.as_str().to_owned());
     let json = serde_json::to_vec(&body).unwrap_or_default();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, content_type);
     *response.body_mut() = Body::from(json);
 }
 
@@ -120,5 +139,27 @@ fn bare(response: &Response) -> ApiError {
             format!("this path does not take that method; it takes {allow}"),
         ),
         _ => ApiError::plain(status, status.canonical_reason().unwrap_or("error")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slash_at_the_end_means_nothing() {
+        for (given, becomes) in [
+            ("/topics/", "/topics"),
+            ("/topics/?a=/", "/topics?a=/"),
+            ("/topics", "/topics"),
+            ("/topics//", "/topics/"),
+            ("/", "/"),
+            ("http://kafka:8082/topics/", "http://kafka:8082/topics"),
+            ("*", "*"),
+        ] {
+            let mut uri: Uri = given.parse().unwrap();
+            drop_trailing_slash(&mut uri);
+            assert_eq!(uri.to_string(), becomes);
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use super::admin::{Admin, Isolation, OffsetSpec, TopicConfig, Wanted};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
@@ -139,6 +139,50 @@ impl Cluster {
     ///
     /// The first partition's that could not be asked.
     pub async fn bounds(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Bounds>, Fault> {
+        self.bounds_under(Isolation::Committed, topic, partitions)
+            .await
+    }
+
+    /// Where a partition starts and where its log ends, open and aborted transactions included: the
+    /// end is the offset that the next record gets.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the partition's leader from answering.
+    pub async fn log_bounds(&self, topic: &str, partition: i32) -> Result<Bounds, Fault> {
+        self.bounds_under(Isolation::Uncommitted, topic, &[partition])
+            .await?
+            .pop()
+            .ok_or_else(|| unbounded(topic))
+    }
+
+    /// The configuration of `topic`, by name; `None` where the broker tells nobody (the embedded
+    /// one).
+    ///
+    /// # Errors
+    ///
+    /// `NotAuthorized`, `UnknownTopic`, and whatever kept the brokers from answering.
+    pub async fn topic_configs(&self, topic: &str) -> Result<Option<Vec<TopicConfig>>, Fault> {
+        let asked = self
+            .admin
+            .topic_configs(topic, self.settings.metadata_timeout)
+            .await;
+        match asked {
+            Ok(mut configs) => {
+                configs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                Ok(Some(configs))
+            }
+            Err(fault) if fault.kind == FaultKind::Unsupported => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn bounds_under(
+        &self,
+        isolation: Isolation,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<Bounds>, Fault> {
         let wanted: Vec<Wanted> = partitions
             .iter()
             .flat_map(|partition| {
@@ -146,14 +190,11 @@ impl Cluster {
                     .map(|spec| Wanted::new(topic, *partition, spec))
             })
             .collect();
-        let mut found = self.look_up(&wanted).await.into_iter();
+        let mut found = self.look_up(&wanted, isolation).await.into_iter();
         let mut next = || match found.next() {
             Some(Ok(Some(offset))) => Ok(offset),
             Some(Err(fault)) => Err(fault),
-            Some(Ok(None)) | None => Err(Fault::new(
-                FaultKind::Unavailable,
-                format!("The broker did not say where topic {topic} starts and ends."),
-            )),
+            Some(Ok(None)) | None => Err(unbounded(topic)),
         };
         partitions
             .iter()
@@ -183,7 +224,10 @@ impl Cluster {
             .iter()
             .map(|partition| Wanted::new(topic, *partition, OffsetSpec::At(time)))
             .collect();
-        self.look_up(&wanted).await.into_iter().collect()
+        self.look_up(&wanted, Isolation::Committed)
+            .await
+            .into_iter()
+            .collect()
     }
 
     /// Why records may not get into `partitions`, as far as the brokers know a reason: no leader, or
@@ -228,9 +272,13 @@ impl Cluster {
         found.value.as_deref()?.parse().ok()
     }
 
-    async fn look_up(&self, wanted: &[Wanted]) -> Vec<Result<Option<i64>, Fault>> {
+    async fn look_up(
+        &self,
+        wanted: &[Wanted],
+        isolation: Isolation,
+    ) -> Vec<Result<Option<i64>, Fault>> {
         self.admin
-            .list_offsets(wanted, Isolation::Committed, self.settings.metadata_timeout)
+            .list_offsets(wanted, isolation, self.settings.metadata_timeout)
             .await
     }
 
@@ -272,4 +320,11 @@ fn without_leader(topic: &str, partition: i32) -> Fault {
             ),
         )
     }
+}
+
+fn unbounded(topic: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!("The broker did not say where topic {topic} starts and ends."),
+    )
 }
