@@ -115,7 +115,8 @@ pub fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     }
 }
 
-fn number(out: &mut Vec<u8>, number: i64) {
+/// Writes a number.
+pub fn number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

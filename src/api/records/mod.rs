@@ -2,7 +2,7 @@
 
 pub mod encode;
 pub mod format;
-mod json;
+pub(super) mod json;
 pub mod parse;
 pub mod read;
 pub mod write;

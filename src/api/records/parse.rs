@@ -127,7 +127,7 @@ impl<'de> Visitor<'de> for WireVisitor {
 }
 
 /// What is wrong with one record, before it is known where the record stands.
-struct Unfit {
+pub struct Unfit {
     field: &'static str,
     detail: String,
 }
@@ -140,7 +140,8 @@ impl Unfit {
         }
     }
 
-    fn at(self, place: &str) -> ApiError {
+    /// The error for the record whose JSON Pointer is `place`.
+    pub fn at(self, place: &str) -> ApiError {
         let Self { field, detail } = self;
         let pointer = format!("{place}/{field}");
         ApiError::unprocessable(format!("{pointer}: {detail}")).at(pointer)
@@ -181,7 +182,7 @@ fn record(body: &Bytes, wire: Wire<'_>, formats: Formats) -> Result<Outgoing, Un
 }
 
 /// A field whose absence and whose null mean the same.
-fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
+pub fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
 }
 
@@ -225,7 +226,7 @@ fn content(
 }
 
 /// The text of a JSON string; `None` when it is not one, or has half of a surrogate pair.
-fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -257,7 +258,12 @@ fn partition(raw: &RawValue) -> Result<i32, Unfit> {
         })
 }
 
-fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
+/// A record's `timestamp`: milliseconds, or an ISO 8601 time.
+///
+/// # Errors
+///
+/// What was there instead.
+pub fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
     let number = raw.get().parse::<i64>().ok();
     // librdkafka reads 0 as "now", which is not what a client that sends 0 means.
     number
@@ -278,11 +284,17 @@ fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
         })
 }
 
-fn short(raw: &RawValue) -> String {
+/// The start of a value, for an error that shows it.
+pub fn short(raw: &RawValue) -> String {
     raw.get().chars().take(40).collect()
 }
 
-fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
+/// A record's `headers`: an object, or an array of pairs. `raw` stands in `body`.
+///
+/// # Errors
+///
+/// The header that cannot be one.
+pub fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
     let HeadersWire(pairs) = serde_json::from_str(raw.get())
         .map_err(|error| Unfit::new("headers", strip_place(&error)))?;
     pairs
@@ -360,7 +372,7 @@ impl<'de> Deserialize<'de> for Pair<'de> {
 }
 
 /// A string that borrows where it can; serde's own `Cow` always copies inside other types.
-struct Text<'a>(Cow<'a, str>);
+pub struct Text<'a>(pub Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -468,7 +480,8 @@ fn not_json(error: &serde_json::Error) -> ApiError {
     ApiError::bad_request(format!("the body is not valid JSON: {error}"))
 }
 
-fn escape_pointer(name: &str) -> String {
+/// A name as one step of a JSON Pointer.
+pub fn escape_pointer(name: &str) -> String {
     let name: String = name.chars().take(80).collect();
     name.replace('~', "~0").replace('/', "~1")
 }
