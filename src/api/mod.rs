@@ -9,3 +9,4 @@ pub mod openapi;
 pub mod records;
 pub mod root;
 pub mod routes;
+pub mod v2;

@@ -16,6 +16,7 @@ use super::routes;
     ),
     tags(
         (name = "Records", description = "Write and read a topic the plain way: no vendor media types, no consumer instance"),
+        (name = "Compatible REST v2", description = "For clients written for Confluent REST Proxy and its kin; `Accept: application/json` works as well"),
         (name = "Gateway", description = "The gateway itself"),
     )
 )]

@@ -18,7 +18,7 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::{docs, openapi, records, root};
+use super::{docs, openapi, records, root, v2};
 use crate::auth::Principal;
 use crate::auth::permission::{self, Action};
 use crate::gateway::Gateway;
@@ -30,6 +30,8 @@ use crate::http::finish::{AnsweredBy, Finish, finished};
 pub enum Access {
     /// Nothing: anyone may call it, whatever `auth.mode` says.
     Open,
+    /// To be someone: any principal may call it, and is shown what it may see.
+    Principal,
     /// This permission, on the topic that the path parameter `topic` names.
     Topic(Action),
 }
@@ -62,18 +64,27 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Open, Topic};
-    use Action::{Consume, Produce};
+    use Access::{Open, Principal, Topic};
+    use Action::{Consume, Describe, Produce};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
         row(GET,  "/", Open, routes!(root::index)),
+        row(POST, "/", Open, routes!(root::post)),
         row(GET,  "/openapi.json", Open, routes!(openapi::get)),
         row(GET,  "/docs", Open, routes!(docs::index)),
         row(GET,  "/docs/{file}", Open, routes!(docs::file)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
         row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
+        row(GET,  "/topics", Principal, routes!(v2::topics::list)),
+        row(GET,  "/topics/{topic}", Topic(Describe), routes!(v2::topics::get)),
+        row(POST, "/topics/{topic}", Topic(Produce), routes!(v2::produce::to_topic)),
+        row(GET,  "/topics/{topic}/partitions", Topic(Describe), routes!(v2::partitions::list)),
+        row(GET,  "/topics/{topic}/partitions/{partition}", Topic(Describe), routes!(v2::partitions::get)),
+        row(POST, "/topics/{topic}/partitions/{partition}", Topic(Produce), routes!(v2::produce::to_partition)),
+        row(GET,  "/topics/{topic}/partitions/{partition}/offsets", Topic(Describe), routes!(v2::partitions::offsets)),
+        row(GET,  "/brokers", Principal, routes!(v2::brokers::list)),
     ]
 }
 

@@ -1,0 +1,48 @@
+//! `GET /brokers`.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{answer, error, media};
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+
+/// The ids of the cluster's brokers
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct BrokerList {
+    /// Their ids, in order.
+    #[schema(example = json!([1, 2, 3]))]
+    brokers: Vec<i32>,
+}
+
+/// List the brokers
+///
+/// Needs no permission: any caller may ask.
+#[utoipa::path(
+    get,
+    path = "/brokers",
+    operation_id = "listBrokersV2",
+    tag = "Compatible REST v2",
+    responses(
+        (status = 200, description = "Their ids", content(
+            (BrokerList = "application/vnd.kafka.v2+json", example = json!({"brokers": [1, 2, 3]})),
+            (BrokerList = "application/json"),
+        )),
+        error::OfLists,
+    )
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = media::of_answer(&headers)?;
+    let cluster = gateway.cluster().metadata.cluster().await;
+    let list = cluster
+        .map(|cluster| BrokerList {
+            brokers: cluster.brokers.iter().map(|broker| broker.id).collect(),
+        })
+        .map_err(|fault| error::of_request(&fault));
+    answer(kind, list)
+}

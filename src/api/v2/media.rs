@@ -1,0 +1,189 @@
+//! The media types of this door: one for what is said about Kafka, and one for each format that
+//! keys and values are embedded in.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::http::error::ApiError;
+use crate::http::negotiate;
+
+/// What every answer but records has, and every request but those with records.
+pub const V2: &str = "application/vnd.kafka.v2+json";
+/// Records whose keys and values are base64.
+pub const BINARY: &str = "application/vnd.kafka.binary.v2+json";
+/// Records whose keys and values are JSON.
+pub const JSON: &str = "application/vnd.kafka.json.v2+json";
+/// Plain JSON, for callers that cannot set another type.
+pub const PLAIN: &str = "application/json";
+
+const AVRO: &str = "application/vnd.kafka.avro.v2+json";
+const JSON_SCHEMA: &str = "application/vnd.kafka.jsonschema.v2+json";
+const PROTOBUF: &str = "application/vnd.kafka.protobuf.v2+json";
+
+/// How keys and values stand in a body of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embedded {
+    /// As base64.
+    Binary,
+    /// As they are.
+    Json,
+    /// By a schema, in the format of this name.
+    Schema(&'static str),
+}
+
+/// The type of the answer: this door's own unless plain JSON was asked for.
+///
+/// # Errors
+///
+/// 406, naming the two.
+pub fn of_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
+    negotiate::accept(headers, &[V2, PLAIN])
+}
+
+/// The format that the `Content-Type` of a body of records names; binary when there is none.
+///
+/// # Errors
+///
+/// 415, naming the types that are read and, for plain JSON, the door that reads it.
+pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
+    match type_of(headers)?.as_deref() {
+        None | Some(BINARY) => Ok(Embedded::Binary),
+        Some(JSON) => Ok(Embedded::Json),
+        Some(AVRO) => Ok(Embedded::Schema("Avro")),
+        Some(JSON_SCHEMA) => Ok(Embedded::Schema("JSON Schema")),
+        Some(PROTOBUF) => Ok(Embedded::Schema("Protobuf")),
+        Some(PLAIN) => Err(unsupported(
+            headers,
+            format!(
+                "{PLAIN} does not say how keys and values are written; send {JSON} or {BINARY}, or \
+                 post plain JSON to /topics/{{topic}}/records"
+            ),
+        )),
+        Some(V2) => Err(unsupported(
+            headers,
+            format!("{V2} does not say how keys and values are written; send {JSON} or {BINARY}"),
+        )),
+        // What curl sends with -d or -F when it is not told otherwise.
+        Some(form @ ("application/x-www-form-urlencoded" | "multipart/form-data")) => {
+            Err(unsupported(
+                headers,
+                format!("the body came as {form}; with curl, add -H 'content-type: {JSON}'"),
+            ))
+        }
+        Some(other) => Err(unsupported(
+            headers,
+            format!("{other} is not read here; {JSON} and {BINARY} are"),
+        )),
+    }
+}
+
+/// Whether the `Content-Type` is one that a request without records may have.
+///
+/// # Errors
+///
+/// 415, naming them.
+pub fn of_request(headers: &HeaderMap) -> Result<(), ApiError> {
+    match type_of(headers)?.as_deref() {
+        None | Some(V2 | PLAIN) => Ok(()),
+        Some(other) => Err(unsupported(
+            headers,
+            format!("{other} is not read here; {V2} is"),
+        )),
+    }
+}
+
+fn type_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let kind = negotiate::content_type(headers);
+    let is_given = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
+    if kind.is_none() && is_given {
+        let message = "the Content-Type is not a media type";
+        return Err(unsupported(headers, message.to_owned()));
+    }
+    Ok(kind)
+}
+
+fn unsupported(headers: &HeaderMap, message: String) -> ApiError {
+    const TAKEN: HeaderValue = HeaderValue::from_static(
+        "application/vnd.kafka.json.v2+json, application/vnd.kafka.binary.v2+json",
+    );
+    ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+        .at("Content-Type")
+        .header(header::ACCEPT, TAKEN)
+        .typed(of_refusal(headers))
+}
+
+/// The type of a 415, which comes before `Accept` is weighed: the first of the two that `Accept`
+/// names as such, else plain JSON.
+fn of_refusal(headers: &HeaderMap) -> &'static str {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .find_map(|range| {
+            [V2, PLAIN]
+                .into_iter()
+                .find(|kind| range.trim().eq_ignore_ascii_case(kind))
+        })
+        .unwrap_or(PLAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn sent_as(kind: &str) -> Result<Embedded, ApiError> {
+        of_records(&headers(&[(header::CONTENT_TYPE, kind)]))
+    }
+
+    #[test]
+    fn the_content_type_names_the_format() {
+        assert_eq!(sent_as(BINARY).unwrap(), Embedded::Binary);
+        assert_eq!(sent_as(JSON).unwrap(), Embedded::Json);
+        assert_eq!(
+            sent_as("Application/VND.kafka.json.v2+json ; charset=utf-8").unwrap(),
+            Embedded::Json
+        );
+        assert_eq!(sent_as(AVRO).unwrap(), Embedded::Schema("Avro"));
+        assert_eq!(of_records(&HeaderMap::new()).unwrap(), Embedded::Binary);
+        assert_eq!(sent_as("").unwrap(), Embedded::Binary);
+    }
+
+    #[test]
+    fn other_types_are_refused_with_the_ones_that_are_read() {
+        for kind in [V2, PLAIN, "application/octet-stream", "text/plain", ";"] {
+            let error = sent_as(kind).unwrap_err();
+            assert_eq!(error.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
+        }
+        let error = sent_as(PLAIN).unwrap_err().into_body();
+        assert!(
+            error.message.contains("/topics/{topic}/records"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_takes_the_first_type_that_accept_names() {
+        for (accept, kind) in [
+            ("", PLAIN),
+            ("*/*", PLAIN),
+            (V2, V2),
+            (
+                "text/html, application/vnd.kafka.v2+json;q=0.1, application/json",
+                V2,
+            ),
+            ("application/json, application/vnd.kafka.v2+json", PLAIN),
+        ] {
+            assert_eq!(of_refusal(&headers(&[(header::ACCEPT, accept)])), kind);
+        }
+    }
+}

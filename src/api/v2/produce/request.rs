@@ -1,0 +1,339 @@
+//! From the JSON of a produce request to records. The body is parsed in one pass that copies
+//! nothing; values that are JSON go on byte for byte.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::api::records::json::{MAX_DEPTH, deeper_than};
+use crate::api::records::parse::{Text, escape_pointer, given, headers, short, string, timestamp};
+use crate::api::v2::media::{BINARY, Embedded, JSON};
+use crate::http::error::ApiError;
+use crate::record::Outgoing;
+
+/// Base64 as the reference reads it: the standard alphabet without white space; padding may be
+/// missing, and the bits that pad the last character are not looked at.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    NO_PAD.with_decode_allow_trailing_bits(true),
+);
+
+/// Reads the records of a body, whose keys and values are in `format`. Those that name no partition
+/// of their own get `partition`.
+///
+/// # Errors
+///
+/// 400 for what is not JSON or not of the right shape, and for a key or value that is not in its
+/// format; 422 for unknown and repeated fields, for no records, and for formats with a schema. The
+/// JSON Pointer is in it where the fault is in one field.
+pub(super) fn records(
+    body: &Bytes,
+    format: Embedded,
+    partition: Option<i32>,
+) -> Result<Vec<Outgoing>, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Err(no_records("the body is empty"));
+    }
+    let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    if let Some(misfit) = wire.misfit {
+        return Err(misfit.at("", FIELDS));
+    }
+    let Some(mut records) = wire.records.filter(|records| !records.is_empty()) else {
+        return Err(no_records("there are no records"));
+    };
+    for (index, record) in records.iter_mut().enumerate() {
+        if let Some(misfit) = record.misfit.take() {
+            return Err(misfit.at(&format!("/records/{index}"), RECORD_FIELDS));
+        }
+    }
+    if let Embedded::Schema(name) = format {
+        return Err(no_schemas(name, wire.has_schema));
+    }
+    records
+        .iter()
+        .enumerate()
+        .map(|(index, wire)| record(body, wire, format, partition, index))
+        .collect()
+}
+
+fn record(
+    body: &Bytes,
+    wire: &RecordWire<'_>,
+    format: Embedded,
+    partition: Option<i32>,
+    index: usize,
+) -> Result<Outgoing, ApiError> {
+    let place = || format!("/records/{index}");
+    let content = |raw: Option<&RawValue>, field: &str| match given(raw) {
+        None => Ok(None),
+        Some(raw) => content(body, raw, format, field).map(Some).map_err(|why| {
+            let pointer = format!("{}/{field}", place());
+            ApiError::bad_request(format!("Bad Request: {pointer}: {why}")).at(pointer)
+        }),
+    };
+    let own = match given(wire.partition) {
+        None => None,
+        Some(raw) => Some(own_partition(raw, index)?),
+    };
+    Ok(Outgoing {
+        partition: own.or(partition),
+        key: content(wire.key, "key")?,
+        value: content(wire.value, "value")?,
+        timestamp: given(wire.timestamp)
+            .map(timestamp)
+            .transpose()
+            .map_err(|unfit| unfit.at(&place()))?,
+        headers: given(wire.headers)
+            .map(|raw| headers(body, raw))
+            .transpose()
+            .map_err(|unfit| unfit.at(&place()))?
+            .unwrap_or_default(),
+    })
+}
+
+/// A record's own partition: 400 when it is not of the right type, 422 when it is below 0.
+fn own_partition(raw: &RawValue, index: usize) -> Result<i32, ApiError> {
+    let refusal = match raw.get().parse::<i32>() {
+        Ok(partition @ 0..) => return Ok(partition),
+        Ok(_) => ApiError::unprocessable,
+        Err(_) => ApiError::bad_request,
+    };
+    let pointer = format!("/records/{index}/partition");
+    let given = short(raw);
+    let message = format!("{pointer}: expected a whole number from 0, not {given}");
+    Err(refusal(message).at(pointer))
+}
+
+/// The bytes of a key or value that is not `null`.
+fn content(body: &Bytes, raw: &RawValue, format: Embedded, field: &str) -> Result<Bytes, String> {
+    let text = raw.get();
+    match format {
+        Embedded::Binary => {
+            let text = string(raw).ok_or("expected a base64 string (the format is binary)")?;
+            match BASE64.decode(text.trim_end_matches('=')) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(error) => Err(format!("not valid base64: {error}")),
+            }
+        }
+        Embedded::Json | Embedded::Schema(_) => {
+            if deeper_than(text.as_bytes(), MAX_DEPTH) {
+                return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+            }
+            Ok(match field {
+                "key" => key(body, text),
+                _ => body.slice_ref(text.as_bytes()),
+            })
+        }
+    }
+}
+
+/// The bytes of a JSON key. The reference writes JSON anew, and keys are compared byte by byte, to
+/// choose a partition and to compact: one that was written through the reference must keep its
+/// bytes, so white space goes and characters that need no escape lose it.
+fn key(body: &Bytes, text: &str) -> Bytes {
+    if text.bytes().all(|b| b != b'\\' && !b.is_ascii_whitespace()) {
+        return body.slice_ref(text.as_bytes());
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('"') {
+        let (between, strings) = rest.split_at(at);
+        let (string, after) = strings.split_at(end_of_string(strings));
+        out.extend(between.chars().filter(|c| !c.is_ascii_whitespace()));
+        // Half of a surrogate pair is no string here, and stays as it was sent.
+        match serde_json::from_str::<String>(string).map(|s| serde_json::to_string(&s)) {
+            Ok(Ok(shortest)) => out.push_str(&shortest),
+            _ => out.push_str(string),
+        }
+        rest = after;
+    }
+    out.extend(rest.chars().filter(|c| !c.is_ascii_whitespace()));
+    out.into()
+}
+
+/// Where the string that `json` starts with ends, its quotes included.
+fn end_of_string(json: &str) -> usize {
+    let mut escaped = true;
+    for (at, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    json.len()
+}
+
+fn no_records(what: &str) -> ApiError {
+    ApiError::unprocessable(format!(
+        "{what}; expected {{\"records\": [{{\"value\": …}}]}} with at least one record"
+    ))
+    .at("/records")
+}
+
+fn unreadable(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(if error.is_data() {
+        format!("the body is not a produce request: {error}")
+    } else {
+        format!("the body is not valid JSON: {error}")
+    })
+}
+
+/// What the reference answers while it has no schema registry.
+fn no_schemas(format: &str, has_schema: bool) -> ApiError {
+    ApiError::unprocessable(format!(
+        "{format} needs a schema registry or a folder of schemas, which this version does not \
+         offer; send {JSON} or {BINARY}"
+    ))
+    .coded(
+        axum::http::StatusCode::UNPROCESSABLE_ENTITY,
+        if has_schema { 42206 } else { 42207 },
+    )
+    .at("Content-Type")
+}
+
+/// A name that may not stand where it stands. It is told of only once the whole body has turned
+/// out to be of the right shape.
+struct Misfit {
+    name: String,
+    is_repeated: bool,
+}
+
+impl Misfit {
+    fn at(self, place: &str, known: &[&str]) -> ApiError {
+        let name: String = self.name.chars().take(80).collect();
+        let message = if self.is_repeated {
+            format!("{name} is given twice")
+        } else {
+            format!("Unrecognized field: {name}; expected {}", known.join(", "))
+        };
+        ApiError::unprocessable(message).at(format!("{place}/{}", escape_pointer(&name)))
+    }
+}
+
+/// Keeps the first misfit.
+fn note(slot: &mut Option<Box<Misfit>>, name: &str, is_repeated: bool) {
+    slot.get_or_insert_with(|| {
+        Box::new(Misfit {
+            name: name.to_owned(),
+            is_repeated,
+        })
+    });
+}
+
+/// The body.
+#[derive(Default)]
+struct Wire<'a> {
+    records: Option<Vec<RecordWire<'a>>>,
+    has_schema: bool,
+    misfit: Option<Box<Misfit>>,
+}
+
+const FIELDS: &[&str] = &[
+    "records",
+    "key_schema",
+    "key_schema_id",
+    "value_schema",
+    "value_schema_id",
+];
+
+impl<'de> Deserialize<'de> for Wire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WireVisitor)
+    }
+}
+
+struct WireVisitor;
+
+impl<'de> Visitor<'de> for WireVisitor {
+    type Value = Wire<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with records")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
+        let mut wire = Wire::default();
+        let mut has_records = false;
+        while let Some(Text(name)) = map.next_key()? {
+            match &*name {
+                "records" => {
+                    if has_records {
+                        note(&mut wire.misfit, &name, true);
+                    }
+                    has_records = true;
+                    wire.records = map.next_value()?;
+                }
+                other if FIELDS.contains(&other) => {
+                    wire.has_schema |= map.next_value::<Option<IgnoredAny>>()?.is_some();
+                }
+                other => {
+                    note(&mut wire.misfit, other, false);
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(wire)
+    }
+}
+
+/// A record as it stands in the body.
+#[derive(Default)]
+struct RecordWire<'a> {
+    key: Option<&'a RawValue>,
+    value: Option<&'a RawValue>,
+    partition: Option<&'a RawValue>,
+    timestamp: Option<&'a RawValue>,
+    headers: Option<&'a RawValue>,
+    misfit: Option<Box<Misfit>>,
+}
+
+const RECORD_FIELDS: &[&str] = &["key", "value", "partition", "timestamp", "headers"];
+
+impl<'de> Deserialize<'de> for RecordWire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RecordVisitor)
+    }
+}
+
+struct RecordVisitor;
+
+impl<'de> Visitor<'de> for RecordVisitor {
+    type Value = RecordWire<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record: an object with key and value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RecordWire<'de>, A::Error> {
+        let mut wire = RecordWire::default();
+        while let Some(Text(name)) = map.next_key()? {
+            let slot = match &*name {
+                "key" => &mut wire.key,
+                "value" => &mut wire.value,
+                "partition" => &mut wire.partition,
+                "timestamp" => &mut wire.timestamp,
+                "headers" => &mut wire.headers,
+                other => {
+                    note(&mut wire.misfit, other, false);
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let earlier = slot.replace(map.next_value()?);
+            if earlier.is_some() {
+                note(&mut wire.misfit, &name, true);
+            }
+        }
+        Ok(wire)
+    }
+}
+
+#[cfg(test)]
+mod tests;

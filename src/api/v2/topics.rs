@@ -1,0 +1,116 @@
+//! `GET /topics` and `GET /topics/{topic}`.
+
+use std::collections::BTreeMap;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::partitions::PartitionInfo;
+use super::{answer, error, media};
+use crate::auth::Principal;
+use crate::auth::permission::{self, Action};
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::Path;
+use crate::kafka::fault::Fault;
+
+/// A topic
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct TopicInfo {
+    /// Its name.
+    #[schema(example = "orders")]
+    name: String,
+    /// Its configuration, the broker's defaults included; a secret value is `null`. Empty where the
+    /// broker does not tell (the embedded one).
+    #[schema(example = json!({"cleanup.policy": "delete", "retention.ms": "604800000"}))]
+    configs: BTreeMap<String, Option<String>>,
+    /// Its partitions, by number.
+    partitions: Vec<PartitionInfo>,
+}
+
+/// List the topics
+///
+/// By name, without Kafka's internal ones, and only those that the caller may describe. A topic
+/// created a moment ago shows within a second.
+///
+/// Needs no permission to be called; shows what `describe` allows.
+#[utoipa::path(
+    get,
+    path = "/topics",
+    operation_id = "listTopicsV2",
+    tag = "Compatible REST v2",
+    responses(
+        (status = 200, description = "Their names", content(
+            (Vec<String> = "application/vnd.kafka.v2+json", example = json!(["orders", "payments"])),
+            (Vec<String> = "application/json"),
+        )),
+        error::OfLists,
+    )
+)]
+pub async fn list(
+    State(gateway): State<Gateway>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = media::of_answer(&headers)?;
+    let topics = gateway.cluster().metadata.topics().await;
+    let names = topics.as_ref().map(|topics| {
+        topics
+            .iter()
+            .filter(|topic| !topic.internal)
+            .map(|topic| &*topic.name)
+            .filter(|name| permission::decide(&principal, Action::Describe, name).is_ok())
+            .collect::<Vec<_>>()
+    });
+    answer(kind, names.map_err(error::of_request))
+}
+
+/// Describe a topic
+///
+/// Its configuration and its partitions with their leaders and replicas.
+///
+/// Needs `describe` on the topic.
+#[utoipa::path(
+    get,
+    path = "/topics/{topic}",
+    operation_id = "getTopicV2",
+    tag = "Compatible REST v2",
+    params(("topic" = String, Path, description = "The topic", example = "orders")),
+    responses(
+        (status = 200, description = "The topic", content(
+            (TopicInfo = "application/vnd.kafka.v2+json", example = json!({
+                "name": "orders",
+                "configs": {"cleanup.policy": "delete", "retention.ms": "604800000"},
+                "partitions": [{"partition": 0, "leader": 1, "replicas": [{"broker": 1, "leader": true, "in_sync": true}]}],
+            })),
+            (TopicInfo = "application/json"),
+        )),
+        error::OfTopics,
+    )
+)]
+pub async fn get(
+    State(gateway): State<Gateway>,
+    Path(topic): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = media::of_answer(&headers)?;
+    let described = described(&gateway, &topic).await;
+    answer(kind, described.map_err(|fault| error::of_request(&fault)))
+}
+
+async fn described(gateway: &Gateway, name: &str) -> Result<TopicInfo, Fault> {
+    let cluster = gateway.cluster();
+    let topic = cluster.metadata.topic(name).await?;
+    let configs = cluster.topic_configs(name).await?.unwrap_or_default();
+    Ok(TopicInfo {
+        name: topic.name.to_string(),
+        configs: configs
+            .into_iter()
+            .map(|config| (config.name, config.value))
+            .collect(),
+        partitions: topic.partitions.iter().map(PartitionInfo::from).collect(),
+    })
+}
