@@ -28,3 +28,5 @@ mod records_raw;
 mod records_read;
 mod records_write;
 mod support_selftest;
+mod v2_metadata;
+mod v2_produce;

@@ -6,3 +6,5 @@ mod openapi;
 mod producing_faults;
 mod reading_faults;
 mod support_selftest;
+mod v2_metadata;
+mod v2_produce;
