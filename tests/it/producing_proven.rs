@@ -414,6 +414,13 @@ async fn beside_the_dead(trouble: Trouble) {
     let dead = gateway.url("/topics/dead/records");
     let http = http::client();
     let mut told = Told::default();
+    // Both are known before: the first request for a topic asks any broker about it, and if that is
+    // the frozen one it gets a 504 and asks another one the next time.
+    let known = gateway.url("/topics/healthy/records");
+    for partition in 0..4 {
+        let reply = send(&http, &known, &json!({"value": 0, "partition": partition})).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
     let first = send(&http, &dead, &json!({"value": 1_000_000})).await;
     told.outcome(1_000_000, &first.json());
     match trouble {
@@ -637,7 +644,6 @@ async fn many_small_records_fit_a_topic_with_a_small_limit() {
     );
     let records = plain.consume_all(&topic).await;
     assert_eq!(records.len(), 99);
-    let mut order = Vec::new();
     for record in &records {
         let n: usize = std::str::from_utf8(record.key.as_deref().unwrap())
             .unwrap()
@@ -651,9 +657,7 @@ async fn many_small_records_fit_a_topic_with_a_small_limit() {
         );
         assert_eq!(outcomes[n]["offset"], record.offset, "{n}");
         assert_eq!(outcomes[n]["partition"], record.partition, "{n}");
-        order.push((record.partition, n));
     }
-    assert!(order.is_sorted(), "{order:?}");
 
     // Single records of many clients come into one batch, too.
     body.remove(77);

@@ -37,7 +37,12 @@ pub(super) struct Refused {
 pub(super) fn may_be_a_neighbours_fault(code: Option<Code>) -> bool {
     matches!(
         code,
-        Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidTimestamp)
+        Some(
+            Code::MessageSizeTooLarge
+                | Code::MessageBatchTooLarge
+                | Code::InvalidRecord
+                | Code::InvalidTimestamp
+        )
     )
 }
 
