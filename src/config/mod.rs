@@ -22,7 +22,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
 
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
 pub use self::sample::sample;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
+    /// TLS of our own listeners.
+    pub tls: TlsSettings,
     /// Who may connect.
     pub auth: AuthSettings,
     /// Bounds on what clients may send or ask for.
@@ -68,6 +73,14 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// `max_header_bytes`: largest request head.
     pub max_header_bytes: usize,
+    /// `trusted_proxies`: addresses or networks (CIDR) whose `Forwarded` and `X-Forwarded-For` are
+    /// believed.
+    pub trusted_proxies: Vec<String>,
+    /// `allowed_hosts`: names, beside loopback ones, by which a listener without authentication on
+    /// loopback may be called.
+    pub allowed_hosts: Vec<String>,
+    /// `cors.origins`: origins of pages that may call us, exactly as browsers send them.
+    pub cors_origins: Vec<String>,
 }
 
 /// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
@@ -133,10 +146,61 @@ impl fmt::Debug for KafkaSettings {
 }
 
 /// `[auth]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthSettings {
     /// `mode`.
     pub mode: AuthMode,
+    /// `[[auth.issuers]]`: whose tokens are accepted.
+    pub issuers: Vec<IssuerSettings>,
+    /// `leeway_s`: how far clocks may differ.
+    pub leeway: Duration,
+    /// `permissions_claim`: a claim (a path with dots) with a list of permissions.
+    pub permissions_claim: Option<String>,
+    /// `roles_claim`: a claim (a path with dots) with a list of role names.
+    pub roles_claim: Option<String>,
+    /// `[auth.roles]`: the permissions of each role.
+    pub roles: BTreeMap<String, Vec<String>>,
+    /// `allow_query_token`: whether `?access_token=` is accepted.
+    pub allow_query_token: bool,
+    /// `ticket_key_file`: what tickets are signed with; `None` is a random key for this process.
+    pub ticket_key_file: Option<PathBuf>,
+    /// `sse_ticket_ttl_s`: how long a ticket for event streams lasts.
+    pub sse_ticket_ttl: Duration,
+}
+
+/// One entry of `[[auth.issuers]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// `issuer`: the `iss` of its tokens; `None` accepts any and none.
+    pub issuer: Option<String>,
+    /// `audience`: of which a token's `aud` must have one; empty accepts any and none.
+    pub audience: Vec<String>,
+    /// `algorithms`: which its tokens may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// One of `secret_file`, `key_file` and `jwks_url`.
+    pub keys: KeySource,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// `secret_file`: a shared secret (HS256, HS384, HS512).
+    SecretFile(PathBuf),
+    /// `key_file`: a public key in PEM.
+    KeyFile(PathBuf),
+    /// `jwks_url`: a JWK set.
+    JwksUrl(String),
+}
+
+/// `[tls]`: for both listeners.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `cert`: the certificate chain in PEM; with `key`, the listeners speak TLS.
+    pub cert: Option<PathBuf>,
+    /// `key`: its private key in PEM.
+    pub key: Option<PathBuf>,
+    /// `client_ca`: authorities of client certificates; one that a client shows makes its principal.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `auth.mode`.
@@ -163,6 +227,12 @@ pub struct LimitSettings {
     pub records_per_request: usize,
     /// `connections`: open connections on the public listener.
     pub connections: usize,
+    /// `connections_per_address`: of these, from one address.
+    pub connections_per_address: usize,
+    /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
+    pub requests_per_second: u32,
+    /// `bytes_per_second`: bytes of request bodies, counted in the same way; 0 is no limit.
+    pub bytes_per_second: u64,
 }
 
 /// `[telemetry]`.
@@ -213,6 +283,9 @@ impl Default for HttpSettings {
             max_body_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),
             max_header_bytes: 16 << 10,
+            trusted_proxies: Vec::new(),
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -233,12 +306,31 @@ impl Default for KafkaSettings {
     }
 }
 
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::None,
+            issuers: Vec::new(),
+            leeway: Duration::from_secs(30),
+            permissions_claim: None,
+            roles_claim: None,
+            roles: BTreeMap::new(),
+            allow_query_token: false,
+            ticket_key_file: None,
+            sse_ticket_ttl: Duration::from_secs(3600),
+        }
+    }
+}
+
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             record_bytes: 1 << 20,
             records_per_request: 10_000,
             connections: 10_000,
+            connections_per_address: 1_000,
+            requests_per_second: 0,
+            bytes_per_second: 0,
         }
     }
 }
