@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
@@ -20,19 +21,26 @@ struct Inner {
     settings: Settings,
     cluster: Arc<Cluster>,
     writer: Writer,
+    auth: Authenticator,
     answers: Answers,
     stopping: CancellationToken,
 }
 
 impl Gateway {
     /// Puts the parts together. `stopping` is cancelled when the process is about to stop.
-    pub fn new(settings: Settings, cluster: Arc<Cluster>, stopping: CancellationToken) -> Self {
+    pub fn new(
+        settings: Settings,
+        cluster: Arc<Cluster>,
+        auth: Authenticator,
+        stopping: CancellationToken,
+    ) -> Self {
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
                 settings,
                 cluster,
                 writer,
+                auth,
                 answers: Answers::default(),
                 stopping,
             }),
@@ -47,6 +55,11 @@ impl Gateway {
     /// Kafka: metadata, reading, administration.
     pub fn cluster(&self) -> &Cluster {
         &self.inner.cluster
+    }
+
+    /// Who is asking.
+    pub fn auth(&self) -> &Authenticator {
+        &self.inner.auth
     }
 
     /// The answers that are kept for `Idempotency-Key`.

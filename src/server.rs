@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::management::{self, Management};
 use crate::api::routes;
+use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::kafka::Cluster;
@@ -45,6 +46,9 @@ pub enum ServeError {
     /// The Kafka clients cannot be made.
     #[error("{0}")]
     Kafka(#[from] crate::kafka::fault::Fault),
+    /// Keys that tokens are checked with cannot be read.
+    #[error("{}", .0.join("; "))]
+    Auth(Vec<String>),
     /// Signals, metrics: what only a broken system refuses.
     #[error("{0}")]
     System(String),
@@ -68,7 +72,12 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 
     let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
     let stopping = CancellationToken::new();
-    let gateway = Gateway::new(settings.clone(), Arc::clone(&cluster), stopping.clone());
+    let gateway = Gateway::new(
+        settings.clone(),
+        Arc::clone(&cluster),
+        Authenticator::new(&settings.auth).map_err(ServeError::Auth)?,
+        stopping.clone(),
+    );
     let closing = CancellationToken::new();
     let connections = TaskTracker::new();
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action, Denied};
+use crate::auth::permission::{self, Action, Denied, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -122,7 +122,7 @@ impl Writer {
         mut records: Vec<Outgoing>,
         strictness: Strictness,
     ) -> Result<Begun, Rejected> {
-        permission::decide(principal, Action::Produce, topic)?;
+        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         if records.len() > self.records_per_request {
             return Err(Rejected::TooMany {
                 given: records.len(),
@@ -154,7 +154,7 @@ impl Writer {
     ///
     /// As [`Writer::submit`].
     pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
-        permission::decide(principal, Action::Produce, topic)?;
+        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         Ok(self.cluster.metadata.ensure_topic(topic).await?)
     }
 

@@ -9,4 +9,5 @@ pub mod openapi;
 pub mod records;
 pub mod root;
 pub mod routes;
+pub mod tickets;
 pub mod v2;

@@ -3,6 +3,8 @@
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
+use utoipa::openapi::Components;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::routes;
 
@@ -24,7 +26,20 @@ struct Base;
 
 /// The document of the public listeners.
 pub fn document() -> utoipa::openapi::OpenApi {
-    routes::document(Base::openapi())
+    let mut document = routes::document(Base::openapi());
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "A JSON Web Token of a configured issuer, where `auth.mode` is `jwt`. Its scopes, \
+             claims and roles are permissions `action:pattern`, such as `consume:orders.*`.",
+        ))
+        .build();
+    document
+        .components
+        .get_or_insert_with(Components::new)
+        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document
 }
 
 /// The document as it is served, printed by `tidegate openapi` and committed.

@@ -14,14 +14,17 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use utoipa::openapi::{Components, OpenApi};
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, ResponseBuilder};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::{docs, openapi, records, root, v2};
+use super::{docs, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action};
+use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
+use crate::http::credentials::{self, Found};
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, finished};
 
@@ -74,6 +77,7 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/openapi.json", Open, routes!(openapi::get)),
         row(GET,  "/docs", Open, routes!(docs::index)),
         row(GET,  "/docs/{file}", Open, routes!(docs::file)),
+        row(POST, "/tickets", Principal, routes!(tickets::create)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
         row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
@@ -97,7 +101,13 @@ pub fn router(gateway: Gateway) -> Router {
     let mut router = Router::new();
     for row in rows() {
         let (_, _, handler) = row.handler;
-        let guard = middleware::from_fn_with_state(row.access, guard);
+        let guard = middleware::from_fn_with_state(
+            Guard {
+                gateway: gateway.clone(),
+                access: row.access,
+            },
+            guard,
+        );
         let handler = handler.route_layer(guard);
         router = router.route(
             row.path,
@@ -138,6 +148,7 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     for row in rows() {
         let (schemas, paths, _) = row.handler;
         for (path, item) in paths.paths {
+            let item = with_security(item, row.access);
             match document.paths.paths.get_mut(&path) {
                 Some(existing) => existing.merge_operations(item),
                 None => {
@@ -154,9 +165,79 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     document
 }
 
+/// Says in the document what the guard asks for.
+fn with_security(mut item: PathItem, access: Access) -> PathItem {
+    if access == Access::Open {
+        return item;
+    }
+    let operations = [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+    ];
+    for operation in operations.into_iter().flatten() {
+        operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
+        operation
+            .responses
+            .responses
+            .entry("401".to_owned())
+            .or_insert_with(|| {
+                ResponseBuilder::new()
+                    .description(
+                        "No token, or one that is not valid (with `auth.mode = \"jwt\"`); \
+                         `WWW-Authenticate` says which",
+                    )
+                    .content(
+                        "application/json",
+                        ContentBuilder::new()
+                            .schema(Some(Ref::from_schema_name("Error")))
+                            .build(),
+                    )
+                    .build()
+                    .into()
+            });
+    }
+    item
+}
+
+/// What stands before the handler of a row.
+#[derive(Clone)]
+struct Guard {
+    gateway: Gateway,
+    access: Access,
+}
+
+impl Guard {
+    /// What the request shows of itself. An open route does not ask.
+    fn found(&self, request: &Request) -> Result<Option<Found>, ApiError> {
+        if self.access == Access::Open {
+            return Ok(None);
+        }
+        let query = request.uri().query();
+        let in_query = self.gateway.auth().allows_query_token();
+        credentials::find(request.headers(), query, in_query).map(Some)
+    }
+
+    /// Whoever shows it.
+    async fn principal(
+        &self,
+        found: Result<Option<Found>, ApiError>,
+    ) -> Result<Principal, ApiError> {
+        match found? {
+            None => Ok(Principal::anonymous()),
+            Some(found) => {
+                let credential = found.credential(None);
+                Ok(self.gateway.auth().authenticate(credential).await?)
+            }
+        }
+    }
+}
+
 /// Stands before every handler: finds out who asks, and whether the row lets them in.
 async fn guard(
-    State(access): State<Access>,
+    State(guard): State<Guard>,
     params: Result<RawPathParams, RawPathParamsRejection>,
     matched: MatchedPath,
     mut request: Request,
@@ -171,15 +252,19 @@ async fn guard(
         }
         Err(_) => return ApiError::internal().into_response(),
     };
-    let principal = Principal::anonymous();
-    if let Access::Topic(action) = access {
+    let found = guard.found(&request);
+    let principal = match guard.principal(found).await {
+        Ok(principal) => principal,
+        Err(refused) => return refused.into_response(),
+    };
+    if let Access::Topic(action) = guard.access {
         let topic = params
             .iter()
             .find_map(|(name, value)| (name == "topic").then_some(value));
         let Some(topic) = topic else {
             return ApiError::internal().into_response();
         };
-        if let Err(denied) = permission::decide(&principal, action, topic) {
+        if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
             return ApiError::from(denied).into_response();
         }
     }

@@ -1,25 +1,206 @@
 //! Who is asking, and what they may do.
+//!
+//! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::decide`] says
+//! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
+//! write pipeline asks again for what it does.
 
+mod jwks;
+pub mod jwt;
+mod keys;
 pub mod permission;
+pub mod ticket;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-/// Whoever sent a request. Every handler is given one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::config::{AuthMode, AuthSettings};
+use jwt::{Refused, Verifier, secret};
+use permission::Permission;
+use ticket::{Purpose, Tickets};
+
+/// Whoever sent a request. Every handler is given one. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Principal {
-    name: Arc<str>,
+    inner: Arc<Inner>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    name: String,
+    /// `None`: everything is allowed.
+    permissions: Option<Vec<Permission>>,
+    /// `None`: any topic; else these only, within the permissions.
+    topics: Option<Vec<String>>,
+    /// Seconds since 1970 from which the principal is not one any more.
+    expires: Option<u64>,
+    by_ticket: bool,
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Principal").field(&self.inner.name).finish()
+    }
 }
 
 impl Principal {
     /// The principal of everyone where `auth.mode` is `none`.
     pub fn anonymous() -> Self {
+        Self::new("anonymous".to_owned(), None, None)
+    }
+
+    /// A principal that may do just this.
+    pub fn with_permissions(name: &str, permissions: Vec<Permission>) -> Self {
+        Self::new(name.to_owned(), Some(permissions), None)
+    }
+
+    fn new(name: String, permissions: Option<Vec<Permission>>, expires: Option<u64>) -> Self {
+        Self::from_inner(Inner {
+            name,
+            permissions,
+            topics: None,
+            expires,
+            by_ticket: false,
+        })
+    }
+
+    fn from_inner(inner: Inner) -> Self {
         Self {
-            name: Arc::from("anonymous"),
+            inner: Arc::new(inner),
         }
     }
 
-    /// The name, for logs and for limits that are counted per principal.
+    /// The token's subject: for logs, for `{sub}`, and for limits that are counted per principal.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
+    }
+
+    /// Whether this is everyone: no credentials were asked for.
+    pub fn is_anonymous(&self) -> bool {
+        self.inner.permissions.is_none() && self.inner.name == "anonymous"
+    }
+
+    /// When the principal's token expires, in seconds since 1970.
+    pub fn expires(&self) -> Option<u64> {
+        self.inner.expires
+    }
+
+    /// Whether a ticket was shown, which must not beget another one.
+    pub fn is_by_ticket(&self) -> bool {
+        self.inner.by_ticket
+    }
+
+    fn permissions(&self) -> Option<&[Permission]> {
+        self.inner.permissions.as_deref()
+    }
+
+    /// Whether a ticket confines the principal to other topics.
+    fn is_kept_from(&self, topic: &str) -> bool {
+        self.inner
+            .topics
+            .as_ref()
+            .is_some_and(|topics| !topics.iter().any(|own| own == topic))
+    }
+}
+
+/// What a request shows of itself. The doors find it; see `http::credentials`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// A token, from a header or wherever the door takes one.
+    Token(&'a str),
+    /// A ticket for reading event streams.
+    StreamTicket(&'a str),
+    /// A client certificate that the listener has verified, by its subject.
+    Certificate(&'a str),
+    /// Nothing.
+    None,
+}
+
+/// Turns credentials into principals.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// `None`: `auth.mode` is `none`.
+    verifier: Option<Verifier>,
+    tickets: Tickets,
+    roles: BTreeMap<String, Vec<Permission>>,
+    allow_query_token: bool,
+}
+
+impl Authenticator {
+    /// By `settings`; reads the key files. Call it on the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Every key that cannot be read, a line each.
+    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+        let key = match &settings.ticket_key_file {
+            Some(path) => {
+                secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
+            }
+            None => std::iter::repeat_with(|| fastrand::u8(..))
+                .take(32)
+                .collect(),
+        };
+        let verifier = match settings.mode {
+            AuthMode::None => None,
+            AuthMode::Jwt => Some(Verifier::new(settings)?),
+        };
+        if verifier.is_some() && settings.ticket_key_file.is_none() {
+            tracing::info!(
+                "auth.ticket_key_file is not set: tickets are good for this process only"
+            );
+        }
+        // A certificate has no claims; a role of its subject's name says what it may do.
+        let roles = settings
+            .roles
+            .iter()
+            .map(|(name, permissions)| {
+                let permissions = permissions
+                    .iter()
+                    .filter_map(|text| Permission::parse(text, name).ok())
+                    .collect();
+                (name.clone(), permissions)
+            })
+            .collect();
+        Ok(Self {
+            verifier,
+            tickets: Tickets::new(&key, settings.sse_ticket_ttl),
+            roles,
+            allow_query_token: settings.allow_query_token,
+        })
+    }
+
+    /// Who shows this.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
+        let Some(verifier) = &self.verifier else {
+            // Nothing is asked for, so nothing can be wrong with it.
+            return Ok(match credential {
+                Credential::Certificate(subject) => Principal::new(subject.to_owned(), None, None),
+                _ => Principal::anonymous(),
+            });
+        };
+        match credential {
+            Credential::Token(token) => verifier.verify(token).await,
+            Credential::StreamTicket(ticket) => self.tickets.check(ticket, Purpose::Sse),
+            Credential::Certificate(subject) => {
+                let permissions = self.roles.get(subject).cloned().unwrap_or_default();
+                Ok(Principal::with_permissions(subject, permissions))
+            }
+            Credential::None => Err(Refused::Missing),
+        }
+    }
+
+    /// Mints tickets.
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    /// Whether `?access_token=` is accepted (`auth.allow_query_token`).
+    pub fn allows_query_token(&self) -> bool {
+        self.allow_query_token
     }
 }

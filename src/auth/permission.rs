@@ -1,27 +1,64 @@
-//! What a principal may do: the actions, and the one function that decides.
+//! What a principal may do: actions, patterns, and the one function that decides.
+//!
+//! A permission is `action:pattern`, the pattern a glob over the resource's name in which `*` is any
+//! run of characters and `{sub}` the token's subject, taken literally.
 
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::Principal;
 
 /// What can be allowed on a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Write to a topic, over any door.
     Produce,
     /// Read a topic, over any door.
     Consume,
+    /// Join, commit and reset as a consumer group.
+    Group,
     /// See that a topic or group exists, its configuration, offsets and lag.
     Describe,
+    /// Create a topic.
+    Create,
+    /// Change a topic's configuration or partitions.
+    Alter,
+    /// Delete a topic or its records.
+    Delete,
+    /// Run transactions under a transactional id.
+    Transact,
+    /// Everything.
+    Admin,
 }
 
 impl Action {
+    const ALL: [Self; 9] = [
+        Self::Produce,
+        Self::Consume,
+        Self::Group,
+        Self::Describe,
+        Self::Create,
+        Self::Alter,
+        Self::Delete,
+        Self::Transact,
+        Self::Admin,
+    ];
+
     /// The action's name as permissions spell it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Produce => "produce",
             Self::Consume => "consume",
+            Self::Group => "group",
             Self::Describe => "describe",
+            Self::Create => "create",
+            Self::Alter => "alter",
+            Self::Delete => "delete",
+            Self::Transact => "transact",
+            Self::Admin => "admin",
         }
     }
 }
@@ -32,24 +69,183 @@ impl fmt::Display for Action {
     }
 }
 
+/// What an action is to be done on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// A topic, by name.
+    Topic(&'a str),
+    /// A consumer group, by id.
+    Group(&'a str),
+    /// A transactional id.
+    Transaction(&'a str),
+    /// The cluster as a whole.
+    Cluster,
+}
+
+impl<'a> Resource<'a> {
+    /// What patterns are matched against.
+    fn name(self) -> &'a str {
+        match self {
+            Self::Topic(name) | Self::Group(name) | Self::Transaction(name) => name,
+            Self::Cluster => "*",
+        }
+    }
+}
+
+impl fmt::Display for Resource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One permission of a principal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    action: Action,
+    pattern: Pattern,
+}
+
+/// Why a text is no permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PermissionError {
+    /// There is no colon, or nothing behind it.
+    #[error("expected action:pattern, such as consume:orders.*")]
+    Shape,
+    /// The action is none of ours.
+    #[error(
+        "expected one of produce, consume, group, describe, create, alter, delete, transact, admin \
+         before the colon"
+    )]
+    Action,
+    /// `admin` is everything or nothing.
+    #[error("admin takes no pattern but *")]
+    Admin,
+}
+
+impl Permission {
+    /// Reads `action:pattern`, with `subject` in the place of `{sub}`.
+    ///
+    /// # Errors
+    ///
+    /// [`PermissionError`]. In a token's scopes, which other systems share, it only means that
+    /// the scope is not for us.
+    pub fn parse(text: &str, subject: &str) -> Result<Self, PermissionError> {
+        let (action, pattern) = text.split_once(':').ok_or(PermissionError::Shape)?;
+        let action = Action::ALL
+            .into_iter()
+            .find(|known| known.name() == action)
+            .ok_or(PermissionError::Action)?;
+        if pattern.is_empty() {
+            return Err(PermissionError::Shape);
+        }
+        if action == Action::Admin && pattern != "*" {
+            return Err(PermissionError::Admin);
+        }
+        Ok(Self {
+            action,
+            pattern: Pattern::parse(pattern, subject),
+        })
+    }
+
+    /// Whether the permission lets `action` be done on `resource`.
+    fn allows(&self, action: Action, resource: Resource<'_>) -> bool {
+        if self.action == Action::Admin {
+            return true;
+        }
+        let implied = match (action, resource) {
+            (Action::Describe, Resource::Topic(_)) => {
+                matches!(self.action, Action::Produce | Action::Consume)
+            }
+            (Action::Describe, Resource::Group(_)) => self.action == Action::Group,
+            _ => false,
+        };
+        (self.action == action || implied) && self.pattern.matches(resource.name())
+    }
+}
+
+impl FromStr for Permission {
+    type Err = PermissionError;
+
+    /// Reads a permission as the settings have it, where `{sub}` is not known yet.
+    fn from_str(text: &str) -> Result<Self, PermissionError> {
+        Self::parse(text, "{sub}")
+    }
+}
+
+/// A glob: literal pieces with any run of characters between them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pattern(Vec<String>);
+
+impl Pattern {
+    fn parse(text: &str, subject: &str) -> Self {
+        // Cut at the stars first: one in the subject is a character like any other.
+        Self(
+            text.split('*')
+                .map(|piece| piece.replace("{sub}", subject))
+                .collect(),
+        )
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_first() else {
+            return false;
+        };
+        let Some(mut left) = name.strip_prefix(first.as_str()) else {
+            return false;
+        };
+        let Some((last, middle)) = rest.split_last() else {
+            return left.is_empty();
+        };
+        for piece in middle {
+            // The earliest place is as good as any later one.
+            match left.find(piece.as_str()) {
+                Some(at) => left = left.get(at + piece.len()..).unwrap_or_default(),
+                None => return false,
+            }
+        }
+        left.ends_with(last.as_str())
+    }
+}
+
 /// The permission that would have been needed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{action} on {resource} is not allowed for {principal}")]
+#[error("the permission {action}:{resource} is missing")]
 pub struct Denied {
     /// What was asked for.
     pub action: Action,
-    /// The topic or group it was asked for.
+    /// The topic, group or other name it was asked for.
     pub resource: String,
-    /// Who asked.
-    pub principal: String,
 }
 
-/// Decides whether `principal` may do `action` on the topic or group named `resource`. With
-/// `auth.mode = "none"`, the only mode of this version, everyone is anonymous and may do everything.
+/// Decides whether `principal` may do `action` on `resource`. Topics whose names begin with `__` are
+/// Kafka's own, and for `admin` only.
 ///
 /// # Errors
 ///
 /// [`Denied`], which names the permission that is missing.
-pub fn decide(_principal: &Principal, _action: Action, _resource: &str) -> Result<(), Denied> {
-    Ok(())
+pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
+    let kept_from = matches!(resource, Resource::Topic(name) if principal.is_kept_from(name));
+    let allowed = match principal.permissions() {
+        _ if kept_from => false,
+        // `auth.mode = "none"`.
+        None => true,
+        Some(permissions) => {
+            let internal = matches!(resource, Resource::Topic(name) if name.starts_with("__"));
+            let action = if internal { Action::Admin } else { action };
+            permissions
+                .iter()
+                .any(|permission| permission.allows(action, resource))
+        }
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Denied {
+            action,
+            resource: resource.to_string(),
+        })
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::write::{Field, Rejected};
@@ -102,6 +103,29 @@ impl ApiError {
             StatusCode::INTERNAL_SERVER_ERROR,
             "an error inside the gateway; its log has the details under this request id",
         )
+    }
+
+    /// 401 with its challenge (RFC 6750, section 3); `error` is absent where no credentials were shown.
+    pub fn unauthenticated(error: Option<&str>, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let challenge = match error {
+            None => "Bearer realm=\"tidegate\"".to_owned(),
+            Some(error) => {
+                // What may stand in a quoted string without escapes.
+                let description: String = message
+                    .chars()
+                    .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
+                    .collect();
+                format!(
+                    "Bearer realm=\"tidegate\", error=\"{error}\", error_description=\"{description}\""
+                )
+            }
+        };
+        let unauthenticated = Self::new(StatusCode::UNAUTHORIZED, 40101, message);
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => unauthenticated.header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => unauthenticated,
+        }
     }
 
     /// Names the field, parameter or header at fault.
@@ -223,14 +247,22 @@ impl From<Fault> for ApiError {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
-        let Denied {
-            action, resource, ..
-        } = denied;
-        Self::new(
-            StatusCode::FORBIDDEN,
-            40301,
-            format!("the permission {action}:{resource} is missing"),
+        Self::new(StatusCode::FORBIDDEN, 40301, denied.to_string()).header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"insufficient_scope\""),
         )
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Missing => Self::unauthenticated(None, refused.to_string()),
+            Refused::Invalid(message) => Self::unauthenticated(Some("invalid_token"), message),
+            Refused::KeysUnavailable => {
+                Self::plain(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).retry()
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use super::credentials::QUERY_CREDENTIALS;
 use super::error::ApiError;
 
 /// Path parameters.
@@ -68,7 +69,10 @@ impl Query {
                 ApiError::bad_request(format!("{name} is not valid percent-encoded UTF-8"))
                     .at(name.clone().into_owned())
             })?;
-            pairs.push((name.into_owned(), value.into_owned()));
+            // Credentials are the guard's; to everyone else they are not there.
+            if !QUERY_CREDENTIALS.contains(&&*name) {
+                pairs.push((name.into_owned(), value.into_owned()));
+            }
         }
         Ok(Self {
             pairs,

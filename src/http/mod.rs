@@ -2,6 +2,7 @@
 //! request ids. Nothing here knows a single route.
 
 pub mod body;
+pub mod credentials;
 pub mod encoding;
 pub mod error;
 pub mod extract;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::partitions::PartitionInfo;
 use super::{answer, error, media};
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action};
+use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -62,7 +62,9 @@ pub async fn list(
             .iter()
             .filter(|topic| !topic.internal)
             .map(|topic| &*topic.name)
-            .filter(|name| permission::decide(&principal, Action::Describe, name).is_ok())
+            .filter(|name| {
+                permission::decide(&principal, Action::Describe, Resource::Topic(name)).is_ok()
+            })
             .collect::<Vec<_>>()
     });
     answer(kind, names.map_err(error::of_request))

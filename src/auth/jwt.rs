@@ -1,0 +1,376 @@
+//! JSON Web Tokens (RFC 7519, 8725): which issuer's, with which key, and whose permissions.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use moka::sync::Cache;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Principal;
+use super::jwks::{Jwks, NoKeys};
+use super::keys::Key;
+use super::permission::Permission;
+use crate::config::{AuthSettings, IssuerSettings, KeySource};
+
+/// Largest token that is looked at. A request's head has a limit too, a frame's may be higher.
+const MAX_TOKEN: usize = 16 << 10;
+/// Most permissions of one token.
+const MAX_PERMISSIONS: usize = 1_000;
+/// Most bytes of verified tokens that are remembered.
+const CACHE_BYTES: u64 = 32 << 20;
+/// How long a token is taken as verified: also how long one outlives its key's removal.
+const CACHE_TIME: Duration = Duration::from_secs(300);
+
+/// Why a token was not accepted. The text goes to the client, and never holds the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The request carries none.
+    #[error("this needs a token: Authorization: Bearer …")]
+    Missing,
+    /// It is not valid.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be checked now: the issuer's keys have never been had.
+    #[error("the issuer's keys cannot be had now; try again")]
+    KeysUnavailable,
+}
+
+fn invalid(text: impl Into<String>) -> Refused {
+    Refused::Invalid(text.into())
+}
+
+/// Checks tokens.
+#[derive(Debug)]
+pub struct Verifier {
+    issuers: Vec<Issuer>,
+    rules: Rules,
+    leeway: u64,
+    verified: Cache<Box<str>, Principal>,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    name: Option<String>,
+    algorithms: Vec<Algorithm>,
+    validation: Validation,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Fixed(Key),
+    Jwks(Jwks),
+}
+
+/// How claims become permissions.
+#[derive(Debug)]
+struct Rules {
+    permissions_claim: Option<Vec<String>>,
+    roles_claim: Option<Vec<String>>,
+    roles: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+impl Verifier {
+    /// A verifier for the issuers of `settings`; reads their key files, and starts to ask for the
+    /// keys of those that have a URL. Call it on the runtime.
+    ///
+    /// # Errors
+    ///
+    /// A line for each issuer whose keys cannot be read.
+    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+        let mut issuers = Vec::new();
+        let mut errors = Vec::new();
+        for (index, issuer) in settings.issuers.iter().enumerate() {
+            match Issuer::new(issuer, settings.leeway) {
+                Ok(issuer) => issuers.push(issuer),
+                Err(error) => errors.push(format!("auth.issuers[{index}]: {error}")),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for issuer in &issuers {
+            if let Keys::Jwks(jwks) = &issuer.keys {
+                jwks.keep_fresh();
+            }
+        }
+        Ok(Self {
+            issuers,
+            rules: Rules {
+                permissions_claim: settings.permissions_claim.as_deref().map(path),
+                roles_claim: settings.roles_claim.as_deref().map(path),
+                roles: settings.roles.clone(),
+            },
+            leeway: settings.leeway.as_secs(),
+            verified: Cache::builder()
+                .time_to_live(CACHE_TIME)
+                .max_capacity(CACHE_BYTES)
+                .weigher(|token: &Box<str>, _| u32::try_from(token.len() + 512).unwrap_or(u32::MAX))
+                .build(),
+        })
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub async fn verify(&self, token: &str) -> Result<Principal, Refused> {
+        if let Some(principal) = self.verified.get(token) {
+            let expires = principal.expires().unwrap_or(0);
+            return if now() < expires.saturating_add(self.leeway) {
+                Ok(principal)
+            } else {
+                Err(invalid("the token has expired"))
+            };
+        }
+        let principal = self.check(token).await?;
+        self.verified.insert(token.into(), principal.clone());
+        Ok(principal)
+    }
+
+    async fn check(&self, token: &str) -> Result<Principal, Refused> {
+        if token.len() > MAX_TOKEN {
+            return Err(invalid(format!(
+                "the token is larger than {MAX_TOKEN} bytes"
+            )));
+        }
+        let header = decode_header(token).map_err(|error| told(error.kind()))?;
+        if header.crit.is_some() {
+            return Err(invalid("the token's header has critical extensions (crit)"));
+        }
+        let claimed = issuer_of(token);
+        let mut refused = invalid("the token is of no issuer that is accepted here");
+        for issuer in &self.issuers {
+            if issuer.name.is_some() && issuer.name != claimed {
+                continue;
+            }
+            if !issuer.algorithms.contains(&header.alg) {
+                refused = invalid("the token's algorithm is not accepted");
+                continue;
+            }
+            match issuer.check(token, header.kid.as_deref(), header.alg).await {
+                Ok(claims) => return self.principal(&claims),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, Refused> {
+        let subject = match claims.get("sub") {
+            Some(Value::String(subject)) if !subject.is_empty() => subject.clone(),
+            Some(_) => return Err(invalid("the token's sub is not a text")),
+            None => return Err(invalid("the token has no sub")),
+        };
+        let mut texts: Vec<&str> = Vec::new();
+        match claims.get("scope") {
+            None => {}
+            Some(Value::String(scope)) => texts.extend(scope.split_ascii_whitespace()),
+            Some(_) => return Err(invalid("the token's scope is not a text")),
+        }
+        if let Some(path) = &self.rules.permissions_claim {
+            texts.extend(strings(claims, path)?);
+        }
+        if let Some(path) = &self.rules.roles_claim {
+            for role in strings(claims, path)? {
+                let permissions = self.rules.roles.get(role).map(Vec::as_slice);
+                texts.extend(permissions.unwrap_or_default().iter().map(String::as_str));
+            }
+        }
+        // Scopes that are no permissions are for others who share the token.
+        let permissions: Vec<Permission> = texts
+            .into_iter()
+            .filter_map(|text| Permission::parse(text, &subject).ok())
+            .take(MAX_PERMISSIONS + 1)
+            .collect();
+        if permissions.len() > MAX_PERMISSIONS {
+            return Err(invalid(format!(
+                "the token has more than {MAX_PERMISSIONS} permissions"
+            )));
+        }
+        let expires = claims.get("exp").and_then(seconds);
+        Ok(Principal::new(subject, Some(permissions), expires))
+    }
+}
+
+impl Issuer {
+    fn new(settings: &IssuerSettings, leeway: Duration) -> Result<Self, String> {
+        let keys = match &settings.keys {
+            KeySource::SecretFile(path) => Keys::Fixed(Key::secret(&secret(path)?)),
+            KeySource::KeyFile(path) => {
+                let pem = std::fs::read(path)
+                    .map_err(|error| format!("key_file {}: {error}", path.display()))?;
+                let key = Key::pem(&pem)
+                    .map_err(|error| format!("key_file {}: {error}", path.display()))?;
+                Keys::Fixed(key)
+            }
+            KeySource::JwksUrl(url) => {
+                Keys::Jwks(Jwks::new(url).map_err(|error| format!("jwks_url: {error}"))?)
+            }
+        };
+        let mut validation = Validation::default();
+        validation.leeway = leeway.as_secs();
+        validation.validate_nbf = true;
+        let mut required = vec!["exp", "sub"];
+        if let Some(name) = &settings.issuer {
+            validation.set_issuer(&[name]);
+            required.push("iss");
+        }
+        if settings.audience.is_empty() {
+            validation.validate_aud = false;
+        } else {
+            validation.set_audience(&settings.audience);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        Ok(Self {
+            name: settings.issuer.clone(),
+            algorithms: settings.algorithms.clone(),
+            validation,
+            keys,
+        })
+    }
+
+    async fn check(
+        &self,
+        token: &str,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Map<String, Value>, Refused> {
+        let keys = match &self.keys {
+            Keys::Fixed(key) if key.fits(None, algorithm) => vec![key.clone()],
+            Keys::Fixed(_) => Vec::new(),
+            Keys::Jwks(jwks) => match jwks.fitting(key_id, algorithm).await {
+                Ok(keys) => keys,
+                Err(NoKeys) => return Err(Refused::KeysUnavailable),
+            },
+        };
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![algorithm];
+        let mut refused = invalid("the token is signed with a key that is not known here");
+        for key in keys {
+            match decode::<Map<String, Value>>(token, key.key(), &validation) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) => refused = told(error.kind()),
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// A shared secret: the file's bytes, without the line end that editors add.
+///
+/// # Errors
+///
+/// The file cannot be read, or is shorter than 32 bytes (RFC 7518, section 3.2: an HMAC's key is at
+/// least as long as its hash).
+pub fn secret(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let mut secret =
+        std::fs::read(path).map_err(|error| format!("secret_file {}: {error}", path.display()))?;
+    while secret
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+    {
+        secret.pop();
+    }
+    if secret.len() < 32 {
+        return Err(format!(
+            "secret_file {}: {} bytes; a secret has at least 32",
+            path.display(),
+            secret.len()
+        ));
+    }
+    Ok(secret)
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The issuer that a token says it is of. Only picks which keys to try.
+fn issuer_of(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        iss: Option<Value>,
+    }
+    let claimed: Claimed = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
+    match claimed.iss {
+        Some(Value::String(name)) => Some(name),
+        _ => None,
+    }
+}
+
+fn path(claim: &str) -> Vec<String> {
+    claim.split('.').map(str::to_owned).collect()
+}
+
+/// The texts at a path of claims: a list, or one text of words.
+fn strings<'a>(claims: &'a Map<String, Value>, path: &[String]) -> Result<Vec<&'a str>, Refused> {
+    // A claim whose own name has dots in it (a URL) is found by its whole name.
+    let found = claims.get(&path.join(".")).or_else(|| {
+        let (first, rest) = path.split_first()?;
+        rest.iter()
+            .try_fold(claims.get(first)?, |value, name| value.get(name))
+    });
+    match found {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(words)) => Ok(words.split_ascii_whitespace().collect()),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|item| item.as_str().ok_or(()))
+            .collect::<Result<_, _>>()
+            .map_err(|()| wrong_kind(path)),
+        Some(_) => Err(wrong_kind(path)),
+    }
+}
+
+fn wrong_kind(path: &[String]) -> Refused {
+    invalid(format!(
+        "the token's claim {} is not a list of texts",
+        path.join(".")
+    ))
+}
+
+/// A NumericDate (RFC 7519, section 2), which may have a fraction.
+fn seconds(value: &Value) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float saturates"
+    )]
+    value
+        .as_u64()
+        .or_else(|| value.as_f64().map(|seconds| seconds as u64))
+}
+
+/// What a client is told of an error. Texts of the library may quote the token.
+fn told(kind: &ErrorKind) -> Refused {
+    let text = match kind {
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)",
+        ErrorKind::InvalidIssuer => "the token's issuer (iss) is not accepted",
+        ErrorKind::InvalidAudience => "the token is for another audience (aud)",
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::MissingRequiredClaim(claim) => {
+            return invalid(format!("the token has no {claim}"));
+        }
+        ErrorKind::InvalidClaimFormat(claim) => {
+            return invalid(format!("the token's {claim} is of the wrong kind"));
+        }
+        ErrorKind::InvalidAlgorithmName
+        | ErrorKind::InvalidAlgorithm
+        | ErrorKind::UnsupportedAlgorithm
+        | ErrorKind::MissingAlgorithm => "the token's algorithm is not accepted",
+        _ => "the token is not a JSON Web Token that can be read",
+    };
+    invalid(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::json;
+
+use super::super::permission::{Action, Resource, decide};
+use super::*;
+
+const SECRET: &str = "a secret that is long enough for HS256 to take it";
+
+/// Keeps a secret file alive.
+fn secret_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
+    file
+}
+
+fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
+    AuthSettings {
+        issuers: vec![IssuerSettings {
+            issuer: Some("https://issuer".to_owned()),
+            audience: vec!["tidegate".to_owned()],
+            algorithms: vec![Algorithm::HS256],
+            keys: KeySource::SecretFile(file.path().to_owned()),
+        }],
+        permissions_claim: Some("https://tidegate/permissions".to_owned()),
+        roles_claim: Some("realm_access.roles".to_owned()),
+        roles: BTreeMap::from([(
+            "operator".to_owned(),
+            vec!["describe:*".to_owned(), "consume:logs.*".to_owned()],
+        )]),
+        ..AuthSettings::default()
+    }
+}
+
+fn claims(more: Value) -> Value {
+    let mut claims = json!({
+        "iss": "https://issuer", "aud": ["other", "tidegate"], "sub": "ann", "exp": now() + 60,
+        "scope": "openid consume:orders.* produce:user.{sub}",
+    });
+    let object = claims.as_object_mut().unwrap();
+    for (name, value) in more.as_object().unwrap() {
+        if value.is_null() {
+            object.remove(name);
+        } else {
+            object.insert(name.clone(), value.clone());
+        }
+    }
+    claims
+}
+
+fn sign(claims: &Value, secret: &str, algorithm: Algorithm) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    encode(&Header::new(algorithm), claims, &key).unwrap()
+}
+
+async fn verify(more: Value) -> Result<Principal, String> {
+    let file = secret_file();
+    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let token = sign(&claims(more), SECRET, Algorithm::HS256);
+    verifier.verify(&token).await.map_err(|e| e.to_string())
+}
+
+fn may(principal: &Principal, action: Action, topic: &str) -> bool {
+    decide(principal, action, Resource::Topic(topic)).is_ok()
+}
+
+#[tokio::test]
+async fn scopes_claims_and_roles_are_permissions() {
+    let principal = verify(json!({
+        "https://tidegate/permissions": ["create:new.*"],
+        "realm_access": {"roles": ["operator", "unknown"]},
+    }))
+    .await
+    .unwrap();
+    assert_eq!(principal.name(), "ann");
+    for (action, topic) in [
+        (Action::Consume, "orders.eu"),
+        (Action::Produce, "user.ann"),
+        (Action::Create, "new.a"),
+        (Action::Describe, "anything"),
+        (Action::Consume, "logs.a"),
+    ] {
+        assert!(may(&principal, action, topic), "{action} {topic}");
+    }
+    for (action, topic) in [
+        (Action::Produce, "user.bob"),
+        (Action::Consume, "payments"),
+        (Action::Delete, "new.a"),
+    ] {
+        assert!(!may(&principal, action, topic), "{action} {topic}");
+    }
+}
+
+#[tokio::test]
+async fn claims_that_are_not_as_they_should_be_are_refused() {
+    let past = now() - 120;
+    for (more, why) in [
+        (json!({"exp": past}), "expired"),
+        (json!({"exp": null}), "no exp"),
+        (json!({"exp": "soon"}), "exp"),
+        (json!({"nbf": now() + 120}), "not valid yet"),
+        (json!({"iss": "https://other"}), "no issuer"),
+        (json!({"iss": null}), "no issuer"),
+        (json!({"iss": 7}), "no issuer"),
+        (json!({"aud": "other"}), "audience"),
+        (json!({"aud": null}), "no aud"),
+        (json!({"sub": null}), "no sub"),
+        (json!({"sub": ""}), "sub"),
+        (json!({"scope": ["consume:*"]}), "scope"),
+        (
+            json!({"https://tidegate/permissions": {"a": 1}}),
+            "permissions",
+        ),
+        (json!({"https://tidegate/permissions": [1]}), "permissions"),
+        (json!({"realm_access": {"roles": 7}}), "roles"),
+    ] {
+        let error = verify(more.clone()).await.unwrap_err();
+        assert!(error.contains(why), "{more}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_the_leeway() {
+    verify(json!({"exp": now() - 20, "nbf": now() + 20}))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn forged_tokens_are_refused() {
+    let file = secret_file();
+    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let good = sign(&claims(json!({})), SECRET, Algorithm::HS256);
+    let (head, rest) = good.split_once('.').unwrap();
+    let (body, signature) = rest.split_once('.').unwrap();
+    // {"alg":"none"} and {"alg":"HS256","crit":["b64"],"b64":false}
+    let none = "eyJhbGciOiJub25lIn0";
+    let crit = "eyJhbGciOiJIUzI1NiIsImNyaXQiOlsiYjY0Il0sImI2NCI6ZmFsc2V9";
+    let other = sign(&claims(json!({"sub": "bob"})), SECRET, Algorithm::HS256);
+    let other_body = other.split('.').nth(1).unwrap();
+    for token in [
+        sign(
+            &claims(json!({})),
+            "another secret, of the same length as ours",
+            Algorithm::HS256,
+        ),
+        sign(&claims(json!({})), SECRET, Algorithm::HS512),
+        format!("{none}.{body}."),
+        format!("{none}.{body}.{signature}"),
+        format!("{crit}.{body}.{signature}"),
+        format!("{head}.{other_body}.{signature}"),
+        format!("{head}.{body}."),
+        format!("{head}.{body}"),
+        String::new(),
+        "...".to_owned(),
+        "a".repeat(1 << 20),
+        format!("{head}.{body}.{}", "A".repeat(1000)),
+    ] {
+        let refused = verifier.verify(&token).await;
+        let Err(Refused::Invalid(text)) = refused else {
+            panic!("{token} was taken");
+        };
+        assert!(!text.contains(body), "a token stands in {text}");
+    }
+    verifier.verify(&good).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_verified_token_is_remembered_until_it_expires() {
+    let file = secret_file();
+    let verifier = Verifier::new(&AuthSettings {
+        leeway: Duration::ZERO,
+        ..settings(&file)
+    })
+    .unwrap();
+    let token = sign(&claims(json!({"exp": now() + 1})), SECRET, Algorithm::HS256);
+    verifier.verify(&token).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let error = verifier.verify(&token).await.unwrap_err();
+    assert!(error.to_string().contains("expired"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_with_too_many_permissions_is_refused() {
+    let scope = |count: usize| {
+        let scope: Vec<String> = (0..count).map(|n| format!("group:{n}")).collect();
+        json!({"scope": scope.join(" ")})
+    };
+    verify(scope(1000)).await.unwrap();
+    let error = verify(scope(1001)).await.unwrap_err();
+    assert!(error.contains("1000"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_are_all_told() {
+    let short = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(short.path(), "short\n").unwrap();
+    let issuer = |keys| IssuerSettings {
+        issuer: None,
+        audience: vec![],
+        algorithms: vec![Algorithm::HS256],
+        keys,
+    };
+    let errors = Verifier::new(&AuthSettings {
+        issuers: vec![
+            issuer(KeySource::SecretFile(short.path().to_owned())),
+            issuer(KeySource::SecretFile("/nonexistent".into())),
+            issuer(KeySource::KeyFile(short.path().to_owned())),
+            issuer(KeySource::JwksUrl("ftp://x".to_owned())),
+        ],
+        ..AuthSettings::default()
+    })
+    .unwrap_err();
+    assert_eq!(errors.len(), 4, "{errors:?}");
+    assert!(errors[0].contains("32"), "{errors:?}");
+    assert!(errors[3].contains("auth.issuers[3]"), "{errors:?}");
+}
