@@ -142,6 +142,45 @@ fn serve_refuses_wrong_settings_before_it_listens() {
 }
 
 #[test]
+fn serve_refuses_security_that_is_not_whole_before_it_listens() {
+    let folder = folder();
+    let text = "[auth]\nmode = \"jwt\"\n[[auth.issuers]]\nsecret_file = \"short\"\n\
+                [[auth.issuers]]\nkey_file = \"missing.pem\"\nalgorithm = \"RS256\"\n\
+                [tls]\ncert = \"missing.pem\"\n[http.cors]\norigins = [\"https://a.example/\"]\n";
+    std::fs::write(folder.path().join("tidegate.toml"), text).expect("written");
+    std::fs::write(folder.path().join("short"), "hunter2\n").expect("written");
+    let serve = ["serve", "--set", CLUSTER];
+    let output = run(&mut tidegate(folder.path(), &serve));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let lines = stderr_lines(&output);
+    let expected = [
+        "error: auth.issuers[1].algorithm (file tidegate.toml line 7): unknown field; did you mean algorithms?",
+        "error: http.cors.origins (file tidegate.toml line 11): ",
+        "error: tls.cert (file tidegate.toml line 9): set without tls.key",
+        "error: tls.cert (file tidegate.toml line 9): missing.pem cannot be read",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}");
+    }
+
+    let text = text.replace("algorithm =", "algorithms =");
+    std::fs::write(folder.path().join("tidegate.toml"), text).expect("written");
+    let output = run(&mut tidegate(folder.path(), &serve));
+    assert_eq!(output.status.code(), Some(2));
+    let lines = stderr_lines(&output);
+    for expected in [
+        "error: auth.issuers[0].secret_file (file tidegate.toml line 4): short has 7 bytes: expected a secret of at least 32",
+        "error: auth.issuers[1].key_file (file tidegate.toml line 6): missing.pem cannot be read",
+    ] {
+        let is_there = lines.iter().any(|line| line.starts_with(expected));
+        assert!(is_there, "{lines:#?}");
+    }
+    assert!(!lines.join("\n").contains("hunter2"), "{lines:#?}");
+}
+
+#[test]
 fn usage_errors_end_with_status_2() {
     let folder = folder();
     for arguments in [

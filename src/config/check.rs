@@ -1,11 +1,14 @@
-//! What must hold between settings before anything listens: no open door to the world by accident,
-//! no trial broker by accident, no two settings that deny each other, and no librdkafka property that
-//! would break a promise of the gateway.
+//! What must hold before anything listens, between settings and of the files that they name: no open
+//! door to the world by accident, no trial broker by accident, no two settings that deny each other,
+//! and no librdkafka property that would break a promise of the gateway.
+
+use std::path::PathBuf;
 
 use super::address::Address;
+use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
-use super::{AuthMode, KafkaSettings};
+use super::{AuthMode, KafkaSettings, KeySource};
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -15,8 +18,11 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["listen", "management.listen"]) {
         errors.extend(listeners(loaded));
     }
-    if knows(&["listen", "auth.mode"]) {
-        errors.extend(auth(loaded));
+    if knows(&["tls.cert", "tls.key"]) {
+        errors.extend(tls(loaded, knows(&["tls.client_ca"])));
+    }
+    if knows(&["auth.mode", "auth.issuers"]) {
+        errors.extend(auth(loaded, knows(&["listen"])));
     }
     if knows(&["listen", "kafka.bootstrap_servers", "kafka.embedded"]) {
         errors.extend(broker(loaded, has_embedded));
@@ -25,6 +31,7 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
         errors.extend(sizes(loaded));
     }
     errors.extend(properties(loaded));
+    errors.extend(named_files(loaded));
     errors
 }
 
@@ -59,22 +66,98 @@ fn reachable(loaded: &Loaded) -> Option<&String> {
     loaded.settings.server.listen.iter().find(outside)
 }
 
-fn auth(loaded: &Loaded) -> Option<ConfigError> {
-    if loaded.settings.auth.mode == AuthMode::Jwt {
-        let problem = "\"jwt\" is not available in this version: expected \"none\"";
-        return Some(loaded.error("auth.mode", problem));
+/// A certificate and its key come together, and without them no client is asked for its own.
+fn tls(loaded: &Loaded, knows_client_ca: bool) -> Option<ConfigError> {
+    let tls = &loaded.settings.tls;
+    match (&tls.cert, &tls.key) {
+        (Some(_), None) => {
+            let problem = "set without tls.key: expected both, or neither for plain HTTP";
+            Some(loaded.error("tls.cert", problem))
+        }
+        (None, Some(_)) => {
+            let problem = "set without tls.cert: expected both, or neither for plain HTTP";
+            Some(loaded.error("tls.key", problem))
+        }
+        (None, None) if tls.client_ca.is_some() && knows_client_ca => {
+            let problem = "set without tls.cert and tls.key: certificates are shown over TLS only";
+            Some(loaded.error("tls.client_ca", problem))
+        }
+        _ => None,
     }
-    let address = reachable(loaded)?;
+}
+
+fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
+    let auth = &loaded.settings.auth;
+    if auth.mode == AuthMode::Jwt {
+        let problem =
+            "\"jwt\", but there are no auth.issuers, so that no token could be accepted: add one";
+        return auth
+            .issuers
+            .is_empty()
+            .then(|| loaded.error("auth.mode", problem));
+    }
     if *loaded.source("auth.mode") != Source::Default {
         return None;
     }
+    // Whoever set these up meant them, and would find the door open.
+    let meant = [
+        ("auth.issuers", !auth.issuers.is_empty()),
+        ("auth.roles", !auth.roles.is_empty()),
+    ];
+    if let Some((key, _)) = meant.iter().find(|(_, is_set)| *is_set) {
+        return Some(loaded.error(
+            "auth.mode",
+            format!(
+                "\"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\", or \"none\" by name"
+            ),
+        ));
+    }
+    let address = reachable(loaded).filter(|_| knows_listen)?;
     Some(loaded.error(
         "auth.mode",
         format!(
-            "listen ({}) has {address}, which is not loopback, so whoever can connect could do everything: listen on loopback, or set auth.mode = \"none\" by name",
+            "listen ({}) has {address}, which is not loopback, so whoever can connect could do everything: listen on loopback, ask for tokens with auth.mode = \"jwt\", or set auth.mode = \"none\" by name",
             loaded.source("listen")
         ),
     ))
+}
+
+/// Files that cannot be used would be found out by the first client otherwise.
+fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
+    let settings = &loaded.settings;
+    let mut errors = Vec::new();
+    let mut judge = |path: &str, verdict: Result<(), String>| {
+        errors.extend(verdict.err().map(|problem| loaded.error(path, problem)));
+    };
+    let tls = [
+        ("tls.cert", &settings.tls.cert),
+        ("tls.key", &settings.tls.key),
+        ("tls.client_ca", &settings.tls.client_ca),
+    ];
+    for (path, file) in tls {
+        if let Some(file) = file {
+            judge(path, files::check(file));
+        }
+    }
+    let secret = |file: &PathBuf| read_secret(file).map(drop);
+    if let Some(file) = &settings.auth.ticket_key_file {
+        judge("auth.ticket_key_file", secret(file));
+    }
+    for (index, issuer) in settings.auth.issuers.iter().enumerate() {
+        match &issuer.keys {
+            KeySource::SecretFile(file) => {
+                judge(&format!("auth.issuers[{index}].secret_file"), secret(file));
+            }
+            KeySource::KeyFile(file) => {
+                judge(
+                    &format!("auth.issuers[{index}].key_file"),
+                    files::check(file),
+                );
+            }
+            KeySource::JwksUrl(_) => {}
+        }
+    }
+    errors
 }
 
 fn broker(loaded: &Loaded, has_embedded: bool) -> Vec<ConfigError> {

@@ -1,9 +1,12 @@
 //! The table of every setting: its path, where it lives in [`Settings`], what it means. Loading,
 //! `config show`, the sample file and the reference all walk this one list.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AuthMode, LogFormat, Properties, Settings};
+use super::items::{self, Item};
+use super::{AuthMode, IssuerSettings, LogFormat, Properties, Settings};
 
 /// Finds a setting's place in the typed settings.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -21,12 +24,16 @@ pub(super) enum Slot {
     Servers(Place<String>),
     /// Whole milliseconds.
     Millis(Place<Duration>, Range),
+    /// Whole seconds.
+    Seconds(Place<Duration>, Range),
     /// Bytes, also as "8 MiB".
     Size(Place<usize>, Range),
     /// Bytes that need not fit a `usize`.
     Total(Place<u64>, Range),
     /// A whole number.
     Count(Place<usize>, Range),
+    /// A whole number that fits a `u32`.
+    Rate(Place<u32>, Range),
     /// True or false.
     Switch(Place<bool>),
     /// True, false or unset.
@@ -39,6 +46,16 @@ pub(super) enum Slot {
     Format(Place<LogFormat>),
     /// A table of librdkafka property names.
     Properties(Place<Properties>),
+    /// The path of a file.
+    Path(Place<Option<PathBuf>>),
+    /// The name of a token's claim.
+    Claim(Place<Option<String>>),
+    /// One string or a list of them, possibly empty.
+    Strings(Place<Vec<String>>, Item),
+    /// A table of role names, each with its permissions.
+    Roles(Place<BTreeMap<String, Vec<String>>>),
+    /// A list of tables, one for each issuer of tokens.
+    Issuers(Place<Vec<IssuerSettings>>),
 }
 
 /// One setting.
@@ -92,9 +109,10 @@ impl Key {
         self.path.rsplit_once('.').unwrap_or(("", self.path))
     }
 
-    /// True for a table of librdkafka properties.
-    pub(super) fn is_properties(&self) -> bool {
-        matches!(self.slot, Slot::Properties(_))
+    /// True for a table that takes any name: librdkafka properties, roles. Each entry is set by itself
+    /// and has a source of its own.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.slot, Slot::Properties(_) | Slot::Roles(_))
     }
 }
 
@@ -102,6 +120,7 @@ impl Key {
 pub(super) const VARIABLE_PREFIX: &str = "TIDEGATE_";
 
 const HOUR_MS: u64 = 3_600_000;
+const WEEK_S: u64 = 604_800;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -114,7 +133,15 @@ pub(super) static TABLES: &[(&str, &str)] = &[
         "management",
         "Health and metrics, on a listener of their own.",
     ),
-    ("http", "What bounds one HTTP request."),
+    (
+        "tls",
+        "TLS of both listeners. The files are read again when they change.",
+    ),
+    (
+        "http",
+        "What bounds one HTTP request, and who may call from where.",
+    ),
+    ("http.cors", "Pages of other sites in a browser (CORS)."),
     ("kafka", "How to reach Kafka."),
     ("auth", "Who may connect."),
     ("limits", "Bounds on what clients may send or ask for."),
@@ -139,6 +166,24 @@ pub(super) static KEYS: &[Key] = &[
         "The listener for health and metrics as host:port, or \"off\". It asks for no credentials: keep it away from the public.",
     ),
     key(
+        "tls.cert",
+        Slot::Path(|s| &mut s.tls.cert),
+        "The certificate chain in PEM, the listeners' own certificate first. Needs tls.key.",
+    )
+    .when_unset("plain HTTP", "\"cert.pem\""),
+    key(
+        "tls.key",
+        Slot::Path(|s| &mut s.tls.key),
+        "The certificate's private key in PEM. Needs tls.cert.",
+    )
+    .when_unset("plain HTTP", "\"key.pem\""),
+    key(
+        "tls.client_ca",
+        Slot::Path(|s| &mut s.tls.client_ca),
+        "Authorities of client certificates in PEM. A client may then show one, whose subject is its principal; what that may do is the role in auth.roles with the subject's name.",
+    )
+    .when_unset("no client certificates", "\"clients.pem\""),
+    key(
         "http.max_body_bytes",
         // A body is held in memory whole, decoded beside its raw form.
         Slot::Size(|s| &mut s.http.max_body_bytes, (1, GIB)),
@@ -154,6 +199,21 @@ pub(super) static KEYS: &[Key] = &[
         // hyper's read buffer cannot be smaller than 8 KiB.
         Slot::Size(|s| &mut s.http.max_header_bytes, (8 * KIB, MIB)),
         "Largest request head (request line and headers), in bytes.",
+    ),
+    key(
+        "http.trusted_proxies",
+        Slot::Strings(|s| &mut s.http.trusted_proxies, items::NETWORK),
+        "Addresses or networks of proxies whose Forwarded and X-Forwarded-* headers are believed. From anyone else they are passed over, as anyone can write them.",
+    ),
+    key(
+        "http.allowed_hosts",
+        Slot::Strings(|s| &mut s.http.allowed_hosts, items::HOST),
+        "Hosts, beside loopback ones, by which a listener on loopback without authentication may be called. Others are refused, since a page could have its own name resolve to loopback.",
+    ),
+    key(
+        "http.cors.origins",
+        Slot::Strings(|s| &mut s.http.cors_origins, items::ORIGIN),
+        "Origins of pages that may call the gateway, each as browsers send it: scheme, host and, unless it is the scheme's own, port. No wildcards.",
     ),
     key(
         "kafka.bootstrap_servers",
@@ -208,9 +268,57 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),
-        "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. (\"jwt\" is refused by this version.)",
+        "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, or a client certificate.",
     )
-    .when_unset("\"none\" on loopback only", "\"none\""),
+    .when_unset("\"none\" on loopback only", "\"jwt\""),
+    key(
+        "auth.leeway_s",
+        Slot::Seconds(|s| &mut s.auth.leeway, (0, 3600)),
+        "How far the clocks of issuers and the gateway may differ, in seconds.",
+    ),
+    key(
+        "auth.permissions_claim",
+        Slot::Claim(|s| &mut s.auth.permissions_claim),
+        "A claim of tokens, or a path of claims with dots, that lists permissions. They count beside those of the claim scope.",
+    )
+    .example("\"permissions\""),
+    key(
+        "auth.roles_claim",
+        Slot::Claim(|s| &mut s.auth.roles_claim),
+        "A claim of tokens, or a path of claims with dots, that lists names of auth.roles.",
+    )
+    .example("\"realm_access.roles\""),
+    key(
+        "auth.allow_query_token",
+        Slot::Switch(|s| &mut s.auth.allow_query_token),
+        "Whether a token in the query (?access_token=) is accepted. Such URLs end up in histories and logs: a ticket of POST /tickets serves browsers better.",
+    ),
+    key(
+        "auth.ticket_key_file",
+        Slot::Path(|s| &mut s.auth.ticket_key_file),
+        "A file with the secret that signs tickets, at least 32 bytes: the same for all processes behind one address.",
+    )
+    .when_unset("a random one for each process", "\"ticket.key\""),
+    key(
+        "auth.sse_ticket_ttl_s",
+        Slot::Seconds(|s| &mut s.auth.sse_ticket_ttl, (1, WEEK_S)),
+        "How long a ticket for event streams lasts, in seconds.",
+    ),
+    key(
+        "auth.issuers",
+        Slot::Issuers(|s| &mut s.auth.issuers),
+        "Whose tokens are accepted, a table for each. issuer: their iss. audience: one or several, of which their aud must have one. algorithms: what they may be signed with. And one of secret_file (a shared secret of at least 32 bytes), key_file (a public key in PEM) and jwks_url (a JWK set).",
+    )
+    .when_unset(
+        "no token is accepted",
+        "issuer = \"https://id.example\"\naudience = \"tidegate\"\njwks_url = \"https://id.example/jwks.json\"",
+    ),
+    key(
+        "auth.roles",
+        Slot::Roles(|s| &mut s.auth.roles),
+        "Roles and what each may do: names, each with a list of permissions (action:pattern).",
+    )
+    .example("reader = [\"consume:*\", \"group:{sub}-*\"]"),
     key(
         "limits.record_bytes",
         // Kafka's own sizes are 32 bits wide, and a request may carry several records.
@@ -226,6 +334,21 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections",
         Slot::Count(|s| &mut s.limits.connections, (1, 1_000_000)),
         "Most open connections on the public listeners.",
+    ),
+    key(
+        "limits.connections_per_address",
+        Slot::Count(|s| &mut s.limits.connections_per_address, (1, 1_000_000)),
+        "Most of these from one address.",
+    ),
+    key(
+        "limits.requests_per_second",
+        Slot::Rate(|s| &mut s.limits.requests_per_second, (0, 1_000_000)),
+        "Most requests a second of one principal, or of one address where there is none; above it 429. 0 is no limit.",
+    ),
+    key(
+        "limits.bytes_per_second",
+        Slot::Total(|s| &mut s.limits.bytes_per_second, (0, TIB)),
+        "Most bytes a second of request bodies, counted in the same way. 0 is no limit.",
     ),
     key(
         "telemetry.log_level",
@@ -249,23 +372,30 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The property table that the path reaches into, and the property's name.
-pub(super) fn find_property(path: &str) -> Option<(&'static Key, &str)> {
-    KEYS.iter()
-        .filter(|key| key.is_properties())
-        .find_map(|key| {
-            let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
-            Some((key, name))
-        })
+/// The open table that the path reaches into, and the entry's name.
+pub(super) fn find_entry(path: &str) -> Option<(&'static Key, &str)> {
+    KEYS.iter().filter(|key| key.is_open()).find_map(|key| {
+        let name = path.strip_prefix(key.path)?.strip_prefix('.')?;
+        Some((key, name))
+    })
 }
 
-/// True for a table that holds keys (not for a property table, which is a key itself).
+/// True for a table that holds keys (not for an open one, which is a key itself).
 pub(super) fn is_table(path: &str) -> bool {
     TABLES.iter().any(|(table, _)| *table == path)
 }
 
 /// The known path that a mistyped one most likely meant.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    // A list is set as a whole, whatever of it was meant.
+    let into_list = |key: &&Key| {
+        let rest = path.strip_prefix(key.path);
+        matches!(key.slot, Slot::Issuers(_))
+            && rest.is_some_and(|rest| rest.starts_with(['.', '[']))
+    };
+    if let Some(key) = KEYS.iter().find(into_list) {
+        return Some(key.path);
+    }
     let tables = TABLES.iter().map(|(table, _)| *table);
     let keys = KEYS.iter().map(|key| key.path);
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();

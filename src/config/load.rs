@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::Settings;
 use super::check;
-use super::keys::{self, KEYS, Key, Slot, VARIABLE_PREFIX};
+use super::issuers;
+use super::keys::{self, KEYS, Key, Place, Slot, VARIABLE_PREFIX};
 use super::value::{Raw, quote};
+use super::{IssuerSettings, Settings};
 
 /// The variable that names the settings file; it is no setting itself.
 const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -23,7 +24,7 @@ const FILE_NAME: &str = "tidegate.toml";
 /// takes it from the process.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// Where relative paths begin; empty means the process's own directory.
+    /// Where a relative path to the settings file begins; empty means the process's own directory.
     pub cwd: PathBuf,
     /// Environment variables.
     pub env: Vec<(OsString, OsString)>,
@@ -290,9 +291,11 @@ impl Reading {
         if let Some(known) = keys::nearest(&path).and_then(keys::find) {
             self.unread.keys.insert(known.path);
             let variable = known.variable();
-            problem += &match known.is_properties() {
-                true => format!("; a property of {} is {variable}__NAME", known.path),
-                false => format!("; did you mean {variable}?"),
+            problem += &match known.slot {
+                Slot::Properties(_) => {
+                    format!("; a property of {} is {variable}__NAME", known.path)
+                }
+                _ => format!("; did you mean {variable}?"),
             };
         }
         self.errors
@@ -322,7 +325,7 @@ impl Reading {
                 Some((path, value)) if !path.trim().is_empty() => {
                     let path = path.trim();
                     let raw = Raw::from_flag(value);
-                    self.accept(&unquoted_property(path), &raw, &Origin::Flag(SET), 0);
+                    self.accept(&unquoted_entry(path), &raw, &Origin::Flag(SET), 0);
                 }
                 // What was typed may be a secret on the wrong side, so it is not repeated.
                 _ => self.errors.push(ConfigError::new(
@@ -336,13 +339,14 @@ impl Reading {
     /// Takes the value at the path, going into tables; `at` is its offset in a file.
     fn accept(&mut self, path: &str, raw: &Raw, origin: &Origin<'_>, at: usize) {
         if let Some(key) = keys::find(path) {
-            if key.is_properties() {
-                self.accept_properties(key, "", raw, origin, at);
-            } else {
-                self.accept_value(key, raw, origin, at);
+            match &key.slot {
+                Slot::Issuers(place) => self.accept_issuers(key, *place, raw, origin, at),
+                // A variable can hold the whole table.
+                _ if key.is_open() => self.accept_entries(key, "", &raw.opened(), origin, at),
+                _ => self.accept_value(key, raw, origin, at),
             }
-        } else if let Some((key, name)) = keys::find_property(path) {
-            self.accept_properties(key, name, raw, origin, at);
+        } else if let Some((key, name)) = keys::find_entry(path) {
+            self.accept_entries(key, name, raw, origin, at);
         } else if keys::is_table(path) {
             let Raw::Table(entries) = raw else {
                 let problem = format!("expected a table of settings, got {}", raw.quoted());
@@ -377,9 +381,37 @@ impl Reading {
         }
     }
 
-    /// Merges properties into their table. Names may be quoted whole or written dotted, which TOML
+    /// A later layer's list replaces the whole of an earlier one, so that no issuer stays trusted
+    /// unseen.
+    fn accept_issuers(
+        &mut self,
+        key: &'static Key,
+        place: Place<Vec<IssuerSettings>>,
+        raw: &Raw,
+        origin: &Origin<'_>,
+        at: usize,
+    ) {
+        let read = issuers::read(key.path, raw, at);
+        if !read.problems.is_empty() {
+            self.unread.keys.insert(key.path);
+            for problem in read.problems {
+                self.refuse(&problem.path, origin, problem.at, problem.text);
+            }
+            return;
+        }
+        let inside = format!("{}[", key.path);
+        let sources = &mut self.loaded.sources;
+        sources.retain(|path, _| !path.starts_with(&inside));
+        sources.insert(key.path.into(), origin.source(at));
+        for (path, at) in read.places {
+            sources.insert(path, origin.source(at));
+        }
+        *place(&mut self.loaded.settings) = read.issuers;
+    }
+
+    /// Merges properties or roles into their table. Names may be quoted whole or written dotted, which TOML
     /// reads as tables within tables; `name` is the part of it that is known so far.
-    fn accept_properties(
+    fn accept_entries(
         &mut self,
         key: &'static Key,
         name: &str,
@@ -393,7 +425,7 @@ impl Reading {
                     "" => entry.name.clone(),
                     _ => format!("{name}.{}", entry.name),
                 };
-                self.accept_properties(key, &inner, &entry.value, origin, entry.at);
+                self.accept_entries(key, &inner, &entry.value, origin, entry.at);
             }
             return;
         }
@@ -402,10 +434,6 @@ impl Reading {
             return self.refuse(key.path, origin, at, problem);
         }
         let path = format!("{}.{name}", key.path);
-        let value = match raw.property() {
-            Ok(value) => value,
-            Err(problem) => return self.refuse(&path, origin, at, problem),
-        };
         let source = origin.source(at);
         if let (Source::File { line, .. }, Source::File { .. }) =
             (self.loaded.source(&path), &source)
@@ -413,9 +441,11 @@ impl Reading {
             let problem = format!("also set in line {line}: leave one of them out");
             return self.refuse(&path, origin, at, problem);
         }
-        if let Slot::Properties(place) = &key.slot {
-            place(&mut self.loaded.settings).insert(name.to_owned(), value);
-            self.loaded.sources.insert(path, source);
+        match key.slot.insert(&mut self.loaded.settings, name, raw) {
+            Ok(()) => {
+                self.loaded.sources.insert(path, source);
+            }
+            Err(problem) => self.refuse(&path, origin, at, problem),
         }
     }
 
@@ -481,8 +511,8 @@ fn join(table: &str, name: &str) -> String {
 }
 
 /// `kafka.properties."ssl.ca.location"` without its quotes, for those who write `--set` as the file.
-fn unquoted_property(path: &str) -> String {
-    match keys::find_property(path) {
+fn unquoted_entry(path: &str) -> String {
+    match keys::find_entry(path) {
         Some((key, name)) => format!("{}.{}", key.path, name.trim_matches(['"', '\''])),
         None => path.to_owned(),
     }
@@ -492,15 +522,21 @@ fn unquoted_property(path: &str) -> String {
 fn path_of_variable(name: &str) -> Option<String> {
     KEYS.iter().find_map(|key| {
         let variable = key.variable();
-        if !key.is_properties() {
-            return (name == variable).then(|| key.path.to_owned());
+        if !matches!(key.slot, Slot::Properties(_)) && name == variable {
+            return Some(key.path.to_owned());
+        }
+        if !key.is_open() {
+            return None;
         }
         let property = name.strip_prefix(&variable)?.strip_prefix("__")?;
         let sane = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
         let sane = !property.is_empty()
             && property.bytes().all(sane)
             && !property.split('_').any(str::is_empty);
-        let property = property.to_ascii_lowercase().replace('_', ".");
+        let property = match key.slot {
+            Slot::Properties(_) => property.to_ascii_lowercase().replace('_', "."),
+            _ => property.to_ascii_lowercase(),
+        };
         sane.then(|| format!("{}.{property}", key.path))
     })
 }

@@ -5,12 +5,18 @@
 //! - `keys.rs`: one table of every key; a new setting is a field here and a row there
 //! - `value.rs`: text and TOML to typed values and back
 //! - `address.rs`: `host:port`
+//! - `items.rs`: networks, hosts, origins, claims, permissions
+//! - `issuers.rs`: `[[auth.issuers]]`
+//! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `check.rs`: what must hold between settings before anything listens
 //! - `sample.rs`, `show.rs`: the sample file and `config show`
 
 pub mod address;
 mod check;
+mod files;
+mod issuers;
+mod items;
 mod keys;
 mod load;
 mod sample;
@@ -27,6 +33,8 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
+pub use self::files::read_secret;
+pub use self::items::check_permission;
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
 pub use self::sample::sample;
 pub use self::show::{is_secret_property, show};

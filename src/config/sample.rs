@@ -1,6 +1,6 @@
 //! `tidegate config sample`: a settings file with every key, its meaning and its default.
 
-use super::keys::{KEYS, TABLES};
+use super::keys::{KEYS, Slot, TABLES};
 use super::show::default_toml;
 
 const HEAD: &str = "\
@@ -31,7 +31,7 @@ pub fn sample() -> String {
             }
             out.push('\n');
             comment(&mut out, key.doc);
-            if key.is_properties() {
+            if key.is_open() {
                 out.push_str(&format!("[{}]\n# {}\n", key.path, key.example));
             } else if let Some(default) = default_toml(key) {
                 out.push_str(&format!("{name} = {default}\n"));
@@ -39,7 +39,15 @@ pub fn sample() -> String {
                 if let Some(meaning) = key.when_unset {
                     comment(&mut out, &format!("Unset: {meaning}."));
                 }
-                out.push_str(&format!("# {name} = {}\n", key.example));
+                match key.slot {
+                    Slot::Issuers(_) => {
+                        out.push_str(&format!("# [[{}]]\n", key.path));
+                        for line in key.example.lines() {
+                            out.push_str(&format!("# {line}\n"));
+                        }
+                    }
+                    _ => out.push_str(&format!("# {name} = {}\n", key.example)),
+                }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! `tidegate config show`: every setting, its value and what set it, with secrets masked. The output
 //! is a TOML document in which the sources are comments.
 
-use super::keys::{KEYS, Key};
+use super::keys::{KEYS, Key, Slot};
 use super::load::Loaded;
-use super::value::quote;
+use super::value::{list_to_toml, quote};
 use super::{Properties, Settings};
 
 /// What is shown in place of a secret.
@@ -14,8 +14,8 @@ pub fn show(loaded: &Loaded) -> String {
     let mut settings = loaded.settings.clone();
     let mut lines: Vec<(String, String)> = Vec::new();
     for key in KEYS {
-        if key.is_properties() {
-            lines.extend(property_lines(loaded, key));
+        if key.is_open() {
+            lines.extend(entry_lines(loaded, &mut settings, key));
             continue;
         }
         let source = loaded.source(key.path).to_string();
@@ -38,31 +38,28 @@ pub fn show(loaded: &Loaded) -> String {
         .collect()
 }
 
-fn property_lines(loaded: &Loaded, key: &Key) -> Vec<(String, String)> {
-    let tables = loaded.settings.kafka.property_tables();
-    let properties = tables
-        .iter()
-        .find(|(path, _)| *path == key.path)
-        .map(|(_, properties)| *properties);
-    let line = |(name, value): (&String, &String)| {
-        let value = if is_secret_property(name) {
-            MASK
-        } else {
-            value
-        };
-        let path = format!("{}.{name}", key.path);
-        (
-            format!("{}.{} = {}", key.path, quote(name), quote(value)),
-            loaded.source(&path).to_string(),
-        )
+/// A line for each entry of a table that takes any name.
+fn entry_lines(loaded: &Loaded, settings: &mut Settings, key: &Key) -> Vec<(String, String)> {
+    let entries: Vec<(String, String)> = match &key.slot {
+        Slot::Properties(place) => masked(place(settings))
+            .into_iter()
+            .map(|(name, value)| (name, quote(&value)))
+            .collect(),
+        Slot::Roles(place) => place(settings)
+            .iter()
+            .map(|(name, permissions)| (name.clone(), list_to_toml(permissions)))
+            .collect(),
+        _ => Vec::new(),
     };
-    match properties {
-        Some(properties) if !properties.is_empty() => properties.iter().map(line).collect(),
-        _ => vec![(
-            format!("{} = {{}}", key.path),
-            loaded.source(key.path).to_string(),
-        )],
+    if entries.is_empty() {
+        let source = loaded.source(key.path).to_string();
+        return vec![(format!("{} = {{}}", key.path), source)];
     }
+    let line = |(name, value): (String, String)| {
+        let source = loaded.source(&format!("{}.{name}", key.path)).to_string();
+        (format!("{}.{} = {value}", key.path, quote(&name)), source)
+    };
+    entries.into_iter().map(line).collect()
 }
 
 /// Whether a librdkafka property's value must not be shown. It errs on the safe side: a token

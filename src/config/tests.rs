@@ -1,10 +1,12 @@
 //! Tests of the settings, by what they are about, and the shorthands they share. None of them touches
 //! the process's own environment or directory.
 
+mod browsers;
 mod layers;
 mod reference;
 mod rules;
 mod show;
+mod tokens;
 mod values;
 
 use std::path::Path;

@@ -2,6 +2,8 @@
 //! takes, and written back as TOML. Messages quote the value that was given, except for properties,
 //! which may be secrets.
 
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -9,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 
 use super::address::Address;
+use super::items::{self, Item};
 use super::keys::{Range, Slot};
-use super::{AuthMode, LogFormat, Settings};
+use super::{AuthMode, LogFormat, Settings, issuers};
 
 /// A value before its kind is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +49,7 @@ impl Raw {
     /// A parsed document's table.
     pub(super) fn from_table(table: &DeTable<'_>) -> Self {
         let entry = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
-            let text: &std::borrow::Cow<'_, str> = name.get_ref();
+            let text: &Cow<'_, str> = name.get_ref();
             Entry {
                 name: text.to_string(),
                 at: name.span().start,
@@ -86,8 +89,18 @@ impl Raw {
         }
     }
 
+    /// The list or table that a variable's text spells in TOML, else the value itself.
+    pub(super) fn opened(&self) -> Cow<'_, Self> {
+        if let Self::Word(text) = self
+            && let opened @ (Self::List(_) | Self::Table(_)) = Self::from_flag(text)
+        {
+            return Cow::Owned(opened);
+        }
+        Cow::Borrowed(self)
+    }
+
     /// As a string.
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Word(text) => Some(text),
             _ => None,
@@ -183,6 +196,10 @@ impl Slot {
                 Some(ms) => *place(settings) = Duration::from_millis(ms),
                 None => return refuse(),
             },
+            Self::Seconds(place, range) => match within(raw.number(), *range) {
+                Some(seconds) => *place(settings) = Duration::from_secs(seconds),
+                None => return refuse(),
+            },
             Self::Size(place, range) => match within(size(raw), *range).map(usize::try_from) {
                 Some(Ok(bytes)) => *place(settings) = bytes,
                 _ => return refuse(),
@@ -193,6 +210,10 @@ impl Slot {
             },
             Self::Count(place, range) => match within(raw.number(), *range).map(usize::try_from) {
                 Some(Ok(count)) => *place(settings) = count,
+                _ => return refuse(),
+            },
+            Self::Rate(place, range) => match within(raw.number(), *range).map(u32::try_from) {
+                Some(Ok(rate)) => *place(settings) = rate,
                 _ => return refuse(),
             },
             Self::Switch(place) => match raw.switch() {
@@ -215,33 +236,72 @@ impl Slot {
                 Some(format) => *place(settings) = format,
                 None => return refuse(),
             },
-            // A property table is not assigned as a whole: its entries merge one by one.
-            Self::Properties(_) => return refuse(),
+            Self::Path(place) => match raw.text() {
+                Some(path) if !path.is_empty() => *place(settings) = Some(PathBuf::from(path)),
+                _ => return refuse(),
+            },
+            Self::Claim(place) => match raw.text().and_then(items::claim) {
+                Some(claim) => *place(settings) = Some(claim),
+                None => return refuse(),
+            },
+            Self::Strings(place, item) => *place(settings) = strings(raw, item)?,
+            // These are not assigned as a whole: their entries merge one by one.
+            Self::Properties(_) | Self::Roles(_) => return refuse(),
+            // Read field by field, as each has a place and an error of its own.
+            Self::Issuers(_) => return refuse(),
         }
         Ok(())
     }
 
-    /// The value as TOML; `None` when it is unset or a property table.
+    /// Puts one entry into a table that takes any name, or says in one sentence what was expected.
+    pub(super) fn insert(
+        &self,
+        settings: &mut Settings,
+        name: &str,
+        raw: &Raw,
+    ) -> Result<(), String> {
+        match self {
+            Self::Properties(place) => {
+                let value = raw.property()?;
+                place(settings).insert(name.to_owned(), value);
+                Ok(())
+            }
+            Self::Roles(place) => {
+                let permissions = permissions(raw)?;
+                place(settings).insert(name.to_owned(), permissions);
+                Ok(())
+            }
+            _ => Err(format!("expected {}, got a table", self.expects())),
+        }
+    }
+
+    /// The value as TOML; `None` when it is unset or a table that takes any name.
     pub(super) fn to_toml(&self, settings: &mut Settings) -> Option<String> {
         Some(match self {
             Self::Addresses(place) => match place(settings).as_slice() {
                 [one] => quote(one),
-                several => {
-                    let quoted: Vec<_> = several.iter().map(|address| quote(address)).collect();
-                    format!("[{}]", quoted.join(", "))
-                }
+                several => list_to_toml(several),
             },
             Self::AddressOrOff(place) => quote(place(settings).as_deref().unwrap_or("off")),
             Self::Servers(place) | Self::Filter(place) => quote(place(settings)),
             Self::Millis(place, _) => place(settings).as_millis().to_string(),
+            Self::Seconds(place, _) => place(settings).as_secs().to_string(),
             Self::Size(place, _) => size_to_toml(*place(settings) as u64),
             Self::Total(place, _) => size_to_toml(*place(settings)),
             Self::Count(place, _) => place(settings).to_string(),
+            Self::Rate(place, _) => place(settings).to_string(),
             Self::Switch(place) => place(settings).to_string(),
             Self::Maybe(place) => place(settings).as_ref()?.to_string(),
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
-            Self::Properties(_) => return None,
+            Self::Path(place) => quote(&place(settings).as_ref()?.to_string_lossy()),
+            Self::Claim(place) => quote(place(settings).as_ref()?),
+            Self::Strings(place, _) => list_to_toml(place(settings)),
+            Self::Issuers(place) => match place(settings).as_slice() {
+                [] => return None,
+                list => issuers::to_toml(list),
+            },
+            Self::Properties(_) | Self::Roles(_) => return None,
         })
     }
 
@@ -252,17 +312,25 @@ impl Slot {
             Self::AddressOrOff(_) => "host:port or \"off\"".into(),
             Self::Servers(_) => "host:port,host:port".into(),
             Self::Millis(_, (low, high)) => format!("whole milliseconds from {low} to {high}"),
+            Self::Seconds(_, (low, high)) => format!("whole seconds from {low} to {high}"),
             Self::Size(_, (low, high)) | Self::Total(_, (low, high)) => format!(
                 "a size such as 8388608 or \"8 MiB\", from {} to {}",
                 size_to_text(*low),
                 size_to_text(*high)
             ),
-            Self::Count(_, (low, high)) => format!("a whole number from {low} to {high}"),
+            Self::Count(_, (low, high)) | Self::Rate(_, (low, high)) => {
+                format!("a whole number from {low} to {high}")
+            }
             Self::Switch(_) | Self::Maybe(_) => "true or false".into(),
             Self::Filter(_) => "a log level or filter".into(),
             Self::Auth(_) => names(&AuthMode::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Properties(_) => "a table of librdkafka properties".into(),
+            Self::Path(_) => "a path".into(),
+            Self::Claim(_) => "a claim, or a path of them with dots".into(),
+            Self::Strings(_, item) => item.expects.into(),
+            Self::Roles(_) => "a table of lists of permissions".into(),
+            Self::Issuers(_) => issuers::EXPECTS.into(),
         }
     }
 }
@@ -282,6 +350,66 @@ fn addresses(raw: &Raw) -> Option<Vec<String>> {
     let parts: Vec<String> = parts.iter().map(|part| part.trim().to_owned()).collect();
     let sound = !parts.is_empty() && parts.iter().all(|part| Address::parse(part).is_some());
     sound.then_some(parts)
+}
+
+/// One string or several, each held to what the item says; everything that is wrong with any of them.
+fn strings(raw: &Raw, item: &Item) -> Result<Vec<String>, String> {
+    let opened = raw.opened();
+    let parts: Vec<&str> = match &*opened {
+        Raw::Word(text) if text.trim().is_empty() => Vec::new(),
+        // A variable has a short way to give several.
+        Raw::Word(text) => text.split(',').collect(),
+        other => match texts(other) {
+            Some(parts) => parts,
+            None => return Err(format!("expected {}, got {}", item.expects, raw.quoted())),
+        },
+    };
+    let mut kept = Vec::new();
+    let mut problems = Vec::new();
+    for part in parts.into_iter().map(str::trim) {
+        match (item.read)(part) {
+            Ok(text) => kept.push(text),
+            Err(problem) => {
+                let part = Raw::Text(part.to_owned()).quoted();
+                problems.push(format!("{part} ({problem})"));
+            }
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(kept),
+        false => {
+            let problems = problems.join(", ");
+            Err(format!("expected {}, got {problems}", item.expects))
+        }
+    }
+}
+
+/// The strings of a list; one string is a list of one.
+fn texts(raw: &Raw) -> Option<Vec<&str>> {
+    match raw {
+        Raw::List(list) => list.iter().map(Raw::text).collect(),
+        other => Some(vec![other.text()?]),
+    }
+}
+
+/// A role's permissions: a list, or a string with spaces between them, as in a token's scope.
+fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
+    let opened = raw.opened();
+    let parts: Vec<&str> = match &*opened {
+        Raw::Text(text) | Raw::Word(text) => text.split_whitespace().collect(),
+        other => texts(other)
+            .ok_or_else(|| format!("expected a list of permissions, got {}", other.kind()))?,
+    };
+    let problem = |part: &&str| {
+        let problem = items::check_permission(part).err()?;
+        let part = Raw::Text((*part).to_owned()).quoted();
+        Some(format!("{problem}, got {part}"))
+    };
+    let problems: Vec<_> = parts.iter().filter_map(problem).collect();
+    match problems.is_empty() {
+        true => Ok(parts.into_iter().map(str::to_owned).collect()),
+        false => Err(problems.join("; ")),
+    }
 }
 
 fn servers(raw: &Raw) -> Result<String, String> {
@@ -335,7 +463,10 @@ fn named<T: Copy>(raw: &Raw, names: &[(&str, T)]) -> Option<T> {
     Some(found.1)
 }
 
-fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> Option<&'static str> {
+pub(super) fn name_of<T: Copy + PartialEq>(
+    value: T,
+    names: &[(&'static str, T)],
+) -> Option<&'static str> {
     let found = names.iter().find(|(_, named)| *named == value)?;
     Some(found.0)
 }
@@ -393,6 +524,12 @@ pub(super) fn size_to_text(bytes: u64) -> String {
 
 fn size_to_toml(bytes: u64) -> String {
     exact_unit(bytes).map_or_else(|| bytes.to_string(), |text| quote(&text))
+}
+
+/// A list of strings as TOML writes it.
+pub(super) fn list_to_toml(list: &[impl AsRef<str>]) -> String {
+    let quoted: Vec<_> = list.iter().map(|text| quote(text.as_ref())).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// A string as TOML writes it.

@@ -67,15 +67,6 @@ fn asking_by_name_works_from_file_and_variable() {
 }
 
 #[test]
-fn tokens_are_not_available_yet() {
-    let line = complaint(&with_set(&["auth.mode=jwt"]));
-    assert_eq!(
-        line,
-        "auth.mode (flag --set): \"jwt\" is not available in this version: expected \"none\""
-    );
-}
-
-#[test]
 fn the_embedded_broker_starts_unasked_on_loopback_only() {
     let loaded = load_lines(&nothing()).expect("loopback");
     assert!(loaded.settings.kafka.uses_embedded());

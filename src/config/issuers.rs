@@ -1,0 +1,297 @@
+//! `[[auth.issuers]]`: from a list of tables to [`IssuerSettings`] and back. Everything that is wrong
+//! with any of them is told at once, each with the path and place of its own field.
+
+use std::path::PathBuf;
+
+use jsonwebtoken::Algorithm;
+
+use super::value::{Raw, list_to_toml, name_of, quote};
+use super::{IssuerSettings, KeySource};
+
+/// What the key takes, for messages and the reference.
+pub(super) const EXPECTS: &str = "a list of tables";
+
+/// The fields of one issuer.
+const FIELDS: [&str; 6] = [
+    "issuer",
+    "audience",
+    "algorithms",
+    "secret_file",
+    "key_file",
+    "jwks_url",
+];
+
+/// Every algorithm by its name in tokens (RFC 7518, section 3.1). `none` is no algorithm.
+const ALGORITHMS: [(&str, Algorithm); 12] = [
+    ("HS256", Algorithm::HS256),
+    ("HS384", Algorithm::HS384),
+    ("HS512", Algorithm::HS512),
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// What reading the list gave.
+#[derive(Default)]
+pub(super) struct Read {
+    /// The issuers; to be used only when there is no problem.
+    pub(super) issuers: Vec<IssuerSettings>,
+    /// The path of every issuer and field, and where it begins.
+    pub(super) places: Vec<(String, usize)>,
+    /// Everything that is wrong.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+pub(super) struct Problem {
+    /// The issuer's or field's path.
+    pub(super) path: String,
+    /// Where it begins.
+    pub(super) at: usize,
+    /// What was expected.
+    pub(super) text: String,
+}
+
+impl Read {
+    fn refuse(&mut self, path: &str, at: usize, text: impl Into<String>) {
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            at,
+            text: text.into(),
+        });
+    }
+}
+
+/// Reads the list at `path`, which begins at `at`. What is quoted in messages is never what could be
+/// a secret in the wrong place.
+pub(super) fn read(path: &str, raw: &Raw, at: usize) -> Read {
+    let mut read = Read::default();
+    match &*raw.opened() {
+        Raw::List(list) => {
+            for (index, item) in list.iter().enumerate() {
+                read_one(&mut read, &format!("{path}[{index}]"), item, at);
+            }
+        }
+        Raw::Table(_) => {
+            let text = format!("expected {EXPECTS}, each under [[{path}]] with double brackets");
+            read.refuse(path, at, text);
+        }
+        other => {
+            let text = format!(
+                "expected {EXPECTS}, such as [{{ secret_file = \"secret\" }}] in TOML, got {}",
+                other.kind()
+            );
+            read.refuse(path, at, text);
+        }
+    }
+    read
+}
+
+fn read_one(read: &mut Read, path: &str, raw: &Raw, at: usize) {
+    let Raw::Table(entries) = raw else {
+        let text = format!("expected a table, got {}", raw.kind());
+        return read.refuse(path, at, text);
+    };
+    let at = entries.first().map_or(at, |entry| entry.at);
+    let problems_before = read.problems.len();
+    read.places.push((path.to_owned(), at));
+    let mut issuer = None;
+    let mut audience = Vec::new();
+    let mut algorithms = None;
+    let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
+    for entry in entries {
+        let field = format!("{path}.{}", entry.name);
+        let value = &entry.value;
+        let problem = match entry.name.as_str() {
+            "issuer" => one_text(value).map(|text| issuer = Some(text)),
+            "audience" => several_texts(value).map(|texts| audience = texts),
+            "algorithms" => {
+                read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
+            }
+            "secret_file" => one_text(value).map(|text| {
+                keys.push(("secret_file", KeySource::SecretFile(PathBuf::from(text))));
+            }),
+            "key_file" => one_text(value).map(|text| {
+                keys.push(("key_file", KeySource::KeyFile(PathBuf::from(text))));
+            }),
+            "jwks_url" => one_text(value)
+                .and_then(|text| web_address(&text))
+                .map(|url| {
+                    keys.push(("jwks_url", KeySource::JwksUrl(url)));
+                }),
+            unknown => Err(unknown_field(unknown)),
+        };
+        match problem {
+            Ok(()) => read.places.push((field, entry.at)),
+            Err(text) => read.refuse(&field, entry.at, text),
+        }
+    }
+    let (name, source) = match keys.len() {
+        1 => keys.remove(0),
+        // What was mistyped may have been the one that is missing.
+        0 if read.problems.len() > problems_before => return,
+        0 => {
+            return read.refuse(
+                path,
+                at,
+                "expected one of secret_file, key_file and jwks_url",
+            );
+        }
+        _ => {
+            let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
+            let text = format!("has {}: leave all but one out", names.join(" and "));
+            return read.refuse(path, at, text);
+        }
+    };
+    let fitting = fitting(&source);
+    let algorithms = match algorithms {
+        None => default_algorithms(&source),
+        Some((algorithms, at)) => {
+            let stray = algorithms.iter().find(|one| !fitting.contains(one));
+            if let Some(stray) = stray.and_then(|stray| name_of(*stray, &ALGORITHMS)) {
+                let text = format!(
+                    "{stray} does not go with {name}: expected some of {}",
+                    names_of(&fitting).join(", ")
+                );
+                return read.refuse(&format!("{path}.algorithms"), at, text);
+            }
+            algorithms
+        }
+    };
+    read.issuers.push(IssuerSettings {
+        issuer,
+        audience,
+        algorithms,
+        keys: source,
+    });
+}
+
+/// The algorithms that such keys can be used with. A public key as the secret of an HMAC would let
+/// anyone sign.
+fn fitting(keys: &KeySource) -> Vec<Algorithm> {
+    let of_secret =
+        |one: &Algorithm| matches!(one, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512);
+    let is_secret = matches!(keys, KeySource::SecretFile(_));
+    ALGORITHMS
+        .iter()
+        .map(|(_, one)| *one)
+        .filter(|one| of_secret(one) == is_secret)
+        .collect()
+}
+
+fn default_algorithms(keys: &KeySource) -> Vec<Algorithm> {
+    match keys {
+        // A secret says nothing of its own about which; this is what everyone signs with.
+        KeySource::SecretFile(_) => vec![Algorithm::HS256],
+        KeySource::KeyFile(_) | KeySource::JwksUrl(_) => fitting(keys),
+    }
+}
+
+fn names_of(algorithms: &[Algorithm]) -> Vec<&'static str> {
+    algorithms
+        .iter()
+        .filter_map(|one| name_of(*one, &ALGORITHMS))
+        .collect()
+}
+
+fn one_text(raw: &Raw) -> Result<String, String> {
+    match raw.text() {
+        Some(text) if !text.trim().is_empty() => Ok(text.to_owned()),
+        Some(_) => Err("expected a string, got an empty one".into()),
+        None => Err(format!("expected a string, got {}", raw.kind())),
+    }
+}
+
+fn several_texts(raw: &Raw) -> Result<Vec<String>, String> {
+    match raw {
+        Raw::List(list) if list.is_empty() => {
+            Err("expected at least one: leave the field out where any will do".into())
+        }
+        Raw::List(list) => list.iter().map(one_text).collect(),
+        Raw::Text(_) | Raw::Word(_) => Ok(vec![one_text(raw)?]),
+        _ => Err(format!(
+            "expected a string or a list of them, got {}",
+            raw.kind()
+        )),
+    }
+}
+
+fn read_algorithms(raw: &Raw) -> Result<Vec<Algorithm>, String> {
+    let mut algorithms = Vec::new();
+    for name in several_texts(raw)? {
+        if name.eq_ignore_ascii_case("none") {
+            return Err("none is no signature: tokens without one are never accepted".into());
+        }
+        let Some((_, algorithm)) = ALGORITHMS.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "expected some of {}, got {}",
+                known.join(", "),
+                Raw::Text(name).quoted()
+            ));
+        };
+        if !algorithms.contains(algorithm) {
+            algorithms.push(*algorithm);
+        }
+    }
+    Ok(algorithms)
+}
+
+/// Judged by the parser of the client that will fetch it.
+fn web_address(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected a URL such as https://id.example/jwks.json";
+    let url = reqwest::Url::parse(text).map_err(|error| format!("{EXPECTED}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(EXPECTED.into());
+    }
+    // The URL is shown and logged.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("expected a URL without a user and password: keys are public".into());
+    }
+    Ok(text.trim().to_owned())
+}
+
+fn unknown_field(name: &str) -> String {
+    let likely = |known: &&&str| name.len() >= 3 && known.starts_with(name);
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let near = |known: &&&str| distance(known) <= known.len().div_ceil(3);
+    let nearest = FIELDS
+        .iter()
+        .find(likely)
+        .or_else(|| FIELDS.iter().filter(near).min_by_key(distance));
+    match nearest {
+        Some(known) => format!("unknown field; did you mean {known}?"),
+        None => format!("unknown field; an issuer has {}", FIELDS.join(", ")),
+    }
+}
+
+/// The list as TOML has it on one line.
+pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
+    let one = |settings: &IssuerSettings| {
+        let mut fields = Vec::new();
+        if let Some(issuer) = &settings.issuer {
+            fields.push(format!("issuer = {}", quote(issuer)));
+        }
+        if !settings.audience.is_empty() {
+            fields.push(format!("audience = {}", list_to_toml(&settings.audience)));
+        }
+        let algorithms = names_of(&settings.algorithms);
+        fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));
+        fields.push(match &settings.keys {
+            KeySource::SecretFile(path) => {
+                format!("secret_file = {}", quote(&path.to_string_lossy()))
+            }
+            KeySource::KeyFile(path) => format!("key_file = {}", quote(&path.to_string_lossy())),
+            KeySource::JwksUrl(url) => format!("jwks_url = {}", quote(url)),
+        });
+        format!("{{ {} }}", fields.join(", "))
+    };
+    let all: Vec<_> = issuers.iter().map(one).collect();
+    format!("[{}]", all.join(", "))
+}

@@ -1,0 +1,156 @@
+//! Single strings that settings are made of, each with what it may be: networks, hosts, origins,
+//! claims and permissions. What is compared with requests later is held to the one spelling in which
+//! requests have it, since a near miss would refuse people without a word.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::address::Address;
+
+/// One kind of string.
+pub(super) struct Item {
+    /// What a setting with a list of these takes, for messages and the reference.
+    pub(super) expects: &'static str,
+    /// Gives the string as it is kept, or says what is wrong with it.
+    pub(super) read: fn(&str) -> Result<String, String>,
+}
+
+/// An address, or a network in CIDR form.
+pub(super) const NETWORK: Item = Item {
+    expects: "an IP address or network (10.0.0.0/8), or a list of them",
+    read: network,
+};
+
+/// A host by which the gateway is called.
+pub(super) const HOST: Item = Item {
+    expects: "a host without a port, or a list of them",
+    read: host,
+};
+
+/// An origin as the header `Origin` has it.
+pub(super) const ORIGIN: Item = Item {
+    expects: "an origin (https://app.example), or a list of them",
+    read: origin,
+};
+
+fn network(text: &str) -> Result<String, String> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return Err("not an IP address".into()),
+    };
+    let fits = |length: &str| {
+        // The standard parser would take "+8".
+        length.bytes().all(|byte| byte.is_ascii_digit())
+            && length.parse::<u8>().is_ok_and(|length| length <= most)
+    };
+    match length {
+        Some(length) if !fits(length) => Err(format!("expected 0 to {most} after the slash")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Lower case, as names are compared without case.
+fn host(text: &str) -> Result<String, String> {
+    let Some(address) = Address::parse_with_default_port(text, 0) else {
+        return Err("not a host".into());
+    };
+    let name = bracketed(&address.host);
+    if name.len() != text.len() {
+        return Err("leave the port out: any will do".into());
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// The host with the brackets that an IPv6 address has before a port.
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    if text.eq_ignore_ascii_case("null") {
+        return Err("local files and sandboxed pages of anyone send it".into());
+    }
+    if text.contains('*') {
+        return Err("no wildcards: list each origin".into());
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("no scheme, as in https://".into());
+    };
+    if rest.contains(['/', '?', '#']) {
+        return Err("leave out what follows the host and port, a slash too".into());
+    }
+    if rest.contains('@') {
+        return Err("leave out the user".into());
+    }
+    if !rest.is_ascii() {
+        return Err("write the host as browsers send it, in Punycode (xn--…)".into());
+    }
+    let scheme_is_sound = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if !scheme_is_sound {
+        return Err("not a scheme".into());
+    }
+    let Some(address) = Address::parse_with_default_port(rest, 0) else {
+        return Err("not a host with or without a port".into());
+    };
+    let sent = as_sent(scheme, &address);
+    match sent == text {
+        true => Ok(sent),
+        false => Err(format!("browsers send {sent}")),
+    }
+}
+
+/// The origin as browsers write it: in lower case, without the scheme's own port.
+fn as_sent(scheme: &str, address: &Address) -> String {
+    let scheme = scheme.to_ascii_lowercase();
+    let host = match address.host.parse::<Ipv6Addr>() {
+        // Browsers write what was an IPv4 address in hexadecimal, the standard library with dots.
+        Ok(ip) if ip.to_ipv4_mapped().is_none() => format!("[{ip}]"),
+        _ => bracketed(&address.host).to_ascii_lowercase(),
+    };
+    let own = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => 0,
+    };
+    match address.port {
+        0 => format!("{scheme}://{host}"),
+        port if port == own => format!("{scheme}://{host}"),
+        port => format!("{scheme}://{host}:{port}"),
+    }
+}
+
+/// A claim by its name, or by a path of names with dots between them.
+pub(super) fn claim(text: &str) -> Option<String> {
+    let text = text.trim();
+    let sound = text.split('.').all(|name| !name.trim().is_empty());
+    sound.then(|| text.to_owned())
+}
+
+/// Checks that the text is a permission: `action:pattern`, such as `consume:orders.*`.
+///
+/// # Errors
+/// What was expected of it.
+pub fn check_permission(text: &str) -> Result<(), String> {
+    const ACTIONS: [&str; 9] = [
+        "produce", "consume", "group", "describe", "create", "alter", "delete", "transact", "admin",
+    ];
+    match text.split_once(':') {
+        None | Some((_, "")) => Err("expected action:pattern, such as consume:orders.*".into()),
+        Some((action, _)) if !ACTIONS.contains(&action) => Err(format!(
+            "expected one of {} before the colon",
+            ACTIONS.join(", ")
+        )),
+        Some(("admin", pattern)) if pattern != "*" => Err("admin takes no pattern but *".into()),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,494 @@
+//! Settings of tokens: issuers, roles, and the files that hold secrets.
+
+use jsonwebtoken::Algorithm;
+
+use super::*;
+use crate::config::{IssuerSettings, KeySource, Source, check_permission, read_secret, show};
+
+const JWT: &str = "auth.mode=jwt";
+const JWKS: &str = "auth.issuers=[{jwks_url = \"https://id.example/keys\"}]";
+
+const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// A folder with a secret, a public key and a settings file, in which `{dir}` is the folder.
+fn folder_of_files(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("the file is written");
+    };
+    write("secret", "0123456789abcdef0123456789abcdef\r\n");
+    write("public.pem", "-----BEGIN PUBLIC KEY-----\n");
+    write("tidegate.toml", &in_dir(&folder, text));
+    folder
+}
+
+fn in_dir(folder: &tempfile::TempDir, text: &str) -> String {
+    let dir = folder.path().to_str().expect("the path is text");
+    text.replace("{dir}", dir)
+}
+
+fn issuers_of(text: &str) -> Result<Vec<IssuerSettings>, Vec<String>> {
+    let folder = folder_of_files(text);
+    let loaded = load_lines(&in_folder(folder.path()))?;
+    Ok(loaded.settings.auth.issuers)
+}
+
+#[test]
+fn issuers_have_keys_of_three_kinds() {
+    let issuers = issuers_of(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\nissuer = \"a\"\naudience = \"b\"\nkey_file = \"{dir}/public.pem\"\n\
+         [[auth.issuers]]\naudience = [\"c\", \"d\"]\nalgorithms = [\"ES256\", \"EdDSA\", \"ES256\"]\n\
+         jwks_url = \"http://localhost:8080/keys\"\n",
+    )
+    .expect("the issuers are sound");
+    let [secret, file, url] = issuers.as_slice() else {
+        panic!("{issuers:#?}");
+    };
+    assert_eq!(secret.issuer, None);
+    assert!(secret.audience.is_empty());
+    assert_eq!(secret.algorithms, [Algorithm::HS256]);
+    assert!(matches!(&secret.keys, KeySource::SecretFile(path) if path.ends_with("secret")));
+    assert_eq!(file.issuer.as_deref(), Some("a"));
+    assert_eq!(file.audience, ["b"]);
+    assert_eq!(file.algorithms, ASYMMETRIC);
+    assert!(matches!(&file.keys, KeySource::KeyFile(path) if path.ends_with("public.pem")));
+    assert_eq!(url.audience, ["c", "d"]);
+    assert_eq!(url.algorithms, [Algorithm::ES256, Algorithm::EdDSA]);
+    let expected = KeySource::JwksUrl("http://localhost:8080/keys".into());
+    assert_eq!(url.keys, expected);
+}
+
+#[test]
+fn a_later_layers_issuers_replace_an_earlier_ones() {
+    let folder = folder_of_files(
+        "[auth]\nmode = \"jwt\"\n[[auth.issuers]]\nsecret_file = \"{dir}/missing\"\n\
+         [[auth.issuers]]\nkey_file = \"{dir}/missing\"\n",
+    );
+    let mut inputs = in_folder(folder.path());
+    assert_eq!(complaints(&inputs).len(), 2);
+    let list = "[{ issuer = \"env\", secret_file = '{dir}/secret' }]";
+    let variable = "TIDEGATE_AUTH__ISSUERS";
+    inputs.env = vec![(variable.into(), in_dir(&folder, list).into())];
+    let loaded = load_lines(&inputs).expect("the variable is sound");
+    assert_eq!(loaded.settings.auth.issuers.len(), 1);
+    let from_variable = Source::Environment(variable.into());
+    assert_eq!(*loaded.source("auth.issuers"), from_variable);
+    let field = "auth.issuers[0].secret_file";
+    assert_eq!(*loaded.source(field), from_variable);
+    assert_eq!(*loaded.source("auth.issuers[1].key_file"), Source::Default);
+
+    inputs.set = vec![JWKS.into()];
+    let loaded = load_lines(&inputs).expect("the flag is sound");
+    let issuer = &loaded.settings.auth.issuers[0];
+    assert_eq!(issuer.issuer, None);
+    assert_eq!(*loaded.source("auth.issuers"), Source::Flag("--set"));
+    assert_eq!(*loaded.source(field), Source::Default);
+}
+
+#[test]
+fn everything_wrong_with_issuers_is_told_at_once_where_it_is() {
+    let folder = folder_of_files(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nissuer = 5\naudiense = \"a\"\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\naudience = []\nkey_file = \"{dir}/public.pem\"\nalgorithms = [\"HS256\"]\n\
+         [[auth.issuers]]\nissuer = \"c\"\n",
+    );
+    assert_eq!(
+        complaints(&in_folder(folder.path())),
+        [
+            "auth.issuers[0].issuer (file tidegate.toml line 4): expected a string, got a whole number",
+            "auth.issuers[0].audiense (file tidegate.toml line 5): unknown field; did you mean audience?",
+            "auth.issuers[1].audience (file tidegate.toml line 8): expected at least one: leave the field out where any will do",
+            "auth.issuers[1].algorithms (file tidegate.toml line 10): HS256 does not go with key_file: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            "auth.issuers[2] (file tidegate.toml line 12): expected one of secret_file, key_file and jwks_url",
+        ]
+    );
+}
+
+/// What is said of one issuer on the command line.
+fn said_of(fields: &str) -> String {
+    complaint(&with_set(&[JWT, &format!("auth.issuers=[{{{fields}}}]")]))
+}
+
+#[test]
+fn an_algorithm_goes_with_its_kind_of_key() {
+    for (fields, said) in [
+        (
+            "secret_file = 'a', algorithms = 'RS256'",
+            "RS256 does not go with secret_file",
+        ),
+        (
+            "secret_file = 'a', algorithms = ['HS512', 'EdDSA']",
+            "EdDSA does not go with secret_file: expected some of HS256, HS384, HS512",
+        ),
+        (
+            "secret_file = 'a', algorithms = 'ES256'",
+            "ES256 does not go with secret_file",
+        ),
+        (
+            "secret_file = 'a', algorithms = 'PS256'",
+            "PS256 does not go with secret_file",
+        ),
+        (
+            "jwks_url = 'https://a/', algorithms = 'HS384'",
+            "HS384 does not go with jwks_url",
+        ),
+        (
+            "key_file = 'a', algorithms = ['RS256', 'HS512']",
+            "HS512 does not go with key_file",
+        ),
+        ("key_file = 'a', algorithms = 'none'", "never accepted"),
+        (
+            "secret_file = 'a', algorithms = ['HS256', 'NonE']",
+            "never accepted",
+        ),
+        ("key_file = 'a', algorithms = 'ES512'", "got \"ES512\""),
+        ("key_file = 'a', algorithms = 'rs256'", "got \"rs256\""),
+        ("key_file = 'a', algorithms = []", "expected at least one"),
+        ("key_file = 'a', algorithms = 1", "got a whole number"),
+    ] {
+        let line = said_of(fields);
+        let start = "auth.issuers[0].algorithms (flag --set): ";
+        assert!(line.starts_with(start), "{fields}: {line}");
+        assert!(line.contains(said), "{fields}: {line}");
+    }
+}
+
+#[test]
+fn an_issuer_has_keys_from_one_place() {
+    let line = said_of("issuer = 'a'");
+    assert!(
+        line.ends_with("expected one of secret_file, key_file and jwks_url"),
+        "{line}"
+    );
+    let line = said_of("");
+    assert!(
+        line.starts_with("auth.issuers[0] (flag --set): expected one of"),
+        "{line}"
+    );
+    let line = said_of("key_file = 'a', jwks_url = 'https://a/'");
+    assert_eq!(
+        line,
+        "auth.issuers[0] (flag --set): has key_file and jwks_url: leave all but one out"
+    );
+}
+
+#[test]
+fn unknown_fields_of_an_issuer_name_the_nearest() {
+    for (field, hint) in [
+        ("isuer", "did you mean issuer?"),
+        ("iss", "did you mean issuer?"),
+        ("aud", "did you mean audience?"),
+        ("algorithm", "did you mean algorithms?"),
+        ("secret", "did you mean secret_file?"),
+        ("jwks_uri", "did you mean jwks_url?"),
+        ("zzzzzz", "an issuer has issuer, audience, "),
+    ] {
+        // Whatever it holds could be a secret.
+        let line = said_of(&format!("{field} = 'hunter2'"));
+        assert!(line.contains(hint), "{field}: {line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_jwks_url_is_one_of_the_web_without_credentials() {
+    for url in [
+        "",
+        "keys",
+        "ftp://a/",
+        "file:///keys",
+        "https://",
+        "//a/keys",
+    ] {
+        let line = said_of(&format!("jwks_url = '{url}'"));
+        assert!(line.contains("jwks_url (flag --set): expected a"), "{line}");
+    }
+    let line = said_of("jwks_url = 'https://me:hunter2@id.example/keys'");
+    assert!(line.contains("without a user and password"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[test]
+fn issuers_are_a_list_of_tables() {
+    let line = complaint_about_text("auth.mode = \"jwt\"\n[auth.issuers]\nsecret_file = \"a\"\n");
+    assert!(
+        line.starts_with("auth.issuers (file tidegate.toml line 2)"),
+        "{line}"
+    );
+    assert!(
+        line.contains("under [[auth.issuers]] with double brackets"),
+        "{line}"
+    );
+    for value in ["5", "hunter2", "[{secret_file='hunter2'", "", "'a'"] {
+        let line = complaint(&with_set(&[JWT, &format!("auth.issuers={value}")]));
+        assert!(line.contains("expected a list of tables"), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    let line = complaint(&with_set(&[JWT, "auth.issuers=['a']"]));
+    assert_eq!(
+        line,
+        "auth.issuers[0] (flag --set): expected a table, got a string"
+    );
+    for set in [
+        "auth.issuers[0].secret_file=a",
+        "auth.issuers.secret_file=a",
+    ] {
+        let line = complaint(&with_set(&[JWT, set]));
+        assert!(line.ends_with("did you mean auth.issuers?"), "{line}");
+    }
+    let line = complaint(&with_env(&[
+        ("TIDEGATE_AUTH__MODE", "jwt"),
+        ("TIDEGATE_AUTH__ISSUERS__0__SECRET_FILE", "a"),
+    ]));
+    assert!(
+        line.ends_with("did you mean TIDEGATE_AUTH__ISSUERS?"),
+        "{line}"
+    );
+}
+
+#[test]
+fn tokens_need_an_issuer() {
+    let line = complaint(&with_set(&[JWT]));
+    assert_eq!(
+        line,
+        "auth.mode (flag --set): \"jwt\", but there are no auth.issuers, so that no token could be accepted: add one"
+    );
+    let inputs = Inputs {
+        listen: vec!["0.0.0.0:1".into()],
+        ..with_set(&[JWT, JWKS, "kafka.bootstrap_servers=a:1"])
+    };
+    load_lines(&inputs).expect("with tokens the gateway may listen anywhere");
+}
+
+#[test]
+fn issuers_or_roles_without_a_mode_are_a_forgotten_setting() {
+    for (key, set) in [
+        ("auth.issuers", JWKS),
+        ("auth.roles", "auth.roles.reader=consume:*"),
+    ] {
+        let mut inputs = with_set(&[set, "kafka.bootstrap_servers=a:1"]);
+        // The door would be open: that is said once, with the better advice.
+        inputs.listen = vec!["0.0.0.0:1".into()];
+        let line = complaint(&inputs);
+        assert_eq!(
+            line,
+            format!(
+                "auth.mode (default): \"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\", or \"none\" by name"
+            )
+        );
+        load_lines(&with_set(&[set, "auth.mode=none"])).expect("switched off by name");
+    }
+}
+
+#[test]
+fn roles_merge_over_the_layers() {
+    let folder = folder_with(
+        "auth.mode = \"none\"\n[auth.roles]\nreader = [\"consume:*\"]\nwriter = \"produce:* describe:a\"\n\"CN=app\" = [\"admin:*\"]\n",
+    );
+    let mut inputs = in_folder(folder.path());
+    inputs.env = vec![(
+        "TIDEGATE_AUTH__ROLES__READER".into(),
+        "consume:a group:{sub}-*".into(),
+    )];
+    inputs.set = vec![
+        "auth.roles={nobody = []}".into(),
+        "auth.roles.ops=[\"alter:a\", \"delete:a\"]".into(),
+    ];
+    let loaded = load_lines(&inputs).expect("the roles are sound");
+    let roles = &loaded.settings.auth.roles;
+    let names: Vec<_> = roles.keys().map(String::as_str).collect();
+    assert_eq!(names, ["CN=app", "nobody", "ops", "reader", "writer"]);
+    assert_eq!(roles["reader"], ["consume:a", "group:{sub}-*"]);
+    assert_eq!(roles["writer"], ["produce:*", "describe:a"]);
+    assert_eq!(roles["ops"], ["alter:a", "delete:a"]);
+    let shown = show(&loaded);
+    for line in [
+        "auth.roles.\"CN=app\" = [\"admin:*\"]",
+        "auth.roles.\"nobody\" = []",
+        "auth.roles.\"reader\" = [\"consume:a\", \"group:{sub}-*\"]",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    let whole = with_env(&[
+        ("TIDEGATE_AUTH__MODE", "none"),
+        ("TIDEGATE_AUTH__ROLES", "{Reader = ['consume:*']}"),
+    ]);
+    let loaded = load_lines(&whole).expect("the table is sound");
+    assert_eq!(loaded.settings.auth.roles["Reader"], ["consume:*"]);
+}
+
+#[test]
+fn a_role_has_permissions_only() {
+    let said = |value: &str| {
+        let role = format!("auth.roles.r={value}");
+        let line = complaint(&with_set(&["auth.mode=none", &role]));
+        let rest = line.strip_prefix("auth.roles.r (flag --set): ");
+        rest.expect("the role is named").to_owned()
+    };
+    assert_eq!(
+        said("[\"consume:*\", \"read:a\", \"consume\"]"),
+        "expected one of produce, consume, group, describe, create, alter, delete, transact, admin before the colon, got \"read:a\"; expected action:pattern, such as consume:orders.*, got \"consume\""
+    );
+    assert!(said("[\"admin:a\"]").starts_with("admin takes no pattern but *"));
+    assert!(said("[1]").contains("expected a list of permissions"));
+    assert!(said("[\"\"]").contains("expected action:pattern"));
+    let line = complaint(&with_set(&["auth.mode=none", "auth.roles=consume:*"]));
+    assert!(
+        line.contains("expected a table of lists of permissions"),
+        "{line}"
+    );
+}
+
+#[test]
+fn permissions_are_an_action_and_a_pattern() {
+    for text in [
+        "produce:*",
+        "consume:a.*",
+        "group:{sub}",
+        "describe:a:b",
+        "create:a",
+        "alter:a",
+        "delete:a",
+        "transact:a",
+        "admin:*",
+    ] {
+        check_permission(text).expect(text);
+    }
+    for text in [
+        "",
+        ":",
+        "consume",
+        "consume:",
+        "Consume:*",
+        "admin:",
+        "admin:a",
+        " consume:*",
+    ] {
+        check_permission(text).expect_err(text);
+    }
+}
+
+#[test]
+fn claims_and_times_are_held_to() {
+    let loaded = load_lines(&with_set(&[
+        "auth.permissions_claim=https://id.example/permissions",
+        "auth.roles_claim=realm_access.roles",
+        "auth.leeway_s=0",
+        "auth.sse_ticket_ttl_s=60",
+        "auth.allow_query_token=true",
+    ]))
+    .expect("the settings are sound");
+    let auth = loaded.settings.auth;
+    assert_eq!(
+        auth.permissions_claim.as_deref(),
+        Some("https://id.example/permissions")
+    );
+    assert_eq!(auth.roles_claim.as_deref(), Some("realm_access.roles"));
+    assert_eq!(auth.leeway.as_secs(), 0);
+    assert_eq!(auth.sse_ticket_ttl.as_secs(), 60);
+    assert!(auth.allow_query_token);
+    for set in [
+        "auth.roles_claim=",
+        "auth.roles_claim=a..b",
+        "auth.roles_claim=.a",
+        "auth.roles_claim=a. ",
+        "auth.roles_claim=[\"a\"]",
+        "auth.leeway_s=3601",
+        "auth.leeway_s=-1",
+        "auth.sse_ticket_ttl_s=0",
+        "auth.sse_ticket_ttl_s=604801",
+        "auth.ticket_key_file=",
+        "auth.ticket_key_file=[\"a\"]",
+    ] {
+        let line = complaint(&with_set(&[set]));
+        assert!(line.contains(": expected "), "{set}: {line}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_their_keys() {
+    let folder = folder_of_files("");
+    let path = |name: &str| in_dir(&folder, &format!("{{dir}}/{name}"));
+    std::fs::write(path("short"), "0123456789abcdef0123456789abcde\n\n").expect("written");
+    std::fs::write(path("empty"), "").expect("written");
+    let list = format!(
+        "auth.issuers=[{{secret_file = '{}'}}, {{key_file = '{}'}}, {{secret_file = '{}'}}]",
+        path("short"),
+        path("empty"),
+        path("."),
+    );
+    let set = [
+        JWT.to_owned(),
+        list,
+        format!("tls.cert={}", path("missing")),
+        format!("tls.key={}", path(".")),
+        format!("tls.client_ca={}", path("missing")),
+        format!("auth.ticket_key_file={}", path("short")),
+    ];
+    let lines = complaints(&with_set(&set.each_ref().map(String::as_str)));
+    let expected = [
+        ("tls.cert", "missing cannot be read: "),
+        ("tls.key", "is not a regular file"),
+        ("tls.client_ca", "missing cannot be read: "),
+        (
+            "auth.ticket_key_file",
+            "short has 31 bytes: expected a secret of at least 32",
+        ),
+        (
+            "auth.issuers[0].secret_file",
+            "short has 31 bytes: expected a secret of at least 32",
+        ),
+        ("auth.issuers[1].key_file", "empty is empty"),
+        ("auth.issuers[2].secret_file", "is not a regular file"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, (key, problem)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(&format!("{key} (flag --set): ")), "{line}");
+        assert!(line.contains(problem), "{line}");
+        assert!(!line.contains("0123456789"), "{line}");
+    }
+}
+
+#[test]
+fn a_secret_is_the_files_bytes_without_the_line_end() {
+    let folder = folder_of_files("");
+    let secret = read_secret(&folder.path().join("secret")).expect("the secret is sound");
+    assert_eq!(secret, b"0123456789abcdef0123456789abcdef");
+    let long = folder.path().join("long");
+    std::fs::write(&long, vec![b'a'; (64 << 10) + 1]).expect("written");
+    let problem = read_secret(&long).expect_err("too long");
+    assert!(problem.contains("has more than 65536 bytes"), "{problem}");
+}
+
+#[test]
+fn issuers_are_shown_with_their_source() {
+    let folder = folder_of_files(
+        "auth.mode = \"jwt\"\n[[auth.issuers]]\nissuer = \"a \\\"b\\\"\"\naudience = \"c\"\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\njwks_url = \"https://id.example/keys\"\nalgorithms = [\"ES256\"]\n",
+    );
+    let loaded = load_lines(&in_folder(folder.path())).expect("the issuers are sound");
+    let shown = show(&loaded);
+    let line = shown.lines().find(|line| line.starts_with("auth.issuers"));
+    let line = line.expect("the issuers are shown");
+    let expected = "{ algorithms = [\"ES256\"], jwks_url = \"https://id.example/keys\" }]";
+    assert!(line.contains(expected), "{line}");
+    assert!(line.ends_with("  # file tidegate.toml line 2"), "{line}");
+    assert!(!shown.contains("0123456789abcdef"), "{shown}");
+
+    // What is shown loads as the same.
+    let again = load_text(&shown).expect("the output is sound");
+    assert_eq!(again.settings, loaded.settings);
+}
