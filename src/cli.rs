@@ -2,6 +2,8 @@
 //! done, 1 failed, 2 asked wrongly (usage or settings). Standard output carries only what was asked
 //! for.
 
+mod token;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::token::TokenArgs;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
 use crate::{healthcheck, kafka, observe};
 
@@ -33,6 +36,8 @@ enum Command {
     Config(ConfigCommand),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print a token for development, signed with a shared secret.
+    Token(TokenArgs),
     /// Ask a running gateway whether it is ready: exit status 0 if so, else 1.
     Healthcheck(HealthcheckArgs),
 }
@@ -129,6 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Command::Config(ConfigCommand::Sample) => print(&config::sample()),
         Command::Openapi => openapi(),
+        Command::Token(args) => token(&args),
         Command::Healthcheck(args) => healthcheck(args),
     }
 }
@@ -159,6 +165,21 @@ fn serve(loaded: Loaded) -> ExitCode {
 
 fn openapi() -> ExitCode {
     print(&crate::api::openapi::document_json())
+}
+
+fn token(args: &TokenArgs) -> ExitCode {
+    match args.mint() {
+        Ok(token) => {
+            for warning in args.warnings() {
+                say(&format!("warning: {warning}"));
+            }
+            print(&format!("{token}\n"))
+        }
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(ASKED_WRONGLY)
+        }
+    }
 }
 
 /// The settings with every rule applied.
@@ -240,8 +261,12 @@ fn fail(problem: &str) -> ExitCode {
 }
 
 fn complain(problem: &str) {
+    say(&format!("error: {problem}"));
+}
+
+fn say(line: &str) {
     // With standard error closed there is nobody left to tell; the exit status still tells.
-    let _ = writeln!(io::stderr(), "error: {problem}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn print(text: &str) -> ExitCode {

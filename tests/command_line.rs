@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+
 /// The program in an empty folder of its own, without any variable of ours.
 fn tidegate(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
@@ -141,6 +143,8 @@ fn serve_refuses_wrong_settings_before_it_listens() {
     );
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 #[test]
 fn serve_refuses_security_that_is_not_whole_before_it_listens() {
     let folder = folder();
@@ -180,6 +184,113 @@ fn serve_refuses_security_that_is_not_whole_before_it_listens() {
     assert!(!lines.join("\n").contains("hunter2"), "{lines:#?}");
 }
 
+/// The claims of the one line on standard output, checked with the secret.
+fn claims(output: &Output, audience: Option<&str>) -> serde_json::Value {
+    let token = stdout(output).strip_suffix('\n').expect("a line");
+    let mut validation = Validation::new(Algorithm::HS256);
+    match audience {
+        Some(audience) => validation.set_audience(&[audience]),
+        None => validation.validate_aud = false,
+    }
+    let key = DecodingKey::from_secret(SECRET.as_bytes());
+    let decoded = jsonwebtoken::decode::<serde_json::Value>(token, &key, &validation);
+    decoded.expect("a valid token").claims
+}
+
+#[test]
+fn token_mints_what_an_issuer_with_the_secret_accepts() {
+    let folder = folder();
+    // As an editor leaves it.
+    std::fs::write(folder.path().join("secret"), format!("{SECRET}\n")).expect("written");
+    let plain = ["token", "--secret-file", "secret", "--sub", "ann"];
+    let mut command = tidegate(folder.path(), &plain);
+    command.args(["--scope", "consume:* produce:orders"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    assert!(output.stderr.is_empty());
+    let claims_of_ann = claims(&output, None);
+    assert_eq!(claims_of_ann["sub"], "ann");
+    assert_eq!(claims_of_ann["scope"], "consume:* produce:orders");
+    assert!(claims_of_ann.get("iss").is_none() && claims_of_ann.get("aud").is_none());
+    let life = |claims: &serde_json::Value| {
+        claims["exp"].as_u64().expect("a number") - claims["iat"].as_u64().expect("a number")
+    };
+    assert_eq!(life(&claims_of_ann), 3600);
+
+    let mut command = tidegate(folder.path(), &plain);
+    command.args(["--scope", "", "--ttl", "7d"]);
+    command.args(["--issuer", "me", "--audience", "tidegate"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    let claims = claims(&output, Some("tidegate"));
+    assert_eq!(claims["iss"], "me");
+    assert_eq!(claims["scope"], "");
+    assert_eq!(life(&claims), 7 * 24 * 3600);
+}
+
+#[test]
+fn token_warns_of_scopes_that_are_no_permissions() {
+    let folder = folder();
+    std::fs::write(folder.path().join("secret"), SECRET).expect("written");
+    let mut command = tidegate(folder.path(), &["token", "--secret-file", "secret"]);
+    command.args(["--sub", "ann", "--scope", "openid consume:a read:b"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(claims(&output, None)["scope"], "openid consume:a read:b");
+    let lines = stderr_lines(&output);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let start = "warning: scope \"openid\" is no permission: expected action:pattern";
+    assert!(lines[0].starts_with(start), "{lines:#?}");
+    let start = "warning: scope \"read:b\" is no permission: expected one of produce";
+    assert!(lines[1].starts_with(start), "{lines:#?}");
+}
+
+#[test]
+fn token_refuses_a_weak_secret_and_wrong_usage() {
+    let folder = folder();
+    std::fs::write(folder.path().join("secret"), SECRET).expect("written");
+    std::fs::write(folder.path().join("short"), "hunter2\n").expect("written");
+    for (secret, more, said) in [
+        (
+            "short",
+            &[][..],
+            "error: --secret-file: short has 7 bytes: expected a secret of at least 32",
+        ),
+        (
+            "missing",
+            &[],
+            "error: --secret-file: missing cannot be read",
+        ),
+        (
+            "secret",
+            &["--ttl", "1"],
+            "error: invalid value '1' for '--ttl <TIME>': expected",
+        ),
+        ("secret", &["--ttl", "0s"], "error: invalid value '0s'"),
+        (
+            "secret",
+            &["--issuer", ""],
+            "error: a value is required for '--issuer",
+        ),
+        (
+            "secret",
+            &["--bogus"],
+            "error: unexpected argument '--bogus'",
+        ),
+    ] {
+        let mut command = tidegate(folder.path(), &["token", "--secret-file", secret]);
+        command
+            .args(["--sub", "ann", "--scope", "consume:*"])
+            .args(more);
+        let output = run(&mut command);
+        assert_eq!(output.status.code(), Some(2), "{secret} {more:?}");
+        assert!(output.stdout.is_empty());
+        let lines = stderr_lines(&output);
+        assert!(lines[0].starts_with(said), "{lines:#?}");
+        assert!(!lines.join("\n").contains("hunter2"), "{lines:#?}");
+    }
+}
+
 #[test]
 fn usage_errors_end_with_status_2() {
     let folder = folder();
@@ -187,6 +298,7 @@ fn usage_errors_end_with_status_2() {
         &["serve", "--bogus"][..],
         &["serve", "--embedded", "--bootstrap-servers", "a:1"],
         &["frobnicate"],
+        &["token"],
         &[],
     ] {
         let output = run(&mut tidegate(folder.path(), arguments));
