@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
+use crate::http::cross_site::CrossSite;
 use crate::http::finish::{Finish, finished};
 
 /// What the management handlers need.
@@ -39,16 +40,17 @@ impl std::fmt::Debug for Management {
     reason = "the management listener's own list"
 )]
 pub fn router(management: Management) -> Router {
-    let settings = Finish {
+    let finish = Finish {
         access_log: false,
         embedded: management.gateway.cluster().is_embedded(),
     };
+    let cross_site = CrossSite::management(management.gateway.settings());
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(management);
-    finished(router, settings)
+    finished(cross_site.guard(router), finish)
 }
 
 /// The process answers.

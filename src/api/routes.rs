@@ -25,6 +25,8 @@ use crate::auth::Principal;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
 use crate::http::credentials::{self, Found};
+use crate::http::cors;
+use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, finished};
 
@@ -118,15 +120,19 @@ pub fn router(gateway: Gateway) -> Router {
             },
         );
     }
-    let settings = Finish {
-        access_log: gateway.settings().telemetry.access_log,
+    let settings = gateway.settings().clone();
+    let finish = Finish {
+        access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
     };
     let router = router
         .fallback(no_such_path)
         .with_state(gateway)
         .layer(CatchPanicLayer::custom(panicked));
-    finished(router, settings)
+    let methods = rows().into_iter().map(|row| row.method);
+    let router = cors::allowed(router, &settings.http.cors_origins, methods);
+    let router = CrossSite::new(&settings).guard(router);
+    finished(router, finish)
 }
 
 /// Packs what is read, for clients that take gzip: but nothing small, and never a stream, whose pieces

@@ -4,6 +4,9 @@
 pub mod body;
 pub mod credentials;
 pub mod encoding;
+pub mod client;
+pub mod cors;
+pub mod cross_site;
 pub mod error;
 pub mod extract;
 pub mod finish;

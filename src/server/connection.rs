@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::http::client::ListenerAddress;
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -44,6 +45,15 @@ pub(super) struct Door {
     head_bytes: usize,
     head_time: Duration,
     counted: bool,
+}
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// Who connected.
+    pub(super) peer: SocketAddr,
+    /// The address that the listener was bound to.
+    pub(super) listener: SocketAddr,
 }
 
 /// A connection's place among `limits.connections`.
@@ -94,37 +104,32 @@ impl Door {
     }
 
     /// Serves one connection to its end, or until `closing` and the end of what is under way.
-    pub(super) async fn serve(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        closing: CancellationToken,
-    ) {
+    pub(super) async fn serve(&self, stream: TcpStream, ends: Ends, closing: CancellationToken) {
         let version = tokio::select! {
             version = version_of(&stream) => version,
             () = closing.cancelled() => return,
         };
         let ended = match version {
-            Some(Version::One) => self.serve_h1(stream, peer, closing).await,
-            Some(Version::Two) => self.serve_h2(stream, peer, closing).await,
+            Some(Version::One) => self.serve_h1(stream, ends, closing).await,
+            Some(Version::Two) => self.serve_h2(stream, ends, closing).await,
             None => return,
         };
         if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection ended early");
+            tracing::debug!(peer = %ends.peer, %error, "a connection ended early");
         }
     }
 
     async fn serve_h1(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        ends: Ends,
         closing: CancellationToken,
     ) -> hyper::Result<()> {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_time)
             .max_buf_size(self.head_bytes)
-            .serve_connection(TokioIo::new(stream), self.service(peer))
+            .serve_connection(TokioIo::new(stream), self.service(ends))
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -139,7 +144,7 @@ impl Door {
     async fn serve_h2(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        ends: Ends,
         closing: CancellationToken,
     ) -> hyper::Result<()> {
         let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
@@ -150,7 +155,7 @@ impl Door {
             .max_header_list_size(head_bytes)
             .keep_alive_interval(H2_PING)
             .keep_alive_timeout(H2_PONG)
-            .serve_connection(TokioIo::new(stream), self.service(peer));
+            .serve_connection(TokioIo::new(stream), self.service(ends));
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -161,19 +166,19 @@ impl Door {
         }
     }
 
-    fn service(&self, peer: SocketAddr) -> RouterService {
+    fn service(&self, ends: Ends) -> RouterService {
         RouterService {
             router: self.router.clone(),
-            peer,
+            ends,
         }
     }
 }
 
-/// The router as hyper calls it, with the peer's address in each request.
+/// The router as hyper calls it, with both addresses in each request.
 #[derive(Clone)]
 struct RouterService {
     router: Router,
-    peer: SocketAddr,
+    ends: Ends,
 }
 
 impl hyper::service::Service<Request<Incoming>> for RouterService {
@@ -183,7 +188,10 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let Ends { peer, listener } = self.ends;
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo(peer));
+        extensions.insert(ListenerAddress(listener));
         // A router is always ready.
         tower::Service::call(&mut self.router.clone(), request)
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ServeError;
-use super::connection::Door;
+use super::connection::{Door, Ends};
 
 /// Connections that the system may hold before they are taken.
 const BACKLOG: u32 = 1024;
@@ -93,8 +93,12 @@ impl Listener {
             tune(&stream);
             let door = Arc::clone(&door);
             let closing = closing.clone();
+            let ends = Ends {
+                peer,
+                listener: self.address,
+            };
             connections.spawn(async move {
-                door.serve(stream, peer, closing).await;
+                door.serve(stream, ends, closing).await;
                 drop(place);
             });
         }

@@ -1,0 +1,254 @@
+//! Keeps web pages of other sites out. Stands once around the whole router, so that no door can
+//! forget it.
+//!
+//! A page may send simple requests (a GET, a POST of `text/plain`) anywhere without asking, to
+//! `localhost` or a company's inner hosts too, and it may have its own name resolve to an address
+//! that is not its own (DNS rebinding). What browsers add to requests tells such pages apart:
+//!
+//! - `Origin` must be the gateway's own or in `http.cors.origins`;
+//! - without it, `Sec-Fetch-Site` must not tell of another site;
+//! - on a loopback listener without authentication, where the network is all that protects, `Host`
+//!   must be a name of this machine or in `http.allowed_hosts`.
+//!
+//! Clients other than browsers send none of the first two and are not concerned.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower::Layer;
+
+use super::client::{ListenerAddress, Proxies};
+use super::error::ApiError;
+use crate::config::address::Address;
+use crate::config::{AuthMode, Settings};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// Where a link on another site may lead: `/` and all pages under these. Nothing there changes or
+/// reveals what is in Kafka.
+const PAGES: [&str; 1] = ["/docs"];
+
+/// Longest part of a header that an error repeats.
+const SHOWN: usize = 200;
+
+/// Which pages may call.
+#[derive(Debug)]
+pub struct CrossSite {
+    origins: Vec<String>,
+    hosts: Vec<String>,
+    /// Whether the listeners ask for no credentials.
+    open: bool,
+    /// Whether the listeners speak TLS.
+    tls: bool,
+    proxies: Proxies,
+}
+
+impl CrossSite {
+    /// The rules of the public listeners.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            origins: settings.http.cors_origins.clone(),
+            hosts: settings.http.allowed_hosts.clone(),
+            open: settings.auth.mode == AuthMode::None,
+            tls: settings.tls.cert.is_some(),
+            proxies: Proxies::new(&settings.http.trusted_proxies),
+        }
+    }
+
+    /// The rules of the management listener: it never asks for credentials, and no page of another
+    /// site has any business there.
+    pub fn management(settings: &Settings) -> Self {
+        Self {
+            origins: Vec::new(),
+            open: true,
+            ..Self::new(settings)
+        }
+    }
+
+    /// `router` with these rules around all of it, what answers 404 and 405 included.
+    pub fn guard(self, router: Router) -> Router {
+        let layer = middleware::from_fn_with_state(Arc::new(self), check);
+        Router::new().fallback_service(layer.layer(router))
+    }
+
+    fn examine(&self, request: &Request) -> Result<(), ApiError> {
+        let host = host_of(request)?;
+        self.examine_host(request, host)?;
+        let headers = request.headers();
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else {
+            return examine_fetch(request);
+        };
+        if origins.next().is_some() {
+            return Err(ApiError::bad_request("more than one Origin").at("Origin"));
+        }
+        let listed = self
+            .origins
+            .iter()
+            .any(|listed| listed.as_bytes() == origin.as_bytes());
+        // A sandboxed frame, a file, or what a redirect made of an origin: anyone can have this one.
+        let null = origin == "null";
+        if !null && (listed || self.is_own(request, host, origin)) {
+            return Ok(());
+        }
+        let message = if null {
+            "a page whose Origin is null (a sandboxed frame, a file) is not let in; serve it from an \
+             origin that is in http.cors.origins"
+                .to_owned()
+        } else {
+            format!(
+                "Origin {} is neither the gateway's own nor in http.cors.origins, so its pages are \
+                 not let in (behind a proxy, http.trusted_proxies makes its X-Forwarded-Proto and \
+                 X-Forwarded-Host, or Forwarded, tell what the own one is)",
+                shown(origin)
+            )
+        };
+        Err(ApiError::plain(StatusCode::FORBIDDEN, message).at("Origin"))
+    }
+
+    /// Whether a page that the gateway itself served has this origin.
+    fn is_own(&self, request: &Request, host: Option<&str>, origin: &HeaderValue) -> bool {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let told = peer.and_then(|ConnectInfo(peer)| {
+            self.proxies
+                .forwarded(peer.ip().to_canonical(), request.headers())
+        });
+        let (scheme, host) = match &told {
+            Some(told) => (told.scheme.as_deref(), told.host.as_deref().or(host)),
+            None => (None, host),
+        };
+        let scheme = scheme.unwrap_or(if self.tls { "https" } else { "http" });
+        let of_origin = origin.to_str().ok().and_then(|o| o.split_once("://"));
+        let (Some((origin_scheme, origin_host)), Some(host)) = (of_origin, host) else {
+            return false;
+        };
+        let port = match scheme {
+            _ if !origin_scheme.eq_ignore_ascii_case(scheme) => return false,
+            _ if scheme.eq_ignore_ascii_case("https") => 443,
+            _ => 80,
+        };
+        let parse = |text: &str| Address::parse_with_default_port(text, port);
+        match (parse(origin_host), parse(host)) {
+            (Some(origin), Some(own)) => {
+                origin.port == own.port && origin.host.eq_ignore_ascii_case(&own.host)
+            }
+            _ => false,
+        }
+    }
+
+    /// Against DNS rebinding. What a proxy says does not count here: a page that got this far can
+    /// write such headers too, and comes from this machine's own address.
+    fn examine_host(&self, request: &Request, host: Option<&str>) -> Result<(), ApiError> {
+        let on_loopback = request
+            .extensions()
+            .get::<ListenerAddress>()
+            .is_some_and(|ListenerAddress(address)| address.ip().to_canonical().is_loopback());
+        let (true, true, Some(host)) = (self.open, on_loopback, host) else {
+            return Ok(());
+        };
+        if Address::parse_with_default_port(host, 80).is_some_and(|a| self.allows(&a.host)) {
+            return Ok(());
+        }
+        Err(ApiError::plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            format!(
+                "Host {} is neither localhost nor a loopback address nor in http.allowed_hosts: \
+                 without authentication only those are served here, as a web page can make any \
+                 other name lead to this address",
+                host.chars().take(SHOWN).collect::<String>()
+            ),
+        )
+        .at("Host"))
+    }
+
+    fn allows(&self, host: &str) -> bool {
+        if let Ok(address) = host.parse::<IpAddr>()
+            && address.to_canonical().is_loopback()
+        {
+            return true;
+        }
+        let name = host.to_ascii_lowercase();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || self.hosts.iter().any(|allowed| {
+                let allowed = allowed.trim_start_matches('[').trim_end_matches(']');
+                allowed.eq_ignore_ascii_case(&name)
+            })
+    }
+}
+
+async fn check(State(rules): State<Arc<CrossSite>>, request: Request, next: Next) -> Response {
+    match rules.examine(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The host that the request names: HTTP/2 has it in the URI.
+fn host_of(request: &Request) -> Result<Option<&str>, ApiError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ApiError::bad_request("more than one Host").at("Host"));
+    }
+    if let Some(authority) = request.uri().authority() {
+        return Ok(Some(authority.as_str()));
+    }
+    let text = first.map(|host| host.to_str());
+    text.transpose()
+        .map_err(|_| ApiError::bad_request("expected a host name in ASCII").at("Host"))
+}
+
+/// Requests without `Origin`: what a page may load from anywhere with a GET, such as a picture, and
+/// links. `same-site` is another site too: another port of this host, or another name of the domain.
+fn examine_fetch(request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let site = match headers.get(SEC_FETCH_SITE) {
+        None => return Ok(()),
+        Some(site) if site == "same-origin" || site == "none" => return Ok(()),
+        Some(site) => site,
+    };
+    if is_link(request.method(), request.uri().path(), headers) {
+        return Ok(());
+    }
+    Err(ApiError::plain(
+        StatusCode::FORBIDDEN,
+        format!(
+            "Sec-Fetch-Site {} and no Origin: a page of another site may call only with fetch, \
+             in its cors mode, from an origin that is in http.cors.origins",
+            shown(site)
+        ),
+    )
+    .at("Sec-Fetch-Site"))
+}
+
+/// Whether the browser follows a link to a page, in a tab of its own and not in a frame.
+fn is_link(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    let is = |name: HeaderName, value: &str| headers.get(name).is_some_and(|v| v == value);
+    let to_page = path == "/"
+        || PAGES.iter().any(|page| {
+            path.strip_prefix(page)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+    to_page
+        && method == Method::GET
+        && is(SEC_FETCH_MODE, "navigate")
+        && is(SEC_FETCH_DEST, "document")
+}
+
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes())
+        .chars()
+        .take(SHOWN)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
