@@ -4,6 +4,8 @@
 //! walk the API are made from it, and a handler cannot be reached without the check that its row
 //! names. `clippy.toml` disallows `Router::route` elsewhere.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -29,6 +31,7 @@ use crate::http::cors;
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, finished};
+use crate::http::rate::{self, Rates};
 
 /// What a caller needs to reach a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +103,7 @@ pub fn rows() -> Vec<Row> {
     reason = "the one place where routes are made"
 )]
 pub fn router(gateway: Gateway) -> Router {
+    let rates = Rates::new(gateway.settings());
     let mut router = Router::new();
     for row in rows() {
         let (_, _, handler) = row.handler;
@@ -110,6 +114,13 @@ pub fn router(gateway: Gateway) -> Router {
             },
             guard,
         );
+        let handler = match &rates {
+            Some(rates) => handler.route_layer(middleware::from_fn_with_state(
+                Arc::clone(rates),
+                rate::limit,
+            )),
+            None => handler,
+        };
         let handler = handler.route_layer(guard);
         router = router.route(
             row.path,

@@ -144,9 +144,15 @@ impl ApiError {
 
     /// Marks the request as worth trying again, in `Retry-After` too.
     #[must_use]
-    pub fn retry(mut self) -> Self {
+    pub fn retry(self) -> Self {
+        self.retry_after(u64::from(RETRY_AFTER_S))
+    }
+
+    /// The same, where it is known when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
         self.body.retriable = Some(true);
-        self.header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// Says where the log starts now.

@@ -1,5 +1,5 @@
 //! What all doors share: the error shape, content negotiation, bodies and parameters within limits,
-//! request ids. Nothing here knows a single route.
+//! request ids, which pages and how many requests are let in. Nothing here knows a single route.
 
 pub mod body;
 pub mod credentials;
@@ -12,4 +12,5 @@ pub mod extract;
 pub mod finish;
 pub mod idempotency;
 pub mod negotiate;
+pub mod rate;
 pub mod request_id;
