@@ -44,7 +44,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_counter!(
         "http_connections_refused_total",
-        "Connections closed at once because limits.connections was reached"
+        "Connections closed at once, by the limit that was reached"
     );
     describe_counter!(
         "kafka_messages_produced_total",

@@ -4,7 +4,7 @@
 //! timeouts that memory per connection and slow clients depend on. The version is found out here
 //! under a timeout, because hyper's own detection waits without one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::{Addresses, Counted};
 use crate::config::Settings;
 use crate::http::client::ListenerAddress;
 
@@ -42,6 +43,7 @@ const MANAGEMENT_CONNECTIONS: usize = 64;
 pub(super) struct Door {
     router: Router,
     places: Arc<Semaphore>,
+    addresses: Option<Addresses>,
     head_bytes: usize,
     head_time: Duration,
     counted: bool,
@@ -56,11 +58,15 @@ pub(super) struct Ends {
     pub(super) listener: SocketAddr,
 }
 
-/// A connection's place among `limits.connections`.
+/// A connection's place among `limits.connections`, and among those of its address.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
+    _of_address: Option<Counted>,
     counted: bool,
 }
+
+/// No place is left; the name of the limit, for the metric.
+pub(super) struct Full(pub(super) &'static str);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -76,6 +82,7 @@ impl Door {
         Self {
             router,
             places: Arc::new(Semaphore::new(settings.limits.connections)),
+            addresses: Some(Addresses::new(settings)),
             head_bytes: settings.http.max_header_bytes,
             head_time: settings.http.request_timeout,
             counted: true,
@@ -86,19 +93,29 @@ impl Door {
     pub(super) fn management(settings: &Settings, router: Router) -> Self {
         Self {
             places: Arc::new(Semaphore::new(MANAGEMENT_CONNECTIONS)),
+            addresses: None,
             counted: false,
             ..Self::new(settings, router)
         }
     }
 
-    /// A place for one more connection, if there is one.
-    pub(super) fn place(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+    /// A place for one more connection from this address, if there is one.
+    pub(super) fn place(&self, address: IpAddr) -> Result<Place, Full> {
+        let permit = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Full("connections"))?;
+        let of_address = match &self.addresses {
+            None => None,
+            Some(addresses) => addresses
+                .count(address)
+                .map_err(|()| Full("connections_per_address"))?,
+        };
         if self.counted {
             metrics::gauge!("http_connections").increment(1.0);
         }
-        Some(Place {
+        Ok(Place {
             _permit: permit,
+            _of_address: of_address,
             counted: self.counted,
         })
     }

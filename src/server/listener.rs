@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ServeError;
-use super::connection::{Door, Ends};
+use super::connection::{Door, Ends, Full};
 
 /// Connections that the system may hold before they are taken.
 const BACKLOG: u32 = 1024;
@@ -86,9 +86,13 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(place) = door.place() else {
-                metrics::counter!("http_connections_refused_total").increment(1);
-                continue;
+            let place = match door.place(peer.ip()) {
+                Ok(place) => place,
+                Err(Full(reason)) => {
+                    metrics::counter!("http_connections_refused_total", "reason" => reason)
+                        .increment(1);
+                    continue;
+                }
             };
             tune(&stream);
             let door = Arc::clone(&door);
