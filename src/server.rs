@@ -5,6 +5,7 @@
 //! `shutdown_grace_ms`, what was handed to the producer is flushed, the rest is cut. A second signal
 //! ends the process at once.
 
+mod activity;
 mod addresses;
 mod connection;
 mod listener;

@@ -17,9 +17,10 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::addresses::{Addresses, Counted};
 use crate::config::Settings;
 use crate::http::client::ListenerAddress;
@@ -164,6 +165,7 @@ impl Door {
         ends: Ends,
         closing: CancellationToken,
     ) -> hyper::Result<()> {
+        let activity = Activity::default();
         let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -172,13 +174,24 @@ impl Door {
             .max_header_list_size(head_bytes)
             .keep_alive_interval(H2_PING)
             .keep_alive_timeout(H2_PONG)
-            .serve_connection(TokioIo::new(stream), self.service(ends));
+            .serve_connection(TokioIo::new(stream), activity.of(self.service(ends)));
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = activity.idle_for(self.head_time) => {
+                connection.as_mut().graceful_shutdown();
+                // A peer that does not play its part in this is cut off.
+                loop {
+                    match timeout(H2_PONG, connection.as_mut()).await {
+                        Ok(ended) => return ended,
+                        Err(_) if activity.is_idle() => return Ok(()),
+                        Err(_) => {}
+                    }
+                }
             }
         }
     }
