@@ -4,6 +4,7 @@
 //! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
 //! write pipeline asks again for what it does.
 
+pub mod certificate;
 mod jwks;
 pub mod jwt;
 mod keys;
