@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::token::TokenArgs;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
-use crate::{healthcheck, kafka, observe};
+use crate::{healthcheck, kafka, observe, server};
 
 /// Exit status for wrong usage and wrong settings.
 const ASKED_WRONGLY: u8 = 2;
@@ -150,7 +150,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         .build();
     let served = match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(crate::server::serve(settings));
+            let served = runtime.block_on(server::serve(settings));
             // What hangs after the grace period (a blocking client call) does not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
             served.map_err(|error| error.to_string())
@@ -190,7 +190,8 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
 }
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
-/// `config` does not know: what the Kafka clients think of their properties, the log filter.
+/// `config` does not know: what the Kafka clients think of their properties, the log filter, the
+/// certificates.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
     let loaded = &reading.loaded;
@@ -207,7 +208,14 @@ fn apply_rules(reading: &mut Reading) {
     let logging = observe::logging::check(&settings.telemetry)
         .err()
         .map(|problem| loaded.error("telemetry.log_level", problem));
-    let errors: Vec<ConfigError> = kafka.chain(logging).collect();
+    // What the settings' own rules have objected to is not said twice.
+    let said = |error: &ConfigError| error.to_string().starts_with("tls.");
+    let tls = match reading.errors.iter().any(said) {
+        true => None,
+        false => server::check_tls(&settings.tls).err(),
+    }
+    .map(|error| loaded.error(error.setting, error.problem));
+    let errors: Vec<ConfigError> = kafka.chain(logging).chain(tls).collect();
     reading.errors.extend(errors);
 }
 

@@ -9,6 +9,7 @@ mod activity;
 mod addresses;
 mod connection;
 mod listener;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use crate::kafka::Cluster;
 use crate::observe;
 use connection::Door;
 use listener::Listener;
+use tls::Tls;
+
+pub use tls::{TlsError, check as check_tls};
 
 /// Longest time for the producer to hand over what is left after the requests have ended.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -45,6 +49,9 @@ pub enum ServeError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The Kafka clients cannot be made.
     #[error("{0}")]
     Kafka(#[from] crate::kafka::fault::Fault),
@@ -71,6 +78,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let management_addresses: Vec<String> =
         settings.server.management_listen.iter().cloned().collect();
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
+    let tls = Tls::load(&settings.tls)?;
 
     let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
     let stopping = CancellationToken::new();
@@ -85,7 +93,8 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 
     let public_addresses = addresses(&public);
     let management_addresses = addresses(&management);
-    let door = Arc::new(Door::new(&settings, routes::router(gateway.clone())));
+    let router = routes::router(gateway.clone());
+    let door = Arc::new(Door::new(&settings, router).with_tls(tls.clone()));
     for listener in public {
         tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
     }
@@ -95,7 +104,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         process: observe::metrics::process(),
         stopping: stopping.clone(),
     });
-    let management_door = Arc::new(Door::management(&settings, router));
+    let management_door = Arc::new(Door::management(&settings, router).with_tls(tls.clone()));
     let management_closing = CancellationToken::new();
     let management_connections = TaskTracker::new();
     for listener in management {
@@ -105,7 +114,11 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
             management_closing.clone(),
         ));
     }
-    announce(&public_addresses, &management_addresses, &cluster);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    if let Some(tls) = tls {
+        tokio::spawn(tls.watch(management_closing.clone()));
+    }
+    announce(scheme, &public_addresses, &management_addresses, &cluster);
 
     signals.next().await;
     tracing::info!("stopping: requests under way may finish");
@@ -141,11 +154,11 @@ async fn drain(connections: &TaskTracker, grace: Duration, cluster: &Cluster) {
 }
 
 /// The one line that scripts wait for. It is not a log line: it always comes, in this form.
-fn announce(public: &[SocketAddr], management: &[SocketAddr], cluster: &Cluster) {
+fn announce(scheme: &str, public: &[SocketAddr], management: &[SocketAddr], cluster: &Cluster) {
     let list = |addresses: &[SocketAddr]| {
         addresses
             .iter()
-            .map(|address| format!("http://{address}"))
+            .map(|address| format!("{scheme}://{address}"))
             .collect::<Vec<_>>()
             .join(",")
     };

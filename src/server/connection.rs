@@ -2,7 +2,7 @@
 //!
 //! hyper's connection types are used directly, since `axum::serve` hides the buffer sizes and
 //! timeouts that memory per connection and slow clients depend on. The version is found out here
-//! under a timeout, because hyper's own detection waits without one.
+//! under a timeout, because hyper's own detection waits without one; with TLS, ALPN decides it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,19 +15,23 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::addresses::{Addresses, Counted};
+use super::tls::Tls;
+use crate::auth::certificate::ClientCertificate;
 use crate::config::Settings;
 use crate::http::client::ListenerAddress;
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest time for the first bytes of a connection, which tell its version.
+/// Longest time for the first bytes of a connection, which tell its version. With TLS these are the
+/// handshake, and the preface if it is to be HTTP/2.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// Pause between looks at a preface that has come only in part.
 const PREFACE_POLL: Duration = Duration::from_millis(20);
@@ -43,6 +47,7 @@ const MANAGEMENT_CONNECTIONS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Door {
     router: Router,
+    tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
     addresses: Option<Addresses>,
     head_bytes: usize,
@@ -82,6 +87,7 @@ impl Door {
     pub(super) fn new(settings: &Settings, router: Router) -> Self {
         Self {
             router,
+            tls: None,
             places: Arc::new(Semaphore::new(settings.limits.connections)),
             addresses: Some(Addresses::new(settings)),
             head_bytes: settings.http.max_header_bytes,
@@ -98,6 +104,11 @@ impl Door {
             counted: false,
             ..Self::new(settings, router)
         }
+    }
+
+    /// The same door, where connections speak TLS if this is some.
+    pub(super) fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// A place for one more connection from this address, if there is one.
@@ -123,13 +134,18 @@ impl Door {
 
     /// Serves one connection to its end, or until `closing` and the end of what is under way.
     pub(super) async fn serve(&self, stream: TcpStream, ends: Ends, closing: CancellationToken) {
+        let peer = ends.peer;
+        if let Some(tls) = &self.tls {
+            return self.serve_tls(tls, stream, ends, closing).await;
+        }
         let version = tokio::select! {
             version = version_of(&stream) => version,
             () = closing.cancelled() => return,
         };
+        let service = self.service(ends, None);
         let ended = match version {
-            Some(Version::One) => self.serve_h1(stream, ends, closing).await,
-            Some(Version::Two) => self.serve_h2(stream, ends, closing).await,
+            Some(Version::One) => self.serve_h1(stream, service, closing).await,
+            Some(Version::Two) => self.serve_h2(stream, service, closing).await,
             None => return,
         };
         if let Err(error) = ended {
@@ -137,17 +153,62 @@ impl Door {
         }
     }
 
-    async fn serve_h1(
+    async fn serve_tls(
         &self,
+        tls: &Tls,
         stream: TcpStream,
         ends: Ends,
         closing: CancellationToken,
-    ) -> hyper::Result<()> {
+    ) {
+        let deadline = Instant::now() + FIRST_BYTES;
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, deadline) => accepted,
+            () = closing.cancelled() => return,
+        };
+        let mut secured = match accepted {
+            Ok(secured) => secured,
+            Err(failure) => {
+                metrics::counter!("tls_handshake_failures_total").increment(1);
+                let peer = ends.peer;
+                tracing::debug!(%peer, %failure, "a connection without a TLS handshake");
+                return;
+            }
+        };
+        let service = self.service(ends, secured.certificate);
+        let ended = if secured.http2 {
+            let preface = tokio::select! {
+                preface = takes_preface(&mut secured.stream, deadline) => preface,
+                () = closing.cancelled() => return,
+            };
+            if !preface {
+                return;
+            }
+            // hyper reads the preface for itself, so it is put back in front.
+            let (read, write) = tokio::io::split(secured.stream);
+            let stream = tokio::io::join(PREFACE.chain(read), write);
+            self.serve_h2(stream, service, closing).await
+        } else {
+            self.serve_h1(secured.stream, service, closing).await
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = %ends.peer, %error, "a connection ended early");
+        }
+    }
+
+    async fn serve_h1<S>(
+        &self,
+        stream: S,
+        service: RouterService,
+        closing: CancellationToken,
+    ) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_time)
             .max_buf_size(self.head_bytes)
-            .serve_connection(TokioIo::new(stream), self.service(ends))
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -159,12 +220,15 @@ impl Door {
         }
     }
 
-    async fn serve_h2(
+    async fn serve_h2<S>(
         &self,
-        stream: TcpStream,
-        ends: Ends,
+        stream: S,
+        service: RouterService,
         closing: CancellationToken,
-    ) -> hyper::Result<()> {
+    ) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let activity = Activity::default();
         let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -174,7 +238,7 @@ impl Door {
             .max_header_list_size(head_bytes)
             .keep_alive_interval(H2_PING)
             .keep_alive_timeout(H2_PONG)
-            .serve_connection(TokioIo::new(stream), activity.of(self.service(ends)));
+            .serve_connection(TokioIo::new(stream), activity.of(service));
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -196,19 +260,22 @@ impl Door {
         }
     }
 
-    fn service(&self, ends: Ends) -> RouterService {
+    fn service(&self, ends: Ends, certificate: Option<ClientCertificate>) -> RouterService {
         RouterService {
             router: self.router.clone(),
             ends,
+            certificate,
         }
     }
 }
 
-/// The router as hyper calls it, with both addresses in each request.
+/// The router as hyper calls it, with both addresses in each request, and whom the peer's
+/// certificate names if it has shown one.
 #[derive(Clone)]
 struct RouterService {
     router: Router,
     ends: Ends,
+    certificate: Option<ClientCertificate>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for RouterService {
@@ -222,6 +289,9 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(peer));
         extensions.insert(ListenerAddress(listener));
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(certificate.clone());
+        }
         // A router is always ready.
         tower::Service::call(&mut self.router.clone(), request)
     }
@@ -237,7 +307,7 @@ async fn version_of(stream: &TcpStream) -> Option<Version> {
     let deadline = Instant::now() + FIRST_BYTES;
     let mut first = [0_u8; PREFACE.len()];
     loop {
-        let count = tokio::time::timeout_at(deadline, stream.peek(&mut first))
+        let count = timeout_at(deadline, stream.peek(&mut first))
             .await
             .ok()?
             .ok()?;
@@ -257,4 +327,12 @@ async fn version_of(stream: &TcpStream) -> Option<Version> {
         }
         tokio::time::sleep(PREFACE_POLL).await;
     }
+}
+
+/// Takes the preface of HTTP/2 from a connection that ALPN has decided for it: hyper would wait for
+/// it without a bound. False when something else comes, or nothing in time.
+async fn takes_preface(stream: &mut (impl AsyncRead + Unpin), deadline: Instant) -> bool {
+    let mut first = [0_u8; PREFACE.len()];
+    let read = timeout_at(deadline, stream.read_exact(&mut first)).await;
+    matches!(read, Ok(Ok(_))) && first == PREFACE
 }
