@@ -235,22 +235,24 @@ fn show(inputs: &Inputs) -> ExitCode {
 }
 
 fn healthcheck(args: HealthcheckArgs) -> ExitCode {
-    let url = match args.url {
-        Some(url) => Ok(url),
-        None => {
-            // Rules between settings are the gateway's business: its flags, which could satisfy
-            // them, are not known here.
-            let reading = config::read(&args.common.into_inputs());
-            match reading.errors.first() {
-                Some(error) => Err(error.to_string()),
-                None => {
-                    let management = &reading.loaded.settings.server.management_listen;
-                    healthcheck::readiness_url(management.as_deref())
-                }
-            }
-        }
+    // Rules between settings are the gateway's business: its flags, which could satisfy them, are
+    // not known here.
+    let reading = config::read(&args.common.into_inputs());
+    let settings = &reading.loaded.settings;
+    let trust = healthcheck::Trust {
+        cert: settings.tls.cert.clone(),
+        own: args.url.is_none(),
     };
-    match url.and_then(|url| healthcheck::check(&url)) {
+    let url = match (args.url, reading.errors.first()) {
+        // Of the settings only the certificate matters then; without it there are the system's.
+        (Some(url), _) => Ok(url),
+        (None, Some(error)) => Err(error.to_string()),
+        (None, None) => healthcheck::readiness_url(
+            settings.server.management_listen.as_deref(),
+            settings.tls.cert.is_some(),
+        ),
+    };
+    match url.and_then(|url| healthcheck::check(&url, trust)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => fail(&problem),
     }

@@ -1,13 +1,16 @@
-//! `tidegate healthcheck`: one GET over plain HTTP/1.1, for containers that have no curl. Blocking
-//! and without a runtime, because the process does nothing else.
+//! `tidegate healthcheck`: one GET over HTTP/1.1, with TLS or without, for containers that have no
+//! curl. Blocking and without a runtime, because the process does nothing else.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::address::Address;
+
+mod trust;
 
 /// Bound on the whole check: resolving, connecting, asking and the first line of the answer.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -15,24 +18,41 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Most bytes to read in search of the status line's end.
 const LINE_LIMIT: usize = 8 << 10;
 
-/// An `http://` URL, taken apart.
+/// Which certificates are believed, where the URL asks for TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// `tls.cert`: its certificates are authorities, beside those of the system.
+    pub cert: Option<PathBuf>,
+    /// The URL is that of the gateway whose settings these are, and nobody has named it otherwise.
+    /// On a loopback address its certificate is then not looked at: it is made out to the name that
+    /// clients use, which is not this address; nobody but this machine can answer there; and nothing
+    /// secret is sent.
+    pub own: bool,
+}
+
+/// A URL, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
+    tls: bool,
     address: Address,
     /// Path and query.
     path: String,
 }
 
-/// The URL of the readiness check of a gateway whose management listener is at `listen`.
+/// The URL of the readiness check of a gateway whose management listener is at `listen`, and speaks
+/// TLS or does not.
 ///
 /// # Errors
 /// Says why there is no such URL: the listener is off, or its port is not known beforehand.
-pub fn readiness_url(listen: Option<&str>) -> Result<String, String> {
+pub fn readiness_url(listen: Option<&str>, tls: bool) -> Result<String, String> {
     let Some(listen) = listen else {
         return Err("management.listen is \"off\": name what to ask with --url".into());
     };
     match Address::parse(listen) {
-        Some(address) if address.port != 0 => Ok(format!("http://{}/readyz", address.to_dial())),
+        Some(address) if address.port != 0 => {
+            let scheme = if tls { "https" } else { "http" };
+            Ok(format!("{scheme}://{}/readyz", address.to_dial()))
+        }
         _ => Err(format!(
             "management.listen is {listen:?}, which has no fixed port: name what to ask with --url"
         )),
@@ -43,20 +63,20 @@ pub fn readiness_url(listen: Option<&str>) -> Result<String, String> {
 ///
 /// # Errors
 /// One line that says what went wrong.
-pub fn check(url: &str) -> Result<(), String> {
-    check_within(url, TIME_LIMIT)
+pub fn check(url: &str, trust: Trust) -> Result<(), String> {
+    check_within(url, trust, TIME_LIMIT)
 }
 
-fn check_within(url: &str, limit: Duration) -> Result<(), String> {
+fn check_within(url: &str, trust: Trust, limit: Duration) -> Result<(), String> {
     let target = Target::parse(url).ok_or_else(|| {
-        format!("{url:?} is no URL for this: expected http://host[:port][/path], without a user")
+        format!("{url:?} is no URL for this: expected http[s]://host[:port][/path], without a user")
     })?;
     let deadline = Instant::now() + limit;
     let (answer, answered) = mpsc::channel();
     // Resolving a name takes no timeout, hence the thread. It is left behind when time is up; the
     // process ends then.
     thread::spawn(move || {
-        let _ = answer.send(ask(&target, deadline));
+        let _ = answer.send(ask(&target, &trust, deadline));
     });
     match answered.recv_timeout(limit) {
         Ok(Ok(200)) => Ok(()),
@@ -68,12 +88,13 @@ fn check_within(url: &str, limit: Duration) -> Result<(), String> {
 
 impl Target {
     fn parse(url: &str) -> Option<Self> {
-        const SCHEME: &str = "http://";
-        let scheme = url.get(..SCHEME.len())?;
-        if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return None;
-        }
-        let rest = &url[SCHEME.len()..];
+        let (scheme, rest) = url.split_once("://")?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let default_port = if tls { 443 } else { 80 };
         // Blanks and control characters would end up inside the request's own lines.
         if rest.contains(|c: char| c.is_control() || c.is_whitespace()) {
             return None;
@@ -86,25 +107,37 @@ impl Target {
             false => format!("/{path}"),
         };
         Some(Self {
-            address: Address::parse_with_default_port(authority, 80)?.to_dial(),
+            tls,
+            address: Address::parse_with_default_port(authority, default_port)?.to_dial(),
             path,
         })
     }
 }
 
 /// The answer's status code.
-fn ask(target: &Target, deadline: Instant) -> io::Result<u16> {
-    let mut stream = connect(&target.address, deadline)?;
+fn ask(target: &Target, trust: &Trust, deadline: Instant) -> io::Result<u16> {
+    let stream = connect(&target.address, deadline)?;
+    if !target.tls {
+        return talk(target, Bounded { stream, deadline });
+    }
+    let session = trust::session(&target.address.host, trust, stream.peer_addr()?.ip())?;
+    talk(
+        target,
+        rustls::StreamOwned::new(session, Bounded { stream, deadline }),
+    )
+}
+
+/// Asks on an open connection and reads no more than the status line.
+fn talk(target: &Target, mut stream: impl Read + Write) -> io::Result<u16> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: */*\r\nUser-Agent: tidegate-healthcheck\r\nConnection: close\r\n\r\n",
         target.path, target.address
     );
-    stream.set_write_timeout(Some(left(deadline)?))?;
     stream.write_all(request.as_bytes())?;
+    stream.flush()?;
     let mut line = Vec::new();
     let mut piece = [0; 512];
     while !line.contains(&b'\n') && line.len() < LINE_LIMIT {
-        stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut piece) {
             Ok(0) => break,
             Ok(length) => line.extend_from_slice(&piece[..length]),
@@ -113,6 +146,30 @@ fn ask(target: &Target, deadline: Instant) -> io::Result<u16> {
         }
     }
     status_of(&line).ok_or_else(|| io::Error::other("the answer is not HTTP"))
+}
+
+/// A socket of which no call waits beyond the deadline.
+struct Bounded {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.read(into)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Tries every address of the name, as `localhost` may be first the one that nobody listens on.

@@ -5,7 +5,11 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Target, check_within, readiness_url, status_of};
+use super::{Target, Trust, readiness_url, status_of};
+
+fn check_within(url: &str, limit: Duration) -> Result<(), String> {
+    super::check_within(url, Trust::default(), limit)
+}
 
 /// Serves one connection: reads the request's head, writes the answer, hands the head back.
 fn server(answer: &'static [u8]) -> (String, thread::JoinHandle<String>) {
@@ -78,6 +82,7 @@ fn urls_are_taken_apart() {
     assert_eq!(target("http://a:1/b?c=d#e"), some("a:1", "/b?c=d"));
     assert_eq!(target("HTTP://a"), some("a:80", "/"));
     assert_eq!(target("http://a?b"), some("a:80", "/?b"));
+    assert_eq!(target("HTTPS://a/b"), some("a:443", "/b"));
     assert_eq!(target("http://[::1]:9/x"), some("[::1]:9", "/x"));
     assert_eq!(
         target("http://[2001:db8::1]"),
@@ -86,7 +91,8 @@ fn urls_are_taken_apart() {
     assert_eq!(target("http://0.0.0.0:9/"), some("127.0.0.1:9", "/"));
     assert_eq!(target("http://[::]:9/"), some("[::1]:9", "/"));
     for refused in [
-        "https://a/",
+        "ftp://a/",
+        "https:///",
         "a:1",
         "",
         "http://",
@@ -104,13 +110,17 @@ fn urls_are_taken_apart() {
 
 #[test]
 fn the_readiness_url_follows_the_management_listener() {
-    let url = |listen| readiness_url(listen);
+    let url = |listen| readiness_url(listen, false);
     assert_eq!(
         url(Some("0.0.0.0:9082")),
         Ok("http://127.0.0.1:9082/readyz".into())
     );
     assert_eq!(url(Some("[::]:1")), Ok("http://[::1]:1/readyz".into()));
     assert_eq!(url(Some("gateway:1")), Ok("http://gateway:1/readyz".into()));
+    assert_eq!(
+        readiness_url(Some("0.0.0.0:9082"), true),
+        Ok("https://127.0.0.1:9082/readyz".into())
+    );
     assert!(url(Some("127.0.0.1:0")).is_err());
     assert!(url(None).is_err());
 }
