@@ -30,3 +30,4 @@ mod records_write;
 mod support_selftest;
 mod v2_metadata;
 mod v2_produce;
+mod tls;

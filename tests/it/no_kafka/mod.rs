@@ -8,3 +8,4 @@ mod reading_faults;
 mod support_selftest;
 mod v2_metadata;
 mod v2_produce;
+mod tls;

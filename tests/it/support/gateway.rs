@@ -4,6 +4,7 @@
 //! its environment has no `TIDEGATE_` variable but those that the test gives.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,6 +72,27 @@ impl Gateway {
 
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Puts a file into its working directory in one step, in the place of what was there.
+    pub fn replace_file(&self, name: &str, text: &str) {
+        let folder = self.process().folder().to_owned();
+        let new = folder.join(format!("{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, folder.join(name)).unwrap();
+    }
+
+    /// Runs another command of the same binary in its working directory.
+    pub async fn run(&self, args: &[&str]) -> Ended {
+        let folder = self.process().folder().to_owned();
+        let mut command = command(&folder);
+        command.args(args);
+        let output = blocking(move || command.output().unwrap()).await;
+        Ended {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     /// All that it has written to standard error.
@@ -193,16 +215,8 @@ impl Builder {
         for (name, text) in &self.files {
             std::fs::write(process.folder().join(name), text).unwrap();
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TIDEGATE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(self.args)
-            .envs(self.env)
-            .current_dir(process.folder());
+        let mut command = command(process.folder());
+        command.args(self.args).envs(self.env);
         process.spawn(&mut command);
         let pid = process.pid().unwrap();
         let end = Instant::now() + READY_BOUND;
@@ -227,6 +241,18 @@ impl Builder {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The built binary in a folder, without the settings of whoever runs the tests.
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder);
+    command
 }
 
 /// The line `tidegate ready listen=http://… management=http://… broker=…`.
