@@ -80,7 +80,8 @@ async fn finish(
 /// Clients of the reference may end a path with a slash, which means nothing there or here.
 fn drop_trailing_slash(uri: &mut Uri) {
     let path = uri.path();
-    let Some(shorter) = path.strip_suffix('/').filter(|path| !path.is_empty()) else {
+    let shorter = path.strip_suffix('/');
+    let Some(shorter) = shorter.filter(|path| !path.is_empty() && !path.ends_with('/')) else {
         return;
     };
     let path_and_query = match uri.query() {
@@ -147,13 +148,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_slash_at_the_end_means_nothing() {
+    fn a_slash_at_the_end_means_nothing() {
         for (given, becomes) in [
             ("/topics/", "/topics"),
             ("/topics/?a=/", "/topics?a=/"),
             ("/topics", "/topics"),
-            ("/topics//", "/topics/"),
+            ("/topics//", "/topics//"),
             ("/", "/"),
+            ("//", "//"),
             ("http://kafka:8082/topics/", "http://kafka:8082/topics"),
             ("*", "*"),
         ] {

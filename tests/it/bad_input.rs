@@ -613,11 +613,11 @@ async fn addresses_that_lead_nowhere_are_refused() {
             refusal(404, "", &["there is no /xxx", "openapi.json"]),
         ),
         (
-            "/topics".to_owned(),
-            refusal(404, "", &["there is no /topics"]),
+            "/topic".to_owned(),
+            refusal(404, "", &["there is no /topic"]),
         ),
         (
-            format!("{records}/"),
+            format!("{records}//"),
             refusal(404, "", &["there is no /topics/"]),
         ),
         (
@@ -689,7 +689,16 @@ async fn methods_that_a_path_does_not_take_are_refused() {
         ("PUT", &records, vec!["GET", "HEAD", "POST"]),
         ("BREW", &records, vec!["GET", "HEAD", "POST"]),
         ("POST", &one, vec!["GET", "HEAD"]),
-        ("PATCH", &victim.gateway.url("/"), vec!["GET", "HEAD"]),
+        (
+            "PATCH",
+            &victim.gateway.url("/"),
+            vec!["GET", "HEAD", "POST"],
+        ),
+        (
+            "DELETE",
+            &victim.gateway.url("/brokers"),
+            vec!["GET", "HEAD"],
+        ),
     ] {
         let method: reqwest::Method = method.parse().unwrap();
         let request = http::client()
