@@ -24,10 +24,11 @@ use utoipa_axum::routes;
 
 use super::{docs, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
+use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
-use crate::http::credentials::{self, Found};
 use crate::http::cors;
+use crate::http::credentials::{self, Found};
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, finished};
@@ -241,11 +242,13 @@ impl Guard {
     async fn principal(
         &self,
         found: Result<Option<Found>, ApiError>,
+        certificate: Option<ClientCertificate>,
     ) -> Result<Principal, ApiError> {
         match found? {
             None => Ok(Principal::anonymous()),
             Some(found) => {
-                let credential = found.credential(None);
+                let subject = certificate.as_ref().map(|shown| shown.subject.as_str());
+                let credential = found.credential(subject);
                 Ok(self.gateway.auth().authenticate(credential).await?)
             }
         }
@@ -270,7 +273,8 @@ async fn guard(
         Err(_) => return ApiError::internal().into_response(),
     };
     let found = guard.found(&request);
-    let principal = match guard.principal(found).await {
+    let certificate = request.extensions().get::<ClientCertificate>().cloned();
+    let principal = match guard.principal(found, certificate).await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
     };

@@ -47,7 +47,7 @@ pub struct Verifier {
     issuers: Vec<Issuer>,
     rules: Rules,
     leeway: u64,
-    verified: Cache<Box<str>, Principal>,
+    verified: Cache<String, Principal>,
 }
 
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Verifier {
             verified: Cache::builder()
                 .time_to_live(CACHE_TIME)
                 .max_capacity(CACHE_BYTES)
-                .weigher(|token: &Box<str>, _| u32::try_from(token.len() + 512).unwrap_or(u32::MAX))
+                .weigher(|token: &String, _| u32::try_from(token.len() + 512).unwrap_or(u32::MAX))
                 .build(),
         })
     }
@@ -127,7 +127,7 @@ impl Verifier {
             };
         }
         let principal = self.check(token).await?;
-        self.verified.insert(token.into(), principal.clone());
+        self.verified.insert(token.to_owned(), principal.clone());
         Ok(principal)
     }
 
@@ -211,9 +211,11 @@ impl Issuer {
                 Keys::Jwks(Jwks::new(url).map_err(|error| format!("jwks_url: {error}"))?)
             }
         };
-        let mut validation = Validation::default();
-        validation.leeway = leeway.as_secs();
-        validation.validate_nbf = true;
+        let mut validation = Validation {
+            leeway: leeway.as_secs(),
+            validate_nbf: true,
+            ..Validation::default()
+        };
         let mut required = vec!["exp", "sub"];
         if let Some(name) = &settings.issuer {
             validation.set_issuer(&[name]);

@@ -2,11 +2,11 @@
 //! request ids, which pages and how many requests are let in. Nothing here knows a single route.
 
 pub mod body;
-pub mod credentials;
-pub mod encoding;
 pub mod client;
 pub mod cors;
+pub mod credentials;
 pub mod cross_site;
+pub mod encoding;
 pub mod error;
 pub mod extract;
 pub mod finish;

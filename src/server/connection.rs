@@ -134,7 +134,6 @@ impl Door {
 
     /// Serves one connection to its end, or until `closing` and the end of what is under way.
     pub(super) async fn serve(&self, stream: TcpStream, ends: Ends, closing: CancellationToken) {
-        let peer = ends.peer;
         if let Some(tls) = &self.tls {
             return self.serve_tls(tls, stream, ends, closing).await;
         }

@@ -16,6 +16,7 @@
 )]
 mod support;
 
+mod auth;
 mod bad_input;
 mod lifecycle;
 mod no_kafka;
@@ -28,6 +29,6 @@ mod records_raw;
 mod records_read;
 mod records_write;
 mod support_selftest;
+mod tls;
 mod v2_metadata;
 mod v2_produce;
-mod tls;

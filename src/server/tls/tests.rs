@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 
-use super::super::connection::Door;
+use super::super::connection::{Door, Ends};
 use super::*;
 use crate::config::Settings;
 
@@ -79,7 +79,17 @@ async fn serve(tls: Arc<Tls>) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
             let door = Arc::clone(&door);
-            tokio::spawn(async move { door.serve(stream, peer, CancellationToken::new()).await });
+            tokio::spawn(async move {
+                door.serve(
+                    stream,
+                    Ends {
+                        peer,
+                        listener: peer,
+                    },
+                    CancellationToken::new(),
+                )
+                .await
+            });
         }
     });
     address

@@ -6,6 +6,6 @@ mod openapi;
 mod producing_faults;
 mod reading_faults;
 mod support_selftest;
+mod tls;
 mod v2_metadata;
 mod v2_produce;
-mod tls;

@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod http;
 pub mod plain;
 pub mod process;
+pub mod tokens;
 
 use std::future::Future;
 use std::panic::Location;
