@@ -278,7 +278,7 @@ async fn a_ticket_stands_in_for_a_token_in_a_url() {
         (json!({"for": "sse", "topics": ["nope"]}), 403),
         (json!({"for": "tea"}), 422),
         (json!({"form": "sse"}), 422),
-        (json!([1]), 422),
+        (json!("sse"), 422),
     ] {
         let reply = ask(body.clone(), &reader).await;
         assert_eq!(reply.status.as_u16(), status, "{body}: {}", reply.text());
