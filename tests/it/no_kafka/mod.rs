@@ -3,6 +3,9 @@
 #[cfg(feature = "embedded")]
 mod embedded;
 mod openapi;
+mod attack;
+mod cors;
+mod cross_site;
 mod producing_faults;
 mod reading_faults;
 mod support_selftest;
