@@ -216,7 +216,8 @@ impl Begun {
             timed_out,
         } = self.sending.sent().await;
         if !timed_out.is_empty() {
-            explain(&self.cluster, &self.topic, &mut sent, &timed_out).await;
+            // Boxed, as in `learn`: what is seldom done must not make every request's future large.
+            Box::pin(explain(&self.cluster, &self.topic, &mut sent, &timed_out)).await;
         }
         learn(&self.cluster, &self.topic, &mut sent).await;
         if self.faults.is_empty() {
@@ -247,7 +248,7 @@ async fn learn(cluster: &Cluster, topic: &Topic, outcomes: &mut [Outcome]) {
     if !outcomes.iter().any(unknown) {
         return;
     }
-    cluster.metadata.invalidate(&topic.name).await;
+    Box::pin(cluster.metadata.invalidate(&topic.name)).await;
     if let Err(fault) = cluster.metadata.topic(&topic.name).await
         && fault.kind == FaultKind::UnknownTopic
     {

@@ -280,16 +280,22 @@ where
 }
 
 /// Runs `work` to its end even when the caller goes away.
-async fn spawned<T: Send + 'static>(
+///
+/// The work is on its task before this returns. An `async fn` would hold all of it, which is
+/// kilobytes, and so would every request's future, only to find the answer in the cache.
+fn spawned<T: Send + 'static>(
     work: impl Future<Output = Result<T, Fault>> + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
-        // The runtime is shutting down, or a bug: either way there is no answer.
-        Err(Fault::new(
-            FaultKind::Unavailable,
-            format!("The question to Kafka was given up: {error}"),
-        ))
-    })
+) -> impl Future<Output = Result<T, Fault>> + Send {
+    let task = tokio::spawn(work);
+    async {
+        task.await.unwrap_or_else(|error| {
+            // The runtime is shutting down, or a bug: either way there is no answer.
+            Err(Fault::new(
+                FaultKind::Unavailable,
+                format!("The question to Kafka was given up: {error}"),
+            ))
+        })
+    }
 }
 
 /// Whether a topic can have this name: letters, digits, `.`, `_` and `-`, at most 249 of them, and
