@@ -1,11 +1,9 @@
 //! The tests that need no real Kafka. `./test` knows them by this module's name.
 
+mod attack;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod openapi;
-mod attack;
-mod cors;
-mod cross_site;
 mod producing_faults;
 mod reading_faults;
 mod support_selftest;
