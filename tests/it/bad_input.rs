@@ -126,7 +126,7 @@ impl Victim {
 
     fn head(&self, rest: &str) -> String {
         format!(
-            "POST /topics/{}/records HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{rest}",
+            "POST /topics/{}/records HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{rest}",
             self.topic
         )
     }
@@ -628,7 +628,7 @@ async fn addresses_that_lead_nowhere_are_refused() {
     ];
     for (path, expected) in &cases {
         // By hand: a client library would mend some of these.
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let reply = raw(&victim, request.as_bytes()).await;
         assert_refused(&reply, expected, path);
     }
@@ -796,7 +796,7 @@ async fn a_connection_that_says_nothing_useful_is_closed_in_time() {
     // A connection that was used and then says nothing more.
     let mut stream = victim.connect().await;
     let request = format!(
-        "GET /topics/{}/records HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /topics/{}/records HTTP/1.1\r\nhost: localhost\r\n\r\n",
         victim.topic
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -814,7 +814,7 @@ async fn a_client_that_leaves_half_way_leaves_nothing_behind() {
         victim.head("content-le"),
         // A page that waits: its reader leaves with it.
         format!(
-            "GET /topics/{}/records?wait=25000 HTTP/1.1\r\nhost: x\r\n\r\n",
+            "GET /topics/{}/records?wait=25000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
             victim.topic
         ),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0".to_owned(),
@@ -835,7 +835,7 @@ async fn heads_that_are_too_large_or_no_http_are_refused() {
     let victim = Victim::start().await;
     let large = victim.head(&format!("x-large: {}\r\n\r\n", "x".repeat(1 << 20)));
     let many = victim.head(&format!("{}\r\n", "x-many: y\r\n".repeat(50_000)));
-    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(1 << 20));
+    let long = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(1 << 20));
     for head in [large, many, long] {
         let reply = raw_request(victim.gateway.address(), head.as_bytes(), CLOSED_BOUND).await;
         assert!(reply.closed);
@@ -849,7 +849,7 @@ async fn heads_that_are_too_large_or_no_http_are_refused() {
         );
     }
     let good = format!(
-        "GET /topics/{}/records HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /topics/{}/records HTTP/1.1\r\nhost: localhost\r\n\r\n",
         victim.topic
     );
     let garbage: [(Vec<u8>, &str); 6] = [
@@ -889,7 +889,7 @@ async fn connections_over_the_limit_are_closed_and_the_others_served() {
     let victim = Victim::start().await;
     // Held open by pages that wait, which the request timeout does not end.
     let wait = format!(
-        "GET /topics/{}/records?wait=25000 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /topics/{}/records?wait=25000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
         victim.topic
     );
     let mut held = Vec::new();

@@ -162,7 +162,7 @@ async fn one_line_says_where_it_listens() {
 async fn under_way(gateway: &Gateway, topic: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
     let head = format!(
-        "POST /topics/{topic}/records HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST /topics/{topic}/records HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
@@ -183,7 +183,7 @@ async fn what_is_under_way_at_the_end_is_finished() {
     let mut stream = under_way(&gateway, &topic, body).await;
     // One that is used and idle.
     let mut idle = TcpStream::connect(gateway.address()).await.unwrap();
-    idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut first = [0; 15];

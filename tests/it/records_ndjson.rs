@@ -215,7 +215,7 @@ fn rss_kib(gateway: &Gateway) -> u64 {
 async fn open(gateway: &Gateway, path: &str) -> TcpStream {
     let mut socket = TcpStream::connect(gateway.address()).await.unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
          transfer-encoding: chunked\r\n\r\n"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
