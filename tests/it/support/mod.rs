@@ -5,6 +5,7 @@
 //! - `plain`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
 //! - `http`: requests in a line, and bytes on a socket for what no client library would send
 //! - `fault`: a broker that answers with the error a test orders
+//! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
 //! - `process`: how all of these are stopped, whatever becomes of the test
 //!
@@ -12,6 +13,7 @@
 //! test has. A test that stops or pauses its broker starts one of its own.
 
 pub mod broker;
+pub mod browser;
 pub mod certs;
 pub mod fault;
 pub mod gateway;

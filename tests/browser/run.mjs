@@ -1,0 +1,126 @@
+// Opens a real browser, does one thing after the other in one tab, and prints as JSON what the page
+// saw of each. What is to be done comes from tests/it, as the only argument:
+//
+//   { chromium, modules, profile, steps: [{ open | fetch | image | events | form | link }] }
+//
+// It knows nothing of what should come of a step.
+
+import { createRequire } from "node:module";
+
+/** For one step; what takes longer has failed. */
+const BOUND = 15_000;
+
+const { chromium: executablePath, modules, profile, steps } = JSON.parse(process.argv[2]);
+const { chromium } = createRequire(`${modules}/`)("playwright-core");
+
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  timeout: 60_000,
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    // Any name of a page leads to this machine, as its owner's name server could make it do.
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
+  ],
+});
+context.setDefaultTimeout(BOUND);
+const page = context.pages()[0] ?? (await context.newPage());
+
+const kinds = {
+  /** Types an address. */
+  async open(url) {
+    const response = await page.goto(url);
+    return { status: response.status(), title: await page.title() };
+  },
+
+  async fetch({ url, options, headers }) {
+    return page.evaluate(
+      async ([url, options, names]) => {
+        try {
+          const response = await fetch(url, options);
+          const headers = Object.fromEntries(
+            names.map((name) => [name, response.headers.get(name)]),
+          );
+          return { type: response.type, status: response.status, headers };
+        } catch (error) {
+          return { error: error.name };
+        }
+      },
+      [url, options ?? {}, headers ?? []],
+    );
+  },
+
+  /**
+   * What any page may load from anywhere without asking: a GET without an Origin. The browser keeps
+   * the answer from the page, and from us, unless it is a picture.
+   */
+  async image(url) {
+    const fired = await page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const image = new Image();
+          image.onload = image.onerror = (event) => resolve(event.type);
+          image.src = url;
+        }),
+      url,
+    );
+    return { fired };
+  },
+
+  async events(url) {
+    const fired = await page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const source = new EventSource(url);
+          source.onopen = source.onerror = (event) => (source.close(), resolve(event.type));
+        }),
+      url,
+    );
+    return { fired };
+  },
+
+  /** A form that submits itself, of the type whose body is text as it stands. */
+  async form({ url, text }) {
+    return navigated(([url, text]) => {
+      const form = document.createElement("form");
+      Object.assign(form, { method: "post", action: url, enctype: "text/plain" });
+      const input = document.createElement("input");
+      [input.name, input.value] = [text, ""];
+      form.append(input);
+      document.body.append(form);
+      form.submit();
+    }, [url, text]);
+  },
+
+  async link(url) {
+    return navigated((url) => {
+      const link = document.createElement("a");
+      link.href = url;
+      document.body.append(link);
+      link.click();
+    }, url);
+  },
+};
+
+async function navigated(act, argument) {
+  const [response] = await Promise.all([page.waitForNavigation(), page.evaluate(act, argument)]);
+  return { status: response.status(), title: await page.title() };
+}
+
+const results = [];
+try {
+  for (const step of steps) {
+    const [[kind, argument]] = Object.entries(step);
+    results.push(await kinds[kind](argument));
+  }
+  console.log(JSON.stringify(results));
+} finally {
+  await context.close();
+}
