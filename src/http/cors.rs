@@ -17,9 +17,10 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 const MAX_AGE: Duration = Duration::from_secs(7200);
 
 /// Request headers that the API reads, beside those that need no permission.
-const ALLOWED: [HeaderName; 6] = [
+const ALLOWED: [HeaderName; 7] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
     header::ACCEPT,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("last-event-id"),
@@ -29,11 +30,12 @@ const ALLOWED: [HeaderName; 6] = [
 const ALLOWED_PREFIX: &str = "kafka-header-";
 
 /// Answer headers that a page may read, beside those that need no permission.
-const EXPOSED: [HeaderName; 13] = [
+const EXPOSED: [HeaderName; 14] = [
     HeaderName::from_static("x-request-id"),
     header::RETRY_AFTER,
     header::LOCATION,
     header::ALLOW,
+    header::WWW_AUTHENTICATE,
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-remaining"),
     HeaderName::from_static("ratelimit-reset"),

@@ -196,7 +196,7 @@ impl Rates {
 
     fn who(&self, request: &Request, principal: Option<&Principal>) -> Who {
         match principal {
-            Some(principal) if principal.name() != Principal::anonymous().name() => {
+            Some(principal) if !principal.is_anonymous() => {
                 Who::Principal(xxh3_128(principal.name().as_bytes()))
             }
             _ => self

@@ -82,6 +82,10 @@ fn each_principal_has_its_own_bucket_and_each_address_of_the_anonymous() {
     assert_eq!(status(rates.check(&same, Some(&anonymous))), 429);
     assert_eq!(status(rates.check(&other, Some(&anonymous))), 200);
 
+    let named = Principal::with_permissions("alice", Vec::new());
+    assert_eq!(status(rates.check(&one, Some(&named))), 200);
+    assert_eq!(status(rates.check(&other, Some(&named))), 429);
+
     let mut behind = from("10.0.0.1:1000", Body::empty());
     let address = HeaderValue::from_static("192.0.2.2");
     behind.headers_mut().insert("x-forwarded-for", address);
