@@ -908,7 +908,7 @@ async fn connections_over_the_limit_are_closed_and_the_others_served() {
     assert!(
         metrics
             .text()
-            .contains("\nhttp_connections_refused_total 5\n"),
+            .contains("\nhttp_connections_refused_total{reason=\"connections\"} 5\n"),
         "{}",
         metrics.text()
     );
