@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,9 @@ pub use tls::{TlsError, check as check_tls};
 
 /// Longest time for the producer to hand over what is left after the requests have ended.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Pause between two rounds of the metrics' upkeep.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why the process could not serve, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
     let connections = TaskTracker::new();
 
+    tokio::spawn(upkeep(metrics.clone()));
     let public_addresses = addresses(&public);
     let management_addresses = addresses(&management);
     let router = routes::router(gateway.clone());
@@ -150,6 +155,17 @@ async fn drain(connections: &TaskTracker, grace: Duration, cluster: &Cluster) {
             records = left,
             "records without an answer from Kafka at the end"
         );
+    }
+}
+
+/// The recorder keeps every duration until it is told to sort them into buckets. Scrapes tell it too,
+/// but not everyone scrapes.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
     }
 }
 
