@@ -13,7 +13,6 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::CompressionLevel;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use utoipa::openapi::path::PathItem;
@@ -31,7 +30,7 @@ use crate::http::cors;
 use crate::http::credentials::{self, Found};
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
-use crate::http::finish::{AnsweredBy, Finish, finished};
+use crate::http::finish::{AnsweredBy, Finish, caught, finished};
 use crate::http::rate::{self, Rates};
 
 /// What a caller needs to reach a route.
@@ -137,10 +136,7 @@ pub fn router(gateway: Gateway) -> Router {
         access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
     };
-    let router = router
-        .fallback(no_such_path)
-        .with_state(gateway)
-        .layer(CatchPanicLayer::custom(panicked));
+    let router = router.fallback(no_such_path).with_state(gateway);
     let methods = rows().into_iter().map(|row| row.method);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
     let router = CrossSite::new(&settings).guard(router);
@@ -290,7 +286,8 @@ async fn guard(
         }
     }
     request.extensions_mut().insert(principal);
-    let mut response = next.run(request).await;
+    // Here, so that what a browser may see of a 500 is added to this one too.
+    let mut response = caught(next.run(request)).await;
     response.extensions_mut().insert(AnsweredBy(matched));
     response
 }
@@ -303,16 +300,6 @@ async fn no_such_path(request: Request) -> ApiError {
             request.uri().path().chars().take(200).collect::<String>()
         ),
     )
-}
-
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
-    let cause = cause
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| cause.downcast_ref::<&str>().copied())
-        .unwrap_or("unknown");
-    tracing::error!(cause, "a handler panicked");
-    ApiError::internal().into_response()
 }
 
 #[cfg(test)]

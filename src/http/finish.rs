@@ -1,17 +1,25 @@
-//! The outermost layer: gives every request its id, writes every error's body, counts and logs.
+//! The outermost layer: gives every request its id, writes every error's body, answers for handlers
+//! that panic, counts and logs.
 
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
-use tower::Layer;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tower::Service;
 
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
+use crate::observe::metrics::Requests;
 
 /// Stands in every answer while the trial broker is in use, so that nobody takes it for a cluster.
 const TIDEGATE_BROKER: HeaderName = HeaderName::from_static("tidegate-broker");
@@ -33,48 +41,94 @@ pub struct Finish {
 /// `router` with this layer around it. It stands outside of all that a router's own layers can
 /// reach: axum adds `Allow` to a 405 after those have run.
 pub fn finished(router: Router, settings: Finish) -> Router {
-    let layer = middleware::from_fn_with_state(settings, finish);
-    Router::new().fallback_service(layer.layer(router))
+    Router::new().fallback_service(Finished {
+        router,
+        settings,
+        requests: Arc::default(),
+    })
 }
 
-/// Runs the request and finishes its answer.
-async fn finish(
-    axum::extract::State(settings): axum::extract::State<Finish>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let id = RequestId::of(request.headers());
-    request.extensions_mut().insert(id.clone());
-    let method = request.method().clone();
-    let path = settings.access_log.then(|| request.uri().path().to_owned());
-    drop_trailing_slash(request.uri_mut());
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(X_REQUEST_ID, id.value());
-    if settings.embedded {
-        response
-            .headers_mut()
-            .insert(TIDEGATE_BROKER, HeaderValue::from_static("embedded"));
+/// The layer. A service written out, because every request passes here and each of axum's own
+/// middlewares costs it two allocations and a copy of all that is inside.
+#[derive(Clone)]
+struct Finished {
+    router: Router,
+    settings: Finish,
+    requests: Arc<Requests>,
+}
+
+impl Service<Request> for Finished {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
     }
-    if response.status().is_client_error() || response.status().is_server_error() {
-        write_error(&mut response, &id);
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let id = RequestId::of(request.headers());
+        let method = request.method().clone();
+        let access_log = self.settings.access_log;
+        let path = access_log.then(|| request.uri().path().to_owned());
+        drop_trailing_slash(request.uri_mut());
+        let mut router = self.router.clone();
+        let (settings, requests) = (self.settings, Arc::clone(&self.requests));
+        Box::pin(async move {
+            let answer = async move {
+                match router.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            };
+            let mut response = caught(answer).await;
+            if settings.embedded {
+                response
+                    .headers_mut()
+                    .insert(TIDEGATE_BROKER, HeaderValue::from_static("embedded"));
+            }
+            let status = response.status();
+            if status.is_client_error() || status.is_server_error() {
+                write_error(&mut response, &id, method == Method::HEAD);
+            }
+            let route = match response.extensions().get::<AnsweredBy>() {
+                Some(AnsweredBy(route)) => route.as_str(),
+                None => "none",
+            };
+            requests.count(&method, route, status, started.elapsed());
+            if let Some(path) = path {
+                tracing::info!(
+                    target: "tidegate::access",
+                    request_id = id.as_str(), %method, path, status = status.as_u16(),
+                    duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                    "request"
+                );
+            }
+            response.headers_mut().insert(X_REQUEST_ID, id.into_value());
+            Ok(response)
+        })
     }
-    let status = response.status();
-    let route = response
-        .extensions()
-        .get::<AnsweredBy>()
-        .map_or("none", |AnsweredBy(route)| route.as_str())
-        .to_owned();
-    crate::observe::metrics::request(&method, &route, status, started.elapsed());
-    if let Some(path) = path {
-        tracing::info!(
-            target: "tidegate::access",
-            request_id = id.as_str(), %method, path, status = status.as_u16(),
-            duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+}
+
+/// The answer, or 500 where there is a panic instead of one.
+pub async fn caught(answer: impl Future<Output = Response>) -> Response {
+    // Nothing that a panic may have left in pieces is looked at afterwards.
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(cause) => panicked(&*cause),
     }
-    response
+}
+
+fn panicked(cause: &(dyn Any + Send)) -> Response {
+    let cause = cause
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    tracing::error!(cause, "a handler panicked");
+    ApiError::internal().into_response()
 }
 
 /// Clients of the reference may end a path with a slash, which means nothing there or here.
@@ -100,7 +154,7 @@ fn drop_trailing_slash(uri: &mut Uri) {
 
 /// Errors from handlers carry an [`ApiError`]; those that axum or a layer made (405, 404) have only
 /// a status, and get our shape here.
-fn write_error(response: &mut Response, id: &RequestId) {
+fn write_error(response: &mut Response, id: &RequestId, head_only: bool) {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
         None if response.headers().contains_key(header::CONTENT_TYPE)
@@ -124,8 +178,17 @@ fn write_error(response: &mut Response, id: &RequestId) {
     let json = serde_json::to_vec(&body).unwrap_or_default();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::CONTENT_TYPE, content_type);
-    *response.body_mut() = Body::from(json);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    *response.body_mut() = if head_only {
+        // As a GET would say it. Over HTTP/1 hyper leaves the body out by itself, over HTTP/2 not.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
+        Body::empty()
+    } else {
+        Body::from(json)
+    };
 }
 
 fn bare(response: &Response) -> ApiError {
@@ -146,22 +209,37 @@ fn bare(response: &Response) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderMap;
+    use http_body_util::BodyExt;
 
-    #[test]
-    fn a_slash_at_the_end_means_nothing() {
-        for (given, becomes) in [
-            ("/topics/", "/topics"),
-            ("/topics/?a=/", "/topics?a=/"),
-            ("/topics", "/topics"),
-            ("/topics//", "/topics//"),
-            ("/", "/"),
-            ("//", "//"),
-            ("http://kafka:8082/topics/", "http://kafka:8082/topics"),
-            ("*", "*"),
-        ] {
-            let mut uri: Uri = given.parse().unwrap();
-            drop_trailing_slash(&mut uri);
-            assert_eq!(uri.to_string(), becomes);
-        }
+    async fn answer(method: Method) -> (StatusCode, HeaderMap, serde_json::Value) {
+        let panics = Router::new().fallback(async || -> StatusCode { panic!("a test") });
+        let settings = Finish {
+            access_log: false,
+            embedded: false,
+        };
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        let answered = finished(panics, settings).call(request).await;
+        let (head, body) = answered.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or_default();
+        (head.status, head.headers, json)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_in_our_error_shape() {
+        let (status, headers, body) = answer(Method::GET).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(body["error_code"], 500);
+        assert_eq!(body["request_id"], headers[X_REQUEST_ID].to_str().unwrap());
+    }
+
+    #[tokio::test]
+    async fn head_gets_no_body() {
+        let (status, headers, body) = answer(Method::HEAD).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(headers.contains_key(X_REQUEST_ID));
+        assert_eq!(body, serde_json::Value::Null);
     }
 }

@@ -1,13 +1,14 @@
 //! The metrics of the process, in Prometheus' text format. Names are Prometheus style with units;
 //! labels are bounded: routes, methods, status codes, topics that were written to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use metrics::{
-    SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram,
+    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
@@ -84,10 +85,66 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Counts one request.
-pub fn request(method: &Method, route: &str, status: StatusCode, duration: Duration) {
-    // Methods are the client's to choose, so only the well-known ones become labels.
-    let method = match *method {
+/// Counts requests, with the handles of what has been counted before at hand: to look one up in the
+/// recorder costs more than all else that is done for a small request.
+#[derive(Default)]
+pub struct Requests {
+    routes: RwLock<HashMap<Box<str>, Vec<Counted>>>,
+}
+
+/// The handles of one combination of labels.
+#[derive(Clone)]
+struct Counted {
+    method: &'static str,
+    status: StatusCode,
+    count: Counter,
+    duration: Histogram,
+}
+
+impl Requests {
+    /// Counts one request. `route` is one of the paths that there are, not what a client sent.
+    pub fn count(&self, method: &Method, route: &str, status: StatusCode, duration: Duration) {
+        let method = label(method);
+        if let Some(counted) = self.routes.read().get(route)
+            && let Some(known) = counted
+                .iter()
+                .find(|known| known.status == status && known.method == method)
+        {
+            return known.add(duration);
+        }
+        let new = Counted::new(method, route, status);
+        new.add(duration);
+        // Somebody else may have added the same one meanwhile; two handles count into one metric.
+        self.routes
+            .write()
+            .entry(route.into())
+            .or_default()
+            .push(new);
+    }
+}
+
+impl Counted {
+    fn new(method: &'static str, route: &str, status: StatusCode) -> Self {
+        let route = route.to_owned();
+        Self {
+            method,
+            status,
+            count: counter!("http_requests_total",
+                "method" => method, "route" => route.clone(), "status" => status.as_u16().to_string()),
+            duration: histogram!("http_request_duration_seconds",
+                "method" => method, "route" => route),
+        }
+    }
+
+    fn add(&self, duration: Duration) {
+        self.count.increment(1);
+        self.duration.record(duration);
+    }
+}
+
+/// Methods are the client's to choose, so only the well-known ones become labels.
+fn label(method: &Method) -> &'static str {
+    match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
@@ -96,13 +153,7 @@ pub fn request(method: &Method, route: &str, status: StatusCode, duration: Durat
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
-    };
-    let route = route.to_owned();
-    counter!("http_requests_total",
-        "method" => method, "route" => route.clone(), "status" => status.as_u16().to_string())
-    .increment(1);
-    histogram!("http_request_duration_seconds", "method" => method, "route" => route)
-        .record(duration);
+    }
 }
 
 /// Most topics that have a label of their own; the rest share one.
