@@ -88,54 +88,17 @@ impl Direct {
     }
 
     /// One thread that hands over records as fast as the library takes them, and a context that
-    /// counts the reports. Ends after `time`, or after `most` records.
-    pub fn produce(&self, topic: &str, records: &[Record], time: Duration, most: u64) -> Ran {
-        #[derive(Default)]
-        struct Count {
-            written: AtomicU64,
-            failed: AtomicU64,
-        }
-        impl ClientContext for Count {}
-        impl ProducerContext for Count {
-            type DeliveryOpaque = ();
-            fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-                let counter = match result {
-                    Ok(_) => &self.written,
-                    Err(_) => &self.failed,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let producer: ThreadedProducer<Count> = self
-            .producer
-            .create_with_context(Count::default())
-            .expect("a producer");
-        // The first record pays for the connection and the producer's id; the clock starts after it.
-        assert!(producer.send(record_of(topic, &records[0], ())).is_ok());
-        producer.flush(BOUND).expect("the first record is reported");
-        producer.context().written.store(0, Ordering::Relaxed);
-        let started = Instant::now();
-        let mut sent = 0_u64;
-        for record in records.iter().cycle() {
-            if sent >= most || (sent.is_multiple_of(256) && started.elapsed() >= time) {
-                break;
-            }
-            let mut native = record_of(topic, record, ());
-            while let Err((error, back)) = producer.send(native) {
-                wait_for_room(&error);
-                native = back;
-            }
-            sent += 1;
-        }
-        producer.flush(BOUND).expect("every record is reported");
-        let elapsed = started.elapsed();
-        let count = producer.context();
-        assert_eq!(count.failed.load(Ordering::Relaxed), 0, "records failed");
-        Ran {
-            requests: count.written.load(Ordering::Relaxed),
-            elapsed,
-            latencies: Vec::new(),
-        }
+    /// counts the reports. Ends after `time`.
+    pub fn produce(&self, topic: &str, records: &[Record], time: Duration) -> Ran {
+        pour(&self.producer, topic, records, time, u64::MAX)
+    }
+
+    /// Writes so many records in batches of 16 KiB, as Java's producers make them. Left alone, this
+    /// library would make batches of a megabyte here, which no reader of single pages deserves.
+    pub fn fill(&self, topic: &str, records: &[Record], count: u64) {
+        let mut config = self.producer.clone();
+        config.set("batch.size", "16384");
+        pour(&config, topic, records, BOUND, count);
     }
 
     /// The same with the library's `FutureProducer`: a future for each record, awaited in order.
@@ -304,6 +267,52 @@ impl Direct {
 
     fn consumer(&self) -> BaseConsumer {
         self.consumer.create().expect("a consumer")
+    }
+}
+
+fn pour(config: &ClientConfig, topic: &str, records: &[Record], time: Duration, most: u64) -> Ran {
+    #[derive(Default)]
+    struct Count {
+        written: AtomicU64,
+        failed: AtomicU64,
+    }
+    impl ClientContext for Count {}
+    impl ProducerContext for Count {
+        type DeliveryOpaque = ();
+        fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+            let counter = match result {
+                Ok(_) => &self.written,
+                Err(_) => &self.failed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let producer: ThreadedProducer<Count> = config
+        .create_with_context(Count::default())
+        .expect("a producer");
+    // The first record pays for the connection and the producer's id; the clock starts after it.
+    assert!(producer.send(record_of(topic, &records[0], ())).is_ok());
+    producer.flush(BOUND).expect("the first record is reported");
+    producer.context().written.store(0, Ordering::Relaxed);
+    let started = Instant::now();
+    for (sent, record) in (0_u64..).zip(records.iter().cycle()) {
+        if sent >= most || (sent.is_multiple_of(256) && started.elapsed() >= time) {
+            break;
+        }
+        let mut native = record_of(topic, record, ());
+        while let Err((error, back)) = producer.send(native) {
+            wait_for_room(&error);
+            native = back;
+        }
+    }
+    producer.flush(BOUND).expect("every record is reported");
+    let elapsed = started.elapsed();
+    let count = producer.context();
+    assert_eq!(count.failed.load(Ordering::Relaxed), 0, "records failed");
+    Ran {
+        requests: count.written.load(Ordering::Relaxed),
+        elapsed,
+        latencies: Vec::new(),
     }
 }
 

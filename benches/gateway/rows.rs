@@ -74,9 +74,9 @@ impl Fixtures {
             direct.create_topics(std::slice::from_ref(&read), 1).await;
         });
         let small = records::records(100);
-        let minute = Duration::from_secs(60);
-        direct.produce(&read, &small, minute, READ_RECORDS);
-        direct.produce(&write, &small, minute, 2 * READ_RECORDS);
+        direct.fill(&read, &small, READ_RECORDS);
+        direct.fill(&write, &small, READ_RECORDS);
+        direct.produce(&write, &small, Duration::from_secs(3));
         Self {
             write,
             read,
@@ -274,7 +274,7 @@ fn batches(bench: &Bench, name: &str, target: Target, records: &[Record]) -> Vec
         "rec/s",
         target,
         &|server, time| posts(server, &requests, 100, time),
-        &|time| direct(|| bench.direct.produce(topic, records, time, u64::MAX)),
+        &|time| direct(|| bench.direct.produce(topic, records, time)),
     )]
 }
 
