@@ -178,10 +178,7 @@ fn write_error(response: &mut Response, id: &RequestId, head_only: bool) {
     let json = serde_json::to_vec(&body).unwrap_or_default();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, content_type);
     *response.body_mut() = if head_only {
         // As a GET would say it. Over HTTP/1 hyper leaves the body out by itself, over HTTP/2 not.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));

@@ -628,7 +628,8 @@ async fn addresses_that_lead_nowhere_are_refused() {
     ];
     for (path, expected) in &cases {
         // By hand: a client library would mend some of these.
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let reply = raw(&victim, request.as_bytes()).await;
         assert_refused(&reply, expected, path);
     }
@@ -835,7 +836,10 @@ async fn heads_that_are_too_large_or_no_http_are_refused() {
     let victim = Victim::start().await;
     let large = victim.head(&format!("x-large: {}\r\n\r\n", "x".repeat(1 << 20)));
     let many = victim.head(&format!("{}\r\n", "x-many: y\r\n".repeat(50_000)));
-    let long = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(1 << 20));
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "x".repeat(1 << 20)
+    );
     for head in [large, many, long] {
         let reply = raw_request(victim.gateway.address(), head.as_bytes(), CLOSED_BOUND).await;
         assert!(reply.closed);
