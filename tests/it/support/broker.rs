@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::blocking;
 use super::plain::Plain;
 use super::process::{Signal, Supervised};
+use super::secured::Secured;
 
 /// A cold start while the machine compiles was seen to take 26 s.
 const START_BOUND: Duration = Duration::from_secs(60);
@@ -48,6 +49,7 @@ pub struct Broker {
     nodes: Vec<Arc<Node>>,
     /// Only with several nodes. Declared after them, so dropped after them.
     _controller: Option<Arc<Node>>,
+    secured: Option<Arc<Secured>>,
 }
 
 impl Broker {
@@ -61,6 +63,7 @@ impl Broker {
             nodes: 1,
             properties: BTreeMap::new(),
             for_load: false,
+            secured: None,
         }
     }
 
@@ -68,6 +71,29 @@ impl Broker {
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| node.address()).collect();
         addresses.join(",")
+    }
+
+    /// The addresses where a client logs in by SASL over TLS.
+    pub fn sasl(&self) -> String {
+        self.guarded(|doors| doors.sasl)
+    }
+
+    /// The addresses where a client shows a certificate of its own.
+    pub fn mutual(&self) -> String {
+        self.guarded(|doors| doors.mutual)
+    }
+
+    fn guarded(&self, port: impl Fn(&Doors) -> u16) -> String {
+        let addresses = self.nodes.iter().map(|node| {
+            let doors = node.doors.as_ref().expect("a broker made by `secured`");
+            format!("127.0.0.1:{}", port(doors))
+        });
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// What `secured` was given.
+    pub fn secured(&self) -> &Secured {
+        self.secured.as_deref().expect("a broker made by `secured`")
     }
 
     /// A plain client of this broker.
@@ -126,6 +152,16 @@ pub struct Builder {
     nodes: u32,
     properties: BTreeMap<String, String>,
     for_load: bool,
+    secured: Option<Arc<Secured>>,
+}
+
+/// The ports of a secured node that let in only whom they know.
+#[derive(Clone, Copy)]
+pub struct Doors {
+    /// SASL over TLS.
+    pub sasl: u16,
+    /// TLS with a certificate of the client.
+    pub mutual: u16,
 }
 
 impl Builder {
@@ -139,6 +175,13 @@ impl Builder {
     /// Sets a property of `server.properties` on every node, over the default given here.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// Two more listeners, with TLS and logins, and an authorizer that denies what no ACL allows.
+    /// The plain listener stays: the brokers' own and the tests', whose user may do everything.
+    pub fn secured(mut self, secured: Secured) -> Self {
+        self.secured = Some(Arc::new(secured));
         self
     }
 
@@ -214,7 +257,7 @@ impl Builder {
                 .iter()
                 .map(|node| {
                     scope.spawn(|| {
-                        node.format(&cluster_id);
+                        node.format(&cluster_id, self.secured.as_deref());
                         node.launch()
                     })
                 })
@@ -232,6 +275,7 @@ impl Builder {
         Ok(Broker {
             nodes,
             _controller: controller,
+            secured: self.secured.clone(),
         })
     }
 }
@@ -254,6 +298,8 @@ pub struct Node {
     id: u32,
     /// The port that clients use, and for a controller its own.
     port: u16,
+    /// Only of a broker that is secured.
+    doors: Option<Doors>,
     jvm: Vec<String>,
     for_load: bool,
     process: Mutex<Supervised>,
@@ -267,15 +313,23 @@ impl Node {
             Role::Both { .. } | Role::Broker { .. } => free_port(),
         };
         let folder = process.folder();
+        let doors = builder.secured.as_ref().map(|secured| {
+            secured.write_keys(folder);
+            Doors {
+                sasl: free_port(),
+                mutual: free_port(),
+            }
+        });
         write(
             &folder.join("server.properties"),
-            &server_properties(id, port, role, builder, folder),
+            &server_properties(id, port, doors, role, builder, folder),
         );
         write(&folder.join("log4j2.properties"), LOG4J);
         std::fs::create_dir(folder.join("tmp")).expect("a folder in the temporary folder");
         Self {
             id,
             port,
+            doors,
             jvm: jvm.to_vec(),
             for_load: builder.for_load,
             process: Mutex::new(process),
@@ -338,11 +392,16 @@ impl Node {
         }
     }
 
-    fn format(&self, cluster_id: &str) {
+    fn format(&self, cluster_id: &str, secured: Option<&Secured>) {
         let mut process = self.process();
         let mut command = self.java(process.folder());
-        command.args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"]);
+        // In one argument: an id may begin with a dash, and would be taken for an option.
+        let cluster_id = format!("--cluster-id={cluster_id}");
+        command.args(["kafka.tools.StorageTool", "format", &cluster_id, "-c"]);
         command.arg(process.folder().join("server.properties"));
+        for user in secured.iter().flat_map(|secured| secured.scram_users()) {
+            command.args(["--add-scram", &user]);
+        }
         process.spawn(&mut command);
         let status = process.wait(START_BOUND);
         assert!(
@@ -419,9 +478,16 @@ impl Node {
     }
 }
 
-fn server_properties(id: u32, port: u16, role: Role, builder: &Builder, folder: &Path) -> String {
+fn server_properties(
+    id: u32,
+    port: u16,
+    doors: Option<Doors>,
+    role: Role,
+    builder: &Builder,
+    folder: &Path,
+) -> String {
     let replicas = builder.nodes.min(3).to_string();
-    let (roles, listeners, controller_port) = match role {
+    let (roles, mut listeners, controller_port) = match role {
         Role::Both { controller_port } => (
             "broker,controller",
             format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
@@ -442,13 +508,25 @@ fn server_properties(id: u32, port: u16, role: Role, builder: &Builder, folder: 
         Role::Both { .. } => id,
         Role::Broker { .. } | Role::Controller { .. } => CONTROLLER_ID,
     };
+    let guard = match (&builder.secured, doors) {
+        (Some(secured), Some(doors)) => {
+            if !matches!(role, Role::Controller { .. }) {
+                listeners.push_str(&format!(
+                    ",SASL://127.0.0.1:{},MUTUAL://127.0.0.1:{}",
+                    doors.sasl, doors.mutual
+                ));
+            }
+            secured.properties(folder)
+        }
+        _ => Vec::new(),
+    };
     let session = SESSION_TIMEOUT_MS.to_string();
     let data = folder.join("data").display().to_string();
     let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
     let defaults = [
         (
             "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL",
         ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("broker.heartbeat.interval.ms", "500"),
@@ -479,6 +557,11 @@ fn server_properties(id: u32, port: u16, role: Role, builder: &Builder, folder: 
         ("log.dirs", &data),
     ];
     let mut all: BTreeMap<&str, &str> = defaults.into_iter().collect();
+    all.extend(
+        guard
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
     all.extend(
         builder
             .properties

@@ -4,6 +4,7 @@
 //! - `gateway`: the built binary, started and watched
 //! - `plain`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
 //! - `http`: requests in a line, and bytes on a socket for what no client library would send
+//! - `secured`: the certificates, users and ACLs of a broker that lets in only whom it knows
 //! - `fault`: a broker that answers with the error a test orders
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
@@ -20,6 +21,7 @@ pub mod gateway;
 pub mod http;
 pub mod plain;
 pub mod process;
+pub mod secured;
 pub mod tokens;
 
 use std::future::Future;
