@@ -18,12 +18,7 @@ impl From<&KrafkaError> for Fault {
                 let detail = Some(message.as_str()).filter(|m| *m != format!("{code:?}"));
                 Self::from_protocol_code(code.to_i16(), detail)
             }
-            KrafkaError::Network(source) => Self::new(
-                FaultKind::Unavailable,
-                format!(
-                    "Kafka cannot be reached: {source}. Check bootstrap_servers and the brokers."
-                ),
-            ),
+            KrafkaError::Network(source) => from_network(&source.to_string()),
             KrafkaError::Timeout { operation } => Self::new(
                 FaultKind::TimedOut,
                 format!("Kafka did not answer in time: {operation}."),
@@ -87,6 +82,33 @@ impl From<&KrafkaError> for Fault {
             },
         }
     }
+}
+
+/// A connection that was not made or broke. Whom a broker does not let in by TLS is told so only
+/// after the handshake, which then looks like a broken connection.
+fn from_network(cause: &str) -> Fault {
+    /// What rustls says when the other side sent an alert.
+    const ALERT: &str = "received fatal alert";
+    /// The beginning of a TLS alert, read as the length of an answer: 0x1503 and two bytes more.
+    const ALERT_AS_LENGTH: &str = "message size 35251";
+    if cause.contains(ALERT) {
+        return Fault::new(
+            FaultKind::Unauthenticated,
+            format!(
+                "The broker refused the gateway in TLS: {cause}. Check the client's certificate, \
+                 ssl.certificate.location."
+            ),
+        );
+    }
+    let advice = if cause.contains(ALERT_AS_LENGTH) {
+        "It answers in TLS: set security.protocol to SASL_SSL or SSL"
+    } else {
+        "Check bootstrap_servers and the brokers"
+    };
+    Fault::new(
+        FaultKind::Unavailable,
+        format!("Kafka cannot be reached: {cause}. {advice}."),
+    )
 }
 
 fn from_protocol_kind(kind: ProtocolErrorKind, message: &str) -> Fault {

@@ -172,6 +172,26 @@ fn an_unknown_code_keeps_its_number() {
 }
 
 #[test]
+fn a_broken_connection_that_is_a_refusal_or_a_wrong_protocol_is_recognised() {
+    let fault = |cause: &str| {
+        let error = std::io::Error::new(std::io::ErrorKind::NotConnected, cause.to_owned());
+        Fault::from(KrafkaError::network(error))
+    };
+    let alert = fault("last error: network error: received fatal alert: CertificateUnknown");
+    assert_eq!(alert.kind, FaultKind::Unauthenticated);
+    assert!(
+        alert.message.contains("ssl.certificate.location"),
+        "{alert}"
+    );
+    // What a TLS listener answers to someone who speaks without: 0x15 0x03 0x03 0x00.
+    let tls = fault("message size 352518912 exceeds maximum 104857600");
+    assert_eq!(tls.kind, FaultKind::Unavailable);
+    assert!(tls.message.contains("security.protocol"), "{tls}");
+    let other = fault("message size 452518912 exceeds maximum 104857600");
+    assert!(!other.message.contains("security.protocol"), "{other}");
+}
+
+#[test]
 fn krafkas_own_errors_keep_their_meaning() {
     let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     for (error, kind, retriable) in [
