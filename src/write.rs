@@ -129,7 +129,7 @@ impl Writer {
                 limit: self.records_per_request,
             });
         }
-        let topic = self.cluster.metadata.ensure_topic(topic).await?;
+        let topic = self.cluster.writable(topic).await?;
         let faults = self.check(&topic, &records, strictness)?;
         self.cluster
             .admit(records.iter().map(|r| r.size() as u64).sum())?;
@@ -155,7 +155,7 @@ impl Writer {
     /// As [`Writer::submit`].
     pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
         permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
-        Ok(self.cluster.metadata.ensure_topic(topic).await?)
+        Ok(self.cluster.writable(topic).await?)
     }
 
     /// Waits, at most `bound`, until the producer has room for more records of `topic`.

@@ -8,7 +8,7 @@ use super::admin::{Admin, Isolation, OffsetSpec, TopicConfig, Wanted};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
-use super::metadata::{Metadata, MetadataOptions};
+use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
 use super::reader::Reader;
 use super::{Role, client};
@@ -117,6 +117,17 @@ impl Cluster {
     /// Whatever kept it from answering.
     pub async fn probe(&self) -> Result<(), Fault> {
         self.metadata.cluster().await.map(|_| ())
+    }
+
+    /// The topic `name`, to write to: created first if it does not exist and that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::ensure_topic`]; `NotAuthorized` when the gateway's own Kafka user may not
+    /// write to it.
+    pub async fn writable(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        let topic = self.metadata.ensure_topic(name).await?;
+        self.metadata.granted(topic, Right::Write).await
     }
 
     /// Room for `bytes` about to be written; always there on a real cluster.

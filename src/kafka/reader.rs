@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::client::{self, ReaderTuning, Role};
 use super::fault::{Fault, FaultKind};
-use super::metadata::{Metadata, Topic};
+use super::metadata::{Metadata, Right, Topic};
 use crate::config::KafkaSettings;
 use crate::record::{Delivered, Header, TimestampType as RecordTime};
 
@@ -185,8 +185,8 @@ impl Drop for Attached {
 }
 
 impl Reader {
-    /// A reader that connects by `settings`, when a connection is needed. `metadata` is told when a
-    /// topic turns out to be another one than it said.
+    /// A reader that connects by `settings`, when a connection is needed. `metadata` is told when
+    /// a topic turns out to be another one than it said, and knows who may read it.
     pub fn new(settings: KafkaSettings, tuning: ReaderTuning, metadata: Metadata) -> Self {
         Self {
             handles: Arc::new(Handles {
@@ -205,7 +205,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Kafka's refusal, [`FaultKind::OffsetOutOfRange`] when the log was truncated meanwhile,
+    /// Kafka's refusal, [`FaultKind::NotAuthorized`] among them, [`FaultKind::OffsetOutOfRange`] when the log was truncated meanwhile,
     /// [`FaultKind::TimedOut`] when nothing came although there should be records,
     /// [`FaultKind::Unavailable`] when a broker cannot be reached, when the topic was created again
     /// meanwhile, or when too many pages are being read.
@@ -221,6 +221,7 @@ impl Reader {
         } else {
             None
         };
+        self.may_read(&request.topic).await?;
         let permit = self.handles.permit(Instant::now() + STALL).await?;
         reading.started();
         loop {
@@ -231,6 +232,13 @@ impl Reader {
             // Half a page is better than none; the next one meets the error again.
             if !reading.records.is_empty() {
                 return Ok(reading.page());
+            }
+            if fault.kind == FaultKind::TimedOut {
+                // An ACL may have been taken away meanwhile.
+                self.metadata.invalidate(&request.topic.name).await;
+                if let Ok(topic) = self.metadata.topic(&request.topic.name).await {
+                    self.may_read(&topic).await?;
+                }
             }
             let again = Instant::now() + PAUSE;
             let hopeless = !fault.retriable || is_other_topic(&fault);
@@ -244,6 +252,12 @@ impl Reader {
             self.handles.forget();
             sleep_until(again).await;
         }
+    }
+
+    /// Asked beforehand, because krafka tries a refused fetch again and again and says nothing.
+    async fn may_read(&self, topic: &Arc<Topic>) -> Result<(), Fault> {
+        let granted = self.metadata.granted(Arc::clone(topic), Right::Read);
+        granted.await.map(|_| ())
     }
 
     /// Reads on one handle until the page is done or the handle fails.

@@ -10,6 +10,7 @@ fn topic(name: &str, id: u8, partitions: i32) -> Topic {
         name: Arc::from(name),
         id: [id; 16],
         internal: false,
+        rights: None,
         partitions: (0..partitions)
             .map(|id| Partition {
                 id,

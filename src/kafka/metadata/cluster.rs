@@ -37,6 +37,7 @@ impl Inner {
                     id: info.topic_id,
                     internal: info.is_internal,
                     partitions,
+                    rights: None,
                 })
             })
             .collect();

@@ -63,6 +63,9 @@ const FRESH_LIST: Duration = Duration::from_secs(1);
 /// Bound on what is kept, counted in topics plus partitions; about 200 bytes each.
 const CAPACITY: u64 = 200_000;
 
+/// The protocol's number for a right on a topic that is missing.
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+
 /// A topic as the cluster describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -75,9 +78,57 @@ pub struct Topic {
     pub internal: bool,
     /// By partition number, without a gap as long as the cluster is well.
     pub partitions: Vec<Partition>,
+    /// What the gateway's own Kafka user may do with it, one bit for each of the protocol's ACL
+    /// operations; `None` where the broker does not say (before Kafka 3.7).
+    pub rights: Option<i32>,
+}
+
+/// A right that an ACL gives on a topic. The numbers are the protocol's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// To read its records.
+    Read = 3,
+    /// To write records to it.
+    Write = 4,
+}
+
+impl Right {
+    /// Whoever is told of a topic has this one, so an answer without it says nothing.
+    const DESCRIBE: u8 = 8;
+
+    /// Its name in an ACL.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "Read",
+            Self::Write => "Write",
+        }
+    }
 }
 
 impl Topic {
+    /// Whether the gateway's own Kafka user has `right`, as far as the broker says. It has the last
+    /// word when the right is used, but a reader is not told of it there: krafka keeps a refused
+    /// fetch to itself.
+    ///
+    /// # Errors
+    ///
+    /// `NotAuthorized`.
+    fn grants(&self, right: Right) -> Result<(), Fault> {
+        let bit = |number: u8| 1_i32 << number;
+        match self.rights {
+            Some(rights)
+                if rights & bit(Right::DESCRIBE) != 0 && rights & bit(right as u8) == 0 =>
+            {
+                let detail = format!("it lacks {} on topic {}", right.name(), self.name);
+                Err(Fault::from_protocol_code(
+                    TOPIC_AUTHORIZATION_FAILED,
+                    Some(&detail),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The partition numbered `id`.
     ///
     /// # Errors
@@ -222,6 +273,22 @@ impl Metadata {
             }
             _ => known,
         }
+    }
+
+    /// Gives `topic` back if the gateway's own Kafka user has `right` on it. One that lacks it is
+    /// asked for again first: an ACL that was just added holds at once.
+    ///
+    /// # Errors
+    ///
+    /// `NotAuthorized`, and as [`Metadata::topic`].
+    pub async fn granted(&self, topic: Arc<Topic>, right: Right) -> Result<Arc<Topic>, Fault> {
+        if topic.grants(right).is_ok() {
+            return Ok(topic);
+        }
+        self.inner.topics.invalidate(&topic.name).await;
+        let topic = self.topic(&topic.name).await?;
+        topic.grants(right)?;
+        Ok(topic)
     }
 
     /// All topics, by name, Kafka's own included; no older than a second.

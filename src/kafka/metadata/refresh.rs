@@ -73,6 +73,7 @@ impl Inner {
             name: Arc::clone(name),
             id: described.topic_id,
             internal: described.is_internal,
+            rights: described.authorized_operations,
             // krafka sorts them.
             partitions: described
                 .partitions

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
-use super::{Metadata, MetadataOptions, Topic, check_topic_name};
+use super::{Metadata, MetadataOptions, Right, Topic, check_topic_name};
 use crate::kafka::admin::Admin;
 use crate::kafka::fault::{Fault, FaultKind};
 
@@ -272,6 +272,7 @@ fn a_partition_that_is_not_there_is_answered_with_those_that_are() {
         id: [0; 16],
         internal: false,
         partitions: Vec::new(),
+        rights: None,
     };
     let fault = topic.partition(0).expect_err("none");
     assert_eq!(fault.kind, FaultKind::UnknownPartition);
@@ -298,4 +299,30 @@ async fn a_bad_name_reaches_no_broker() {
     let fault = metadata.topic("a b").await.expect_err("not a name");
     assert_eq!(fault.kind, FaultKind::Invalid);
     assert!(broker.requests().is_empty());
+}
+
+#[test]
+fn a_right_is_missing_only_where_the_broker_says_so() {
+    let topic = |rights| Topic {
+        name: "t".into(),
+        id: [0; 16],
+        internal: false,
+        partitions: Vec::new(),
+        rights,
+    };
+    let describe = 1 << 8;
+    let read = 1 << 3;
+    // Older brokers, and those that answer a question that they do not understand.
+    for unsaid in [None, Some(0), Some(i32::MIN)] {
+        topic(unsaid).grants(Right::Read).expect("not refused");
+    }
+    topic(Some(describe | read))
+        .grants(Right::Read)
+        .expect("granted");
+    let fault = topic(Some(describe | read))
+        .grants(Right::Write)
+        .expect_err("refused");
+    assert_eq!(fault.kind, FaultKind::NotAuthorized);
+    assert_eq!(fault.kafka_error, Some("TOPIC_AUTHORIZATION_FAILED"));
+    assert!(fault.message.contains("Write on topic t"), "{fault}");
 }
