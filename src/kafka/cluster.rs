@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{Admin, Isolation, OffsetSpec, TopicConfig, Wanted};
+use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
 use super::reader::Reader;
-use super::{Role, client};
 use crate::config::{KafkaSettings, LimitSettings};
 
 /// Longest time for the administration client to take its leave.
@@ -71,13 +71,14 @@ impl Cluster {
             cluster_id: embedded.as_ref().map(|e| Arc::clone(e.cluster_id())),
             ..MetadataOptions::default()
         };
-        let admin = Admin::connecting(settings.clone());
+        let clients = Clients::new(settings.clone());
+        let admin = Admin::connecting(clients.clone());
         let producer = Producer::start(client::librdkafka(settings, limits, Role::Producer))?;
         let metadata = Metadata::new(admin.clone(), options);
         let tuning = client::reader_tuning(settings)?;
         Ok(Self {
             producer,
-            reader: Reader::new(settings.clone(), tuning, metadata.clone()),
+            reader: Reader::new(clients, tuning, metadata.clone()),
             metadata,
             admin,
             settings: settings.clone(),

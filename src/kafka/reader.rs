@@ -21,10 +21,9 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::client::{self, ReaderTuning, Role};
+use super::client::{self, Clients, ReaderTuning, Role};
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, Right, Topic};
-use crate::config::KafkaSettings;
 use crate::record::{Delivered, Header, TimestampType as RecordTime};
 
 /// Most pages being read at once; each holds a handle, about 84 KiB and a connection per broker.
@@ -103,7 +102,7 @@ pub struct Reader {
 
 /// The idle handles, and the permits for handles in use.
 struct Handles {
-    settings: KafkaSettings,
+    clients: Clients,
     idle: Mutex<Vec<Kafka>>,
     permits: Arc<Semaphore>,
 }
@@ -130,7 +129,7 @@ impl Handles {
         let idle = self.idle.lock().pop();
         match idle {
             Some(kafka) => Ok((kafka, false)),
-            None => Ok((client::krafka(&self.settings, Role::Reader).await?, true)),
+            None => Ok((client::krafka(&self.clients, Role::Reader).await?, true)),
         }
     }
 
@@ -185,12 +184,12 @@ impl Drop for Attached {
 }
 
 impl Reader {
-    /// A reader that connects by `settings`, when a connection is needed. `metadata` is told when
+    /// A reader that connects as `clients` says, when a connection is needed. `metadata` is told when
     /// a topic turns out to be another one than it said, and knows who may read it.
-    pub fn new(settings: KafkaSettings, tuning: ReaderTuning, metadata: Metadata) -> Self {
+    pub fn new(clients: Clients, tuning: ReaderTuning, metadata: Metadata) -> Self {
         Self {
             handles: Arc::new(Handles {
-                settings,
+                clients,
                 idle: Mutex::default(),
                 permits: Arc::new(Semaphore::new(MAX_HANDLES)),
             }),

@@ -21,8 +21,8 @@ use tokio::sync::OnceCell;
 pub use offsets::{Isolation, OffsetSpec, Wanted};
 
 use super::Role;
+use super::client::{self, Clients};
 use super::fault::{Fault, FaultKind};
-use crate::config::KafkaSettings;
 
 /// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
 /// and then says more about what went wrong.
@@ -36,7 +36,7 @@ pub struct Admin {
 
 struct Inner {
     /// How to reach the cluster; `None` where a connection was given.
-    settings: Option<KafkaSettings>,
+    clients: Option<Clients>,
     /// Made at first use, so that the gateway starts while its cluster is still down.
     link: OnceCell<Link>,
 }
@@ -129,18 +129,18 @@ impl Admin {
     pub fn new(kafka: Kafka) -> Self {
         Self {
             inner: Arc::new(Inner {
-                settings: None,
+                clients: None,
                 link: OnceCell::new_with(Some(Link::new(kafka))),
             }),
         }
     }
 
-    /// A client that connects by `settings` at its first call, and at each later one until it
-    /// has succeeded.
-    pub fn connecting(settings: KafkaSettings) -> Self {
+    /// A client that connects as `clients` says at its first call, and at each later one until
+    /// it has succeeded.
+    pub fn connecting(clients: Clients) -> Self {
         Self {
             inner: Arc::new(Inner {
-                settings: Some(settings),
+                clients: Some(clients),
                 link: OnceCell::new(),
             }),
         }
@@ -152,15 +152,13 @@ impl Admin {
             return Ok(link);
         }
         let connecting = self.inner.link.get_or_try_init(|| async {
-            let settings = self.inner.settings.as_ref().ok_or_else(|| {
+            let clients = self.inner.clients.as_ref().ok_or_else(|| {
                 Fault::new(
                     FaultKind::Other,
                     "The client has no settings to connect by.",
                 )
             })?;
-            super::client::krafka(settings, Role::Admin)
-                .await
-                .map(Link::new)
+            client::krafka(clients, Role::Admin).await.map(Link::new)
         });
         match tokio::time::timeout(bound, connecting).await {
             Ok(link) => link,

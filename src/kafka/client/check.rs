@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext};
 
 use super::connection::{Connection, Reader};
 use super::properties::{self, Scope};
-use super::{Role, effective, security};
+use super::{Role, effective, oauth, security};
 use crate::config::{KafkaSettings, LimitSettings, Properties};
 
 /// A property that cannot be honoured.
@@ -162,7 +162,7 @@ fn check_values(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
             security::check_librdkafka(&mut reader);
             reader.problems
         } else {
-            Connection::read(settings, role, &merged)
+            Connection::read(settings, role, &merged, None)
                 .err()
                 .unwrap_or_default()
         };
@@ -193,6 +193,9 @@ fn check_producer(
         }
     };
     for (name, value) in properties::merged(settings, role) {
+        if oauth::is_ours(&name) {
+            continue;
+        }
         let mut one = ClientConfig::new();
         one.set(name.clone(), value.clone());
         if let Err(error) = one.create_native_config() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use krafka::auth::AuthConfig;
 use krafka::{KafkaBuilder, MetadataRecoveryStrategy};
 
+use super::oauth::Tokens;
 use super::{Role, security};
 use crate::config::KafkaSettings;
 
@@ -209,14 +210,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Reads what `role` needs from `properties`.
+    /// Reads what `role` needs from `properties`. `tokens` is what OAUTHBEARER logs in with;
+    /// without it the result is only good to be checked.
     pub(super) fn read(
         settings: &KafkaSettings,
         role: Role,
         properties: &BTreeMap<String, String>,
+        tokens: Option<&Tokens>,
     ) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader::new(properties);
-        let security = security::read(&mut reader);
+        let security = security::read(&mut reader, tokens);
         let fetch_wait = match role {
             Role::Reader | Role::Group => ReaderTuning::read(&mut reader).fetch_max_wait,
             Role::Producer | Role::Admin => Duration::ZERO,

@@ -1,16 +1,20 @@
 //! Settings in, configured clients out: one set of librdkafka property names for two libraries.
 //!
 //! `properties` says who honours which property, `connection` and `security` read them for
-//! krafka, `check` finds everything that is wrong with them before anything listens.
+//! krafka, `oauth` gets the tokens that both log in with, `check` finds everything that is wrong
+//! with the properties before anything listens.
 
 mod check;
 mod connection;
+mod oauth;
 mod properties;
 mod security;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::krafka::Kafka;
@@ -19,6 +23,7 @@ use rdkafka::config::RDKafkaLogLevel;
 
 pub use check::{PropertyError, validate};
 pub use connection::ReaderTuning;
+pub use oauth::{Token, Tokens};
 
 use super::fault::{Fault, FaultKind};
 use crate::config::{KafkaSettings, LimitSettings};
@@ -44,6 +49,59 @@ pub enum Role {
     Admin,
     /// Is a member of a consumer group.
     Group,
+}
+
+/// How clients of one cluster are made: the settings, and the sources of the tokens that those who
+/// log in by OAUTHBEARER share.
+#[derive(Clone)]
+pub struct Clients {
+    settings: KafkaSettings,
+    tokens: Arc<[(oauth::Settings, Tokens)]>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("settings", &self.settings)
+            .field("token_sources", &self.tokens.len())
+            .finish()
+    }
+}
+
+impl Clients {
+    /// Clients by `settings`. Starts to fetch tokens where they are needed, on the current runtime;
+    /// apart from that nothing is connected yet.
+    pub fn new(settings: KafkaSettings) -> Self {
+        let mut tokens: Vec<(oauth::Settings, Tokens)> = Vec::new();
+        for role in [Role::Producer, Role::Reader, Role::Admin] {
+            if let Some(source) = token_source(&settings, role)
+                && !tokens.iter().any(|(known, _)| *known == source)
+            {
+                tokens.push((source.clone(), Tokens::start(source)));
+            }
+        }
+        Self {
+            settings,
+            tokens: tokens.into(),
+        }
+    }
+
+    /// The settings that they are made by.
+    pub fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+
+    /// What clients for `role` log in with; `None` when it is not by token.
+    pub fn tokens(&self, role: Role) -> Option<&Tokens> {
+        let source = token_source(&self.settings, role)?;
+        let found = self.tokens.iter().find(|(known, _)| *known == source);
+        found.map(|(_, tokens)| tokens)
+    }
+}
+
+fn token_source(settings: &KafkaSettings, role: Role) -> Option<oauth::Settings> {
+    let merged = properties::merged(settings, role);
+    security::token_source(&mut Reader::new(&merged))
 }
 
 /// The librdkafka configuration of a client for `role`. Most specific wins: our defaults, then
@@ -75,6 +133,7 @@ fn effective(
         }
     }
     all.extend(user);
+    all.retain(|name, _| !oauth::is_ours(name));
     all.insert("bootstrap.servers".to_owned(), bootstrap(settings));
     all
 }
@@ -86,9 +145,11 @@ fn effective(
 ///
 /// `Invalid` for properties that [`validate`] would have refused, otherwise what kept it from
 /// reaching a broker; bounded by the connect and request timeouts.
-pub async fn krafka(settings: &KafkaSettings, role: Role) -> Result<Kafka, Fault> {
+pub async fn krafka(clients: &Clients, role: Role) -> Result<Kafka, Fault> {
+    let settings = &clients.settings;
     let user = properties::merged(settings, role);
-    let connection = Connection::read(settings, role, &user).map_err(invalid)?;
+    let tokens = clients.tokens(role);
+    let connection = Connection::read(settings, role, &user, tokens).map_err(invalid)?;
     // krafka tries the bootstrap servers one after the other, each within its own timeouts.
     let bound = (connection.connect_timeout + connection.request_timeout)
         .max(settings.metadata_timeout)

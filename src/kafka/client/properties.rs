@@ -1,7 +1,7 @@
 //! What is known about each librdkafka property: who honours it, and in which table it may stand.
 //!
 //! A property that is not here is refused as unknown. To accept a new one, add it with the scope
-//! that says what krafka makes of it; `Shared` needs code in `connection` or `security` as well.
+//! that says what krafka makes of it; `Shared` needs code in `connection`, `security` or `oauth` as well.
 
 use std::collections::BTreeMap;
 
@@ -33,10 +33,14 @@ const BOOTSTRAP: Scope = Refused("set kafka.bootstrap_servers instead");
 const CALLBACK: Scope = Refused("it takes a function or a pointer, not text");
 const GROUP: Scope = Refused("the gateway sets it itself for each group member");
 const READS: Scope = Refused("readers do not use librdkafka, and krafka has nothing like it");
-const OAUTH: Scope =
-    Refused("SASL OAUTHBEARER is not supported; use PLAIN or SCRAM, or TLS client certificates");
+const UNSIGNED: Scope = Refused(
+    "the gateway makes no tokens that nobody signed; set sasl.oauthbearer.token.endpoint.url to a token endpoint or a file",
+);
+const ASSERTION: Scope = Refused(
+    "a token endpoint is asked with client.id and client.secret, not with an assertion; where another program gets the tokens, name their file in sasl.oauthbearer.token.endpoint.url (file:///…)",
+);
 const KERBEROS: Scope = Refused(
-    "SASL GSSAPI (Kerberos) is not supported: krafka does not speak it; use PLAIN or SCRAM, or TLS client certificates",
+    "SASL GSSAPI (Kerberos) is not supported: krafka does not speak it; use PLAIN, SCRAM or OAUTHBEARER, or TLS client certificates",
 );
 const LOGGING: Scope =
     Refused("set telemetry.log_level instead, for example \"info,librdkafka=debug\"");
@@ -90,7 +94,7 @@ pub(super) const TABLE: &[(&str, Scope)] = &[
     ("enable.metrics.push", Tuning),
     ("enable.partition.eof", READS),
     ("enable.random.seed", Tuning),
-    ("enable.sasl.oauthbearer.unsecure.jwt", OAUTH),
+    ("enable.sasl.oauthbearer.unsecure.jwt", UNSIGNED),
     ("enable.ssl.certificate.verification", Shared),
     ("enabled_events", CALLBACK),
     ("error_cb", CALLBACK),
@@ -106,8 +110,8 @@ pub(super) const TABLE: &[(&str, Scope)] = &[
     ("group.protocol.type", GROUP),
     ("group.remote.assignor", GROUP),
     ("heartbeat.interval.ms", GROUP),
-    ("https.ca.location", OAUTH),
-    ("https.ca.pem", OAUTH),
+    ("https.ca.location", Shared),
+    ("https.ca.pem", Shared),
     ("interceptors", CALLBACK),
     ("internal.termination.signal", Refused("the gateway handles signals itself")),
     ("isolation.level", Consumer),
@@ -167,29 +171,29 @@ pub(super) const TABLE: &[(&str, Scope)] = &[
     ("sasl.kerberos.service.name", KERBEROS),
     ("sasl.mechanism", Shared),
     ("sasl.mechanisms", Shared),
-    ("sasl.oauthbearer.assertion.algorithm", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.aud", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.exp.seconds", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.iss", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.jti.include", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.nbf.seconds", OAUTH),
-    ("sasl.oauthbearer.assertion.claim.sub", OAUTH),
-    ("sasl.oauthbearer.assertion.file", OAUTH),
-    ("sasl.oauthbearer.assertion.jwt.template.file", OAUTH),
-    ("sasl.oauthbearer.assertion.private.key.file", OAUTH),
-    ("sasl.oauthbearer.assertion.private.key.passphrase", OAUTH),
-    ("sasl.oauthbearer.assertion.private.key.pem", OAUTH),
-    ("sasl.oauthbearer.client.credentials.client.id", OAUTH),
-    ("sasl.oauthbearer.client.credentials.client.secret", OAUTH),
-    ("sasl.oauthbearer.client.id", OAUTH),
-    ("sasl.oauthbearer.client.secret", OAUTH),
-    ("sasl.oauthbearer.config", OAUTH),
-    ("sasl.oauthbearer.extensions", OAUTH),
-    ("sasl.oauthbearer.grant.type", OAUTH),
-    ("sasl.oauthbearer.metadata.authentication.type", OAUTH),
-    ("sasl.oauthbearer.method", OAUTH),
-    ("sasl.oauthbearer.scope", OAUTH),
-    ("sasl.oauthbearer.token.endpoint.url", OAUTH),
+    ("sasl.oauthbearer.assertion.algorithm", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.aud", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.exp.seconds", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.iss", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.jti.include", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.nbf.seconds", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.sub", ASSERTION),
+    ("sasl.oauthbearer.assertion.file", ASSERTION),
+    ("sasl.oauthbearer.assertion.jwt.template.file", ASSERTION),
+    ("sasl.oauthbearer.assertion.private.key.file", ASSERTION),
+    ("sasl.oauthbearer.assertion.private.key.passphrase", ASSERTION),
+    ("sasl.oauthbearer.assertion.private.key.pem", ASSERTION),
+    ("sasl.oauthbearer.client.credentials.client.id", Shared),
+    ("sasl.oauthbearer.client.credentials.client.secret", Shared),
+    ("sasl.oauthbearer.client.id", Shared),
+    ("sasl.oauthbearer.client.secret", Shared),
+    ("sasl.oauthbearer.config", UNSIGNED),
+    ("sasl.oauthbearer.extensions", Shared),
+    ("sasl.oauthbearer.grant.type", Fixed("client_credentials", "other grants are not supported")),
+    ("sasl.oauthbearer.metadata.authentication.type", Fixed("none", "tokens of a cloud's metadata service are not supported; have another program write them to a file")),
+    ("sasl.oauthbearer.method", Shared),
+    ("sasl.oauthbearer.scope", Shared),
+    ("sasl.oauthbearer.token.endpoint.url", Shared),
     ("sasl.password", Shared),
     ("sasl.username", Shared),
     ("security.protocol", Shared),
@@ -250,6 +254,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("retries", "message.send.max.retries"),
     ("sasl.mechanism", "sasl.mechanisms"),
+    (
+        "sasl.oauthbearer.client.credentials.client.id",
+        "sasl.oauthbearer.client.id",
+    ),
+    (
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "sasl.oauthbearer.client.secret",
+    ),
 ];
 
 /// The scope of `name`; `None` when no library knows it.
@@ -287,6 +299,8 @@ pub(super) fn is_secret(name: &str) -> bool {
         || name.contains("passphrase")
         || name.ends_with(".pem")
         || name == "sasl.oauthbearer.config"
+        // It may hold credentials.
+        || name == "sasl.oauthbearer.token.endpoint.url"
 }
 
 /// The table of the settings file that holds what is only for `role`.

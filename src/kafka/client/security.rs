@@ -6,8 +6,10 @@
 use std::path::Path;
 
 use krafka::auth::{AuthConfig, TlsConfig};
+use krafka::error::KrafkaError;
 
 use super::connection::Reader;
+use super::oauth::{self, Tokens};
 
 /// What the user chose.
 struct Protocol {
@@ -15,10 +17,12 @@ struct Protocol {
     sasl: bool,
 }
 
-const NO_SUCH_MECHANISM: &str = "set it to PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; librdkafka's default, GSSAPI, is not supported";
+const MECHANISM: &str = "sasl.mechanisms";
+const NO_SUCH_MECHANISM: &str = "set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; librdkafka's default, GSSAPI, is not supported";
 
-/// krafka's security settings; `None` is plaintext. Problems are left in `reader`.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<AuthConfig> {
+/// krafka's security settings; `None` is plaintext. Problems are left in `reader`. `tokens` is what
+/// OAUTHBEARER logs in with; without it the settings are only good to be checked.
+pub(super) fn read(reader: &mut Reader<'_>, tokens: Option<&Tokens>) -> Option<AuthConfig> {
     let protocol = protocol(reader)?;
     unused(reader, &protocol);
     let tls = if protocol.tls {
@@ -27,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<AuthConfig> {
         None
     };
     let auth = if protocol.sasl {
-        sasl(reader)?
+        sasl(reader, tokens)?
     } else if protocol.tls {
         // `with_tls` below makes this SSL.
         AuthConfig::plaintext()
@@ -46,7 +50,7 @@ pub(super) fn check_librdkafka(reader: &mut Reader<'_>) {
     if let Some(protocol) = protocol(reader) {
         unused(reader, &protocol);
         if protocol.sasl {
-            let _ = sasl(reader);
+            let _ = sasl(reader, None);
         }
     }
 }
@@ -99,8 +103,20 @@ fn unused(reader: &mut Reader<'_>, protocol: &Protocol) {
     }
 }
 
-fn sasl(reader: &mut Reader<'_>) -> Option<AuthConfig> {
-    const MECHANISM: &str = "sasl.mechanisms";
+/// Where tokens come from, if `reader` says that the login is by OAUTHBEARER. Problems are left in
+/// `reader`.
+pub(super) fn token_source(reader: &mut Reader<'_>) -> Option<oauth::Settings> {
+    let by_token = reader
+        .text(MECHANISM)
+        .is_some_and(|mechanism| mechanism.eq_ignore_ascii_case("OAUTHBEARER"));
+    if protocol(reader)?.sasl && by_token {
+        oauth::Settings::read(reader)
+    } else {
+        None
+    }
+}
+
+fn sasl(reader: &mut Reader<'_>, tokens: Option<&Tokens>) -> Option<AuthConfig> {
     let Some(mechanism) = reader.text(MECHANISM).map(str::to_ascii_uppercase) else {
         reader.problem(MECHANISM, NO_SUCH_MECHANISM);
         return None;
@@ -109,18 +125,12 @@ fn sasl(reader: &mut Reader<'_>) -> Option<AuthConfig> {
         "PLAIN" => AuthConfig::sasl_plain,
         "SCRAM-SHA-256" => AuthConfig::sasl_scram_sha256,
         "SCRAM-SHA-512" => AuthConfig::sasl_scram_sha512,
-        "OAUTHBEARER" => {
-            reader.problem(
-                MECHANISM,
-                "OAUTHBEARER is not supported; use PLAIN or SCRAM, or TLS client certificates",
-            );
-            return None;
-        }
+        "OAUTHBEARER" => return by_token(reader, tokens),
         "GSSAPI" => {
             reader.problem(
                 MECHANISM,
-                "GSSAPI (Kerberos) is not supported: krafka does not speak it; use PLAIN or \
-                 SCRAM, or TLS client certificates",
+                "GSSAPI (Kerberos) is not supported: krafka does not speak it; use PLAIN, \
+                 SCRAM or OAUTHBEARER, or TLS client certificates",
             );
             return None;
         }
@@ -132,6 +142,7 @@ fn sasl(reader: &mut Reader<'_>) -> Option<AuthConfig> {
             return None;
         }
     };
+    oauth::unused(reader);
     let username = reader.text("sasl.username");
     let password = reader.text("sasl.password");
     for (name, value) in [("sasl.username", username), ("sasl.password", password)] {
@@ -140,6 +151,30 @@ fn sasl(reader: &mut Reader<'_>) -> Option<AuthConfig> {
         }
     }
     Some(make(username?.to_owned(), password?.to_owned()))
+}
+
+fn by_token(reader: &mut Reader<'_>, tokens: Option<&Tokens>) -> Option<AuthConfig> {
+    for name in ["sasl.username", "sasl.password"] {
+        if reader.text(name).is_some() {
+            reader.problem(
+                name,
+                "has no effect with OAUTHBEARER, which logs in by token",
+            );
+        }
+    }
+    oauth::Settings::read(reader)?;
+    let tokens = tokens.cloned();
+    Some(AuthConfig::sasl_oauthbearer_provider(move || {
+        let tokens = tokens.clone();
+        async move {
+            match tokens {
+                Some(tokens) => tokens.for_krafka().await,
+                None => Err(KrafkaError::auth(
+                    "this client was given no source of tokens",
+                )),
+            }
+        }
+    }))
 }
 
 fn tls(reader: &mut Reader<'_>) -> TlsConfig {

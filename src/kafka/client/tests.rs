@@ -7,7 +7,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::connection::Connection;
-use super::{PropertyError, Role, bootstrap, effective, librdkafka, properties, reader_tuning};
+use super::{
+    Clients, PropertyError, Role, bootstrap, effective, librdkafka, properties, reader_tuning,
+};
 use super::{krafka, validate};
 use crate::config::{KafkaSettings, LimitSettings, Properties};
 use crate::kafka::fault::FaultKind;
@@ -330,7 +332,7 @@ fn sasl_is_mapped_or_refused() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         assert_eq!(check(&sasl(mechanism)), [], "{mechanism}");
     }
-    for mechanism in ["GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"] {
+    for mechanism in ["GSSAPI", "AWS_MSK_IAM"] {
         let error = only(&sasl(mechanism));
         assert_eq!(error.property, "sasl.mechanism");
         assert!(error.message.contains(mechanism), "{error}");
@@ -348,6 +350,66 @@ fn sasl_is_mapped_or_refused() {
         ("sasl.username", "me"),
     ]));
     assert_eq!(error.property, "sasl.password");
+}
+
+#[test]
+fn tokens_are_got_by_us_and_not_by_librdkafka() {
+    let by_token = |more: &[(&str, &str)]| {
+        let mut pairs = vec![
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanism", "OAUTHBEARER"),
+        ];
+        pairs.extend(more);
+        common(&pairs)
+    };
+    let settings = by_token(&[
+        ("sasl.oauthbearer.method", "oidc"),
+        (
+            "sasl.oauthbearer.token.endpoint.url",
+            "https://issuer/token",
+        ),
+        ("sasl.oauthbearer.client.credentials.client.id", "me"),
+        ("sasl.oauthbearer.client.secret", "hidden-word"),
+        ("https.ca.location", "ca.pem"),
+    ]);
+    assert_eq!(check(&settings), []);
+    for name in [
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "https.ca.location",
+    ] {
+        assert_eq!(value(&settings, name), None, "{name}");
+    }
+    assert_eq!(
+        value(&settings, "sasl.mechanisms").as_deref(),
+        Some("OAUTHBEARER")
+    );
+    let file = ("sasl.oauthbearer.token.endpoint.url", "file:///token");
+    assert_eq!(check(&by_token(&[file])), []);
+
+    let unknown = only(&by_token(&[]));
+    assert_eq!(unknown.property, file.0);
+    for (name, given) in [
+        ("sasl.username", "me"),
+        ("sasl.oauthbearer.config", "principal=me"),
+        ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+        (
+            "sasl.oauthbearer.grant.type",
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        ),
+        ("sasl.oauthbearer.assertion.file", "a.jwt"),
+    ] {
+        assert_eq!(only(&by_token(&[file, (name, given)])).property, name);
+    }
+    let plain = common(&[
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "me"),
+        ("sasl.password", "hidden-word"),
+        file,
+    ]);
+    assert_eq!(only(&plain).property, file.0);
 }
 
 #[test]
@@ -448,7 +510,7 @@ fn the_embedded_broker_is_plaintext() {
 fn a_fetch_is_given_up_soon_after_the_broker_should_have_answered() {
     let timeouts = |settings: &KafkaSettings, role: Role| {
         let merged = properties::merged(settings, role);
-        let connection = Connection::read(settings, role, &merged).expect("readable");
+        let connection = Connection::read(settings, role, &merged, None).expect("readable");
         (connection.request_timeout, connection.connect_timeout)
     };
     let seconds = Duration::from_secs;
@@ -498,7 +560,9 @@ async fn a_cluster_that_does_not_answer_is_given_up_within_the_bound() {
         ..KafkaSettings::default()
     };
     let started = std::time::Instant::now();
-    let fault = krafka(&settings, Role::Admin).await.expect_err("no broker");
+    let fault = krafka(&Clients::new(settings.clone()), Role::Admin)
+        .await
+        .expect_err("no broker");
     assert!(
         matches!(fault.kind, FaultKind::Unavailable | FaultKind::TimedOut),
         "{fault:?}"
@@ -527,7 +591,9 @@ mod with_a_broker {
     async fn a_handle_connects_and_says_who_it_is() {
         let (broker, mut settings) = broker().await;
         settings.properties = table(&[("client.id", "gate-7")]);
-        krafka(&settings, Role::Admin).await.expect("connected");
+        krafka(&Clients::new(settings.clone()), Role::Admin)
+            .await
+            .expect("connected");
         let requests = broker.requests();
         assert!(!requests.is_empty());
         assert!(
@@ -550,9 +616,13 @@ mod with_a_broker {
             ])
         };
         settings.properties = with("right");
-        krafka(&settings, Role::Reader).await.expect("connected");
+        krafka(&Clients::new(settings.clone()), Role::Reader)
+            .await
+            .expect("connected");
         settings.properties = with("wrong");
-        let fault = krafka(&settings, Role::Reader).await.expect_err("refused");
+        let fault = krafka(&Clients::new(settings.clone()), Role::Reader)
+            .await
+            .expect_err("refused");
         assert_eq!(fault.kind, FaultKind::Unauthenticated, "{fault:?}");
         assert!(!fault.message.contains("wrong"), "{fault:?}");
     }

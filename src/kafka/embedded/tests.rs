@@ -10,7 +10,7 @@ use super::usage::{Tally, Usage};
 use super::{Embedded, random_id};
 use crate::config::{KafkaSettings, LimitSettings, Properties};
 use crate::kafka::admin::{Admin, Isolation, OffsetSpec, Wanted};
-use crate::kafka::client::{self, Role};
+use crate::kafka::client::{self, Clients, Role};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::{Metadata, MetadataOptions};
 
@@ -41,7 +41,7 @@ fn producer(embedded: &Embedded, extra: &[(&str, &str)]) -> FutureProducer {
 async fn metadata(embedded: &Embedded, auto_create: bool) -> (Admin, Metadata) {
     let settings = embedded.settings(&KafkaSettings::default());
     let admin = Admin::new(
-        client::krafka(&settings, Role::Admin)
+        client::krafka(&Clients::new(settings), Role::Admin)
             .await
             .expect("connected"),
     );
@@ -188,7 +188,7 @@ async fn what_librdkafka_writes_krafka_reads_whole() {
                 .expect("written");
         }
         let settings = embedded.settings(&KafkaSettings::default());
-        let kafka = client::krafka(&settings, Role::Reader)
+        let kafka = client::krafka(&Clients::new(settings), Role::Reader)
             .await
             .expect("connected");
         let consumer = kafka
