@@ -73,7 +73,10 @@ impl Cluster {
         };
         let clients = Clients::new(settings.clone());
         let admin = Admin::connecting(clients.clone());
-        let producer = Producer::start(client::librdkafka(settings, limits, Role::Producer))?;
+        let producer = Producer::start(
+            client::librdkafka(settings, limits, Role::Producer),
+            clients.tokens(Role::Producer).cloned(),
+        )?;
         let metadata = Metadata::new(admin.clone(), options);
         let tuning = client::reader_tuning(settings)?;
         Ok(Self {
@@ -111,13 +114,15 @@ impl Cluster {
         Ok(cluster.id.clone().unwrap_or_else(|| Arc::from("")))
     }
 
-    /// Whether a broker answers.
+    /// Whether a broker answers, and the producer is not locked out. The two may log in by
+    /// different properties.
     ///
     /// # Errors
     ///
-    /// Whatever kept it from answering.
+    /// Whatever kept it from answering, or the producer from logging in.
     pub async fn probe(&self) -> Result<(), Fault> {
-        self.metadata.cluster().await.map(|_| ())
+        self.metadata.cluster().await?;
+        self.producer.probe()
     }
 
     /// The topic `name`, to write to: created first if it does not exist and that is wanted.

@@ -11,13 +11,16 @@
 //! that back-pressure reaches the client instead of the gateway's memory.
 //!
 //! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
-//! idempotent producer kills the client for good: it is then replaced by a new one (`replace`).
+//! idempotent producer kills the client for good: it is then replaced by a new one (`replace`). What
+//! it complains of meanwhile is kept (`trouble`), to explain what becomes of records.
 
 mod alone;
+mod login;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, SharedString};
@@ -31,11 +34,14 @@ use rdkafka::{ClientConfig, ClientContext, Message};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::client::Tokens;
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use crate::observe::metrics::topic_label;
 use crate::record::{Header, Outgoing, Written};
 use alone::Refused;
+use login::Login;
+use trouble::Troubles;
 
 /// What became of one record.
 pub type Outcome = Result<Written, Box<Fault>>;
@@ -51,6 +57,10 @@ const REPORT_GRACE: Duration = Duration::from_secs(10);
 /// How long a client that failed for good may wait for the answers of what it had sent, which tell
 /// for certain what became of it.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Least time from one replacement to the next, so that a cluster that fails each client at once is
+/// not flooded with them.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between looks at a queue that is too full for a stream to go on.
 const ROOM_POLL: Duration = Duration::from_millis(5);
@@ -93,12 +103,25 @@ pub struct Producer {
     held: Arc<Held>,
     /// Longest time for a delivery report.
     patience: Duration,
-    /// Something happened after which the client may have failed for good.
-    trouble: Arc<Notify>,
+    reports: Arc<Reports>,
+    login: Arc<Login>,
+    /// When the client at work was made; held while it is replaced.
+    made: tokio::sync::Mutex<Instant>,
+    /// The client at work failed for good because the gateway's user may write to no topic. Another
+    /// one would fail as well, so it is replaced when there is something to write.
+    barred: AtomicBool,
     /// Sends what may have been refused for its neighbours' sake once more.
     refused: mpsc::UnboundedSender<Refused>,
     /// From handing a batch over to its last outcome.
     duration: Histogram,
+}
+
+/// What the client says beside its delivery reports.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Something happened after which the client may have failed for good.
+    failed: Notify,
+    troubles: Troubles,
 }
 
 /// Records and their bytes.
@@ -302,7 +325,7 @@ impl Batch {
 }
 
 struct Context {
-    trouble: Arc<Notify>,
+    reports: Arc<Reports>,
     /// Where records go that may have been refused for their neighbours' sake; `None` for those
     /// that had no neighbours.
     refused: Option<mpsc::UnboundedSender<Refused>>,
@@ -312,8 +335,10 @@ impl ClientContext for Context {
     /// The only place where trouble with connections, TLS and logins shows. A fatal error comes
     /// under the code of its cause, so it is the client that has to be asked whether it is one.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "producer");
-        self.trouble.notify_one();
+        if let Some(code) = error.rdkafka_error_code() {
+            self.reports.troubles.note(code, reason);
+        }
+        self.reports.failed.notify_one();
     }
 }
 
@@ -322,13 +347,16 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let outcome = match result {
-            Ok(message) => Ok(Written {
-                partition: message.partition(),
-                offset: Some(message.offset()).filter(|offset| *offset >= 0),
-                timestamp: message.timestamp().to_millis().unwrap_or(-1),
-            }),
+            Ok(message) => {
+                self.reports.troubles.over();
+                Ok(Written {
+                    partition: message.partition(),
+                    offset: Some(message.offset()).filter(|offset| *offset >= 0),
+                    timestamp: message.timestamp().to_millis().unwrap_or(-1),
+                })
+            }
             Err((error, message)) => {
-                let mut fault = fault_of(error);
+                let mut fault = self.reports.explained(error);
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
                     ticket.timed_out(message.partition());
                 }
@@ -349,6 +377,16 @@ impl ProducerContext for Context {
             }
         };
         ticket.resolve(outcome);
+    }
+}
+
+impl Reports {
+    fn explained(&self, error: &KafkaError) -> Fault {
+        let fault = fault_of(error);
+        match error.rdkafka_error_code() {
+            Some(code) => self.troubles.explain(code, fault),
+            None => fault,
+        }
     }
 }
 
@@ -379,12 +417,13 @@ fn fault_of(error: &KafkaError) -> Fault {
 
 impl Producer {
     /// Creates the client (no broker is contacted yet) and starts the task that replaces it after a
-    /// fatal error. `config` is what `kafka::client` made of the settings.
+    /// fatal error. `config` is what `kafka::client` made of the settings, `tokens` what connections
+    /// log in with, if it is by token.
     ///
     /// # Errors
     ///
     /// librdkafka refuses the configuration.
-    pub fn start(config: ClientConfig) -> Result<Arc<Self>, Fault> {
+    pub fn start(config: ClientConfig, tokens: Option<Tokens>) -> Result<Arc<Self>, Fault> {
         let number = |name: &str, default: u64| {
             config
                 .get(name)
@@ -401,9 +440,10 @@ impl Producer {
             0 => Duration::MAX,
             millis => Duration::from_millis(millis) + REPORT_GRACE,
         };
-        let trouble = Arc::new(Notify::new());
-        let refused = alone::start(&config);
-        let live = Arc::new(connect(&config, &trouble, &refused)?);
+        let reports = Arc::new(Reports::default());
+        let login = Arc::new(Login::new(tokens));
+        let refused = alone::start(&config, &login);
+        let live = connect(&config, &reports, &login, &refused)?;
         let producer = Arc::new(Self {
             live: RwLock::new(live),
             config,
@@ -411,34 +451,58 @@ impl Producer {
             capacity,
             held: Arc::default(),
             patience,
-            trouble: Arc::clone(&trouble),
+            reports: Arc::clone(&reports),
+            login: Arc::clone(&login),
+            made: tokio::sync::Mutex::new(Instant::now()),
+            barred: AtomicBool::new(false),
             refused,
             duration: metrics::histogram!("kafka_produce_duration_seconds"),
         });
         let weak = Arc::downgrade(&producer);
+        let at_work = Arc::clone(&reports);
         tokio::spawn(async move {
             loop {
-                trouble.notified().await;
+                at_work.failed.notified().await;
                 let Some(producer) = weak.upgrade() else {
                     return;
                 };
-                producer.replace().await;
+                producer.replace(false).await;
             }
         });
+        let weak = Arc::downgrade(&producer);
+        tokio::spawn(async move {
+            let code = RDKafkaErrorCode::Authentication;
+            let wanted = || weak.strong_count() > 0;
+            login
+                .renew(wanted, |why| reports.troubles.note(code, why))
+                .await;
+        });
         Ok(producer)
+    }
+
+    /// Why nothing can be written at all, if that is for TLS or for the login.
+    ///
+    /// # Errors
+    ///
+    /// What the client complains of.
+    pub fn probe(&self) -> Result<(), Fault> {
+        match self.reports.troubles.locked_out() {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
     }
 
     /// Writes `records` to `topic`, in order, and answers with one outcome for each, in the same
     /// order. Records that librdkafka did not take (its queue is full) have an outcome at once.
     ///
     /// Dropping the future does not take back what was handed over already.
-    pub async fn send(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sent {
+    pub async fn send(self: &Arc<Self>, topic: &Arc<str>, records: Vec<Outgoing>) -> Sent {
         self.begin(topic, records).await.sent().await
     }
 
     /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
     /// after the other are in the topic in that order.
-    pub async fn begin(&self, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
+    pub async fn begin(self: &Arc<Self>, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
         let begun = Instant::now();
         let (waiter, done) = oneshot::channel();
         let batch = Arc::new(Batch {
@@ -450,6 +514,9 @@ impl Producer {
                 waiter: (!records.is_empty()).then_some(waiter),
             }),
         });
+        if self.barred.load(Ordering::Relaxed) {
+            self.replace(true).await;
+        }
         let live = Arc::clone(&self.live.read());
         for (index, record) in records.iter().enumerate() {
             if index > 0 && index % ENQUEUE_RUN == 0 {
@@ -510,10 +577,10 @@ impl Producer {
         native.payload = record.value.as_deref();
         native.headers = native_headers(&record.headers);
         if let Err((error, native)) = live.client().send(native) {
-            self.trouble.notify_one();
+            self.reports.failed.notify_one();
             native
                 .delivery_opaque
-                .resolve(Err(Box::new(fault_of(&error))));
+                .resolve(Err(Box::new(self.reports.explained(&error))));
         }
     }
 
@@ -537,30 +604,52 @@ impl Producer {
         Arc::clone(queue)
     }
 
-    /// Puts a new client in the place of the one at work, if that has failed for good. What the old one had not sent
-    /// fails at once, certainly unwritten; what it had sent is waited for a little, because an
-    /// answer makes it certain, and then given up as perhaps written.
-    async fn replace(self: &Arc<Self>) {
-        if self.live.read().client().client().fatal_error().is_none() {
+    /// Puts a new client in the place of the one at work, if that has failed for good. What the old
+    /// one had not sent fails at once, certainly unwritten; what it had sent is waited for a little,
+    /// because an answer makes it certain, and then given up as perhaps written. `to_write`: there is
+    /// something to write, so even a client that was refused is worth another try.
+    async fn replace(self: &Arc<Self>, to_write: bool) {
+        let mut made = self.made.lock().await;
+        let old = Arc::clone(&self.live.read());
+        let Some((code, reason)) = old.client().client().fatal_error() else {
+            return;
+        };
+        if code == RDKafkaErrorCode::ClusterAuthorizationFailed && !to_write {
+            if !self.barred.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    reason,
+                    "the gateway's Kafka user may write to no topic; this is tried again when \
+                     there is something to write"
+                );
+            }
+            old.client().purge(PurgeConfig::default().queue());
             return;
         }
+        let pause = REPLACE_PAUSE.saturating_sub(made.elapsed());
+        if to_write && !pause.is_zero() {
+            // It has just been tried.
+            return;
+        }
+        tokio::time::sleep(pause).await;
         let this = Arc::clone(self);
         let swapped = tokio::task::spawn_blocking(move || {
-            let old = Arc::clone(&this.live.read());
-            let Some((_, reason)) = old.client().client().fatal_error() else {
-                return Ok(());
-            };
             tracing::error!(reason, "the producer failed for good and is replaced");
-            let new = Arc::new(connect(&this.config, &this.trouble, &this.refused)?);
+            let new = connect(&this.config, &this.reports, &this.login, &this.refused)?;
             *this.live.write() = new;
+            this.barred.store(false, Ordering::Relaxed);
             metrics::counter!("kafka_producer_replaced_total").increment(1);
+            Ok::<(), Fault>(())
+        })
+        .await;
+        *made = Instant::now();
+        drop(made);
+        // Others may write through the new one meanwhile.
+        drop(tokio::task::spawn_blocking(move || {
             old.client().purge(PurgeConfig::default().queue());
             let _ = old.client().flush(LAST_ANSWERS);
             old.client().purge(PurgeConfig::default().inflight());
             let _ = old.client().flush(LAST_ANSWERS);
-            Ok::<(), Fault>(())
-        })
-        .await;
+        }));
         match swapped {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => tracing::error!(%fault, "the producer could not be replaced"),
@@ -598,19 +687,22 @@ impl Producer {
 
 fn connect(
     config: &ClientConfig,
-    trouble: &Arc<Notify>,
+    reports: &Arc<Reports>,
+    login: &Login,
     refused: &mpsc::UnboundedSender<Refused>,
-) -> Result<Live, Fault> {
+) -> Result<Arc<Live>, Fault> {
     let context = Context {
-        trouble: Arc::clone(trouble),
+        reports: Arc::clone(reports),
         refused: Some(refused.clone()),
     };
     let client = config
         .create_with_context(context)
         .map_err(|error| Fault::new(FaultKind::Other, format!("librdkafka: {error}")))?;
-    Ok(Live {
+    let live = Arc::new(Live {
         client: Some(client),
-    })
+    });
+    login.add(&live);
+    Ok(live)
 }
 
 fn native_headers(headers: &[Header]) -> Option<OwnedHeaders> {

@@ -15,8 +15,9 @@ use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
+use super::login::Login;
 use super::{Context, Live, Outcome, Ticket, fault_of};
 
 /// A record on its way to a batch of its own. It still counts as held, so the queue of these is
@@ -73,6 +74,7 @@ impl Refused {
 /// The client that makes batches of one, made when it is first needed.
 struct Alone {
     config: ClientConfig,
+    login: Arc<Login>,
     live: Mutex<Option<Arc<Live>>>,
 }
 
@@ -113,14 +115,16 @@ impl Alone {
         let mut live = self.live.lock();
         if live.is_none() {
             let context = Context {
-                trouble: Arc::new(Notify::new()),
+                reports: Arc::default(),
                 refused: None,
             };
             match self.config.create_with_context(context) {
                 Ok(client) => {
-                    *live = Some(Arc::new(Live {
+                    let client = Arc::new(Live {
                         client: Some(client),
-                    }));
+                    });
+                    self.login.add(&client);
+                    *live = Some(client);
                 }
                 Err(error) => tracing::error!(
                     "the client for records on their own cannot be made: {}",
@@ -133,12 +137,13 @@ impl Alone {
 }
 
 /// Starts the task that sends refused records again; it ends when the sender is dropped.
-pub(super) fn start(config: &ClientConfig) -> mpsc::UnboundedSender<Refused> {
+pub(super) fn start(config: &ClientConfig, login: &Arc<Login>) -> mpsc::UnboundedSender<Refused> {
     let (sender, mut refused) = mpsc::unbounded_channel::<Refused>();
     let mut config = config.clone();
     config.set("batch.num.messages", "1");
     let alone = Arc::new(Alone {
         config,
+        login: Arc::clone(login),
         live: Mutex::new(None),
     });
     tokio::spawn(async move {

@@ -1,0 +1,92 @@
+//! Which complaint counts, and for what.
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::{MOST_BYTES, Troubles, essence};
+use crate::kafka::fault::{Fault, FaultKind};
+
+const LOGIN: &str =
+    "sasl_ssl://b:1/bootstrap: SASL authentication error: no (after 3ms in state AUTH)";
+
+fn given_up(troubles: &Troubles, code: Code) -> Fault {
+    troubles.explain(code, Fault::from_librdkafka_code(code))
+}
+
+#[test]
+fn a_record_that_was_given_up_gets_the_reason() {
+    let troubles = Troubles::default();
+    let plain = given_up(&troubles, Code::MessageTimedOut);
+    assert_eq!(plain, Fault::from_librdkafka_code(Code::MessageTimedOut));
+
+    troubles.note(Code::Authentication, LOGIN);
+    troubles.note(Code::AllBrokersDown, "1/1 brokers are down");
+    let fault = given_up(&troubles, Code::MessageTimedOut);
+    assert_eq!(fault.kind, FaultKind::Unauthenticated);
+    assert!(
+        fault.message.contains("SASL authentication error: no"),
+        "{fault}"
+    );
+    assert!(!fault.message.contains("after 3ms"), "{fault}");
+    // The broker's own word about a record stands.
+    let own = given_up(&troubles, Code::MessageSizeTooLarge);
+    assert_eq!(own.kind, FaultKind::TooLarge);
+}
+
+#[test]
+fn what_may_pass_is_only_added() {
+    let troubles = Troubles::default();
+    troubles.note(Code::BrokerTransportFailure, "b:1: Connect failed");
+    let fault = given_up(&troubles, Code::MessageTimedOut);
+    assert_eq!(fault.kind, FaultKind::TimedOut);
+    assert!(fault.retriable);
+    assert!(fault.message.contains("Connect failed"), "{fault}");
+    // An alert is a refusal, although it comes as a broken connection.
+    troubles.note(
+        Code::BrokerTransportFailure,
+        "b:1: ssl/tls alert bad certificate",
+    );
+    let fault = given_up(&troubles, Code::MessageTimedOut);
+    assert_eq!(fault.kind, FaultKind::Unauthenticated);
+}
+
+#[test]
+fn who_may_write_nothing_is_told_so() {
+    let troubles = Troubles::default();
+    troubles.note(Code::ClusterAuthorizationFailed, "Failed to acquire PID");
+    for code in [Code::PurgeQueue, Code::Fatal] {
+        let fault = given_up(&troubles, code);
+        assert_eq!(fault.kind, FaultKind::NotAuthorized);
+        assert_eq!(fault.kafka_error, Some("CLUSTER_AUTHORIZATION_FAILED"));
+        assert!(!fault.retriable);
+    }
+}
+
+#[test]
+fn only_a_login_that_fails_everywhere_locks_out() {
+    let troubles = Troubles::default();
+    assert_eq!(troubles.locked_out(), None);
+    // One broker of several.
+    troubles.note(Code::SSL, "b:1: certificate verify failed");
+    assert_eq!(troubles.locked_out(), None);
+    troubles.note(Code::AllBrokersDown, "2/2 brokers are down");
+    assert!(troubles.locked_out().is_some());
+    // It comes again while it lasts, the other does not.
+    troubles.note(Code::SSL, "b:2: certificate verify failed");
+    assert!(troubles.locked_out().is_some());
+    troubles.over();
+    assert_eq!(troubles.locked_out(), None);
+    // Brokers that are down lock nobody out.
+    troubles.note(Code::BrokerTransportFailure, "b:1: Connect failed");
+    troubles.note(Code::AllBrokersDown, "2/2 brokers are down");
+    assert_eq!(troubles.locked_out(), None);
+}
+
+#[test]
+fn a_complaint_is_bounded() {
+    assert_eq!(
+        essence("a: b. (after 5ms in state X, 3 identical error(s) suppressed)"),
+        "a: b"
+    );
+    let long = "ä".repeat(MOST_BYTES);
+    assert!(essence(&long).len() <= MOST_BYTES);
+}
