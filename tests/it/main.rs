@@ -18,6 +18,7 @@ mod support;
 
 mod auth;
 mod bad_input;
+mod broker_security;
 mod lifecycle;
 mod no_kafka;
 mod packed;
