@@ -12,15 +12,19 @@
 //!
 //! Clients other than browsers send none of the first two and are not concerned.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use tower::Layer;
+use axum::routing::future::RouteFuture;
+use futures::future::Either;
+use tower::Service;
 
 use super::client::{ListenerAddress, Proxies};
 use super::error::ApiError;
@@ -74,8 +78,10 @@ impl CrossSite {
 
     /// `router` with these rules around all of it, what answers 404 and 405 included.
     pub fn guard(self, router: Router) -> Router {
-        let layer = middleware::from_fn_with_state(Arc::new(self), check);
-        Router::new().fallback_service(layer.layer(router))
+        Router::new().fallback_service(Guarded {
+            rules: Arc::new(self),
+            router,
+        })
     }
 
     fn examine(&self, request: &Request) -> Result<(), ApiError> {
@@ -184,10 +190,28 @@ impl CrossSite {
     }
 }
 
-async fn check(State(rules): State<Arc<CrossSite>>, request: Request, next: Next) -> Response {
-    match rules.examine(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+/// A service written out, as [`finished`](super::finish::finished) is and for the same reason.
+#[derive(Clone)]
+struct Guarded {
+    rules: Arc<CrossSite>,
+    router: Router,
+}
+
+impl Service<Request> for Guarded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match self.rules.examine(&request) {
+            Ok(()) => Either::Right(self.router.call(request)),
+            Err(error) => Either::Left(ready(Ok(error.into_response()))),
+        }
     }
 }
 
