@@ -9,6 +9,7 @@ fn topic(name: &str, partitions: i32) -> Topic {
     Topic {
         name: name.into(),
         id: [7; 16],
+        rights: None,
         internal: false,
         partitions: (0..partitions)
             .map(|id| Partition {

@@ -138,9 +138,7 @@ impl Authenticator {
             Some(path) => {
                 secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
             }
-            None => std::iter::repeat_with(|| fastrand::u8(..))
-                .take(32)
-                .collect(),
+            None => random_key().map_err(|error| vec![error])?,
         };
         let verifier = match settings.mode {
             AuthMode::None => None,
@@ -204,4 +202,12 @@ impl Authenticator {
     pub fn allows_query_token(&self) -> bool {
         self.allow_query_token
     }
+}
+
+/// A key that nobody can guess, from the system.
+fn random_key() -> Result<Vec<u8>, String> {
+    let mut key = vec![0; 32];
+    getrandom::fill(&mut key)
+        .map_err(|error| format!("the system has no random numbers: {error}"))?;
+    Ok(key)
 }
