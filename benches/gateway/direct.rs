@@ -60,17 +60,28 @@ impl Direct {
 
     /// Creates topics and waits until each has a leader.
     pub async fn create_topics(&self, names: &[String], partitions: i32) {
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create(names.iter().map(|name| topic(name)).collect())
+            .await;
+    }
+
+    /// Creates a topic that keeps only the last of what is written to it.
+    pub async fn create_written(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("segment.bytes", "16777216")
+            .set("retention.bytes", "33554432");
+        self.create(vec![topic]).await;
+    }
+
+    async fn create(&self, topics: Vec<NewTopic<'_>>) {
         let admin: AdminClient<_> = self.consumer.create().expect("an administration client");
-        let topics: Vec<NewTopic<'_>> = names
-            .iter()
-            .map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1)))
-            .collect();
         let options = AdminOptions::new().operation_timeout(Some(BOUND));
         let created = admin.create_topics(&topics, &options).await;
         for topic in created.expect("Kafka answers") {
             topic.expect("a new topic");
         }
-        let last = names.last().expect("at least one topic");
+        let last = topics.last().expect("at least one topic");
+        let (last, partitions) = (last.name, last.num_partitions);
         let end = Instant::now() + BOUND;
         loop {
             let metadata = admin.inner().fetch_metadata(Some(last), BOUND);
@@ -79,7 +90,8 @@ impl Direct {
                 .topics()
                 .iter()
                 .flat_map(|topic| topic.partitions());
-            if led.filter(|partition| partition.leader() >= 0).count() == partitions as usize {
+            let led = led.filter(|partition| partition.leader() >= 0).count();
+            if i32::try_from(led) == Ok(partitions) {
                 return;
             }
             assert!(Instant::now() < end, "{last} has no leaders");

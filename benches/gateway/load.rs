@@ -7,13 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::LocalSet;
 
 /// Longest time for one answer, or for a streamed one to go on; beyond it something hangs.
@@ -87,7 +87,13 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::open_from(address, Ipv4Addr::LOCALHOST).await
+    }
+
+    async fn open_from(address: SocketAddr, own: Ipv4Addr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((own, 0).into())?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
@@ -166,11 +172,13 @@ fn content_length(head: &[u8]) -> io::Result<usize> {
     Ok(digits.fold(0, |n, b| n * 10 + usize::from(b - b'0')))
 }
 
-/// Opens so many connections.
+/// Opens so many connections, from more than one address of this machine: the gateway limits those
+/// of one.
 pub async fn open(address: SocketAddr, connections: usize) -> io::Result<Vec<Connection>> {
     let mut open = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        open.push(Connection::open(address).await?);
+    for index in 0..connections {
+        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(index / 500).unwrap_or(254));
+        open.push(Connection::open_from(address, own).await?);
     }
     Ok(open)
 }
@@ -344,7 +352,7 @@ async fn write_chunks(
     head: String,
     lines: Vec<u8>,
     end: Instant,
-) -> io::Result<()> {
+) -> io::Result<OwnedWriteHalf> {
     write.write_all(head.as_bytes()).await?;
     let mut chunk = format!("{:x}\r\n", lines.len()).into_bytes();
     chunk.extend_from_slice(&lines);
@@ -352,7 +360,9 @@ async fn write_chunks(
     while Instant::now() < end {
         write.write_all(&chunk).await?;
     }
-    write.write_all(b"0\r\n\r\n").await
+    write.write_all(b"0\r\n\r\n").await?;
+    // Dropped, it would close its direction, and the server takes that for a client that is gone.
+    Ok(write)
 }
 
 /// The number of lines in a streamed answer, up to its end; `None` for a 415.

@@ -70,8 +70,8 @@ impl Fixtures {
         let (write, read) = ("write".to_owned(), "read".to_owned());
         on_this_thread(async {
             direct.create_topics(&many, 1).await;
-            direct.create_topics(std::slice::from_ref(&write), 6).await;
             direct.create_topics(std::slice::from_ref(&read), 1).await;
+            direct.create_written(&write, 6).await;
         });
         let small = records::records(100);
         direct.fill(&read, &small, READ_RECORDS);
