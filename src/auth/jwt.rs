@@ -12,10 +12,12 @@ use super::Principal;
 use super::jwks::{Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::Permission;
-use crate::config::{AuthSettings, IssuerSettings, KeySource};
+use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
 /// Largest token that is looked at. A request's head has a limit too, a frame's may be higher.
 const MAX_TOKEN: usize = 16 << 10;
+/// Far above any real key: a larger file was named by mistake.
+const MOST_KEY_BYTES: u64 = 1 << 20;
 /// Most permissions of one token.
 const MAX_PERMISSIONS: usize = 1_000;
 /// Most bytes of verified tokens that are remembered.
@@ -199,13 +201,16 @@ impl Verifier {
 impl Issuer {
     fn new(settings: &IssuerSettings, leeway: Duration) -> Result<Self, String> {
         let keys = match &settings.keys {
-            KeySource::SecretFile(path) => Keys::Fixed(Key::secret(&secret(path)?)),
+            KeySource::SecretFile(path) => {
+                let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
+                Keys::Fixed(Key::secret(&secret))
+            }
             KeySource::KeyFile(path) => {
-                let pem = std::fs::read(path)
-                    .map_err(|error| format!("key_file {}: {error}", path.display()))?;
-                let key = Key::pem(&pem)
-                    .map_err(|error| format!("key_file {}: {error}", path.display()))?;
-                Keys::Fixed(key)
+                let pem = read_file(path, MOST_KEY_BYTES);
+                let key = pem.and_then(|pem| {
+                    Key::pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
+                });
+                Keys::Fixed(key.map_err(|error| format!("key_file: {error}"))?)
             }
             KeySource::JwksUrl(url) => {
                 Keys::Jwks(Jwks::new(url).map_err(|error| format!("jwks_url: {error}"))?)
@@ -261,31 +266,6 @@ impl Issuer {
         }
         Err(refused)
     }
-}
-
-/// A shared secret: the file's bytes, without the line end that editors add.
-///
-/// # Errors
-///
-/// The file cannot be read, or is shorter than 32 bytes (RFC 7518, section 3.2: an HMAC's key is at
-/// least as long as its hash).
-pub fn secret(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    let mut secret =
-        std::fs::read(path).map_err(|error| format!("secret_file {}: {error}", path.display()))?;
-    while secret
-        .last()
-        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-    {
-        secret.pop();
-    }
-    if secret.len() < 32 {
-        return Err(format!(
-            "secret_file {}: {} bytes; a secret has at least 32",
-            path.display(),
-            secret.len()
-        ));
-    }
-    Ok(secret)
 }
 
 /// Seconds since 1970.

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{AuthMode, AuthSettings};
-use jwt::{Refused, Verifier, secret};
+use crate::config::{AuthMode, AuthSettings, read_secret};
+use jwt::{Refused, Verifier};
 use permission::Permission;
 use ticket::{Purpose, Tickets};
 
@@ -136,7 +136,7 @@ impl Authenticator {
     pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
         let key = match &settings.ticket_key_file {
             Some(path) => {
-                secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
+                read_secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
             }
             None => random_key().map_err(|error| vec![error])?,
         };

@@ -4,70 +4,13 @@
 //! run of characters and `{sub}` the token's subject, taken literally.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Principal;
+use crate::config::read_permission;
 
-/// What can be allowed on a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// Write to a topic, over any door.
-    Produce,
-    /// Read a topic, over any door.
-    Consume,
-    /// Join, commit and reset as a consumer group.
-    Group,
-    /// See that a topic or group exists, its configuration, offsets and lag.
-    Describe,
-    /// Create a topic.
-    Create,
-    /// Change a topic's configuration or partitions.
-    Alter,
-    /// Delete a topic or its records.
-    Delete,
-    /// Run transactions under a transactional id.
-    Transact,
-    /// Everything.
-    Admin,
-}
-
-impl Action {
-    const ALL: [Self; 9] = [
-        Self::Produce,
-        Self::Consume,
-        Self::Group,
-        Self::Describe,
-        Self::Create,
-        Self::Alter,
-        Self::Delete,
-        Self::Transact,
-        Self::Admin,
-    ];
-
-    /// The action's name as permissions spell it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Produce => "produce",
-            Self::Consume => "consume",
-            Self::Group => "group",
-            Self::Describe => "describe",
-            Self::Create => "create",
-            Self::Alter => "alter",
-            Self::Delete => "delete",
-            Self::Transact => "transact",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use crate::config::{Action, PermissionError};
 
 /// What an action is to be done on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,23 +48,6 @@ pub struct Permission {
     pattern: Pattern,
 }
 
-/// Why a text is no permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PermissionError {
-    /// There is no colon, or nothing behind it.
-    #[error("expected action:pattern, such as consume:orders.*")]
-    Shape,
-    /// The action is none of ours.
-    #[error(
-        "expected one of produce, consume, group, describe, create, alter, delete, transact, admin \
-         before the colon"
-    )]
-    Action,
-    /// `admin` is everything or nothing.
-    #[error("admin takes no pattern but *")]
-    Admin,
-}
-
 impl Permission {
     /// Reads `action:pattern`, with `subject` in the place of `{sub}`.
     ///
@@ -130,17 +56,7 @@ impl Permission {
     /// [`PermissionError`]. In a token's scopes, which other systems share, it only means that
     /// the scope is not for us.
     pub fn parse(text: &str, subject: &str) -> Result<Self, PermissionError> {
-        let (action, pattern) = text.split_once(':').ok_or(PermissionError::Shape)?;
-        let action = Action::ALL
-            .into_iter()
-            .find(|known| known.name() == action)
-            .ok_or(PermissionError::Action)?;
-        if pattern.is_empty() {
-            return Err(PermissionError::Shape);
-        }
-        if action == Action::Admin && pattern != "*" {
-            return Err(PermissionError::Admin);
-        }
+        let (action, pattern) = read_permission(text)?;
         Ok(Self {
             action,
             pattern: Pattern::parse(pattern, subject),
@@ -160,15 +76,6 @@ impl Permission {
             _ => false,
         };
         (self.action == action || implied) && self.pattern.matches(resource.name())
-    }
-}
-
-impl FromStr for Permission {
-    type Err = PermissionError;
-
-    /// Reads a permission as the settings have it, where `{sub}` is not known yet.
-    fn from_str(text: &str) -> Result<Self, PermissionError> {
-        Self::parse(text, "{sub}")
     }
 }
 

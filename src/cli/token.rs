@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 
-use crate::config::{check_permission, read_secret};
+use crate::config::{read_permission, read_secret};
 
 /// Longest life of a token. Nothing can take one back but a new secret.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -54,7 +54,7 @@ impl TokenArgs {
     /// that it is no error.
     pub(super) fn warnings(&self) -> Vec<String> {
         let problem = |entry: &str| {
-            let problem = check_permission(entry).err()?;
+            let problem = read_permission(entry).err()?;
             Some(format!("scope {entry:?} is no permission: {problem}"))
         };
         self.scope.split_whitespace().filter_map(problem).collect()

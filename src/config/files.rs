@@ -11,18 +11,30 @@ const SECRET_BYTES: usize = 32;
 /// Far above any real secret: what is longer was named by mistake.
 const MOST_SECRET_BYTES: u64 = 64 << 10;
 
-/// Opens a file that holds something.
 fn open(path: &Path) -> Result<File, String> {
     let refuse = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let about = std::fs::metadata(path).map_err(refuse)?;
     // To open a pipe could wait for ever, and these files are read more than once.
-    if !about.is_file() {
+    if !std::fs::metadata(path).map_err(refuse)?.is_file() {
         return Err(format!("{} is not a regular file", path.display()));
     }
-    if about.len() == 0 {
-        return Err(format!("{} is empty", path.display()));
-    }
     File::open(path).map_err(refuse)
+}
+
+/// Reads a file whole.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or has more than `most` bytes. The message has the path
+/// and nothing of the contents.
+pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    if bytes.len() as u64 > most {
+        return Err(format!("{} has more than {most} bytes", path.display()));
+    }
+    Ok(bytes)
 }
 
 /// Checks that the file is there, holds something and may be read.
@@ -30,7 +42,11 @@ fn open(path: &Path) -> Result<File, String> {
 /// # Errors
 /// Why it cannot be read, with its path.
 pub(super) fn check(path: &Path) -> Result<(), String> {
-    open(path).map(drop)
+    let about = open(path)?.metadata();
+    match about.is_ok_and(|about| about.len() == 0) {
+        true => Err(format!("{} is empty", path.display())),
+        false => Ok(()),
+    }
 }
 
 /// Reads a shared secret: the file's bytes without the line ends that editors add.
@@ -39,17 +55,10 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
 /// The file cannot be read, or what it holds is too short or too long for a secret. The message has
 /// the path and nothing of the contents.
 pub fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
-    let mut secret = Vec::new();
-    open(path)?
-        .take(MOST_SECRET_BYTES + 1)
-        .read_to_end(&mut secret)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    if secret.len() as u64 > MOST_SECRET_BYTES {
-        return Err(format!(
-            "{} has more than {MOST_SECRET_BYTES} bytes: expected a secret",
-            path.display()
-        ));
-    }
+    check(path)?;
+    // After the check only its size is left to be wrong.
+    let mut secret = read_file(path, MOST_SECRET_BYTES)
+        .map_err(|problem| format!("{problem}: expected a secret"))?;
     while let Some(b'\n' | b'\r') = secret.last() {
         secret.pop();
     }

@@ -1,5 +1,5 @@
-//! Single strings that settings are made of, each with what it may be: networks, hosts, origins,
-//! claims and permissions. What is compared with requests later is held to the one spelling in which
+//! Single strings that settings are made of, each with what it may be: networks, hosts, origins
+//! and claims. What is compared with requests later is held to the one spelling in which
 //! requests have it, since a near miss would refuse people without a word.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -134,23 +134,4 @@ pub(super) fn claim(text: &str) -> Option<String> {
     let text = text.trim();
     let sound = text.split('.').all(|name| !name.trim().is_empty());
     sound.then(|| text.to_owned())
-}
-
-/// Checks that the text is a permission: `action:pattern`, such as `consume:orders.*`.
-///
-/// # Errors
-/// What was expected of it.
-pub fn check_permission(text: &str) -> Result<(), String> {
-    const ACTIONS: [&str; 9] = [
-        "produce", "consume", "group", "describe", "create", "alter", "delete", "transact", "admin",
-    ];
-    match text.split_once(':') {
-        None | Some((_, "")) => Err("expected action:pattern, such as consume:orders.*".into()),
-        Some((action, _)) if !ACTIONS.contains(&action) => Err(format!(
-            "expected one of {} before the colon",
-            ACTIONS.join(", ")
-        )),
-        Some(("admin", pattern)) if pattern != "*" => Err("admin takes no pattern but *".into()),
-        Some(_) => Ok(()),
-    }
 }

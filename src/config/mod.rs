@@ -5,7 +5,8 @@
 //! - `keys.rs`: one table of every key; a new setting is a field here and a row there
 //! - `value.rs`: text and TOML to typed values and back
 //! - `address.rs`: `host:port`
-//! - `items.rs`: networks, hosts, origins, claims, permissions
+//! - `items.rs`: networks, hosts, origins, claims
+//! - `permission.rs`: `action:pattern`
 //! - `issuers.rs`: `[[auth.issuers]]`
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
@@ -19,6 +20,7 @@ mod issuers;
 mod items;
 mod keys;
 mod load;
+mod permission;
 mod sample;
 mod show;
 mod value;
@@ -33,9 +35,9 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-pub use self::files::read_secret;
-pub use self::items::check_permission;
+pub use self::files::{read_file, read_secret};
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
+pub use self::permission::{Action, PermissionError, read_permission};
 pub use self::sample::sample;
 pub use self::show::{is_secret_property, show};
 

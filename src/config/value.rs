@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
+use super::permission::read_permission;
 use super::{AuthMode, LogFormat, Settings, issuers};
 
 /// A value before its kind is known.
@@ -401,7 +402,7 @@ fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
             .ok_or_else(|| format!("expected a list of permissions, got {}", other.kind()))?,
     };
     let problem = |part: &&str| {
-        let problem = items::check_permission(part).err()?;
+        let problem = read_permission(part).err()?;
         let part = Raw::Text((*part).to_owned()).quoted();
         Some(format!("{problem}, got {part}"))
     };

@@ -3,7 +3,7 @@
 use jsonwebtoken::Algorithm;
 
 use super::*;
-use crate::config::{IssuerSettings, KeySource, Source, check_permission, read_secret, show};
+use crate::config::{IssuerSettings, KeySource, Source, read_permission, read_secret, show};
 
 const JWT: &str = "auth.mode=jwt";
 const JWKS: &str = "auth.issuers=[{jwks_url = \"https://id.example/keys\"}]";
@@ -365,7 +365,7 @@ fn permissions_are_an_action_and_a_pattern() {
         "transact:a",
         "admin:*",
     ] {
-        check_permission(text).expect(text);
+        read_permission(text).expect(text);
     }
     for text in [
         "",
@@ -377,7 +377,7 @@ fn permissions_are_an_action_and_a_pattern() {
         "admin:a",
         " consume:*",
     ] {
-        check_permission(text).expect_err(text);
+        read_permission(text).expect_err(text);
     }
 }
 

@@ -1,8 +1,7 @@
 //! The three files of `[tls]`: read, judged and made into what rustls serves with. Blocking, since
 //! files are.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::TlsSettings;
+use crate::config::{TlsSettings, read_file};
 
 /// Protocols that ALPN offers, the preferred one first.
 pub(super) const H2: &[u8] = b"h2";
@@ -128,7 +127,7 @@ fn client_verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(path)?;
+    let text = read_file(path, MOST_BYTES)?;
     let list = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("{}: {}", path.display(), in_words(&error)))?;
@@ -139,7 +138,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = read(path)?;
+    let text = read_file(path, MOST_BYTES)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let path = path.display();
         match error {
@@ -164,25 +163,6 @@ fn in_words(error: &pem::Error) -> &'static str {
         pem::Error::Base64Decode(_) => "the PEM has a section that is not base64",
         _ => "this is not PEM",
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let refuse = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    // To open a pipe could wait for ever, and the files are read again.
-    if !fs::metadata(path).map_err(refuse)?.is_file() {
-        return Err(format!("{} is not a regular file", path.display()));
-    }
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
-        .map_err(refuse)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(format!(
-            "{} has more than {MOST_BYTES} bytes",
-            path.display()
-        ));
-    }
-    Ok(text)
 }
 
 fn end_of(certificate: &[u8]) -> Option<i64> {
