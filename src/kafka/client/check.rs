@@ -39,7 +39,7 @@ impl fmt::Display for PropertyError {
 /// only to a client that is being made (it connects to nothing).
 pub fn validate(settings: &KafkaSettings, limits: &LimitSettings) -> Vec<PropertyError> {
     let mut errors = Vec::new();
-    for (table, properties) in tables(settings) {
+    for (table, properties) in settings.property_tables() {
         check_names(table, properties, &mut errors);
     }
     check_bootstrap(settings, &mut errors);
@@ -53,15 +53,6 @@ pub fn validate(settings: &KafkaSettings, limits: &LimitSettings) -> Vec<Propert
     errors.sort();
     errors.dedup();
     errors
-}
-
-fn tables(settings: &KafkaSettings) -> [(&'static str, &Properties); 4] {
-    [
-        ("kafka.properties", &settings.properties),
-        ("kafka.producer", &settings.producer),
-        ("kafka.consumer", &settings.consumer),
-        ("kafka.admin", &settings.admin),
-    ]
 }
 
 /// Is each property known, and may it stand in its table?
@@ -139,7 +130,8 @@ fn check_bootstrap(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
             ),
         }
     }
-    let encrypted = tables(settings)
+    let encrypted = settings
+        .property_tables()
         .iter()
         .filter_map(|(_, properties)| properties.get("security.protocol"))
         .any(|protocol| !protocol.trim().eq_ignore_ascii_case("plaintext"));
@@ -199,7 +191,7 @@ fn check_producer(
         let mut one = ClientConfig::new();
         one.set(name.clone(), value.clone());
         if let Err(error) = one.create_native_config() {
-            let message = if properties::is_secret(&name) {
+            let message = if properties::is_unshown(&name) {
                 "is not valid".to_owned()
             } else {
                 format!("{value:?} is not valid: {}", reason(&error))

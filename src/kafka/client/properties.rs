@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Role;
-use crate::config::{KafkaSettings, Properties};
+use crate::config::{KafkaSettings, Properties, is_secret_property};
 
 /// Who honours a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,15 +292,9 @@ pub(super) fn canonical(name: &str) -> &str {
         .map_or(name, |(_, kept)| kept)
 }
 
-/// A secret, whose value no message may show.
-pub(super) fn is_secret(name: &str) -> bool {
-    name.contains("password")
-        || name.contains("secret")
-        || name.contains("passphrase")
-        || name.ends_with(".pem")
-        || name == "sasl.oauthbearer.config"
-        // It may hold credentials.
-        || name == "sasl.oauthbearer.token.endpoint.url"
+/// Whether no message may show the value: a secret, or PEM, which would fill the screen.
+pub(super) fn is_unshown(name: &str) -> bool {
+    is_secret_property(name) || name.ends_with(".pem")
 }
 
 /// The table of the settings file that holds what is only for `role`.
