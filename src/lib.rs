@@ -15,16 +15,18 @@
 //! | [`write`] | the one write pipeline |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
+//! | `fetch` | what other servers answer the gateway |
 //! | [`observe`] | metrics, logs |
 //! | [`record`] | the record as every door sees it |
 //!
-//! `api -> http, auth, write, kafka, observe -> record, config`. Nothing below `api` and `http`
+//! `api -> http, auth, write, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`
 //! names an HTTP type; `kafka` names no JSON; nothing outside `kafka` names a Kafka client library.
 
 pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod config;
+mod fetch;
 pub mod gateway;
 pub mod healthcheck;
 pub mod http;

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::Key;
+use crate::fetch::{body, causes};
 
 /// How often the keys are asked for without need.
 const REFRESH: Duration = Duration::from_secs(600);
@@ -150,18 +151,13 @@ impl Inner {
 
     async fn fetch(&self) -> Result<Vec<u8>, String> {
         let request = self.client.get(&self.url).send();
-        let mut response = request.await.map_err(|error| chain(&error))?;
+        let response = request.await.map_err(causes)?;
         if !response.status().is_success() {
             return Err(format!("the answer is {}", response.status()));
         }
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| chain(&error))? {
-            if body.len() + piece.len() > BYTES {
-                return Err(format!("the answer is larger than {BYTES} bytes"));
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
+        body(response, BYTES)
+            .await?
+            .ok_or_else(|| format!("the answer is larger than {BYTES} bytes"))
     }
 
     fn read(&self, body: &[u8]) -> Result<Arc<[Key]>, String> {
@@ -187,16 +183,4 @@ impl Inner {
         }
         Ok(keys.into())
     }
-}
-
-/// An error with its causes, which reqwest's own text leaves out.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

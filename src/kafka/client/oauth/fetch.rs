@@ -1,6 +1,5 @@
 //! Getting one token: from a file, or by the client credentials grant of OAuth 2 (RFC 6749, 4.4).
 
-use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::token::Token;
 use super::{Authority, Endpoint, LEAST_LIFE, Settings, Source};
+use crate::fetch::{body, causes, words};
 
 /// Longest time for one request, connecting and the whole answer included.
 const ENDPOINT_BOUND: Duration = Duration::from_secs(10);
@@ -21,9 +21,6 @@ const FILE_BOUND: Duration = Duration::from_secs(5);
 
 /// Longest answer, and longest file.
 const MOST_BYTES: usize = 256 << 10;
-
-/// Longest part of somebody else's words in a message of ours.
-const MOST_WORDS: usize = 200;
 
 /// A token that can be used, or why there is none. The message never shows a secret.
 pub(super) async fn fetch(settings: &Settings) -> Result<Token, String> {
@@ -99,7 +96,7 @@ async fn ask(endpoint: &Endpoint) -> Result<Answer, String> {
         form.push_str("&scope=");
         form.extend(utf8_percent_encode(scope, NON_ALPHANUMERIC));
     }
-    let mut response = client(endpoint)
+    let response = client(endpoint)
         .await?
         .post(endpoint.url.clone())
         // As they are, not percent-encoded: so do librdkafka and Kafka's own client.
@@ -109,15 +106,11 @@ async fn ask(endpoint: &Endpoint) -> Result<Answer, String> {
         .body(form)
         .send()
         .await
-        .map_err(chain)?;
+        .map_err(causes)?;
     let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(chain)? {
-        if body.len() + chunk.len() > MOST_BYTES {
-            return Err(format!("its answer is longer than {MOST_BYTES} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = body(response, MOST_BYTES)
+        .await?
+        .ok_or_else(|| format!("its answer is longer than {MOST_BYTES} bytes"))?;
     if status != StatusCode::OK {
         return Err(match serde_json::from_slice::<Refusal>(&body) {
             Ok(refusal) => {
@@ -162,28 +155,5 @@ async fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
             .ok_or("https.ca.location or https.ca.pem has no certificate in PEM")?;
         builder = builder.tls_certs_only(authorities);
     }
-    builder.build().map_err(chain)
-}
-
-/// The error with its causes, without the URL.
-fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause
-        && text.len() < MOST_WORDS
-    {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    words(&text)
-}
-
-/// Somebody else's words: one line, and not too many.
-fn words(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST_WORDS)
-        .collect()
+    builder.build().map_err(causes)
 }
