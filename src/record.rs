@@ -31,14 +31,17 @@ pub struct Outgoing {
 impl Outgoing {
     /// Bytes of key, value and headers together, as the record limit counts them.
     pub fn size(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len)
-            + self.value.as_ref().map_or(0, Bytes::len)
-            + self
-                .headers
-                .iter()
-                .map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len))
-                .sum::<usize>()
+        size(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
+}
+
+fn size(key: Option<&Bytes>, value: Option<&Bytes>, headers: &[Header]) -> usize {
+    key.map_or(0, Bytes::len)
+        + value.map_or(0, Bytes::len)
+        + headers
+            .iter()
+            .map(|h| h.name.len() + h.value.as_ref().map_or(0, Bytes::len))
+            .sum::<usize>()
 }
 
 /// Where a record was written.
@@ -80,4 +83,11 @@ pub struct Delivered {
     pub value: Option<Bytes>,
     /// In wire order.
     pub headers: Vec<Header>,
+}
+
+impl Delivered {
+    /// Bytes of key, value and headers together.
+    pub fn size(&self) -> usize {
+        size(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
 }

@@ -280,11 +280,7 @@ impl Cluster {
 
     /// The topic's `min.insync.replicas`.
     async fn least_in_sync(&self, topic: &str) -> Option<usize> {
-        let configs = self
-            .admin
-            .topic_configs(topic, self.settings.metadata_timeout)
-            .await
-            .ok()?;
+        let configs = self.topic_configs(topic).await.ok()??;
         let found = configs.iter().find(|c| c.name == "min.insync.replicas")?;
         found.value.as_deref()?.parse().ok()
     }

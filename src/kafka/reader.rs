@@ -543,7 +543,7 @@ impl Reading {
                 continue;
             }
             let record = delivered(record);
-            let size = record_size(&record);
+            let size = record.size();
             if !self.records.is_empty()
                 && (self.records.len() >= self.limit || size > self.bytes_left)
             {
@@ -587,16 +587,6 @@ impl Reading {
     }
 }
 
-fn record_size(record: &Delivered) -> usize {
-    record.key.as_ref().map_or(0, bytes::Bytes::len)
-        + record.value.as_ref().map_or(0, bytes::Bytes::len)
-        + record
-            .headers
-            .iter()
-            .map(|h| h.name.len() + h.value.as_ref().map_or(0, bytes::Bytes::len))
-            .sum::<usize>()
-}
-
 fn delivered(record: ConsumerRecord) -> Delivered {
     Delivered {
         topic: record.topic,
@@ -622,12 +612,10 @@ fn is_other_topic(fault: &Fault) -> bool {
 }
 
 fn timed_out(what: &str) -> Fault {
-    let mut fault = Fault::new(
+    Fault::new(
         FaultKind::TimedOut,
         format!("{what}: no answer from Kafka in time"),
-    );
-    fault.retriable = true;
-    fault
+    )
 }
 
 fn broken(topic: &str) -> Fault {
@@ -641,10 +629,8 @@ fn broken(topic: &str) -> Fault {
 }
 
 fn busy() -> Fault {
-    let mut fault = Fault::new(
+    Fault::new(
         FaultKind::Unavailable,
-        "too many reads are under way; try again".to_owned(),
-    );
-    fault.retriable = true;
-    fault
+        "too many reads are under way; try again",
+    )
 }

@@ -9,7 +9,6 @@
 mod tests;
 mod usage;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,12 +153,7 @@ async fn keep(broker: FakeBroker, usage: Arc<Usage>) {
 
 /// A cluster id in Kafka's form: 128 random bits in URL-safe base64.
 fn random_id() -> String {
-    // Each `RandomState` has keys of its own, so each hash of nothing is another number.
-    let mut bytes = [0; 16];
-    for half in bytes.chunks_mut(8) {
-        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_be_bytes());
-    }
-    URL_SAFE_NO_PAD.encode(bytes)
+    URL_SAFE_NO_PAD.encode(fastrand::u128(..).to_be_bytes())
 }
 
 /// The fault when there is no room.
