@@ -190,8 +190,7 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
 }
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
-/// `config` does not know: what the Kafka clients think of their properties, the log filter, the
-/// certificates.
+/// `config` does not know: what the Kafka clients think of their properties, and the certificates.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
     let loaded = &reading.loaded;
@@ -205,9 +204,6 @@ fn apply_rules(reading: &mut Reading) {
             };
             loaded.error(&path, error.message)
         });
-    let logging = observe::logging::check(&settings.telemetry)
-        .err()
-        .map(|problem| loaded.error("telemetry.log_level", problem));
     // What the settings' own rules have objected to is not said twice.
     let said = |error: &ConfigError| error.to_string().starts_with("tls.");
     let tls = match reading.errors.iter().any(said) {
@@ -215,7 +211,7 @@ fn apply_rules(reading: &mut Reading) {
         false => server::check_tls(&settings.tls).err(),
     }
     .map(|error| loaded.error(error.setting, error.problem));
-    let errors: Vec<ConfigError> = kafka.chain(logging).chain(tls).collect();
+    let errors: Vec<ConfigError> = kafka.chain(tls).collect();
     reading.errors.extend(errors);
 }
 

@@ -6,27 +6,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, TelemetrySettings};
 
-/// Whether [`install`] would take the settings.
-///
-/// # Errors
-///
-/// As [`install`].
-pub fn check(settings: &TelemetrySettings) -> Result<(), String> {
-    filter(settings).map(drop)
-}
-
-fn filter(settings: &TelemetrySettings) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&settings.log_level)
-        .map_err(|error| format!("not a log filter such as info or tidegate=debug,info: {error}"))
-}
-
 /// Installs the subscriber for the whole process. A second call has no effect.
 ///
 /// # Errors
 ///
 /// `telemetry.log_level` is not a filter.
 pub fn install(settings: &TelemetrySettings) -> Result<(), String> {
-    let filter = filter(settings)?;
+    let filter = EnvFilter::try_new(&settings.log_level).map_err(|error| {
+        format!("not a log filter such as info or tidegate=debug,info: {error}")
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
