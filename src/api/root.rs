@@ -73,23 +73,14 @@ pub async fn post(State(gateway): State<Gateway>, request: Request) -> Result<Re
 
 async fn read(gateway: &Gateway, request: Request) -> Result<(), ApiError> {
     let (parts, body) = request.into_parts();
-    let http = &gateway.settings().http;
-    let body = body::read(
-        &parts.headers,
-        body,
-        http.max_body_bytes,
-        http.request_timeout,
-    )
-    .await?;
+    let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
     if body.trim_ascii().is_empty() {
         return Ok(());
     }
     match serde_json::from_slice::<&RawValue>(&body) {
         Ok(json) if json.get().starts_with('{') => Ok(()),
         Ok(_) => Err(ApiError::bad_request("the body is JSON, but not an object")),
-        Err(error) => Err(ApiError::bad_request(format!(
-            "the body is not valid JSON: {error}"
-        ))),
+        Err(error) => Err(ApiError::not_json(&error)),
     }
 }
 

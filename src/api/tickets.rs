@@ -129,6 +129,6 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
 fn refused(error: &serde_json::Error) -> ApiError {
     match error.classify() {
         serde_json::error::Category::Data => ApiError::unprocessable(error.to_string()),
-        _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
+        _ => ApiError::not_json(error),
     }
 }

@@ -10,12 +10,31 @@ use tokio::time::{Instant, timeout_at};
 
 use super::encoding;
 use super::error::ApiError;
+use crate::config::HttpSettings;
 
 /// How much of a body that is over the limit is still read and thrown away: a client that writes
 /// before it reads would otherwise meet a reset connection instead of the 413.
 const DISCARD_BYTES: usize = 32 << 20;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Reads the whole body within the limits of `settings`.
+///
+/// # Errors
+///
+/// As [`read`].
+pub async fn read_within(
+    settings: &HttpSettings,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, ApiError> {
+    let HttpSettings {
+        max_body_bytes,
+        request_timeout,
+        ..
+    } = *settings;
+    read(headers, body, max_body_bytes, request_timeout).await
+}
 
 /// Reads the whole body: at most `limit` bytes, within `time`. A packed one is unpacked; the limit
 /// holds for what comes out.
@@ -35,10 +54,7 @@ pub async fn read(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
-        // A client that asks first has sent nothing yet, and will not after the 413.
-        if !headers.contains_key(header::EXPECT) {
-            discard(body).await;
-        }
+        discard_unread(headers, body).await;
         return Err(over(limit));
     }
     let mut body = encoding::decoded(headers, body)?;
@@ -80,6 +96,14 @@ pub async fn read(
         }
     }
     Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+/// [`discard`] for a body of which nothing was read. A client that asks first (`Expect`) has sent
+/// nothing yet, and will not after a refusal; any other may not read before it has written all.
+pub async fn discard_unread(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(header::EXPECT) {
+        discard(body).await;
+    }
 }
 
 /// Reads on for a moment and throws it away, so that the client gets to see an early answer.

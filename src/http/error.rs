@@ -87,6 +87,11 @@ impl ApiError {
         Self::plain(StatusCode::BAD_REQUEST, message)
     }
 
+    /// 400: the body is not JSON; `error` has line and column.
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        Self::bad_request(format!("the body is not valid JSON: {error}"))
+    }
+
     /// 422: the request was read, and something in it is not acceptable.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::plain(StatusCode::UNPROCESSABLE_ENTITY, message)

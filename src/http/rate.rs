@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -33,7 +33,7 @@ use moka::sync::Cache;
 use tokio::sync::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::body::discard;
+use super::body::discard_unread;
 use super::client::{Proxies, counted_as};
 use super::error::ApiError;
 use super::negotiate;
@@ -339,11 +339,8 @@ pub async fn limit(State(rates): State<Arc<Rates>>, request: Request, next: Next
     let pass = match rates.check(&request, request.extensions().get::<Principal>()) {
         Ok(pass) => pass,
         Err(error) => {
-            // A client that asks first has sent nothing yet; any other may not read before it has
-            // written all.
-            if !request.headers().contains_key(header::EXPECT) {
-                discard(request.into_body()).await;
-            }
+            let (parts, body) = request.into_parts();
+            discard_unread(&parts.headers, body).await;
             return error.into_response();
         }
     };

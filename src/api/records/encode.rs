@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::format::Format;
 use super::json::value;
 use super::parse::Formats;
-use crate::http::error::ErrorBody;
+use crate::http::error::ApiError;
 use crate::kafka::producer::Outcome;
 use crate::record::{Delivered, TimestampType, Written};
 
@@ -73,10 +73,7 @@ pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
 pub fn outcome(out: &mut Vec<u8>, topic: &str, outcome: &Outcome) {
     match outcome {
         Ok(at) => written(out, topic, at),
-        Err(fault) => error(
-            out,
-            &crate::http::error::ApiError::from_fault(fault).into_body(),
-        ),
+        Err(fault) => json(out, &ApiError::from_fault(fault).into_body()),
     }
 }
 
@@ -87,17 +84,10 @@ pub fn written(out: &mut Vec<u8>, topic: &str, at: &Written) {
     out.extend_from_slice(b",\"partition\":");
     number(out, i64::from(at.partition));
     out.extend_from_slice(b",\"offset\":");
-    match at.offset {
-        Some(offset) => number(out, offset),
-        None => out.extend_from_slice(b"null"),
-    }
+    offset(out, at.offset);
     out.extend_from_slice(b",\"timestamp\":");
     number(out, at.timestamp);
     out.push(b'}');
-}
-
-fn error(out: &mut Vec<u8>, body: &ErrorBody) {
-    json(out, body);
 }
 
 /// Writes a string as JSON.
@@ -118,6 +108,14 @@ pub fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 /// Writes a number.
 pub fn number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Writes the offset of a record that was written; `null` where the broker does not say.
+pub fn offset(out: &mut Vec<u8>, offset: Option<i64>) {
+    match offset {
+        Some(offset) => number(out, offset),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 fn base64(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -74,13 +74,52 @@ pub fn one(body: &Bytes, formats: Formats) -> Result<Outgoing, ApiError> {
     record(body, wire, formats).map_err(|fault| fault.at(""))
 }
 
-/// A record as it stands in the body. Nothing is copied.
-struct Wire<'a> {
-    key: Option<&'a RawValue>,
-    value: Option<&'a RawValue>,
+/// A record of this door as it stands in the body.
+struct Wire<'a>(RecordFields<'a>);
+
+/// The fields of a record as they stand in a body of any door. Nothing is copied.
+#[derive(Default)]
+pub struct RecordFields<'a> {
+    /// `key`.
+    pub key: Option<&'a RawValue>,
+    /// `value`.
+    pub value: Option<&'a RawValue>,
     headers: Option<&'a RawValue>,
-    partition: Option<&'a RawValue>,
+    /// `partition`.
+    pub partition: Option<&'a RawValue>,
     timestamp: Option<&'a RawValue>,
+}
+
+impl<'a> RecordFields<'a> {
+    /// The place of the field `name`; `None` when a record has none of this name.
+    pub fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "key" => &mut self.key,
+            "value" => &mut self.value,
+            "headers" => &mut self.headers,
+            "partition" => &mut self.partition,
+            "timestamp" => &mut self.timestamp,
+            _ => return None,
+        })
+    }
+
+    /// `timestamp`: milliseconds, or an ISO 8601 time; `None` is now.
+    ///
+    /// # Errors
+    ///
+    /// What was there instead.
+    pub fn timestamp(&self) -> Result<Option<i64>, Unfit> {
+        given(self.timestamp).map(timestamp).transpose()
+    }
+
+    /// `headers`: an object, or an array of pairs. The fields stand in `body`.
+    ///
+    /// # Errors
+    ///
+    /// The header that cannot be one.
+    pub fn headers(&self, body: &Bytes) -> Result<Vec<Header>, Unfit> {
+        given(self.headers).map_or_else(|| Ok(Vec::new()), |raw| headers(body, raw))
+    }
 }
 
 const FIELDS: &[&str] = &["key", "value", "headers", "partition", "timestamp"];
@@ -101,28 +140,17 @@ impl<'de> Visitor<'de> for WireVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
-        let mut wire = Wire {
-            key: None,
-            value: None,
-            headers: None,
-            partition: None,
-            timestamp: None,
-        };
+        let mut fields = RecordFields::default();
         while let Some(Text(name)) = map.next_key()? {
-            let slot = match &*name {
-                "key" => &mut wire.key,
-                "value" => &mut wire.value,
-                "headers" => &mut wire.headers,
-                "partition" => &mut wire.partition,
-                "timestamp" => &mut wire.timestamp,
-                other => return Err(de::Error::unknown_field(other, FIELDS)),
-            };
+            let slot = fields
+                .slot(&name)
+                .ok_or_else(|| de::Error::unknown_field(&name, FIELDS))?;
             if slot.is_some() {
                 return Err(de::Error::custom(format_args!("{name} is given twice")));
             }
             *slot = Some(map.next_value()?);
         }
-        Ok(wire)
+        Ok(Wire(fields))
     }
 }
 
@@ -148,7 +176,7 @@ impl Unfit {
     }
 }
 
-fn record(body: &Bytes, wire: Wire<'_>, formats: Formats) -> Result<Outgoing, Unfit> {
+fn record(body: &Bytes, Wire(wire): Wire<'_>, formats: Formats) -> Result<Outgoing, Unfit> {
     let value = wire.value.ok_or_else(|| {
         Unfit::new(
             "value",
@@ -171,13 +199,10 @@ fn record(body: &Bytes, wire: Wire<'_>, formats: Formats) -> Result<Outgoing, Un
     };
     Ok(Outgoing {
         partition: given(wire.partition).map(partition).transpose()?,
-        timestamp: given(wire.timestamp).map(timestamp).transpose()?,
+        timestamp: wire.timestamp()?,
         key,
         value,
-        headers: given(wire.headers)
-            .map(|raw| headers(body, raw))
-            .transpose()?
-            .unwrap_or_default(),
+        headers: wire.headers(body)?,
     })
 }
 
@@ -258,12 +283,7 @@ fn partition(raw: &RawValue) -> Result<i32, Unfit> {
         })
 }
 
-/// A record's `timestamp`: milliseconds, or an ISO 8601 time.
-///
-/// # Errors
-///
-/// What was there instead.
-pub fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
+fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
     let number = raw.get().parse::<i64>().ok();
     // librdkafka reads 0 as "now", which is not what a client that sends 0 means.
     number
@@ -289,12 +309,7 @@ pub fn short(raw: &RawValue) -> String {
     raw.get().chars().take(40).collect()
 }
 
-/// A record's `headers`: an object, or an array of pairs. `raw` stands in `body`.
-///
-/// # Errors
-///
-/// The header that cannot be one.
-pub fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
+fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
     let HeadersWire(pairs) = serde_json::from_str(raw.get())
         .map_err(|error| Unfit::new("headers", strip_place(&error)))?;
     pairs
@@ -441,7 +456,7 @@ fn strip_place(error: &serde_json::Error) -> String {
 fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> ApiError {
     // Not JSON at all, wherever the fault is: line and column are what helps.
     if let Err(syntax) = serde_json::from_slice::<&RawValue>(json) {
-        return not_json(&syntax);
+        return ApiError::not_json(&syntax);
     }
     // JSON, and an object, so one of its names is at fault.
     if serde_json::from_slice::<std::collections::HashMap<String, IgnoredAny>>(json).is_ok() {
@@ -463,7 +478,7 @@ fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> ApiError {
 
 fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
     match serde_json::from_slice::<Vec<&RawValue>>(json) {
-        Err(syntax) => not_json(&syntax),
+        Err(syntax) => ApiError::not_json(&syntax),
         Ok(items) => items
             .iter()
             .enumerate()
@@ -472,12 +487,8 @@ fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
                 let error = serde_json::from_slice::<Wire<'_>>(json).err()?;
                 Some(diagnose(json, &error, &format!("/{index}")))
             })
-            .unwrap_or_else(|| not_json(error)),
+            .unwrap_or_else(|| ApiError::not_json(error)),
     }
-}
-
-fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::bad_request(format!("the body is not valid JSON: {error}"))
 }
 
 /// A name as one step of a JSON Pointer.

@@ -153,14 +153,7 @@ pub async fn post(
     query.finish()?;
     negotiate::accept(&parts.headers, &[JSON])?;
     let key = key_of(&parts.headers)?;
-    let http = &gateway.settings().http;
-    let body = body::read(
-        &parts.headers,
-        body,
-        http.max_body_bytes,
-        http.request_timeout,
-    )
-    .await?;
+    let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
     let Some(key) = key else {
         let parsed = decoder.decode(&parts.headers, body)?;
         return Ok(write(&gateway, &principal, &topic, parsed)

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{error, media, partitions};
-use crate::api::records::encode::{number, string};
+use crate::api::records::encode::{number, offset, string};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::body;
@@ -196,14 +196,7 @@ async fn produce(
     let written = async {
         let partition = partition.map(partitions::number).transpose()?;
         let (parts, body) = request.into_parts();
-        let http = &gateway.settings().http;
-        let body = body::read(
-            &parts.headers,
-            body,
-            http.max_body_bytes,
-            http.request_timeout,
-        )
-        .await?;
+        let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
         let records = request::records(&body, format, partition)?;
         let count = records.len();
         let written = gateway
@@ -241,10 +234,7 @@ fn answer(kind: &'static str, outcomes: &[Outcome]) -> Response {
                 out.extend_from_slice(b"{\"partition\":");
                 number(&mut out, i64::from(written.partition));
                 out.extend_from_slice(b",\"offset\":");
-                match written.offset {
-                    Some(offset) => number(&mut out, offset),
-                    None => out.extend_from_slice(b"null"),
-                }
+                offset(&mut out, written.offset);
                 out.extend_from_slice(b",\"error_code\":null,\"error\":null}");
             }
             Err(fault) => {

@@ -383,7 +383,8 @@ impl Run {
             summary: self.totals,
             error: error.map(ApiError::into_body),
         };
-        let mut line = serde_json::to_vec(&last).unwrap_or_default();
+        let mut line = Vec::new();
+        encode::json(&mut line, &last);
         line.push(b'\n');
         Some(line.into())
     }

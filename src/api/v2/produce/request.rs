@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::records::json::{MAX_DEPTH, deeper_than};
-use crate::api::records::parse::{Text, escape_pointer, given, headers, short, string, timestamp};
+use crate::api::records::parse::{RecordFields, Text, escape_pointer, given, short, string};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::http::error::ApiError;
 use crate::record::Outgoing;
@@ -57,13 +57,13 @@ pub(super) fn records(
     records
         .iter()
         .enumerate()
-        .map(|(index, wire)| record(body, wire, format, partition, index))
+        .map(|(index, wire)| record(body, &wire.fields, format, partition, index))
         .collect()
 }
 
 fn record(
     body: &Bytes,
-    wire: &RecordWire<'_>,
+    fields: &RecordFields<'_>,
     format: Embedded,
     partition: Option<i32>,
     index: usize,
@@ -76,23 +76,16 @@ fn record(
             ApiError::bad_request(format!("Bad Request: {pointer}: {why}")).at(pointer)
         }),
     };
-    let own = match given(wire.partition) {
+    let own = match given(fields.partition) {
         None => None,
         Some(raw) => Some(own_partition(raw, index)?),
     };
     Ok(Outgoing {
         partition: own.or(partition),
-        key: content(wire.key, "key")?,
-        value: content(wire.value, "value")?,
-        timestamp: given(wire.timestamp)
-            .map(timestamp)
-            .transpose()
-            .map_err(|unfit| unfit.at(&place()))?,
-        headers: given(wire.headers)
-            .map(|raw| headers(body, raw))
-            .transpose()
-            .map_err(|unfit| unfit.at(&place()))?
-            .unwrap_or_default(),
+        key: content(fields.key, "key")?,
+        value: content(fields.value, "value")?,
+        timestamp: fields.timestamp().map_err(|unfit| unfit.at(&place()))?,
+        headers: fields.headers(body).map_err(|unfit| unfit.at(&place()))?,
     })
 }
 
@@ -178,11 +171,11 @@ fn no_records(what: &str) -> ApiError {
 }
 
 fn unreadable(error: &serde_json::Error) -> ApiError {
-    ApiError::bad_request(if error.is_data() {
-        format!("the body is not a produce request: {error}")
+    if error.is_data() {
+        ApiError::bad_request(format!("the body is not a produce request: {error}"))
     } else {
-        format!("the body is not valid JSON: {error}")
-    })
+        ApiError::not_json(error)
+    }
 }
 
 /// What the reference answers while it has no schema registry.
@@ -286,11 +279,7 @@ impl<'de> Visitor<'de> for WireVisitor {
 /// A record as it stands in the body.
 #[derive(Default)]
 struct RecordWire<'a> {
-    key: Option<&'a RawValue>,
-    value: Option<&'a RawValue>,
-    partition: Option<&'a RawValue>,
-    timestamp: Option<&'a RawValue>,
-    headers: Option<&'a RawValue>,
+    fields: RecordFields<'a>,
     misfit: Option<Box<Misfit>>,
 }
 
@@ -314,17 +303,10 @@ impl<'de> Visitor<'de> for RecordVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RecordWire<'de>, A::Error> {
         let mut wire = RecordWire::default();
         while let Some(Text(name)) = map.next_key()? {
-            let slot = match &*name {
-                "key" => &mut wire.key,
-                "value" => &mut wire.value,
-                "partition" => &mut wire.partition,
-                "timestamp" => &mut wire.timestamp,
-                "headers" => &mut wire.headers,
-                other => {
-                    note(&mut wire.misfit, other, false);
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+            let Some(slot) = wire.fields.slot(&name) else {
+                note(&mut wire.misfit, &name, false);
+                map.next_value::<IgnoredAny>()?;
+                continue;
             };
             let earlier = slot.replace(map.next_value()?);
             if earlier.is_some() {
