@@ -105,6 +105,7 @@ pub fn rows() -> Vec<Row> {
 pub fn router(gateway: Gateway) -> Router {
     let rates = Rates::new(gateway.settings());
     let mut router = Router::new();
+    let mut methods = Vec::new();
     for row in rows() {
         let (_, _, handler) = row.handler;
         let guard = middleware::from_fn_with_state(
@@ -130,6 +131,7 @@ pub fn router(gateway: Gateway) -> Router {
                 handler
             },
         );
+        methods.push(row.method);
     }
     let settings = gateway.settings().clone();
     let finish = Finish {
@@ -137,7 +139,6 @@ pub fn router(gateway: Gateway) -> Router {
         embedded: gateway.cluster().is_embedded(),
     };
     let router = router.fallback(no_such_path).with_state(gateway);
-    let methods = rows().into_iter().map(|row| row.method);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
     let router = CrossSite::new(&settings).guard(router);
     finished(router, finish)

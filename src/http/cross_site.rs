@@ -14,7 +14,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -159,7 +159,7 @@ impl CrossSite {
         let (true, true, Some(host)) = (self.open, on_loopback, host) else {
             return Ok(());
         };
-        if Address::parse_with_default_port(host, 80).is_some_and(|a| self.allows(&a.host)) {
+        if Address::parse_with_default_port(host, 80).is_some_and(|a| self.allows(&a)) {
             return Ok(());
         }
         Err(ApiError::plain(
@@ -174,14 +174,9 @@ impl CrossSite {
         .at("Host"))
     }
 
-    fn allows(&self, host: &str) -> bool {
-        if let Ok(address) = host.parse::<IpAddr>()
-            && address.to_canonical().is_loopback()
-        {
-            return true;
-        }
-        let name = host.to_ascii_lowercase();
-        name == "localhost"
+    fn allows(&self, address: &Address) -> bool {
+        let name = address.host.to_ascii_lowercase();
+        address.is_loopback()
             || name.ends_with(".localhost")
             || self.hosts.iter().any(|allowed| {
                 let allowed = allowed.trim_start_matches('[').trim_end_matches(']');
