@@ -89,22 +89,20 @@ impl Plain {
     /// that answers knows it.
     pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let replicas = TopicReplication::Fixed(-1);
-        let mut topic = NewTopic::new(name, partitions, replicas);
-        for (key, value) in configs {
-            topic = topic.set(key, value);
-        }
-        let results = self.admin().create_topics([&topic], &options()).await;
-        for result in results.unwrap() {
-            result.unwrap();
-        }
-        self.wait_for_partitions(name, partitions).await;
+        self.create(NewTopic::new(name, partitions, replicas), configs)
+            .await;
     }
 
     /// Creates a topic of which each partition is on the one node given for it.
     pub async fn create_topic_on(&self, name: &str, nodes: &[i32], configs: &[(&str, &str)]) {
         let places: Vec<&[i32]> = nodes.iter().map(std::slice::from_ref).collect();
         let partitions = i32::try_from(places.len()).unwrap();
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Variable(&places));
+        let replicas = TopicReplication::Variable(&places);
+        self.create(NewTopic::new(name, partitions, replicas), configs)
+            .await;
+    }
+
+    async fn create<'a>(&self, mut topic: NewTopic<'a>, configs: &[(&'a str, &'a str)]) {
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
@@ -112,7 +110,8 @@ impl Plain {
         for result in results.unwrap() {
             result.unwrap();
         }
-        self.wait_for_partitions(name, partitions).await;
+        self.wait_for_partitions(topic.name, topic.num_partitions)
+            .await;
     }
 
     pub async fn delete_topic(&self, name: &str) {
