@@ -55,6 +55,25 @@ pub struct Written {
     pub timestamp: i64,
 }
 
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// The partition numbered `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+        }
+    }
+}
+
 /// What a record's timestamp says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {

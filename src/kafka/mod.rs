@@ -10,6 +10,7 @@ mod cluster;
 pub mod embedded;
 pub mod fault;
 mod ffi;
+pub mod member;
 pub mod metadata;
 pub mod producer;
 pub mod reader;

@@ -1,0 +1,220 @@
+//! One member of a consumer group: commands in, records and rebalances out.
+//!
+//! ```text
+//! Members::join(options) -> Member          one task that polls as long as the member lives
+//!    Member::command(Command)  ---------->  answered by an Event that carries the command's token
+//!    Member::event()           <----------  State, Assigned, Records, Gap, Revoking, Lost, ...
+//! ```
+//!
+//! What holds for every engine behind this seam:
+//!
+//! - It never stops polling. When its events are not taken it holds back records, pauses, and goes
+//!   on serving heartbeats, rebalances and commands.
+//! - [`Event::Revoking`] waits for [`Release`]: until it is dropped the partitions are still this
+//!   member's, and commits for them are taken. After [`Event::Lost`] a commit would be refused.
+//! - Events come in the order in which things happened. After [`Event::Seeked`] no record of such a
+//!   partition comes from before the new position, after `Revoking` or `Lost` none of theirs at all.
+//! - Commands are served while a revoke waits.
+//! - A dropped [`Member`] leaves the group without committing.
+
+use std::sync::Arc;
+
+use crate::kafka::admin::Isolation;
+use crate::kafka::fault::Fault;
+use crate::record::{Delivered, TopicPartition};
+
+/// How a member joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The group's id.
+    pub group: String,
+    /// Makes the member a static one (KIP-345).
+    pub instance_id: Option<String>,
+    /// What it subscribes to; at least one.
+    pub topics: Vec<Arc<str>>,
+    /// Whether records of open and aborted transactions are delivered.
+    pub isolation: Isolation,
+    /// Where a partition starts when it is assigned for the first time in the member's life.
+    pub from: From,
+    /// Where it starts when there is no committed offset, or its offset is not in the log any more.
+    pub reset: Reset,
+}
+
+/// Where a partition starts when it is assigned for the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum From {
+    /// At the committed offset.
+    #[default]
+    Committed,
+    /// At the first record that is still there.
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// At the first record at or after this time, in milliseconds since the epoch.
+    Time(i64),
+    /// At these offsets; partitions that are not named at the committed one.
+    Positions(Vec<(TopicPartition, i64)>),
+}
+
+/// Where to start when there is no position, as `auto.offset.reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reset {
+    /// At the first record that is still there.
+    Earliest,
+    /// After the last record.
+    #[default]
+    Latest,
+    /// Nowhere: [`Event::Ended`] says which partition has none.
+    Error,
+}
+
+/// Where a seek goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// To this offset.
+    Offset(i64),
+    /// To the first record that is still there.
+    Beginning,
+    /// After the last record.
+    End,
+    /// To the committed offset, or where [`Reset`] says.
+    Committed,
+    /// To the first record at or after this time, in milliseconds since the epoch.
+    Time(i64),
+}
+
+/// Tells the answer to one command from that to another.
+pub type Token = u64;
+
+/// What a member can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Commit these offsets, each the next to read; answered by [`Event::Committed`]. Commits reach
+    /// the broker in the order in which they are given.
+    Commit {
+        /// Comes back with the answer.
+        token: Token,
+        /// The offsets, and the text that is kept with each.
+        offsets: Vec<(TopicPartition, i64, Option<String>)>,
+    },
+    /// Deliver nothing of these partitions until they are resumed. What is not assigned is passed
+    /// over; a partition that is assigned again later is not paused.
+    Pause(Vec<TopicPartition>),
+    /// The opposite.
+    Resume(Vec<TopicPartition>),
+    /// Go on elsewhere; answered by [`Event::Seeked`].
+    Seek {
+        /// Comes back with the answer.
+        token: Token,
+        /// Where to, for each partition.
+        positions: Vec<(TopicPartition, SeekTo)>,
+    },
+    /// Ask where the assigned partitions end; answered by [`Event::Ends`].
+    Ends {
+        /// Comes back with the answer.
+        token: Token,
+    },
+    /// Subscribe to these topics instead.
+    Subscribe(Vec<Arc<str>>),
+    /// Leave the group; the last event is [`Event::Ended`] without a fault. Partitions are not
+    /// revoked first: what is to be committed has been.
+    Leave {
+        /// Of a static member: keep its place until its session times out.
+        stay: bool,
+    },
+}
+
+/// What a member tells.
+#[derive(Debug)]
+pub enum Event {
+    /// How things stand, each time that it changes.
+    State(State),
+    /// Partitions were added, none if `added` is empty: the group may have more members than
+    /// partitions.
+    Assigned {
+        /// Those that are new.
+        added: Vec<Assigned>,
+        /// All that the member has now.
+        all: Vec<TopicPartition>,
+    },
+    /// Records of partitions that are assigned, in order within each.
+    Records {
+        /// The records; possibly none, when only positions moved.
+        records: Vec<Delivered>,
+        /// The next offset of each partition that moved, records that are never delivered
+        /// (control records, aborted transactions) passed over.
+        next: Vec<(TopicPartition, i64)>,
+    },
+    /// What lay between these offsets is not in the log any more, and delivery goes on at `to`.
+    Gap {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is missing.
+        from: i64,
+        /// The first one that is not; below `from` when the log ends before it.
+        to: i64,
+    },
+    /// These partitions are about to be taken away.
+    Revoking {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// They are when this is dropped.
+        release: Release,
+    },
+    /// These partitions were taken away without asking.
+    Lost(Vec<TopicPartition>),
+    /// The answer to [`Command::Commit`].
+    Committed {
+        /// The command's.
+        token: Token,
+        /// What became of each partition's offset.
+        results: Vec<(TopicPartition, Result<i64, Fault>)>,
+    },
+    /// The answer to [`Command::Seek`].
+    Seeked {
+        /// The command's.
+        token: Token,
+        /// The offset of the next record of each partition.
+        results: Vec<(TopicPartition, Result<i64, Fault>)>,
+    },
+    /// The answer to [`Command::Ends`].
+    Ends {
+        /// The command's.
+        token: Token,
+        /// The high watermark of each assigned partition, or its last stable offset under
+        /// [`Isolation::Committed`].
+        results: Vec<(TopicPartition, Result<i64, Fault>)>,
+    },
+    /// The member is one no more, for the reason given or because it was told to leave.
+    Ended(Option<Fault>),
+}
+
+/// A partition that was just assigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset of the next record that comes.
+    pub start: i64,
+    /// What the group has committed; `None` is nothing.
+    pub committed: Option<i64>,
+    /// As [`Event::Ends`] counts it.
+    pub end: i64,
+}
+
+/// How things stand with a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It asks to be let in; a fault says what has kept it waiting.
+    Joining(Option<Fault>),
+    /// It is in the group.
+    Active,
+    /// No broker has answered for some time; it goes on trying.
+    Unavailable(Fault),
+}
+
+/// Lets go of revoked partitions when it is dropped.
+#[derive(Debug)]
+pub struct Release(
+    #[expect(dead_code, reason = "it is there to be dropped")] tokio::sync::oneshot::Sender<()>,
+);
