@@ -13,19 +13,21 @@
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`write`] | the one write pipeline |
+//! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming door |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `fetch` | what other servers answer the gateway |
 //! | [`observe`] | metrics, logs |
 //! | [`record`] | the record as every door sees it |
 //!
-//! `api -> http, auth, write, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`
+//! `api -> http, auth, write, delivery, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`
 //! names an HTTP type; `kafka` names no JSON; nothing outside `kafka` names a Kafka client library.
 
 pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 mod fetch;
 pub mod gateway;
 pub mod healthcheck;
