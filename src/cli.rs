@@ -36,6 +36,8 @@ enum Command {
     Config(ConfigCommand),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the AsyncAPI document of the WebSocket door.
+    Asyncapi,
     /// Print a token for development, signed with a shared secret.
     Token(TokenArgs),
     /// Ask a running gateway whether it is ready: exit status 0 if so, else 1.
@@ -133,7 +135,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(errors) => refuse(&errors),
         },
         Command::Config(ConfigCommand::Sample) => print(&config::sample()),
-        Command::Openapi => openapi(),
+        Command::Openapi => print(&crate::api::openapi::document_json()),
+        Command::Asyncapi => print(&crate::api::ws::protocol::asyncapi::document_json()),
         Command::Token(args) => token(&args),
         Command::Healthcheck(args) => healthcheck(args),
     }
@@ -161,10 +164,6 @@ fn serve(loaded: Loaded) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
-}
-
-fn openapi() -> ExitCode {
-    print(&crate::api::openapi::document_json())
 }
 
 fn token(args: &TokenArgs) -> ExitCode {

@@ -11,3 +11,4 @@ pub mod root;
 pub mod routes;
 pub mod tickets;
 pub mod v2;
+pub mod ws;

@@ -21,6 +21,7 @@ use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, ResponseBuilder}
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
+use super::ws::protocol::asyncapi;
 use super::{docs, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
 use crate::auth::certificate::ClientCertificate;
@@ -80,6 +81,7 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/", Open, routes!(root::index)),
         row(POST, "/", Open, routes!(root::post)),
         row(GET,  "/openapi.json", Open, routes!(openapi::get)),
+        row(GET,  "/asyncapi.json", Open, routes!(asyncapi::get)),
         row(GET,  "/docs", Open, routes!(docs::index)),
         row(GET,  "/docs/{file}", Open, routes!(docs::file)),
         row(POST, "/tickets", Principal, routes!(tickets::create)),

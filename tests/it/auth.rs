@@ -18,6 +18,7 @@ const OPEN: [(&str, &str); 5] = [
     ("GET", "/"),
     ("POST", "/"),
     ("GET", "/openapi.json"),
+    ("GET", "/asyncapi.json"),
     ("GET", "/docs"),
     ("GET", "/docs/{file}"),
 ];

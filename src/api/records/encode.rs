@@ -9,11 +9,19 @@ use super::json::value;
 use super::parse::Formats;
 use crate::http::error::ApiError;
 use crate::kafka::producer::Outcome;
-use crate::record::{Delivered, TimestampType, Written};
+use crate::record::{Delivered, Header, TimestampType, Written};
 
 /// Writes one record that was read.
 pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
-    out.extend_from_slice(b"{\"topic\":");
+    out.push(b'{');
+    fields(out, record, formats, false);
+    out.push(b'}');
+}
+
+/// Writes the fields of a record, without the braces; with `tombstones`, a null value is said to be
+/// one. Tells whether the key or the value is in another format than the one asked for.
+pub fn fields(out: &mut Vec<u8>, record: &Delivered, formats: Formats, tombstones: bool) -> bool {
+    out.extend_from_slice(b"\"topic\":");
     string(out, &record.topic);
     out.extend_from_slice(b",\"partition\":");
     number(out, i64::from(record.partition));
@@ -36,17 +44,26 @@ pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
         format => format,
     };
     let vf = content(out, record.value.as_deref(), asked);
-    for (name, format) in [("kf", kf), ("vf", vf)] {
+    let null = (tombstones && record.value.is_none()).then_some("null");
+    for (name, format) in [
+        ("kf", kf.map(Format::name)),
+        ("vf", vf.map(Format::name).or(null)),
+    ] {
         if let Some(format) = format {
             out.extend_from_slice(b",\"");
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"\":\"");
-            out.extend_from_slice(format.name().as_bytes());
+            out.extend_from_slice(format.as_bytes());
             out.push(b'"');
         }
     }
+    headers(out, &record.headers);
+    kf.is_some() || vf.is_some()
+}
+
+fn headers(out: &mut Vec<u8>, headers: &[Header]) {
     out.extend_from_slice(b",\"headers\":[");
-    for (index, header) in record.headers.iter().enumerate() {
+    for (index, header) in headers.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -66,7 +83,7 @@ pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
         }
         out.push(b']');
     }
-    out.extend_from_slice(b"]}");
+    out.push(b']');
 }
 
 /// Writes what became of a record that was to be written to `topic`.

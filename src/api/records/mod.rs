@@ -2,7 +2,7 @@
 
 pub mod encode;
 pub mod format;
-pub(super) mod json;
+pub mod json;
 pub mod parse;
 pub mod read;
 pub mod write;
