@@ -17,6 +17,7 @@
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `fetch` | what other servers answer the gateway |
+//! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs |
 //! | [`record`] | the record as every door sees it |
 //!
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 mod fetch;
+pub mod filter;
 pub mod gateway;
 pub mod healthcheck;
 pub mod http;

@@ -84,7 +84,8 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
 
-    let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
+    let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
+    let cluster = Arc::new(cluster);
     let stopping = CancellationToken::new();
     let gateway = Gateway::new(
         settings.clone(),

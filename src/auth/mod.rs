@@ -55,6 +55,12 @@ impl Principal {
         Self::new(name.to_owned(), Some(permissions), None)
     }
 
+    /// One whose token expires, in seconds since 1970.
+    #[cfg(test)]
+    pub(crate) fn expiring(name: &str, permissions: Vec<Permission>, expires: u64) -> Self {
+        Self::new(name.to_owned(), Some(permissions), Some(expires))
+    }
+
     fn new(name: String, permissions: Option<Vec<Permission>>, expires: Option<u64>) -> Self {
         Self::from_inner(Inner {
             name,

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
-use super::{AuthMode, KafkaSettings, KeySource};
+use super::{AuthMode, GroupEngine, KafkaSettings, KeySource};
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -26,6 +26,13 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     }
     if knows(&["listen", "kafka.bootstrap_servers", "kafka.embedded"]) {
         errors.extend(broker(loaded, has_embedded));
+    }
+    if knows(&["kafka.group_engine"]) && loaded.settings.kafka.group_engine == GroupEngine::Classic
+    {
+        errors.push(loaded.error(
+            "kafka.group_engine",
+            "\"classic\" is not available yet: expected \"auto\" or \"native\", which need a broker with KIP-848 (Kafka 4.0 or newer)",
+        ));
     }
     if knows(&["limits.record_bytes", "http.max_body_bytes"]) {
         errors.extend(sizes(loaded));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::items::{self, Item};
-use super::{AuthMode, IssuerSettings, LogFormat, Properties, Settings};
+use super::{AuthMode, GroupEngine, IssuerSettings, LogFormat, Properties, Settings};
 
 /// Finds a setting's place in the typed settings.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -42,6 +42,8 @@ pub(super) enum Slot {
     Filter(Place<String>),
     /// A name of [`AuthMode`].
     Auth(Place<AuthMode>),
+    /// A name of [`GroupEngine`].
+    Engine(Place<GroupEngine>),
     /// A name of [`LogFormat`].
     Format(Place<LogFormat>),
     /// A table of librdkafka property names.
@@ -143,6 +145,10 @@ pub(super) static TABLES: &[(&str, &str)] = &[
     ),
     ("http.cors", "Pages of other sites in a browser (CORS)."),
     ("kafka", "How to reach Kafka."),
+    (
+        "websocket",
+        "Sessions on a socket, and their group members.",
+    ),
     ("auth", "Who may connect."),
     ("limits", "Bounds on what clients may send or ask for."),
     ("telemetry", "Logs, always on standard error."),
@@ -242,6 +248,11 @@ pub(super) static KEYS: &[Key] = &[
         "Longest wait for Kafka's answer about topics, offsets and the like, in milliseconds.",
     ),
     key(
+        "kafka.group_engine",
+        Slot::Engine(|s| &mut s.kafka.group_engine),
+        "How sessions are members of consumer groups. \"native\": by the protocol of KIP-848, which Kafka has since 4.0. \"classic\": by the one before it, not available yet. \"auto\": native where the broker offers it; elsewhere joining a group is refused.",
+    ),
+    key(
         "kafka.properties",
         Slot::Properties(|s| &mut s.kafka.properties),
         "librdkafka properties for every client: TLS, SASL and tuning.",
@@ -265,6 +276,11 @@ pub(super) static KEYS: &[Key] = &[
         "librdkafka properties for administration only; they win over kafka.properties.",
     )
     .example("\"client.id\" = \"tidegate-admin\""),
+    key(
+        "websocket.own_connections",
+        Slot::Count(|s| &mut s.websocket.own_connections, (0, 1_000_000)),
+        "How many group members have connections to Kafka of their own, about 84 KiB each. Those beyond share them by four, about 36 KiB each, and get a record later by up to fetch.wait.max.ms.",
+    ),
     key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),

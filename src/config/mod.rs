@@ -57,6 +57,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// Who may connect.
     pub auth: AuthSettings,
+    /// Sessions on a socket.
+    pub websocket: WebSocketSettings,
     /// Bounds on what clients may send or ask for.
     pub limits: LimitSettings,
     /// Logs.
@@ -106,6 +108,8 @@ pub struct KafkaSettings {
     pub auto_create_topics: Option<bool>,
     /// `metadata_timeout_ms`: longest wait for an answer about topics, offsets and the like.
     pub metadata_timeout: Duration,
+    /// `group_engine`: how sessions are members of consumer groups.
+    pub group_engine: GroupEngine,
     /// `[kafka.properties]`: librdkafka names for every client.
     pub properties: Properties,
     /// `[kafka.producer]`: the same for producers only.
@@ -147,11 +151,48 @@ impl fmt::Debug for KafkaSettings {
             .field("embedded_max_bytes", &self.embedded_max_bytes)
             .field("auto_create_topics", &self.auto_create_topics)
             .field("metadata_timeout", &self.metadata_timeout)
+            .field("group_engine", &self.group_engine)
             .field("properties", &show::masked(&self.properties))
             .field("producer", &show::masked(&self.producer))
             .field("consumer", &show::masked(&self.consumer))
             .field("admin", &show::masked(&self.admin))
             .finish()
+    }
+}
+
+/// `kafka.group_engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupEngine {
+    /// Native where the broker offers it.
+    #[default]
+    Auto,
+    /// KIP-848, by krafka.
+    Native,
+    /// The protocol before it, by librdkafka.
+    Classic,
+}
+
+impl GroupEngine {
+    /// Every engine by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("native", Self::Native),
+        ("classic", Self::Classic),
+    ];
+}
+
+/// `[websocket]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketSettings {
+    /// `own_connections`: how many group members have connections to Kafka of their own.
+    pub own_connections: usize,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self {
+            own_connections: 1_000,
+        }
     }
 }
 
@@ -308,6 +349,7 @@ impl Default for KafkaSettings {
             embedded_max_bytes: 64 << 20,
             auto_create_topics: None,
             metadata_timeout: Duration::from_secs(5),
+            group_engine: GroupEngine::Auto,
             properties: Properties::new(),
             producer: Properties::new(),
             consumer: Properties::new(),

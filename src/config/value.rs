@@ -14,7 +14,7 @@ use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
-use super::{AuthMode, LogFormat, Settings, issuers};
+use super::{AuthMode, GroupEngine, LogFormat, Settings, issuers};
 
 /// A value before its kind is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -233,6 +233,10 @@ impl Slot {
                 Some(mode) => *place(settings) = mode,
                 None => return refuse(),
             },
+            Self::Engine(place) => match named(raw, &GroupEngine::NAMES) {
+                Some(engine) => *place(settings) = engine,
+                None => return refuse(),
+            },
             Self::Format(place) => match named(raw, &LogFormat::NAMES) {
                 Some(format) => *place(settings) = format,
                 None => return refuse(),
@@ -294,6 +298,7 @@ impl Slot {
             Self::Switch(place) => place(settings).to_string(),
             Self::Maybe(place) => place(settings).as_ref()?.to_string(),
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
+            Self::Engine(place) => quote(name_of(*place(settings), &GroupEngine::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
             Self::Path(place) => quote(&place(settings).as_ref()?.to_string_lossy()),
             Self::Claim(place) => quote(place(settings).as_ref()?),
@@ -325,6 +330,7 @@ impl Slot {
             Self::Switch(_) | Self::Maybe(_) => "true or false".into(),
             Self::Filter(_) => "a log level or filter".into(),
             Self::Auth(_) => names(&AuthMode::NAMES),
+            Self::Engine(_) => names(&GroupEngine::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Properties(_) => "a table of librdkafka properties".into(),
             Self::Path(_) => "a path".into(),

@@ -914,6 +914,33 @@ impl Ledger {
         moved.collect()
     }
 
+    /// Whether there is anything to commit.
+    pub fn has_commits(&self) -> bool {
+        self.partitions
+            .values()
+            .any(|partition| partition.low() != partition.requested && !partition.seeking)
+    }
+
+    /// What Kafka was last asked to have of `partition`.
+    pub fn requested_of(&self, partition: &TopicPartition) -> Option<i64> {
+        self.get(partition).map(|partition| partition.requested)
+    }
+
+    /// What is committed of `partition`, as far as is known.
+    pub fn committed_of(&self, partition: &TopicPartition) -> Option<i64> {
+        self.get(partition)?.committed
+    }
+
+    /// The first offset of `partition` that was never delivered.
+    pub fn delivered_of(&self, partition: &TopicPartition) -> Option<i64> {
+        self.get(partition).map(Partition::delivered)
+    }
+
+    /// Records that were never delivered.
+    pub fn queued(&self) -> u64 {
+        self.partitions.values().map(Partition::queued).sum()
+    }
+
     /// The first offset of `partition` that is not acknowledged.
     pub fn low(&self, partition: &TopicPartition) -> Option<i64> {
         self.get(partition).map(Partition::low)

@@ -9,10 +9,11 @@ use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
+use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
 use super::reader::Reader;
-use crate::config::{KafkaSettings, LimitSettings};
+use crate::config::{KafkaSettings, LimitSettings, WebSocketSettings};
 
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
@@ -26,6 +27,8 @@ pub struct Cluster {
     pub reader: Reader,
     /// Topics, partitions, brokers.
     pub metadata: Metadata,
+    /// Makes members of consumer groups.
+    pub members: Members,
     admin: Admin,
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
@@ -50,7 +53,11 @@ impl Cluster {
     /// # Errors
     ///
     /// A client refuses its properties, or the embedded broker cannot start.
-    pub async fn start(settings: &KafkaSettings, limits: &LimitSettings) -> Result<Self, Fault> {
+    pub async fn start(
+        settings: &KafkaSettings,
+        limits: &LimitSettings,
+        websocket: &WebSocketSettings,
+    ) -> Result<Self, Fault> {
         // Asked before the embedded broker's address stands in the settings.
         let auto_create = settings.creates_topics();
         #[cfg(feature = "embedded")]
@@ -79,7 +86,15 @@ impl Cluster {
         )?;
         let metadata = Metadata::new(admin.clone(), options);
         let tuning = client::reader_tuning(settings)?;
+        let members = Members::new(
+            clients.clone(),
+            tuning.clone(),
+            admin.clone(),
+            metadata.clone(),
+            websocket.own_connections,
+        );
         Ok(Self {
+            members,
             producer,
             reader: Reader::new(clients, tuning, metadata.clone()),
             metadata,

@@ -74,6 +74,19 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Bytes,
         "The bytes of their keys, values and headers"
     );
+    describe_gauge!(
+        "kafka_consumer_lag",
+        "Records that a group member of this process has not been given yet, by group, topic and partition, as of its last fetch; 0 when the partition is another one's"
+    );
+    describe_counter!(
+        "kafka_group_rebalances_total",
+        "Times that the partitions of a group member of this process changed, by group"
+    );
+    describe_histogram!(
+        "kafka_commit_duration_seconds",
+        Unit::Seconds,
+        "From the order to commit offsets to the broker's answer"
+    );
     describe_counter!(
         "kafka_messages_read_total",
         "Records given to clients, by topic"
@@ -156,25 +169,43 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-/// Most topics that have a label of their own; the rest share one.
-const TOPIC_LABELS: usize = 1_000;
+/// Most topics, and most groups, that have a label of their own; the rest share one.
+const OWN_LABELS: usize = 1_000;
 /// The label that they share.
-const OTHER_TOPICS: &str = "(other)";
+const OTHERS: &str = "(other)";
 
-/// The label of a topic, so that labels are bounded however many topics there are. Remembers those
-/// that came first; the recorder, which lasts as long as the process, remembers them too.
+/// Names that have a label of their own: those that came first. The recorder, which lasts as long as
+/// the process, remembers them too.
+type Labelled = LazyLock<RwLock<HashSet<String>>>;
+
+static TOPICS: Labelled = LazyLock::new(RwLock::default);
+static GROUPS: Labelled = LazyLock::new(RwLock::default);
+
+/// The label of a topic, so that labels are bounded however many topics there are.
 pub fn topic_label(topic: &str) -> SharedString {
-    static KNOWN: LazyLock<RwLock<HashSet<String>>> = LazyLock::new(RwLock::default);
-    if KNOWN.read().contains(topic) {
-        return topic.to_owned().into();
+    own_label(&TOPICS, topic).unwrap_or(SharedString::const_str(OTHERS))
+}
+
+/// The label of a consumer group, bounded in the same way.
+pub fn group_label(group: &str) -> SharedString {
+    own_label(&GROUPS, group).unwrap_or(SharedString::const_str(OTHERS))
+}
+
+/// The labels of a group and a topic for what can only be set and not added up, such as a gauge; `None`
+/// where one of them would be shared.
+pub fn own_labels(group: &str, topic: &str) -> Option<(SharedString, SharedString)> {
+    Some((own_label(&GROUPS, group)?, own_label(&TOPICS, topic)?))
+}
+
+fn own_label(labelled: &Labelled, name: &str) -> Option<SharedString> {
+    if labelled.read().contains(name) {
+        return Some(name.to_owned().into());
     }
-    let mut known = KNOWN.write();
-    if known.len() < TOPIC_LABELS {
-        known.insert(topic.to_owned());
-        topic.to_owned().into()
-    } else {
-        SharedString::const_str(OTHER_TOPICS)
-    }
+    let mut labelled = labelled.write();
+    (labelled.len() < OWN_LABELS).then(|| {
+        labelled.insert(name.to_owned());
+        name.to_owned().into()
+    })
 }
 
 /// Collects what the process uses, under the names of Prometheus' own client libraries.

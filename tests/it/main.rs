@@ -20,6 +20,7 @@ mod auth;
 mod bad_input;
 mod broker_security;
 mod lifecycle;
+mod members;
 mod no_kafka;
 mod packed;
 mod producing_proven;

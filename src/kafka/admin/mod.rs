@@ -1,7 +1,9 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
-//! Every call takes its bound and answers within it. `offsets` is about positions in partitions.
+//! Every call takes its bound and answers within it. `offsets` is about positions in partitions,
+//! `groups` about consumer groups.
 
+mod groups;
 mod offsets;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;

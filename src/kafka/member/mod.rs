@@ -16,12 +16,34 @@
 //!   partition comes from before the new position, after `Revoking` or `Lost` none of theirs at all.
 //! - Commands are served while a revoke waits.
 //! - A dropped [`Member`] leaves the group without committing.
+//!
+//! `native` is the engine over krafka (KIP-848). `handles` gives members their connections, `place`
+//! finds where a partition starts or goes on, `health` knows whether any broker answers, `lag` keeps
+//! the gauges.
+
+mod handles;
+mod health;
+mod lag;
+mod native;
+mod place;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::kafka::admin::Isolation;
-use crate::kafka::fault::Fault;
+use tokio::sync::{mpsc, oneshot};
+
+use self::handles::Handles;
+use self::health::Health;
+use super::client::{Clients, ReaderTuning};
+use super::metadata::Metadata;
+use crate::kafka::admin::{Admin, Isolation};
+use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::{Delivered, TopicPartition};
+
+/// Most events that wait to be taken, a batch of records being one. The engine holds one more.
+const EVENTS: usize = 2;
+/// Most commands that wait to be served.
+const COMMANDS: usize = 64;
 
 /// How a member joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +60,23 @@ pub struct Options {
     pub from: From,
     /// Where it starts when there is no committed offset, or its offset is not in the log any more.
     pub reset: Reset,
+}
+
+impl Options {
+    /// A member of `group` that reads `topics` from what is committed, as the defaults say.
+    pub fn new<T: Into<Arc<str>>>(
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Self {
+        Self {
+            group: group.into(),
+            instance_id: None,
+            topics: topics.into_iter().map(Into::into).collect(),
+            isolation: Isolation::Committed,
+            from: From::default(),
+            reset: Reset::default(),
+        }
+    }
 }
 
 /// Where a partition starts when it is assigned for the first time.
@@ -215,6 +254,157 @@ pub enum State {
 
 /// Lets go of revoked partitions when it is dropped.
 #[derive(Debug)]
-pub struct Release(
-    #[expect(dead_code, reason = "it is there to be dropped")] tokio::sync::oneshot::Sender<()>,
-);
+pub struct Release(#[expect(dead_code, reason = "it is there to be dropped")] oneshot::Sender<()>);
+
+impl Release {
+    /// One, and what ends when it is dropped.
+    pub(crate) fn new() -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+}
+
+/// The bounds of what a member waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Longest time for a revoke, in the broker's eyes too: `max.poll.interval.ms`. More than
+    /// `release` and `commit` together.
+    pub poll_interval: Duration,
+    /// Longest time that a [`Release`] may be held; the partitions are [`Event::Lost`] then.
+    pub release: Duration,
+    /// Longest time that a commit is tried.
+    pub commit: Duration,
+    /// Longest time that a static member waits for its instance id to be given up by another one:
+    /// somewhat more than the session timeout of the brokers.
+    pub unreleased: Duration,
+    /// Longest time to leave the group.
+    pub leave: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(300),
+            release: Duration::from_secs(15),
+            commit: Duration::from_secs(10),
+            unreleased: Duration::from_secs(60),
+            leave: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Makes members. Clones share what members share.
+#[derive(Debug, Clone)]
+pub struct Members {
+    shared: Arc<Shared>,
+    timing: Timing,
+}
+
+/// What the members of a process share.
+#[derive(Debug)]
+struct Shared {
+    handles: Arc<Handles>,
+    tuning: ReaderTuning,
+    admin: Admin,
+    metadata: Metadata,
+    health: Health,
+    /// The bound of one question about offsets.
+    bound: Duration,
+}
+
+impl Members {
+    /// Members that connect as `clients` says, the first `own_connections` of them each with a
+    /// handle of its own. Nothing is connected yet.
+    pub fn new(
+        clients: Clients,
+        tuning: ReaderTuning,
+        admin: Admin,
+        metadata: Metadata,
+        own_connections: usize,
+    ) -> Self {
+        let bound = clients.settings().metadata_timeout;
+        Self {
+            shared: Arc::new(Shared {
+                handles: Arc::new(Handles::new(clients, own_connections)),
+                tuning,
+                admin,
+                health: Health::new(metadata.clone()),
+                metadata,
+                bound,
+            }),
+            timing: Timing::default(),
+        }
+    }
+
+    /// The same with other bounds for the members made from now on.
+    pub fn with_timing(&self, timing: Timing) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            timing,
+        }
+    }
+
+    /// A new member, which starts to join at once; how that goes is told by its events.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for options that no group could have.
+    pub fn join(&self, options: Options) -> Result<Member, Fault> {
+        let wrong = if options.group.is_empty() {
+            "the group has no name"
+        } else if options.topics.is_empty() {
+            "there is no topic to subscribe to"
+        } else if options.instance_id.as_deref() == Some("") {
+            "the instance id is empty"
+        } else {
+            let (commands, commands_in) = mpsc::channel(COMMANDS);
+            let (events_out, events) = mpsc::channel(EVENTS);
+            let shared = Arc::clone(&self.shared);
+            native::start(shared, self.timing, options, commands_in, events_out);
+            return Ok(Member { commands, events });
+        };
+        Err(Fault::new(
+            FaultKind::Invalid,
+            format!("This cannot join a group: {wrong}."),
+        ))
+    }
+
+    /// How many members have a handle of their own, and how many share one.
+    pub fn seats(&self) -> (usize, usize) {
+        self.shared.handles.seats()
+    }
+}
+
+/// One member. Dropping it leaves the group in the background, without a commit.
+#[derive(Debug)]
+pub struct Member {
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Member {
+    /// Tells the member something; what comes of it is an event.
+    ///
+    /// # Errors
+    ///
+    /// `QueueFull` when too many commands wait, `NotFound` after the member's end.
+    pub fn command(&self, command: Command) -> Result<(), Fault> {
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Fault::new(
+                    FaultKind::QueueFull,
+                    "The group member was told more than it can do at once. Try again in a moment.",
+                ),
+                mpsc::error::TrySendError::Closed(_) => {
+                    Fault::new(FaultKind::NotFound, "The member is in the group no more.")
+                }
+            })
+    }
+
+    /// The next event, as soon as there is one; `None` after [`Event::Ended`]. Nothing is lost when
+    /// the future is dropped.
+    pub async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}

@@ -1,0 +1,418 @@
+//! A session with its member and its socket: what the state machine wants done is done here, and
+//! what came of it is told to it. One task for each socket; nothing here decides anything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::options::Topics;
+use super::{Authenticated, Effect, Session};
+use crate::api::ws::claims::{Claim, Claims};
+use crate::api::ws::protocol::close::Close;
+use crate::auth::permission::Permission;
+use crate::auth::{Credential, Principal};
+use crate::delivery::DeadLetterId;
+use crate::gateway::Gateway;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::{self, Command, Event, Member};
+use crate::kafka::metadata::Right;
+use crate::kafka::producer::Outcome;
+use crate::record::Outgoing;
+use crate::write::{Begun, Rejected, Strictness};
+
+/// Longest wait for a session that had the same static member.
+const TAKEOVER: Duration = Duration::from_secs(12);
+/// Longest time after its socket for a session to commit, to leave, and to hand over its records.
+const LAST_STEPS: Duration = Duration::from_secs(12);
+
+/// What came of something that was begun.
+enum Done {
+    Authenticated(Authenticated),
+    Resolved(Result<Vec<Arc<str>>, Fault>),
+    Join(Box<member::Options>),
+    Produced(u64, Result<Vec<Outcome>, Rejected>),
+    DeadLettered(DeadLetterId, Option<Fault>),
+}
+
+/// Records that wait for those before them to be handed over.
+struct Queued {
+    ticket: u64,
+    principal: Principal,
+    topic: String,
+    records: Vec<Outgoing>,
+}
+
+type Beginning = BoxFuture<'static, (u64, Result<Begun, Rejected>)>;
+
+/// A session at work.
+pub struct Run {
+    session: Session,
+    gateway: Gateway,
+    claims: Claims,
+    claim: Option<Claim>,
+    member: Option<Member>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    queue: VecDeque<Queued>,
+    beginning: Option<Beginning>,
+    in_flight: u64,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("session", &self.session.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// `session` on `gateway`.
+    pub fn new(session: Session, gateway: Gateway, claims: Claims) -> Self {
+        let mut run = Self {
+            session,
+            gateway,
+            claims,
+            claim: None,
+            member: None,
+            work: FuturesUnordered::new(),
+            queue: VecDeque::new(),
+            beginning: None,
+            in_flight: 0,
+        };
+        run.apply();
+        run
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Changes the session and does what follows from it.
+    pub fn with<T>(&mut self, act: impl FnOnce(&mut Session, std::time::Instant) -> T) -> T {
+        let result = act(&mut self.session, Instant::now().into_std());
+        self.apply();
+        result
+    }
+
+    /// The next text to send.
+    pub fn frame(&mut self, room: usize, now: Instant) -> Option<Bytes> {
+        let frame = self.session.next_frame(room, now.into_std());
+        self.apply();
+        frame
+    }
+
+    /// Waits until something has happened elsewhere and takes it in. Nothing is lost when it is
+    /// dropped.
+    pub async fn happened(&mut self) {
+        tokio::select! {
+            event = next_event(&mut self.member) => self.member_event(event),
+            Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
+            (ticket, begun) = begun(&mut self.beginning) => {
+                self.beginning = None;
+                match begun {
+                    Ok(begun) => self.work.push(Box::pin(async move {
+                        Done::Produced(ticket, Ok(begun.outcomes().await))
+                    })),
+                    Err(rejected) => self.done(Done::Produced(ticket, Err(rejected))),
+                }
+            }
+            () = taken(self.claim.as_ref()) => self.with(|session, now| {
+                session.close(
+                    Close::TakenOver,
+                    "another session has the same instance id now",
+                    now,
+                );
+            }),
+        }
+        self.apply();
+    }
+
+    fn member_event(&mut self, event: Option<Event>) {
+        let event = event.unwrap_or_else(|| {
+            Event::Ended(Some(Fault::new(
+                FaultKind::Unavailable,
+                "The membership in the group ended.",
+            )))
+        });
+        let ended = matches!(event, Event::Ended(_));
+        self.session.member(event, Instant::now().into_std());
+        if ended {
+            self.member = None;
+            self.claim = None;
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now().into_std();
+        match done {
+            Done::Authenticated(found) => self.session.authenticated(found, now),
+            Done::Resolved(found) => self.session.resolved(found, now),
+            Done::Join(options) => self.join(*options),
+            Done::Produced(ticket, outcome) => self.session.produced(ticket, outcome, now),
+            Done::DeadLettered(id, fault) => {
+                self.session.dead_lettered(id, fault.as_ref(), now);
+            }
+        }
+    }
+
+    /// Does what the session wants done.
+    fn apply(&mut self) {
+        loop {
+            let effects = self.session.effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.begin(effect);
+            }
+        }
+        if self.beginning.is_none()
+            && let Some(next) = self.queue.pop_front()
+        {
+            let gateway = self.gateway.clone();
+            self.beginning = Some(Box::pin(async move {
+                let Queued {
+                    ticket,
+                    principal,
+                    topic,
+                    records,
+                } = next;
+                let begun = gateway
+                    .writer()
+                    .begin(&principal, &topic, records, Strictness::EachRecord)
+                    .await;
+                (ticket, begun)
+            }));
+        }
+        self.count();
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        let gateway = self.gateway.clone();
+        match effect {
+            Effect::Authenticate(token) => self.work.push(Box::pin(async move {
+                let found = gateway.auth().authenticate(Credential::Token(&token)).await;
+                Done::Authenticated(found.map_err(|refused| refused.to_string()))
+            })),
+            Effect::Resolve(topics) => self.work.push(Box::pin(async move {
+                Done::Resolved(resolve(&gateway, &topics).await)
+            })),
+            Effect::Join(options) => self.claim_and_join(options),
+            Effect::Command(command) => self.tell(command),
+            Effect::Produce {
+                ticket,
+                topic,
+                records,
+            } => {
+                if let Some(principal) = self.session.principal() {
+                    self.queue.push_back(Queued {
+                        ticket,
+                        principal: principal.clone(),
+                        topic,
+                        records,
+                    });
+                }
+            }
+            Effect::DeadLetter {
+                id,
+                topic,
+                own,
+                record,
+            } => {
+                let principal = self.session.principal().cloned();
+                self.work.push(Box::pin(async move {
+                    let fault = dead_letter(&gateway, principal, &topic, own, record).await;
+                    Done::DeadLettered(id, fault)
+                }));
+            }
+        }
+    }
+
+    fn claim_and_join(&mut self, options: Box<member::Options>) {
+        let Some(instance) = &options.instance_id else {
+            return self.join(*options);
+        };
+        let (claim, before) = self.claims.claim(&options.group, instance);
+        self.claim = Some(claim);
+        match before {
+            None => self.join(*options),
+            Some(gone) => self.work.push(Box::pin(async move {
+                // Kafka refuses the second one for as long as the first is there; if that lasts,
+                // Kafka's own words say so.
+                let _ = timeout(TAKEOVER, gone.cancelled()).await;
+                Done::Join(options)
+            })),
+        }
+    }
+
+    fn join(&mut self, options: member::Options) {
+        if self.session.is_closed() || self.session.group().is_none_or(|g| g.is_leaving()) {
+            let ended = Event::Ended(None);
+            return self.session.member(ended, Instant::now().into_std());
+        }
+        match self.gateway.cluster().members.join(options) {
+            Ok(member) => self.member = Some(member),
+            Err(fault) => self.session.not_joined(fault, Instant::now().into_std()),
+        }
+    }
+
+    fn tell(&mut self, command: Command) {
+        let leaves = matches!(command, Command::Leave { .. });
+        let Some(member) = &self.member else {
+            if leaves {
+                // It never joined.
+                let ended = Event::Ended(None);
+                self.session.member(ended, Instant::now().into_std());
+            }
+            return;
+        };
+        if let Err(fault) = member.command(command)
+            && fault.kind == FaultKind::QueueFull
+        {
+            // It takes what one session may ask for; something is wrong with it.
+            self.session
+                .close(Close::Internal, fault.message, Instant::now().into_std());
+        }
+    }
+
+    /// Hands what was counted to the metrics.
+    fn count(&mut self) {
+        let in_flight = self.session.group().map_or(0, |group| group.in_flight());
+        if in_flight != self.in_flight {
+            let gauge = metrics::gauge!("websocket_records_in_flight");
+            // Far below what a float holds exactly.
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+            let difference = in_flight as f64 - self.in_flight as f64;
+            gauge.increment(difference);
+            self.in_flight = in_flight;
+        }
+        let (counted, produced) = self.session.counted();
+        let all = [
+            ("websocket_records_delivered_total", counted.delivered),
+            ("websocket_records_redelivered_total", counted.redelivered),
+            ("websocket_acks_total", counted.acks),
+            ("websocket_nacks_total", counted.nacks),
+            ("websocket_ack_timeouts_total", counted.expired),
+            ("websocket_dead_letters_total", counted.dead_letters),
+            ("websocket_records_produced_total", produced),
+        ];
+        for (name, count) in all {
+            if count > 0 {
+                metrics::counter!(name).increment(count);
+            }
+        }
+    }
+
+    /// The socket is gone: commits what is acknowledged, leaves the group, hands over what was to be
+    /// written; all within a bound.
+    pub async fn finish(mut self) {
+        let end = Instant::now() + LAST_STEPS;
+        self.with(|session, now| session.lost(now));
+        while !(self.session.is_over() && self.queue.is_empty() && self.beginning.is_none()) {
+            let tick = self.session.next_tick().map(Instant::from_std);
+            let wake = tick.unwrap_or(end).min(end);
+            tokio::select! {
+                () = self.happened() => {}
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= end {
+                tracing::warn!(
+                    session = self.session.id(),
+                    "a session's last steps were not finished in time"
+                );
+                break;
+            }
+            self.with(|session, now| session.tick(now));
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+            let in_flight = self.in_flight as f64;
+            metrics::gauge!("websocket_records_in_flight").decrement(in_flight);
+        }
+    }
+}
+
+async fn next_event(member: &mut Option<Member>) -> Option<Event> {
+    match member {
+        Some(member) => member.event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<Begun, Rejected>) {
+    match beginning {
+        Some(beginning) => beginning.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn taken(claim: Option<&Claim>) {
+    match claim {
+        Some(claim) => claim.taken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The topics of a list, created where that is wanted, or all that a pattern may match.
+async fn resolve(gateway: &Gateway, topics: &Topics) -> Result<Vec<Arc<str>>, Fault> {
+    let metadata = &gateway.cluster().metadata;
+    match topics {
+        Topics::Names(names) => {
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                let topic = metadata.ensure_topic(name).await?;
+                let topic = metadata.granted(topic, Right::Read).await?;
+                found.push(Arc::clone(&topic.name));
+            }
+            Ok(found)
+        }
+        Topics::Pattern(_) => {
+            let all = metadata.topics().await?;
+            let names = all.iter().filter(|topic| !topic.internal);
+            Ok(names.map(|topic| Arc::clone(&topic.name)).collect())
+        }
+    }
+}
+
+/// Writes a dead letter; what went wrong, if something did. The gateway's own choice of a topic
+/// needs no right of the client's.
+async fn dead_letter(
+    gateway: &Gateway,
+    principal: Option<Principal>,
+    topic: &str,
+    own: bool,
+    record: Outgoing,
+) -> Option<Fault> {
+    let principal = match principal {
+        Some(principal) if own => match Permission::parse(&format!("produce:{topic}"), "") {
+            Ok(permission) => Principal::with_permissions(principal.name(), vec![permission]),
+            Err(error) => return Some(Fault::new(FaultKind::Invalid, error.to_string())),
+        },
+        Some(principal) => principal,
+        None => return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known")),
+    };
+    let submitted = gateway
+        .writer()
+        .submit(&principal, topic, vec![record], Strictness::Whole)
+        .await;
+    match submitted {
+        Ok(outcomes) => outcomes
+            .into_iter()
+            .find_map(Result::err)
+            .map(|fault| *fault),
+        Err(Rejected::Kafka(fault) | Rejected::Record { fault, .. }) => Some(fault),
+        Err(rejected) => Some(Fault::new(FaultKind::Other, rejected.to_string())),
+    }
+}

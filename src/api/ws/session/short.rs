@@ -1,0 +1,159 @@
+//! The short way: `/ws?topics=orders&group=web` subscribes at once, so that a client that only
+//! prints what comes needs to send nothing.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer};
+
+use crate::api::ws::protocol::client::{AckMode, From, Subscribe};
+use crate::api::ws::protocol::server::Error;
+use crate::position::time_ms;
+
+/// The name of the subscription.
+const SUB: &str = "main";
+
+/// The query's parameters, as they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Short {
+    /// `topics`, separated by commas.
+    pub topics: Option<String>,
+    /// `pattern`.
+    pub pattern: Option<String>,
+    /// `group`.
+    pub group: Option<String>,
+    /// `instance_id`.
+    pub instance_id: Option<String>,
+    /// `from`.
+    pub from: Option<String>,
+    /// `offset_reset`.
+    pub offset_reset: Option<String>,
+    /// `ack`.
+    pub ack: Option<String>,
+    /// `key_format`.
+    pub key_format: Option<String>,
+    /// `value_format`.
+    pub value_format: Option<String>,
+}
+
+impl Short {
+    /// The `subscribe` frame that says the same.
+    ///
+    /// # Errors
+    ///
+    /// A parameter that says nothing of the kind.
+    pub fn subscribe(self) -> Result<Subscribe, Error> {
+        let topics = self.topics.map(|topics| {
+            let names = topics.split(',').map(str::trim).filter(|n| !n.is_empty());
+            names.map(str::to_owned).collect()
+        });
+        Ok(Subscribe {
+            sub: SUB.to_owned(),
+            topics,
+            pattern: self.pattern,
+            group: self.group,
+            instance_id: self.instance_id,
+            from: self.from.as_deref().map(from).transpose()?,
+            offset_reset: named(self.offset_reset, "offset_reset")?,
+            ack: Some(named(self.ack, "ack")?.unwrap_or(AckMode::Auto)),
+            key_format: named(self.key_format, "key_format")?,
+            value_format: named(self.value_format, "value_format")?,
+            ..Subscribe::default()
+        })
+    }
+}
+
+fn wrong(field: &str, message: impl std::fmt::Display) -> Error {
+    Error {
+        field: Some(field.to_owned()),
+        ..Error::new("invalid_subscription", format!("{field}: {message}"))
+    }
+}
+
+/// A value by its name in the protocol.
+fn named<T: DeserializeOwned>(text: Option<String>, field: &str) -> Result<Option<T>, Error> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let name: StrDeserializer<'_, ValueError> = text.as_str().into_deserializer();
+    T::deserialize(name)
+        .map(Some)
+        .map_err(|error| wrong(field, error))
+}
+
+fn from(text: &str) -> Result<From, Error> {
+    if let Some(timestamp) = time_ms(text) {
+        return Ok(From::Time { timestamp });
+    }
+    let name: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    match Deserialize::deserialize(name) {
+        Ok(name) => Ok(From::Name(name)),
+        Err(_) => positions(text).ok_or_else(|| {
+            wrong(
+                "from",
+                "expected committed, earliest, latest, a time (ISO 8601 or milliseconds) or \
+                 topic:partition@offset,…",
+            )
+        }),
+    }
+}
+
+fn positions(text: &str) -> Option<From> {
+    let all = text.split(',').map(|entry| {
+        let (place, offset) = entry.trim().split_once('@')?;
+        let (topic, partition) = place.rsplit_once(':')?;
+        Some(crate::api::ws::protocol::client::At {
+            topic: topic.to_owned(),
+            partition: i32::from_str(partition).ok()?,
+            offset: i64::from_str(offset).ok()?,
+        })
+    });
+    all.collect::<Option<Vec<_>>>().map(From::Positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ws::protocol::client::{Format, FromName};
+
+    fn short(from: Option<&str>, ack: Option<&str>) -> Result<Subscribe, Error> {
+        Short {
+            topics: Some("orders, payments,".to_owned()),
+            group: Some("web".to_owned()),
+            from: from.map(str::to_owned),
+            ack: ack.map(str::to_owned),
+            value_format: Some("binary".to_owned()),
+            ..Short::default()
+        }
+        .subscribe()
+    }
+
+    #[test]
+    fn a_query_says_what_a_frame_would() {
+        let subscribe = short(Some("earliest"), None).unwrap();
+        assert_eq!(
+            subscribe.topics,
+            Some(vec!["orders".to_owned(), "payments".to_owned()])
+        );
+        assert_eq!(subscribe.ack, Some(AckMode::Auto));
+        assert_eq!(subscribe.value_format, Some(Format::Binary));
+        assert_eq!(subscribe.from, Some(From::Name(FromName::Earliest)));
+        let time = short(Some("1970-01-01T00:00:05Z"), Some("cumulative")).unwrap();
+        assert_eq!(time.from, Some(From::Time { timestamp: 5_000 }));
+        assert_eq!(time.ack, Some(AckMode::Cumulative));
+        let at = short(Some("orders:0@7"), None).unwrap();
+        assert!(matches!(at.from, Some(From::Positions(p)) if p[0].offset == 7));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_parameter() {
+        assert_eq!(
+            short(Some("now"), None).unwrap_err().field.as_deref(),
+            Some("from")
+        );
+        let ack = short(None, Some("never")).unwrap_err();
+        assert_eq!(ack.field.as_deref(), Some("ack"));
+        assert!(ack.message.contains("cumulative"), "{}", ack.message);
+    }
+}

@@ -1,0 +1,416 @@
+//! Which records a client wants to see: by key, by headers, by comparisons on the value's JSON.
+//!
+//! A condition is `/price>=10;/type=="x";/a/b exists`: JSON Pointers (RFC 6901) with fixed
+//! comparisons, all of which must hold. There is nothing in it that can take long: no expressions, no
+//! patterns, at most eight comparisons. A value that is not JSON, or a pointer that leads nowhere,
+//! holds for none but `!=`.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::record::Delivered;
+
+/// Most comparisons of one condition.
+const MOST: usize = 8;
+/// Most levels of a pointer.
+const DEEPEST: usize = 16;
+/// Longest condition, in bytes.
+const LONGEST: usize = 2 << 10;
+
+/// What a filter is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// Comparisons on the value.
+    pub condition: Option<String>,
+    /// The whole key.
+    pub key: Option<String>,
+    /// The beginning of the key.
+    pub key_prefix: Option<String>,
+    /// Headers: one of the name has the value.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Why a condition cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {expected}")]
+pub struct ConditionError {
+    /// Where, in characters from 1.
+    pub column: usize,
+    /// What was expected there.
+    pub expected: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Exists,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Condition {
+    pointer: String,
+    comparison: Comparison,
+    against: Value,
+}
+
+/// A filter, ready to be asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    conditions: Vec<Condition>,
+    key: Option<Vec<u8>>,
+    key_prefix: Option<Vec<u8>>,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Filter {
+    /// A filter as `spec` says.
+    ///
+    /// # Errors
+    ///
+    /// The condition cannot be read.
+    pub fn new(spec: &Spec) -> Result<Self, ConditionError> {
+        let conditions = match &spec.condition {
+            Some(text) => conditions(text)?,
+            None => Vec::new(),
+        };
+        let bytes = |text: &String| text.clone().into_bytes();
+        Ok(Self {
+            conditions,
+            key: spec.key.as_ref().map(bytes),
+            key_prefix: spec.key_prefix.as_ref().map(bytes),
+            headers: spec
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), bytes(value)))
+                .collect(),
+        })
+    }
+
+    /// Whether the record is wanted. What costs least is asked first.
+    pub fn wants(&self, record: &Delivered) -> bool {
+        let key = record.key.as_deref();
+        if let Some(wanted) = &self.key
+            && key != Some(wanted.as_slice())
+        {
+            return false;
+        }
+        if let Some(prefix) = &self.key_prefix
+            && !key.is_some_and(|key| key.starts_with(prefix))
+        {
+            return false;
+        }
+        let has = |name: &str, value: &[u8]| {
+            record
+                .headers
+                .iter()
+                .any(|header| header.name == *name && header.value.as_deref() == Some(value))
+        };
+        if !self.headers.iter().all(|(name, value)| has(name, value)) {
+            return false;
+        }
+        if self.conditions.is_empty() {
+            return true;
+        }
+        let json = record
+            .value
+            .as_deref()
+            .and_then(|value| serde_json::from_slice::<Value>(value).ok())
+            .unwrap_or_default();
+        self.conditions
+            .iter()
+            .all(|condition| condition.holds(&json))
+    }
+}
+
+impl Condition {
+    fn holds(&self, json: &Value) -> bool {
+        let found = json.pointer(&self.pointer);
+        match (self.comparison, found) {
+            (Comparison::Exists, found) => found.is_some(),
+            (Comparison::NotEqual, None) => true,
+            (_, None) => false,
+            (Comparison::Equal, Some(found)) => same(found, &self.against),
+            (Comparison::NotEqual, Some(found)) => !same(found, &self.against),
+            (comparison, Some(found)) => {
+                let order = order(found, &self.against);
+                match comparison {
+                    Comparison::Less => order == Some(Ordering::Less),
+                    Comparison::LessOrEqual => {
+                        matches!(order, Some(Ordering::Less | Ordering::Equal))
+                    }
+                    Comparison::Greater => order == Some(Ordering::Greater),
+                    _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+                }
+            }
+        }
+    }
+}
+
+/// 1 and 1.0 are the same number.
+fn same(a: &Value, b: &Value) -> bool {
+    a == b || (a.is_number() && b.is_number() && order(a, b) == Some(Ordering::Equal))
+}
+
+/// Numbers by value, strings by their code points; other things have no order.
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => Some(a.cmp(&b)),
+            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        },
+        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        _ => None,
+    }
+}
+
+/// Reads a condition. Strings may hold `;` and comparison signs, so it is read from left to right.
+fn conditions(text: &str) -> Result<Vec<Condition>, ConditionError> {
+    let mut reader = Reader { text, at: 0 };
+    if text.len() > LONGEST {
+        return Err(reader.expected(&format!("a condition has at most {LONGEST} bytes")));
+    }
+    let mut all = Vec::new();
+    loop {
+        reader.spaces();
+        if all.len() == MOST {
+            return Err(reader.expected(&format!("at most {MOST} comparisons")));
+        }
+        all.push(reader.condition()?);
+        reader.spaces();
+        if reader.rest().is_empty() {
+            return Ok(all);
+        }
+        if !reader.takes(";") {
+            return Err(reader.expected("`;` and another comparison, or the end"));
+        }
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn spaces(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    fn takes(&mut self, token: &str) -> bool {
+        let found = self.rest().starts_with(token);
+        if found {
+            self.at += token.len();
+        }
+        found
+    }
+
+    fn expected(&self, what: &str) -> ConditionError {
+        let before = self.text.get(..self.at).unwrap_or(self.text);
+        ConditionError {
+            column: before.chars().count() + 1,
+            expected: format!("expected {what}"),
+        }
+    }
+
+    fn condition(&mut self) -> Result<Condition, ConditionError> {
+        let pointer = self.pointer()?;
+        self.spaces();
+        let comparison = if self.takes("==") {
+            Comparison::Equal
+        } else if self.takes("!=") {
+            Comparison::NotEqual
+        } else if self.takes("<=") {
+            Comparison::LessOrEqual
+        } else if self.takes(">=") {
+            Comparison::GreaterOrEqual
+        } else if self.takes("<") {
+            Comparison::Less
+        } else if self.takes(">") {
+            Comparison::Greater
+        } else if self.takes("exists") {
+            Comparison::Exists
+        } else {
+            return Err(self.expected("==, !=, <, <=, >, >= or exists"));
+        };
+        let against = if comparison == Comparison::Exists {
+            Value::Null
+        } else {
+            self.spaces();
+            self.value()?
+        };
+        Ok(Condition {
+            pointer,
+            comparison,
+            against,
+        })
+    }
+
+    fn pointer(&mut self) -> Result<String, ConditionError> {
+        let rest = self.rest();
+        if !rest.starts_with('/') {
+            return Err(self.expected("a JSON Pointer, which begins with /"));
+        }
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '=' | '!' | '<' | '>' | ';'))
+            .unwrap_or(rest.len());
+        let pointer = rest.get(..end).unwrap_or_default();
+        if pointer.matches('/').count() > DEEPEST {
+            return Err(self.expected(&format!("at most {DEEPEST} levels")));
+        }
+        self.at += end;
+        Ok(pointer.to_owned())
+    }
+
+    /// A JSON string, number, true, false or null.
+    fn value(&mut self) -> Result<Value, ConditionError> {
+        let rest = self.rest();
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match values.next() {
+            Some(Ok(value)) if !value.is_array() && !value.is_object() => {
+                self.at += values.byte_offset();
+                Ok(value)
+            }
+            _ => Err(self.expected("a JSON string, number, true, false or null")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Header, TimestampType};
+
+    fn record(key: Option<&str>, value: &str, headers: &[(&str, &str)]) -> Delivered {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        Delivered {
+            topic: Arc::from("t"),
+            partition: 0,
+            offset: 0,
+            timestamp: 0,
+            timestamp_type: TimestampType::Create,
+            key: key.map(bytes),
+            value: Some(bytes(value)),
+            headers: headers
+                .iter()
+                .map(|(name, value)| Header {
+                    name: (*name).to_owned(),
+                    value: Some(bytes(value)),
+                })
+                .collect(),
+        }
+    }
+
+    fn holds(condition: &str, value: &str) -> bool {
+        let spec = Spec {
+            condition: Some(condition.to_owned()),
+            ..Spec::default()
+        };
+        Filter::new(&spec).unwrap().wants(&record(None, value, &[]))
+    }
+
+    #[test]
+    fn comparisons_hold_as_written() {
+        let value = r#"{"price":10,"type":"x;y","deep":{"a":[1,null]},"ok":true,"big":1e3}"#;
+        for condition in [
+            "/price>=10",
+            "/price == 10.0",
+            "/price<11;/price>9",
+            r#"/type=="x;y""#,
+            r#" /type > "x" ; /ok==true "#,
+            "/deep/a/0 exists",
+            "/deep/a/1==null",
+            "/none!=1",
+            "/big==1000",
+            r#"/price!="10""#,
+        ] {
+            assert!(holds(condition, value), "{condition}");
+        }
+        for condition in [
+            "/price>10",
+            "/none==1",
+            "/none exists",
+            r#"/price>"1""#,
+            "/ok>false",
+            "/price>=10;/ok==false",
+        ] {
+            assert!(!holds(condition, value), "{condition}");
+        }
+        assert!(!holds("/a exists", "not json"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_with_its_column() {
+        for (condition, column) in [
+            ("", 1),
+            ("price>1", 1),
+            ("/price", 7),
+            ("/price=1", 7),
+            ("/price>", 8),
+            ("/price>x", 8),
+            ("/price>[1]", 8),
+            ("/ä>1 /b>2", 6),
+            ("/a exists;", 11),
+        ] {
+            let spec = Spec {
+                condition: Some(condition.to_owned()),
+                ..Spec::default()
+            };
+            let error = Filter::new(&spec).unwrap_err();
+            assert_eq!(error.column, column, "{condition}: {error}");
+        }
+        let many = vec!["/a exists"; 9].join(";");
+        let spec = Spec {
+            condition: Some(many),
+            ..Spec::default()
+        };
+        assert!(Filter::new(&spec).is_err());
+    }
+
+    #[test]
+    fn keys_and_headers_are_compared_too() {
+        let with = |spec: Spec| Filter::new(&spec).unwrap();
+        let record = record(Some("user-1"), "1", &[("h", "a"), ("h", "b")]);
+        let key = |key: &str| Spec {
+            key: Some(key.to_owned()),
+            ..Spec::default()
+        };
+        assert!(with(key("user-1")).wants(&record) && !with(key("user")).wants(&record));
+        let prefix = |prefix: &str| Spec {
+            key_prefix: Some(prefix.to_owned()),
+            ..Spec::default()
+        };
+        assert!(with(prefix("user-")).wants(&record) && !with(prefix("x")).wants(&record));
+        let header = |value: &str| Spec {
+            headers: BTreeMap::from([("h".to_owned(), value.to_owned())]),
+            ..Spec::default()
+        };
+        assert!(with(header("b")).wants(&record) && !with(header("c")).wants(&record));
+    }
+
+    proptest! {
+        #[test]
+        fn no_condition_makes_it_fail(text in "\\PC{0,80}", value in "\\PC{0,40}") {
+            let spec = Spec { condition: Some(text), ..Spec::default() };
+            if let Ok(filter) = Filter::new(&spec) {
+                filter.wants(&record(None, &value, &[]));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What krafka's errors mean for a member: try again, begin again, or end.
+
+use krafka::error::{ErrorCode, KrafkaError, ProtocolErrorKind};
+
+use super::link::unsupported;
+use crate::kafka::fault::Fault;
+
+/// What becomes of the member after an error of a poll.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// The next poll may succeed.
+    Retry(Fault),
+    /// The consumer will do nothing any more; another one may.
+    Anew(Fault),
+    /// Another member still holds the instance id.
+    Unreleased(Fault),
+    /// These partitions stand where the log is not.
+    OutOfRange(Vec<(String, i32)>),
+    /// A batch cannot be decoded: damaged on the way, if the next poll succeeds, or in the log.
+    Undecodable(Fault),
+    /// Nothing will help.
+    End(Fault),
+}
+
+impl Fate {
+    pub(super) fn of(error: &KrafkaError) -> Self {
+        match error {
+            KrafkaError::NoOffset { partitions } => Self::OutOfRange(partitions.clone()),
+            KrafkaError::Broker { code, .. } => Self::of_code(*code, error.into()),
+            KrafkaError::Protocol {
+                kind: ProtocolErrorKind::UnknownApiVersion,
+                ..
+            } => Self::End(unsupported()),
+            KrafkaError::Protocol { message, .. } if message.contains("undecodable") => {
+                Self::Undecodable(error.into())
+            }
+            // A leave that was overtaken, or a member that gave up: only a new consumer joins again.
+            KrafkaError::IllegalState { .. } | KrafkaError::Closed { .. } => {
+                Self::Anew(error.into())
+            }
+            KrafkaError::Fenced { .. } | KrafkaError::Auth { .. } | KrafkaError::Config { .. } => {
+                Self::End(error.into())
+            }
+            _ => Self::Retry(error.into()),
+        }
+    }
+
+    fn of_code(code: ErrorCode, fault: Fault) -> Self {
+        match code {
+            ErrorCode::UnreleasedInstanceId => Self::Unreleased(Fault {
+                retriable: true,
+                ..fault
+            }),
+            ErrorCode::UnsupportedVersion => Self::End(unsupported()),
+            ErrorCode::GroupAuthorizationFailed
+            | ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::SaslAuthenticationFailed
+            | ErrorCode::InvalidRequest
+            | ErrorCode::InvalidGroupId
+            | ErrorCode::InvalidTopic
+            | ErrorCode::InvalidRegularExpression
+            | ErrorCode::UnsupportedAssignor
+            | ErrorCode::InconsistentGroupProtocol
+            | ErrorCode::GroupIdNotFound
+            | ErrorCode::GroupMaxSizeReached
+            | ErrorCode::FencedInstanceId => Self::End(fault),
+            _ => Self::Retry(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_the_fate_that_the_protocol_gives_it() {
+        let of = |code| Fate::of(&KrafkaError::broker(code, "test"));
+        for code in [
+            ErrorCode::GroupAuthorizationFailed,
+            ErrorCode::TopicAuthorizationFailed,
+            ErrorCode::InvalidGroupId,
+            ErrorCode::UnsupportedAssignor,
+            ErrorCode::UnsupportedVersion,
+            ErrorCode::GroupMaxSizeReached,
+            ErrorCode::FencedInstanceId,
+        ] {
+            assert!(matches!(of(code), Fate::End(_)), "{code:?}");
+        }
+        for code in [
+            ErrorCode::NotCoordinator,
+            ErrorCode::CoordinatorLoadInProgress,
+            ErrorCode::FencedMemberEpoch,
+            ErrorCode::UnknownMemberId,
+            ErrorCode::StaleMemberEpoch,
+        ] {
+            assert!(matches!(of(code), Fate::Retry(_)), "{code:?}");
+        }
+        assert!(matches!(
+            of(ErrorCode::UnreleasedInstanceId),
+            Fate::Unreleased(fault) if fault.retriable
+        ));
+    }
+}

@@ -1,0 +1,235 @@
+//! A krafka consumer in the group, and what its rebalance callbacks leave for the member's task.
+//!
+//! krafka awaits the callbacks inside `poll`, which the task drives while it serves everything else; so
+//! a callback puts a notice on the desk and, where krafka must wait, waits until the task has dealt with
+//! it. The consumer is held by its link alone: the listener has a weak reference, since a consumer that
+//! holds itself would never be dropped and would heartbeat for ever.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use krafka::consumer::{
+    AutoOffsetReset, Consumer, ConsumerRebalanceListener, GroupProtocol, IsolationLevel,
+};
+use krafka::{CloseOptions, GroupMembershipOperation};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::super::handles::Seat;
+use super::super::{Options, Shared, Timing};
+use crate::kafka::admin::Isolation;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::metadata::Right;
+
+/// krafka's name of a partition; its topic is a `String`.
+pub(super) type Place = krafka::consumer::TopicPartition;
+
+/// Longest time that the broker holds a fetch: also the latest that a rebalance is noticed, and that
+/// members on one handle wait for each other.
+pub(super) const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// Bytes of one fetch. There may be thousands of sessions, each with a fetch in memory.
+const FETCH_BYTES: i32 = 1 << 20;
+/// Bytes of it from one partition. A larger record comes all the same.
+const PARTITION_BYTES: i32 = 512 << 10;
+/// Records of one batch.
+const RECORDS: i32 = 500;
+/// krafka's pause between two looks while every partition is backing off after errors; its own 10 ms
+/// would keep a core busy when many members wait for a broker.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// What a callback says.
+pub(super) enum Notice {
+    /// These partitions are new; they are paused, at no place yet.
+    Assigned(Vec<Place>),
+    /// These are being taken away as soon as the sender is dropped or used.
+    Revoked(Vec<Place>, oneshot::Sender<()>),
+    /// These are gone.
+    Lost(Vec<Place>),
+}
+
+/// Where notices lie until the task takes them.
+#[derive(Default)]
+pub(super) struct Desk {
+    notices: Mutex<VecDeque<Notice>>,
+    bell: Notify,
+    /// The member is leaving: nobody reads notices any more, and nothing waits.
+    closed: AtomicBool,
+}
+
+impl Desk {
+    fn put(&self, notice: Notice) {
+        self.notices.lock().push_back(notice);
+        self.bell.notify_one();
+    }
+
+    /// The next notice; nothing is lost when the future is dropped.
+    pub(super) async fn notice(&self) -> Notice {
+        loop {
+            let notice = self.notices.lock().pop_front();
+            match notice {
+                Some(notice) => return notice,
+                None => self.bell.notified().await,
+            }
+        }
+    }
+
+    /// What lies there, without waiting.
+    pub(super) fn take(&self) -> Option<Notice> {
+        self.notices.lock().pop_front()
+    }
+}
+
+/// Hears krafka's callbacks.
+struct Listener {
+    desk: Arc<Desk>,
+    consumer: OnceLock<Weak<Consumer>>,
+}
+
+impl Listener {
+    fn is_closed(&self) -> bool {
+        self.desk.closed.load(Ordering::Acquire)
+    }
+}
+
+impl ConsumerRebalanceListener for Listener {
+    async fn on_partitions_assigned(&self, partitions: &[Place]) {
+        if self.is_closed() {
+            return;
+        }
+        // Before krafka looks for a place by itself: the member finds it, and says it first. With
+        // some position and paused, krafka leaves a partition alone.
+        if let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) {
+            for place in partitions {
+                consumer.pause(&place.topic, &[place.partition]).await;
+                if let Err(error) = consumer.seek(&place.topic, place.partition, 0).await {
+                    tracing::debug!("a partition just assigned cannot be held back: {error}");
+                }
+            }
+        }
+        self.desk.put(Notice::Assigned(partitions.to_vec()));
+    }
+
+    async fn on_partitions_revoked(&self, partitions: &[Place]) {
+        if self.is_closed() {
+            return;
+        }
+        let (done, waiting) = oneshot::channel();
+        self.desk.put(Notice::Revoked(partitions.to_vec(), done));
+        // Bounded by the task. An error is that it let go of the notice.
+        let _ = waiting.await;
+    }
+
+    async fn on_partitions_lost(&self, partitions: &[Place]) {
+        if !self.is_closed() {
+            self.desk.put(Notice::Lost(partitions.to_vec()));
+        }
+    }
+}
+
+/// A consumer that has subscribed.
+pub(super) struct Link {
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) desk: Arc<Desk>,
+}
+
+impl Link {
+    /// Subscribes to `options.topics` on the handle of `seat`; the group is joined by the first poll.
+    pub(super) async fn make(
+        shared: &Shared,
+        timing: &Timing,
+        options: &Options,
+        seat: &Seat,
+    ) -> Result<Self, Fault> {
+        check_topics(shared, options.topics.iter().map(|topic| &**topic)).await?;
+        let kafka = seat.kafka().await?;
+        let desk = Arc::<Desk>::default();
+        let listener = Arc::new(Listener {
+            desk: Arc::clone(&desk),
+            consumer: OnceLock::new(),
+        });
+        let tuning = &shared.tuning;
+        let mut builder = kafka
+            .consumer(&options.group)
+            .group_protocol(GroupProtocol::Consumer)
+            .rebalance_listener(Arc::clone(&listener))
+            .auto_offset_reset(AutoOffsetReset::None)
+            .enable_auto_commit(false)
+            .metrics_push(false)
+            .isolation_level(match options.isolation {
+                Isolation::Committed => IsolationLevel::ReadCommitted,
+                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
+            })
+            .fetch_min_bytes(tuning.fetch_min_bytes.min(FETCH_BYTES))
+            .fetch_max_bytes(FETCH_BYTES.min(tuning.fetch_max_bytes))
+            .max_partition_fetch_bytes(PARTITION_BYTES.min(tuning.max_partition_fetch_bytes))
+            .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
+            .max_poll_records(RECORDS)
+            .max_buffered_records(RECORDS)
+            .max_poll_interval(timing.poll_interval)
+            .idle_poll_backoff(IDLE);
+        if let Some(instance_id) = &options.instance_id {
+            builder = builder.group_instance_id(instance_id);
+        }
+        if let Some(rack) = &tuning.rack {
+            builder = builder.client_rack(rack);
+        }
+        let consumer = Arc::new(builder.build().await?);
+        // Set once, here.
+        let _ = listener.consumer.set(Arc::downgrade(&consumer));
+        let link = Self { consumer, desk };
+        let topics = options.topics.iter().map(|topic| &**topic);
+        if let Err(error) = link.consumer.subscribe(topics).await {
+            link.leave(GroupMembershipOperation::Default, timing.leave)
+                .await;
+            return Err(error.into());
+        }
+        Ok(link)
+    }
+
+    /// Leaves the group within `bound`. Callbacks that wait are let go, none waits any more.
+    pub(super) fn leave(
+        self,
+        operation: GroupMembershipOperation,
+        bound: Duration,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.desk.closed.store(true, Ordering::Release);
+        // Their senders go with them.
+        self.desk.notices.lock().clear();
+        async move {
+            let options = CloseOptions::new()
+                .timeout(bound)
+                .group_membership_operation(operation);
+            if let Err(error) = self.consumer.close_with(options).await {
+                tracing::debug!("leaving a group: {error}");
+            }
+        }
+    }
+}
+
+/// Whether the topics exist, created first where that is wanted, and may be read: krafka waits without
+/// a word for a topic that does not come, and tries a refused fetch again and again.
+pub(super) async fn check_topics(
+    shared: &Shared,
+    topics: impl Iterator<Item = &str>,
+) -> Result<(), Fault> {
+    for name in topics {
+        let topic = shared.metadata.ensure_topic(name).await?;
+        shared.metadata.granted(topic, Right::Read).await?;
+    }
+    Ok(())
+}
+
+/// The fault of a broker without the protocol.
+pub(super) fn unsupported() -> Fault {
+    Fault {
+        kafka_error: Some("UNSUPPORTED_VERSION"),
+        ..Fault::new(
+            FaultKind::Unsupported,
+            "This broker has no consumer groups by KIP-848 (Kafka 4.0 and newer have, with \
+             group.version 1), and groups by the classic protocol are not available yet. Use a newer \
+             broker, or read without a group.",
+        )
+    }
+}
