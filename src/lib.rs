@@ -16,7 +16,7 @@
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `fetch` | what other servers answer the gateway |
-//! | [`observe`] | metrics, logs |
+//! | [`observe`] | metrics, logs, the audit log |
 //! | [`record`] | the record as every door sees it |
 //!
 //! `api -> http, auth, write, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`

@@ -28,6 +28,7 @@ use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::kafka::Cluster;
 use crate::observe;
+use crate::observe::audit::Audit;
 use connection::Door;
 use listener::Listener;
 use tls::Tls;
@@ -36,6 +37,9 @@ pub use tls::{TlsError, check as check_tls};
 
 /// Longest time for the producer to hand over what is left after the requests have ended.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Longest time for the audit log to be written to its end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Pause between two rounds of the metrics' upkeep.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -59,6 +63,9 @@ pub enum ServeError {
     /// The Kafka clients cannot be made.
     #[error("{0}")]
     Kafka(#[from] crate::kafka::fault::Fault),
+    /// The audit log cannot be opened.
+    #[error("telemetry.audit: {0}")]
+    Audit(String),
     /// Keys that tokens are checked with cannot be read.
     #[error("{}", .0.join("; "))]
     Auth(Vec<String>),
@@ -84,12 +91,13 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
 
+    let audit = Audit::open(&settings.telemetry.audit).map_err(ServeError::Audit)?;
     let cluster = Arc::new(Cluster::start(&settings.kafka, &settings.limits).await?);
     let stopping = CancellationToken::new();
     let gateway = Gateway::new(
         settings.clone(),
         Arc::clone(&cluster),
-        Authenticator::new(&settings.auth).map_err(ServeError::Auth)?,
+        Authenticator::new(&settings.auth, audit.clone()).map_err(ServeError::Auth)?,
         stopping.clone(),
     );
     let closing = CancellationToken::new();
@@ -135,6 +143,9 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         () = signals.next() => Err(ServeError::Cut),
     };
     management_closing.cancel();
+    if let Some(audit) = audit {
+        audit.flush(LAST_LINES).await;
+    }
     drained
 }
 

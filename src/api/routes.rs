@@ -23,15 +23,19 @@ use utoipa_axum::routes;
 
 use super::{docs, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
+use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
+use crate::http::client::Proxies;
 use crate::http::cors;
 use crate::http::credentials::{self, Found};
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, caught, finished};
 use crate::http::rate::{self, Rates};
+use crate::http::request_id::RequestId;
+use crate::observe::audit::Origin;
 
 /// What a caller needs to reach a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,7 @@ pub fn rows() -> Vec<Row> {
 )]
 pub fn router(gateway: Gateway) -> Router {
     let rates = Rates::new(gateway.settings());
+    let proxies = Arc::new(Proxies::new(&gateway.settings().http.trusted_proxies));
     let mut router = Router::new();
     let mut methods = Vec::new();
     for row in rows() {
@@ -112,6 +117,7 @@ pub fn router(gateway: Gateway) -> Router {
             Guard {
                 gateway: gateway.clone(),
                 access: row.access,
+                proxies: Arc::clone(&proxies),
             },
             guard,
         );
@@ -137,6 +143,7 @@ pub fn router(gateway: Gateway) -> Router {
     let finish = Finish {
         access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
+        shares_id: gateway.auth().is_audited(),
     };
     let router = router.fallback(no_such_path).with_state(gateway);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
@@ -222,6 +229,7 @@ fn with_security(mut item: PathItem, access: Access) -> PathItem {
 struct Guard {
     gateway: Gateway,
     access: Access,
+    proxies: Arc<Proxies>,
 }
 
 impl Guard {
@@ -240,14 +248,32 @@ impl Guard {
         &self,
         found: Result<Option<Found>, ApiError>,
         certificate: Option<ClientCertificate>,
+        asker: &Asker,
     ) -> Result<Principal, ApiError> {
-        match found? {
-            None => Ok(Principal::anonymous()),
-            Some(found) => {
+        match found {
+            Ok(None) => Ok(Principal::anonymous()),
+            Ok(Some(found)) => {
                 let subject = certificate.as_ref().map(|shown| shown.subject.as_str());
                 let credential = found.credential(subject);
-                Ok(self.gateway.auth().authenticate(credential).await?)
+                Ok(self.gateway.auth().authenticate(credential, asker).await?)
             }
+            Err(refused) => {
+                asker.is_refused(&refused.message());
+                Err(refused)
+            }
+        }
+    }
+
+    /// Where the request comes from, for the audit log.
+    fn origin(&self, request: &Request) -> Origin {
+        let id = request.extensions().get::<RequestId>();
+        Origin {
+            request_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            address: self
+                .proxies
+                .address_of(request.extensions(), request.headers()),
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
         }
     }
 }
@@ -271,10 +297,14 @@ async fn guard(
     };
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
-    let principal = match guard.principal(found, certificate).await {
+    let asker = guard.gateway.auth().asker(|| guard.origin(&request));
+    let principal = match guard.principal(found, certificate, &asker).await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
     };
+    if guard.access == Access::Principal {
+        principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
+    }
     if let Access::Topic(action) = guard.access {
         let topic = params
             .iter()

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide};
-use crate::auth::ticket::Purpose;
+use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::ticket::{NotMinted, Purpose};
 use crate::gateway::Gateway;
 use crate::http::body;
 use crate::http::error::{ApiError, ErrorBody};
@@ -67,13 +67,6 @@ pub async fn create(
     Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if principal.is_by_ticket() {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            40301,
-            "a ticket cannot be used to get another one; show the token",
-        ));
-    }
     let (parts, body) = request.into_parts();
     let time = gateway.settings().http.request_timeout;
     let body = body::read(&parts.headers, body, MAX_BODY, time).await?;
@@ -93,10 +86,7 @@ pub async fn create(
             asked.purpose.unwrap_or(Purpose::WebSocket),
             asked.topics,
         )
-        .map_err(|error| {
-            tracing::error!(error, "a ticket could not be signed");
-            ApiError::internal()
-        })?;
+        .map_err(|error| not_minted(&error))?;
     let ticket = Ticket {
         ticket: minted.ticket,
         expires_at: minted.expires * 1000,
@@ -117,13 +107,25 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
         );
     }
     for (index, topic) in topics.iter().enumerate() {
-        let may = |action| decide(principal, action, Resource::Topic(topic));
         // Writing is as good; reading is what the message is about.
-        if let (Err(denied), Err(_)) = (may(Action::Consume), may(Action::Produce)) {
+        if may(principal, Action::Produce, Resource::Topic(topic)) {
+            continue;
+        }
+        if let Err(denied) = decide(principal, Action::Consume, Resource::Topic(topic)) {
             return Err(ApiError::from(denied).at(format!("/topics/{index}")));
         }
     }
     Ok(())
+}
+
+fn not_minted(error: &NotMinted) -> ApiError {
+    match error {
+        NotMinted::ByTicket => ApiError::new(StatusCode::FORBIDDEN, 40301, error.to_string()),
+        NotMinted::Unsigned(_) => {
+            tracing::error!(%error, "no ticket");
+            ApiError::internal()
+        }
+    }
 }
 
 fn refused(error: &serde_json::Error) -> ApiError {

@@ -2,8 +2,10 @@
 //!
 //! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::decide`] says
 //! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
-//! write pipeline asks again for what it does.
+//! write pipeline asks again for what it does. What they decide stands in the audit log; see
+//! [`asker`].
 
+pub mod asker;
 pub mod certificate;
 mod jwks;
 pub mod jwt;
@@ -16,15 +18,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::{AuthMode, AuthSettings, read_secret};
+use crate::observe::audit::{Audit, Origin};
+use asker::{Asker, Decision};
 use jwt::{Refused, Verifier};
 use permission::Permission;
 use ticket::{Purpose, Tickets};
 
 /// Whoever sent a request. Every handler is given one. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Principal {
     inner: Arc<Inner>,
+    asker: Asker,
 }
+
+/// Whoever asks from elsewhere is the same principal.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for Principal {}
 
 #[derive(PartialEq, Eq)]
 struct Inner {
@@ -68,7 +82,27 @@ impl Principal {
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
+            asker: Asker::untold(),
         }
+    }
+
+    /// The same principal, in this request.
+    fn asking(self, asker: &Asker) -> Self {
+        Self {
+            asker: asker.clone(),
+            ..self
+        }
+    }
+
+    /// Tells the audit log that a route that is for any principal let this one in.
+    pub fn is_let_in(&self, route: impl FnOnce() -> String) {
+        self.asker.tell(|| Decision {
+            principal: Some(self.name()),
+            action: "call",
+            kind: "route",
+            resource: route(),
+            verdict: Ok("it is for any principal".to_owned()),
+        });
     }
 
     /// The token's subject: for logs, for `{sub}`, and for limits that are counted per principal.
@@ -125,15 +159,16 @@ pub struct Authenticator {
     tickets: Tickets,
     roles: BTreeMap<String, Vec<Permission>>,
     allow_query_token: bool,
+    audit: Option<Audit>,
 }
 
 impl Authenticator {
-    /// By `settings`; reads the key files. Call it on the runtime.
+    /// By `settings`; reads the key files. What is decided goes to `audit`. Call it on the runtime.
     ///
     /// # Errors
     ///
     /// Every key that cannot be read, a line each.
-    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+    pub fn new(settings: &AuthSettings, audit: Option<Audit>) -> Result<Self, Vec<String>> {
         let key = match &settings.ticket_key_file {
             Some(path) => {
                 read_secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
@@ -166,15 +201,44 @@ impl Authenticator {
             tickets: Tickets::new(&key, settings.sse_ticket_ttl),
             roles,
             allow_query_token: settings.allow_query_token,
+            audit,
         })
     }
 
-    /// Who shows this.
+    /// Whether there is an audit log.
+    pub fn is_audited(&self) -> bool {
+        self.audit.is_some()
+    }
+
+    /// Whose request it is, for [`Authenticator::authenticate`]. Without an audit log, `origin` is not
+    /// asked.
+    pub fn asker(&self, origin: impl FnOnce() -> Origin) -> Asker {
+        match &self.audit {
+            Some(audit) => Asker::new(audit, origin()),
+            None => Asker::untold(),
+        }
+    }
+
+    /// Who shows this, in the request of `asker`.
     ///
     /// # Errors
     ///
     /// [`Refused`].
-    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
+    pub async fn authenticate(
+        &self,
+        credential: Credential<'_>,
+        asker: &Asker,
+    ) -> Result<Principal, Refused> {
+        match self.identify(credential).await {
+            Ok(principal) => Ok(principal.asking(asker)),
+            Err(refused) => {
+                asker.is_refused(&refused);
+                Err(refused)
+            }
+        }
+    }
+
+    async fn identify(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
         let Some(verifier) = &self.verifier else {
             // Nothing is asked for, so nothing can be wrong with it.
             return Ok(match credential {

@@ -26,8 +26,18 @@ pub enum Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
+    /// What sort of thing it is, in a word.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Topic(_) => "topic",
+            Self::Group(_) => "group",
+            Self::Transaction(_) => "transaction",
+            Self::Cluster => "cluster",
+        }
+    }
+
     /// What patterns are matched against.
-    fn name(self) -> &'a str {
+    pub(super) fn name(self) -> &'a str {
         match self {
             Self::Topic(name) | Self::Group(name) | Self::Transaction(name) => name,
             Self::Cluster => "*",
@@ -79,6 +89,12 @@ impl Permission {
     }
 }
 
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.action, self.pattern.0.join("*"))
+    }
+}
+
 /// A glob: literal pieces with any run of characters between them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Pattern(Vec<String>);
@@ -124,34 +140,66 @@ pub struct Denied {
     pub resource: String,
 }
 
-/// Decides whether `principal` may do `action` on `resource`. Topics whose names begin with `__` are
-/// Kafka's own, and for `admin` only.
+/// Why something is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Granted<'a> {
+    /// `auth.mode = "none"`.
+    ToAll,
+    /// A permission says so.
+    By(&'a Permission),
+}
+
+impl fmt::Display for Granted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToAll => f.write_str("auth.mode is none"),
+            Self::By(permission) => write!(f, "the permission {permission}"),
+        }
+    }
+}
+
+/// Decides whether `principal` may do `action` on `resource`, and tells the audit log. Topics whose
+/// names begin with `__` are Kafka's own, and for `admin` only.
 ///
 /// # Errors
 ///
 /// [`Denied`], which names the permission that is missing.
 pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
+    let verdict = judge(principal, action, resource);
+    principal
+        .asker
+        .is_decided(principal, action, resource, &verdict);
+    verdict.map(drop)
+}
+
+/// The same for what is only looked at, such as which lines of a list to show: nothing is decided, so
+/// the audit log is told of nothing.
+pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
+    judge(principal, action, resource).is_ok()
+}
+
+fn judge<'a>(
+    principal: &'a Principal,
+    action: Action,
+    resource: Resource<'_>,
+) -> Result<Granted<'a>, Denied> {
     let kept_from = matches!(resource, Resource::Topic(name) if principal.is_kept_from(name));
-    let allowed = match principal.permissions() {
-        _ if kept_from => false,
-        // `auth.mode = "none"`.
-        None => true,
+    let granted = match principal.permissions() {
+        _ if kept_from => None,
+        None => Some(Granted::ToAll),
         Some(permissions) => {
             let internal = matches!(resource, Resource::Topic(name) if name.starts_with("__"));
             let action = if internal { Action::Admin } else { action };
             permissions
                 .iter()
-                .any(|permission| permission.allows(action, resource))
+                .find(|permission| permission.allows(action, resource))
+                .map(Granted::By)
         }
     };
-    if allowed {
-        Ok(())
-    } else {
-        Err(Denied {
-            action,
-            resource: resource.to_string(),
-        })
-    }
+    granted.ok_or_else(|| Denied {
+        action,
+        resource: resource.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::asker::Decision;
 use super::jwt::{Refused, now};
 use super::permission::Permission;
 use super::{Inner, Principal};
@@ -32,6 +33,26 @@ pub enum Purpose {
     WebSocket,
     /// Reading event streams until it expires: `EventSource` repeats its URL when it reconnects.
     Sse,
+}
+
+impl Purpose {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// Why there is no new ticket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotMinted {
+    /// Tickets would otherwise outlive any bound.
+    #[error("a ticket cannot be used to get another one; show the token")]
+    ByTicket,
+    /// It could not be signed.
+    #[error("the ticket could not be signed: {0}")]
+    Unsigned(String),
 }
 
 /// A new ticket.
@@ -96,13 +117,40 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// It could not be signed.
+    /// [`NotMinted`].
     pub fn mint(
         &self,
         principal: &Principal,
         purpose: Purpose,
         topics: Option<Vec<String>>,
-    ) -> Result<Minted, String> {
+    ) -> Result<Minted, NotMinted> {
+        let what = match &topics {
+            None => format!("{} for all topics", purpose.name()),
+            Some(topics) => format!("{} for {}", purpose.name(), topics.join(", ")),
+        };
+        let minted = match principal.is_by_ticket() {
+            true => Err(NotMinted::ByTicket),
+            false => self.sign(principal, purpose, topics),
+        };
+        principal.asker.tell(|| Decision {
+            principal: Some(principal.name()),
+            action: "mint",
+            kind: "ticket",
+            resource: what,
+            verdict: match &minted {
+                Ok(_) => Ok("a ticket may do no more than its principal".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+        });
+        minted
+    }
+
+    fn sign(
+        &self,
+        principal: &Principal,
+        purpose: Purpose,
+        topics: Option<Vec<String>>,
+    ) -> Result<Minted, NotMinted> {
         let now = now();
         let ttl = match purpose {
             Purpose::WebSocket => WEBSOCKET_TTL,
@@ -121,7 +169,7 @@ impl Tickets {
             until,
         };
         let ticket = encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| NotMinted::Unsigned(error.to_string()))?;
         Ok(Minted { ticket, expires })
     }
 

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
-use super::{AuthMode, KafkaSettings, KeySource};
+use super::{AuditTo, AuthMode, KafkaSettings, KeySource};
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -142,6 +142,9 @@ fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
     let secret = |file: &PathBuf| read_secret(file).map(drop);
     if let Some(file) = &settings.auth.ticket_key_file {
         judge("auth.ticket_key_file", secret(file));
+    }
+    if let AuditTo::File(file) = &settings.telemetry.audit {
+        judge("telemetry.audit", files::check_appendable(file));
     }
     for (index, issuer) in settings.auth.issuers.iter().enumerate() {
         match &issuer.keys {

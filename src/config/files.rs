@@ -49,6 +49,26 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Checks that a file that is to be written to could be there, without making it.
+///
+/// # Errors
+/// It is something else than a file, or has no folder to be in.
+pub(super) fn check_appendable(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => Ok(()),
+        Ok(_) => Err(format!("{} is not a regular file", path.display())),
+        Err(_) => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            match folder.is_none_or(Path::is_dir) {
+                true => Ok(()),
+                false => Err(format!("there is no folder for {}", path.display())),
+            }
+        }
+    }
+}
+
 /// Reads a shared secret: the file's bytes without the line ends that editors add.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::items::{self, Item};
-use super::{AuthMode, IssuerSettings, LogFormat, Properties, Settings};
+use super::{AuditTo, AuthMode, IssuerSettings, LogFormat, Properties, Settings};
 
 /// Finds a setting's place in the typed settings.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -44,6 +44,8 @@ pub(super) enum Slot {
     Auth(Place<AuthMode>),
     /// A name of [`LogFormat`].
     Format(Place<LogFormat>),
+    /// "off", "stderr" or the path of a file.
+    Audit(Place<AuditTo>),
     /// A table of librdkafka property names.
     Properties(Place<Properties>),
     /// The path of a file.
@@ -364,6 +366,11 @@ pub(super) static KEYS: &[Key] = &[
         "telemetry.access_log",
         Slot::Switch(|s| &mut s.telemetry.access_log),
         "Whether every request is logged, one line each.",
+    ),
+    key(
+        "telemetry.audit",
+        Slot::Audit(|s| &mut s.telemetry.audit),
+        "Where to write who was let do what, one JSON object a line: \"stderr\", or a file, which is appended to and opened anew when it was moved away.",
     ),
 ];
 

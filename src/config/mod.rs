@@ -254,6 +254,20 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// `access_log`: one line per request.
     pub access_log: bool,
+    /// `audit`: one line per decision about who may do what.
+    pub audit: AuditTo,
+}
+
+/// `telemetry.audit`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AuditTo {
+    /// "off": there is none.
+    #[default]
+    Off,
+    /// "stderr": between the log's lines.
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
 }
 
 /// `telemetry.log_format`.
@@ -351,6 +365,7 @@ impl Default for TelemetrySettings {
             log_level: "info,krafka=error".into(),
             log_format: LogFormat::Auto,
             access_log: false,
+            audit: AuditTo::Off,
         }
     }
 }

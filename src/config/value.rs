@@ -14,7 +14,7 @@ use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
-use super::{AuthMode, LogFormat, Settings, issuers};
+use super::{AuditTo, AuthMode, LogFormat, Settings, issuers};
 
 /// A value before its kind is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,6 +237,12 @@ impl Slot {
                 Some(format) => *place(settings) = format,
                 None => return refuse(),
             },
+            Self::Audit(place) => match raw.text().map(str::trim) {
+                Some("off") => *place(settings) = AuditTo::Off,
+                Some("stderr") => *place(settings) = AuditTo::Stderr,
+                Some(path) if !path.is_empty() => *place(settings) = AuditTo::File(path.into()),
+                _ => return refuse(),
+            },
             Self::Path(place) => match raw.text() {
                 Some(path) if !path.is_empty() => *place(settings) = Some(PathBuf::from(path)),
                 _ => return refuse(),
@@ -295,6 +301,11 @@ impl Slot {
             Self::Maybe(place) => place(settings).as_ref()?.to_string(),
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
+            Self::Audit(place) => match place(settings) {
+                AuditTo::Off => quote("off"),
+                AuditTo::Stderr => quote("stderr"),
+                AuditTo::File(path) => quote(&path.to_string_lossy()),
+            },
             Self::Path(place) => quote(&place(settings).as_ref()?.to_string_lossy()),
             Self::Claim(place) => quote(place(settings).as_ref()?),
             Self::Strings(place, _) => list_to_toml(place(settings)),
@@ -327,6 +338,7 @@ impl Slot {
             Self::Auth(_) => names(&AuthMode::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Properties(_) => "a table of librdkafka properties".into(),
+            Self::Audit(_) => "\"off\", \"stderr\" or a path".into(),
             Self::Path(_) => "a path".into(),
             Self::Claim(_) => "a claim, or a path of them with dots".into(),
             Self::Strings(_, item) => item.expects.into(),

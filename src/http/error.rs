@@ -221,6 +221,11 @@ impl ApiError {
         self.status
     }
 
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.body.message
+    }
+
     /// The body without the request id, as per-record errors carry it.
     pub fn into_body(self) -> ErrorBody {
         *self.body

@@ -82,6 +82,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "kafka_producer_replaced_total",
         "Times that the producer failed for good and was replaced"
     );
+    describe_counter!(
+        "audit_entries_lost_total",
+        "Entries of the audit log that were not written, by reason"
+    );
     Ok(handle)
 }
 

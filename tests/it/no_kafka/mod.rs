@@ -1,6 +1,8 @@
 //! The tests that need no real Kafka. `./test` knows them by this module's name.
 
 mod attack;
+#[cfg(feature = "embedded")]
+mod audit;
 mod browser;
 #[cfg(feature = "embedded")]
 mod cors;
