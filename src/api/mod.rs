@@ -4,6 +4,7 @@
 //! come from it.
 
 pub mod docs;
+mod everywhere;
 pub mod management;
 pub mod openapi;
 pub mod records;

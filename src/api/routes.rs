@@ -15,13 +15,11 @@ use axum::response::{IntoResponse, Response};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use utoipa::openapi::path::PathItem;
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::{docs, openapi, records, root, tickets, v2};
+use super::{docs, everywhere, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
 use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
@@ -170,7 +168,7 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     for row in rows() {
         let (schemas, paths, _) = row.handler;
         for (path, item) in paths.paths {
-            let item = with_security(item, row.access);
+            let item = everywhere::described(item, row.access);
             match document.paths.paths.get_mut(&path) {
                 Some(existing) => existing.merge_operations(item),
                 None => {
@@ -185,43 +183,6 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
             .extend(schemas);
     }
     document
-}
-
-/// Says in the document what the guard asks for.
-fn with_security(mut item: PathItem, access: Access) -> PathItem {
-    if access == Access::Open {
-        return item;
-    }
-    let operations = [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.patch,
-    ];
-    for operation in operations.into_iter().flatten() {
-        operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
-        operation
-            .responses
-            .responses
-            .entry("401".to_owned())
-            .or_insert_with(|| {
-                ResponseBuilder::new()
-                    .description(
-                        "No token, or one that is not valid (with `auth.mode = \"jwt\"`); \
-                         `WWW-Authenticate` says which",
-                    )
-                    .content(
-                        "application/json",
-                        ContentBuilder::new()
-                            .schema(Some(Ref::from_schema_name("Error")))
-                            .build(),
-                    )
-                    .build()
-                    .into()
-            });
-    }
-    item
 }
 
 /// What stands before the handler of a row.
