@@ -15,6 +15,7 @@
 //! | [`write`] | the one write pipeline |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
+//! | `glob` | patterns of names |
 //! | `fetch` | what other servers answer the gateway |
 //! | [`observe`] | metrics, logs, the audit log |
 //! | [`record`] | the record as every door sees it |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod config;
 mod fetch;
 pub mod gateway;
+mod glob;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;

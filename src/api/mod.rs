@@ -6,6 +6,7 @@
 pub mod docs;
 mod everywhere;
 pub mod management;
+pub mod offered;
 pub mod openapi;
 pub mod records;
 pub mod root;

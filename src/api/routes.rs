@@ -19,6 +19,7 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
+use super::offered::Offered;
 use super::{docs, everywhere, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
 use crate::auth::asker::Asker;
@@ -109,7 +110,14 @@ pub fn router(gateway: Gateway) -> Router {
     let proxies = Arc::new(Proxies::new(&gateway.settings().http.trusted_proxies));
     let mut router = Router::new();
     let mut methods = Vec::new();
+    let http = &gateway.settings().http;
+    let offered = Offered::new(&http.allow, &http.block);
+    let all = rows();
     for row in rows() {
+        if let Some(refusal) = offered.instead_of(&row, &all) {
+            router = router.route(row.path, refusal);
+            continue;
+        }
         let (_, _, handler) = row.handler;
         let guard = middleware::from_fn_with_state(
             Guard {

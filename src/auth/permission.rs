@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Principal;
 use crate::config::read_permission;
+use crate::glob::Glob;
 
 pub use crate::config::{Action, PermissionError};
 
@@ -55,7 +56,7 @@ impl fmt::Display for Resource<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {
     action: Action,
-    pattern: Pattern,
+    pattern: Glob,
 }
 
 impl Permission {
@@ -69,7 +70,7 @@ impl Permission {
         let (action, pattern) = read_permission(text)?;
         Ok(Self {
             action,
-            pattern: Pattern::parse(pattern, subject),
+            pattern: Glob::with(pattern, "{sub}", subject),
         })
     }
 
@@ -91,42 +92,7 @@ impl Permission {
 
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.action, self.pattern.0.join("*"))
-    }
-}
-
-/// A glob: literal pieces with any run of characters between them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Pattern(Vec<String>);
-
-impl Pattern {
-    fn parse(text: &str, subject: &str) -> Self {
-        // Cut at the stars first: one in the subject is a character like any other.
-        Self(
-            text.split('*')
-                .map(|piece| piece.replace("{sub}", subject))
-                .collect(),
-        )
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_first() else {
-            return false;
-        };
-        let Some(mut left) = name.strip_prefix(first.as_str()) else {
-            return false;
-        };
-        let Some((last, middle)) = rest.split_last() else {
-            return left.is_empty();
-        };
-        for piece in middle {
-            // The earliest place is as good as any later one.
-            match left.find(piece.as_str()) {
-                Some(at) => left = left.get(at + piece.len()..).unwrap_or_default(),
-                None => return false,
-            }
-        }
-        left.ends_with(last.as_str())
+        write!(f, "{}:{}", self.action, self.pattern)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Single strings that settings are made of, each with what it may be: networks, hosts, origins
-//! and claims. What is compared with requests later is held to the one spelling in which
+//! Single strings that settings are made of, each with what it may be: networks, hosts, origins,
+//! routes and claims. What is compared with requests later is held to the one spelling in which
 //! requests have it, since a near miss would refuse people without a word.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,6 +31,32 @@ pub(super) const ORIGIN: Item = Item {
     expects: "an origin (https://app.example), or a list of them",
     read: origin,
 };
+
+/// A pattern of routes.
+pub(super) const ROUTE: Item = Item {
+    expects: "a route (POST /topics/*, /brokers), or a list of them",
+    read: route,
+};
+
+/// A method or `*`, a space, and a path.
+fn route(text: &str) -> Result<String, String> {
+    let mut words = text.split_ascii_whitespace();
+    let (method, path) = match (words.next(), words.next(), words.next()) {
+        (Some(path), None, None) => ("*", path),
+        (Some(method), Some(path), None) => (method, path),
+        _ => return Err("not a method and a path".into()),
+    };
+    if !method
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte == b'*')
+    {
+        return Err("write the method in capitals".into());
+    }
+    match path.starts_with(['/', '*']) {
+        true => Ok(format!("{method} {path}")),
+        false => Err("the path begins with a slash".into()),
+    }
+}
 
 fn network(text: &str) -> Result<String, String> {
     let (address, length) = match text.split_once('/') {

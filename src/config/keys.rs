@@ -213,6 +213,16 @@ pub(super) static KEYS: &[Key] = &[
         "Hosts, beside loopback ones, by which a listener on loopback without authentication may be called. Others are refused, since a page could have its own name resolve to loopback.",
     ),
     key(
+        "http.allow",
+        Slot::Strings(|s| &mut s.http.allow, items::ROUTE),
+        "Routes that are offered, by method and path as in the OpenAPI document; * is any run of characters, and no method is any method. None is all of them.",
+    ),
+    key(
+        "http.block",
+        Slot::Strings(|s| &mut s.http.block, items::ROUTE),
+        "Routes that are not offered, written in the same way, even where http.allow has them: GET is answered with 404, other methods with 405.",
+    ),
+    key(
         "http.cors.origins",
         Slot::Strings(|s| &mut s.http.cors_origins, items::ORIGIN),
         "Origins of pages that may call the gateway, each as browsers send it: scheme, host and, unless it is the scheme's own, port. No wildcards.",

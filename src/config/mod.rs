@@ -5,7 +5,7 @@
 //! - `keys.rs`: one table of every key; a new setting is a field here and a row there
 //! - `value.rs`: text and TOML to typed values and back
 //! - `address.rs`: `host:port`
-//! - `items.rs`: networks, hosts, origins, claims
+//! - `items.rs`: networks, hosts, origins, routes, claims
 //! - `permission.rs`: `action:pattern`
 //! - `issuers.rs`: `[[auth.issuers]]`
 //! - `files.rs`: files that settings name
@@ -91,6 +91,10 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
     /// `cors.origins`: origins of pages that may call us, exactly as browsers send them.
     pub cors_origins: Vec<String>,
+    /// `allow`: patterns of the routes that are offered, as `METHOD /path`; none is all.
+    pub allow: Vec<String>,
+    /// `block`: patterns of routes that are not offered.
+    pub block: Vec<String>,
 }
 
 /// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
@@ -310,6 +314,8 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            allow: Vec::new(),
+            block: Vec::new(),
         }
     }
 }

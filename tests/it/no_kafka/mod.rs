@@ -16,6 +16,8 @@ mod producing_faults;
 mod rates;
 mod reading_faults;
 mod support_selftest;
+#[cfg(feature = "embedded")]
+mod switched_off;
 mod tls;
 mod v2_metadata;
 mod v2_produce;
