@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::address::Address;
 
 /// One kind of string.
@@ -59,24 +61,22 @@ fn route(text: &str) -> Result<String, String> {
 }
 
 fn network(text: &str) -> Result<String, String> {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length)),
-        None => (text, None),
+    read_network(text).map(|_| text.to_owned())
+}
+
+/// An address, or a network in CIDR form.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_network(text: &str) -> Result<IpNet, String> {
+    let Some((address, _)) = text.split_once('/') else {
+        let address = text.parse::<IpAddr>().map_err(|_| "not an IP address")?;
+        return Ok(IpNet::from(address.to_canonical()));
     };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return Err("not an IP address".into()),
-    };
-    let fits = |length: &str| {
-        // The standard parser would take "+8".
-        length.bytes().all(|byte| byte.is_ascii_digit())
-            && length.parse::<u8>().is_ok_and(|length| length <= most)
-    };
-    match length {
-        Some(length) if !fits(length) => Err(format!("expected 0 to {most} after the slash")),
-        _ => Ok(text.to_owned()),
-    }
+    let address: IpAddr = address.parse().map_err(|_| "not an IP address")?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    text.parse()
+        .map_err(|_| format!("expected 0 to {most} after the slash"))
 }
 
 /// Lower case, as names are compared without case.

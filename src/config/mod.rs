@@ -36,6 +36,7 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
+pub use self::items::read_network;
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
 pub use self::permission::{Action, PermissionError, read_permission};
 pub use self::sample::sample;
