@@ -166,28 +166,3 @@ fn an_address_serves_one_listener() {
     inputs.management_listen = Some("127.0.0.1:0".into());
     load_lines(&inputs).expect("port 0 is another port each time");
 }
-
-#[test]
-fn properties_that_the_gateway_owns_are_refused_in_every_table() {
-    for table in ["properties", "producer", "consumer", "admin"] {
-        for (name, advice) in [
-            ("bootstrap.servers", "set kafka.bootstrap_servers"),
-            ("metadata.broker.list", "set kafka.bootstrap_servers"),
-            ("allow.auto.create.topics", "set kafka.auto_create_topics"),
-            ("plugin.library.paths", "not allowed"),
-            ("test.mock.num.brokers", "not allowed"),
-            ("group.id", "not allowed"),
-            ("transactional.id", "not allowed"),
-            ("enable.auto.commit", "not allowed"),
-            ("delivery.report.only.error", "not allowed"),
-            ("enabled_events", "not allowed"),
-            ("enabled.events", "not allowed"),
-        ] {
-            let line = complaint(&with_set(&[&format!("kafka.{table}.{name}=hunter2")]));
-            let start = format!("kafka.{table}.{name} (flag --set): ");
-            assert!(line.starts_with(&start), "{line}");
-            assert!(line.contains(advice), "{line}");
-            assert!(!line.contains("hunter2"), "{line}");
-        }
-    }
-}
