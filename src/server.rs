@@ -97,7 +97,12 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let gateway = Gateway::new(
         settings.clone(),
         Arc::clone(&cluster),
-        Authenticator::new(&settings.auth, audit.clone()).map_err(ServeError::Auth)?,
+        Authenticator::new(
+            &settings.auth,
+            audit.clone(),
+            settings.limits.refused_per_second,
+        )
+        .map_err(ServeError::Auth)?,
         stopping.clone(),
     );
     let closing = CancellationToken::new();

@@ -4,6 +4,7 @@
 //! walk the API are made from it, and a handler cannot be reached without the check that its row
 //! names. `clippy.toml` disallows `Router::route` elsewhere.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +13,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -26,7 +28,7 @@ use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
-use crate::http::client::Proxies;
+use crate::http::client::{Proxies, counted_as};
 use crate::http::cors;
 use crate::http::credentials::{self, Found};
 use crate::http::cross_site::CrossSite;
@@ -151,7 +153,13 @@ pub fn router(gateway: Gateway) -> Router {
         embedded: gateway.cluster().is_embedded(),
         shares_id: gateway.auth().is_audited(),
     };
-    let router = router.fallback(no_such_path).with_state(gateway);
+    let guard = Guard {
+        gateway: gateway.clone(),
+        access: Access::Open,
+        proxies,
+    };
+    let no_such_path = any(no_such_path).with_state(guard);
+    let router = router.fallback_service(no_such_path).with_state(gateway);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
     let router = CrossSite::new(&settings).guard(router);
     finished(router, finish)
@@ -220,17 +228,30 @@ impl Guard {
         asker: &Asker,
     ) -> Result<Principal, ApiError> {
         match found {
-            Ok(None) => Ok(Principal::anonymous()),
+            Ok(None) => Ok(Principal::anonymous().asking(asker)),
             Ok(Some(found)) => {
                 let subject = certificate.as_ref().map(|shown| shown.subject.as_str());
                 let credential = found.credential(subject);
                 Ok(self.gateway.auth().authenticate(credential, asker).await?)
             }
             Err(refused) => {
-                asker.is_refused(&refused.message());
+                asker.count()?;
+                asker.is_unknown(&refused.message());
                 Err(refused)
             }
         }
+    }
+
+    /// Whose request it is.
+    fn asker(&self, request: &Request) -> Asker {
+        let counted_as = || self.address(request).map(counted_as);
+        let origin = || self.origin(request);
+        self.gateway.auth().asker(origin, counted_as)
+    }
+
+    fn address(&self, request: &Request) -> Option<IpAddr> {
+        self.proxies
+            .address_of(request.extensions(), request.headers())
     }
 
     /// Where the request comes from, for the audit log.
@@ -238,9 +259,7 @@ impl Guard {
         let id = request.extensions().get::<RequestId>();
         Origin {
             request_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-            address: self
-                .proxies
-                .address_of(request.extensions(), request.headers()),
+            address: self.address(request),
             method: request.method().to_string(),
             path: request.uri().path().to_owned(),
         }
@@ -266,7 +285,7 @@ async fn guard(
     };
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
-    let asker = guard.gateway.auth().asker(|| guard.origin(&request));
+    let asker = guard.asker(&request);
     let principal = match guard.principal(found, certificate, &asker).await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
@@ -282,7 +301,8 @@ async fn guard(
             return ApiError::internal().into_response();
         };
         if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
-            return ApiError::from(denied).into_response();
+            let counted = asker.count().map(|()| ApiError::from(denied));
+            return counted.unwrap_or_else(ApiError::from).into_response();
         }
     }
     request.extensions_mut().insert(principal);
@@ -292,7 +312,10 @@ async fn guard(
     response
 }
 
-async fn no_such_path(request: Request) -> ApiError {
+async fn no_such_path(State(guard): State<Guard>, request: Request) -> ApiError {
+    if let Err(too_many) = guard.asker(&request).count() {
+        return too_many.into();
+    }
     ApiError::plain(
         StatusCode::NOT_FOUND,
         format!(

@@ -1,8 +1,9 @@
-//! Whose request it is that something is decided for, so that the audit log can tell.
+//! Whose request it is that something is decided for, so that the audit log can tell, and so that
+//! whoever is refused too often is not listened to.
 //!
 //! Every door has to name an [`Asker`] to find out who calls ([`super::Authenticator::authenticate`]),
 //! and the principal that it is given carries it on to wherever something is decided. So no door
-//! writes to the audit log itself, and none can forget to.
+//! counts or writes to the audit log itself, and none can forget to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +12,19 @@ use parking_lot::Mutex;
 
 use super::Principal;
 use super::permission::{Action, Denied, Granted, Resource};
+use super::refusals::{Refusals, TooMany};
 use crate::observe::audit::{Audit, Entry, Origin};
 
 /// Decisions of one request that are remembered, so as to be told once: the route's guard decides what
 /// the write pipeline decides again, and that for each batch of a stream.
 const REMEMBERED: usize = 8;
 
-/// Where a request comes from, if anyone is to be told. Cheap to clone.
+/// Where a request comes from, as far as anyone wants to know. Cheap to clone.
 #[derive(Clone)]
-pub struct Asker(Option<Arc<Told>>);
+pub struct Asker {
+    told: Option<Arc<Told>>,
+    counted: Option<(Arc<Refusals>, u128)>,
+}
 
 struct Told {
     audit: Audit,
@@ -29,27 +34,57 @@ struct Told {
 
 impl fmt::Debug for Asker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = self.0.as_ref().map(|told| &told.origin);
+        let origin = self.told.as_ref().map(|told| &told.origin);
         f.debug_tuple("Asker").field(&origin).finish()
     }
 }
 
 impl Asker {
-    /// For principals that nothing is decided for, and where there is no audit log.
-    pub(super) const fn untold() -> Self {
-        Self(None)
+    /// For principals that nothing is decided for.
+    pub(super) const fn nobody() -> Self {
+        Self {
+            told: None,
+            counted: None,
+        }
     }
 
-    pub(super) fn new(audit: &Audit, origin: Origin) -> Self {
-        Self(Some(Arc::new(Told {
-            audit: audit.clone(),
-            origin: Arc::new(origin),
-            allowed: Mutex::default(),
-        })))
+    /// With where to tell of decisions, and where to count refusals and as whom.
+    pub(super) fn new(
+        told: Option<(&Audit, Origin)>,
+        counted: Option<(Arc<Refusals>, u128)>,
+    ) -> Self {
+        let told = told.map(|(audit, origin)| {
+            Arc::new(Told {
+                audit: audit.clone(),
+                origin: Arc::new(origin),
+                allowed: Mutex::default(),
+            })
+        });
+        Self { told, counted }
+    }
+
+    /// Whether there is room for another refusal.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`] when there is none.
+    pub(super) fn check(&self) -> Result<(), TooMany> {
+        let counted = self.counted.as_ref();
+        counted.map_or(Ok(()), |(refusals, who)| refusals.check(*who))
+    }
+
+    /// Counts a request that is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`], which is what to answer then.
+    pub fn count(&self) -> Result<(), TooMany> {
+        let counted = self.counted.as_ref();
+        counted.map_or(Ok(()), |(refusals, who)| refusals.count(*who))
     }
 
     /// Nobody could be made out.
-    pub fn is_refused(&self, reason: &impl fmt::Display) {
+    pub fn is_unknown(&self, reason: &impl fmt::Display) {
         self.tell(|| Decision {
             principal: None,
             action: "authenticate",
@@ -67,7 +102,7 @@ impl Asker {
         resource: Resource<'_>,
         verdict: &Result<Granted<'_>, Denied>,
     ) {
-        let Some(told) = &self.0 else { return };
+        let Some(told) = &self.told else { return };
         if verdict.is_ok() && !told.is_new(action, resource) {
             return;
         }
@@ -85,7 +120,7 @@ impl Asker {
 
     /// Something else than a permission was decided on.
     pub(super) fn tell<'a>(&self, decision: impl FnOnce() -> Decision<'a>) {
-        let Some(told) = &self.0 else { return };
+        let Some(told) = &self.told else { return };
         let decision = decision();
         let allowed = decision.verdict.is_ok();
         let (Ok(reason) | Err(reason)) = decision.verdict;

@@ -11,6 +11,7 @@ mod jwks;
 pub mod jwt;
 mod keys;
 pub mod permission;
+pub mod refusals;
 pub mod ticket;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
 use jwt::{Refused, Verifier};
 use permission::Permission;
+use refusals::Refusals;
 use ticket::{Purpose, Tickets};
 
 /// Whoever sent a request. Every handler is given one. Cheap to clone.
@@ -82,12 +84,17 @@ impl Principal {
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
-            asker: Asker::untold(),
+            asker: Asker::nobody(),
         }
     }
 
+    /// Whose request it is.
+    pub fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
     /// The same principal, in this request.
-    fn asking(self, asker: &Asker) -> Self {
+    pub fn asking(self, asker: &Asker) -> Self {
         Self {
             asker: asker.clone(),
             ..self
@@ -160,15 +167,21 @@ pub struct Authenticator {
     roles: BTreeMap<String, Vec<Permission>>,
     allow_query_token: bool,
     audit: Option<Audit>,
+    refusals: Option<Arc<Refusals>>,
 }
 
 impl Authenticator {
-    /// By `settings`; reads the key files. What is decided goes to `audit`. Call it on the runtime.
+    /// By `settings`; reads the key files. What is decided goes to `audit`, and one address is refused
+    /// at most so often a second (0: as often as it likes). Call it on the runtime.
     ///
     /// # Errors
     ///
     /// Every key that cannot be read, a line each.
-    pub fn new(settings: &AuthSettings, audit: Option<Audit>) -> Result<Self, Vec<String>> {
+    pub fn new(
+        settings: &AuthSettings,
+        audit: Option<Audit>,
+        refused_per_second: u32,
+    ) -> Result<Self, Vec<String>> {
         let key = match &settings.ticket_key_file {
             Some(path) => {
                 read_secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
@@ -202,6 +215,7 @@ impl Authenticator {
             roles,
             allow_query_token: settings.allow_query_token,
             audit,
+            refusals: Refusals::new(refused_per_second).map(Arc::new),
         })
     }
 
@@ -210,13 +224,19 @@ impl Authenticator {
         self.audit.is_some()
     }
 
-    /// Whose request it is, for [`Authenticator::authenticate`]. Without an audit log, `origin` is not
-    /// asked.
-    pub fn asker(&self, origin: impl FnOnce() -> Origin) -> Asker {
-        match &self.audit {
-            Some(audit) => Asker::new(audit, origin()),
-            None => Asker::untold(),
-        }
+    /// Whose request it is, for [`Authenticator::authenticate`]: where it comes from, for the audit
+    /// log, and as whom its refusals are counted. What nobody wants to know is not asked.
+    pub fn asker(
+        &self,
+        origin: impl FnOnce() -> Origin,
+        counted_as: impl FnOnce() -> Option<u128>,
+    ) -> Asker {
+        let told = self.audit.as_ref().map(|audit| (audit, origin()));
+        let counted = self.refusals.as_ref().and_then(|refusals| {
+            let who = counted_as()?;
+            Some((Arc::clone(refusals), who))
+        });
+        Asker::new(told, counted)
     }
 
     /// Who shows this, in the request of `asker`.
@@ -229,12 +249,29 @@ impl Authenticator {
         credential: Credential<'_>,
         asker: &Asker,
     ) -> Result<Principal, Refused> {
-        match self.identify(credential).await {
-            Ok(principal) => Ok(principal.asking(asker)),
-            Err(refused) => {
-                asker.is_refused(&refused);
-                Err(refused)
-            }
+        if let Err(too_many) = asker.check()
+            && self.costs_a_check(credential)
+        {
+            return Err(too_many.into());
+        }
+        let refused = match self.identify(credential).await {
+            Ok(principal) => return Ok(principal.asking(asker)),
+            Err(refused) => refused,
+        };
+        // It is not their fault when they cannot be checked.
+        if refused != Refused::KeysUnavailable {
+            asker.count()?;
+        }
+        asker.is_unknown(&refused);
+        Err(refused)
+    }
+
+    /// Whether a signature is looked at to find out who shows this.
+    fn costs_a_check(&self, credential: Credential<'_>) -> bool {
+        match (&self.verifier, credential) {
+            (Some(verifier), Credential::Token(token)) => !verifier.remembers(token),
+            (Some(_), Credential::StreamTicket(_)) => true,
+            (_, Credential::Certificate(_) | Credential::None) | (None, _) => false,
         }
     }
 

@@ -363,6 +363,11 @@ pub(super) static KEYS: &[Key] = &[
         "Most bytes a second of request bodies, counted in the same way. 0 is no limit.",
     ),
     key(
+        "limits.refused_per_second",
+        Slot::Rate(|s| &mut s.limits.refused_per_second, (0, 1_000_000)),
+        "Most requests a second of one address that are refused for their token (401), their rights (403) or a path that does not exist (404); above it 429, without a look at tokens that were not verified before. 0 is no limit.",
+    ),
+    key(
         "telemetry.log_level",
         Slot::Filter(|s| &mut s.telemetry.log_level),
         "error, warn, info, debug, trace or off; or by module, as in \"tidegate=debug,info\".",

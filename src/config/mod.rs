@@ -248,6 +248,8 @@ pub struct LimitSettings {
     pub requests_per_second: u32,
     /// `bytes_per_second`: bytes of request bodies, counted in the same way; 0 is no limit.
     pub bytes_per_second: u64,
+    /// `refused_per_second`: requests of one address that are refused; 0 is no limit.
+    pub refused_per_second: u32,
 }
 
 /// `[telemetry]`.
@@ -362,6 +364,7 @@ impl Default for LimitSettings {
             connections_per_address: 1_000,
             requests_per_second: 0,
             bytes_per_second: 0,
+            refused_per_second: 100,
         }
     }
 }

@@ -121,6 +121,21 @@ async fn claims_that_are_not_as_they_should_be_are_refused() {
 }
 
 #[tokio::test]
+async fn a_token_that_says_it_has_expired_is_not_looked_at_further() {
+    let file = secret_file();
+    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let expired = claims(json!({"exp": now() - 120}));
+    let forged = sign(
+        &expired,
+        "another secret, of much the same length",
+        Algorithm::HS256,
+    );
+    let error = verifier.verify(&forged).await.unwrap_err();
+    assert_eq!(error.to_string(), "the token has expired");
+    assert!(!verifier.remembers(&forged));
+}
+
+#[tokio::test]
 async fn clocks_may_differ_by_the_leeway() {
     verify(json!({"exp": now() - 20, "nbf": now() + 20}))
         .await
