@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use moka::sync::Cache;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -225,7 +226,7 @@ impl Issuer {
         let keys = match &settings.keys {
             KeySource::SecretFile(path) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
-                Keys::Fixed(Key::secret(&secret))
+                Keys::Fixed(Key::secret(secret.expose_secret()))
             }
             KeySource::KeyFile(path) => {
                 let pem = read_file(path, MOST_KEY_BYTES);

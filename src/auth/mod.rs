@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretSlice};
+
 use crate::config::{AuthMode, AuthSettings, read_secret};
 use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
@@ -211,7 +213,7 @@ impl Authenticator {
             .collect();
         Ok(Self {
             verifier,
-            tickets: Tickets::new(&key, settings.sse_ticket_ttl),
+            tickets: Tickets::new(key.expose_secret(), settings.sse_ticket_ttl),
             roles,
             allow_query_token: settings.allow_query_token,
             audit,
@@ -306,9 +308,9 @@ impl Authenticator {
 }
 
 /// A key that nobody can guess, from the system.
-fn random_key() -> Result<Vec<u8>, String> {
+fn random_key() -> Result<SecretSlice<u8>, String> {
     let mut key = vec![0; 32];
     getrandom::fill(&mut key)
         .map_err(|error| format!("the system has no random numbers: {error}"))?;
-    Ok(key)
+    Ok(key.into())
 }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use secrecy::SecretSlice;
+
 /// RFC 7518, section 3.2: the key of an HMAC is at least as long as its hash.
 const SECRET_BYTES: usize = 32;
 
@@ -74,7 +76,7 @@ pub(super) fn check_appendable(path: &Path) -> Result<(), String> {
 /// # Errors
 /// The file cannot be read, or what it holds is too short or too long for a secret. The message has
 /// the path and nothing of the contents.
-pub fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
+pub fn read_secret(path: &Path) -> Result<SecretSlice<u8>, String> {
     check(path)?;
     // After the check only its size is left to be wrong.
     let mut secret = read_file(path, MOST_SECRET_BYTES)
@@ -89,5 +91,5 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
             secret.len()
         ));
     }
-    Ok(secret)
+    Ok(secret.into())
 }

@@ -7,6 +7,7 @@
 //! - `address.rs`: `host:port`
 //! - `items.rs`: networks, hosts, origins, routes, claims
 //! - `permission.rs`: `action:pattern`
+//! - `properties.rs`: librdkafka's properties, some of which are secrets
 //! - `issuers.rs`: `[[auth.issuers]]`
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
@@ -21,6 +22,7 @@ mod items;
 mod keys;
 mod load;
 mod permission;
+mod properties;
 mod sample;
 mod show;
 mod value;
@@ -29,7 +31,6 @@ mod value;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,11 +40,9 @@ pub use self::files::{read_file, read_secret};
 pub use self::items::read_network;
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
 pub use self::permission::{Action, PermissionError, read_permission};
+pub use self::properties::Properties;
 pub use self::sample::sample;
 pub use self::show::{is_secret_property, show};
-
-/// librdkafka property names to values, as the user wrote them.
-pub type Properties = BTreeMap<String, String>;
 
 /// Everything that can be set. One field per table of the settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,7 +98,7 @@ pub struct HttpSettings {
 }
 
 /// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
-#[derive(Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KafkaSettings {
     /// `bootstrap_servers`: `host:port` list separated by commas; empty means the embedded broker.
     pub bootstrap_servers: String,
@@ -141,22 +140,6 @@ impl KafkaSettings {
             ("kafka.consumer", &self.consumer),
             ("kafka.admin", &self.admin),
         ]
-    }
-}
-
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSettings")
-            .field("bootstrap_servers", &self.bootstrap_servers)
-            .field("embedded", &self.embedded)
-            .field("embedded_max_bytes", &self.embedded_max_bytes)
-            .field("auto_create_topics", &self.auto_create_topics)
-            .field("metadata_timeout", &self.metadata_timeout)
-            .field("properties", &show::masked(&self.properties))
-            .field("producer", &show::masked(&self.producer))
-            .field("consumer", &show::masked(&self.consumer))
-            .field("admin", &show::masked(&self.admin))
-            .finish()
     }
 }
 

@@ -3,6 +3,7 @@
 //! which may be secrets.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use super::keys::{Range, Slot};
 use super::permission::read_permission;
 use super::{AuditTo, AuthMode, LogFormat, Settings, issuers};
 
-/// A value before its kind is known.
-#[derive(Debug, Clone, PartialEq)]
+/// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
+/// kind it is.
+#[derive(Clone, PartialEq)]
 pub(super) enum Raw {
     /// A quoted string.
     Text(String),
@@ -44,6 +46,12 @@ pub(super) struct Entry {
     pub(super) at: usize,
     /// What it was given.
     pub(super) value: Raw,
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
 }
 
 impl Raw {

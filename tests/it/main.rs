@@ -29,6 +29,7 @@ mod records_ndjson;
 mod records_raw;
 mod records_read;
 mod records_write;
+mod secrets;
 mod support_selftest;
 mod tls;
 mod v2_metadata;
