@@ -10,11 +10,15 @@ mod cors;
 mod cross_site;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod nginx;
 mod openapi;
 mod producing_faults;
 #[cfg(feature = "embedded")]
 mod rates;
 mod reading_faults;
+#[cfg(feature = "embedded")]
+mod recipes;
 mod support_selftest;
 #[cfg(feature = "embedded")]
 mod switched_off;
