@@ -6,7 +6,6 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use moka::sync::Cache;
 use secrecy::ExposeSecret;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Principal;
@@ -159,14 +158,16 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(invalid("the token's header has critical extensions (crit)"));
         }
-        let claimed = Claimed::of(token);
+        let claimed = Claimed::of(token)?;
         // Clients ask on and on with a token that has expired: none of them is worth a look at its
         // signature, whoever has signed it.
-        let expires = claimed.exp.as_ref().and_then(seconds);
-        if expires.is_some_and(|at| at.saturating_add(self.leeway) < now()) {
+        if claimed
+            .expires
+            .is_some_and(|at| at.saturating_add(self.leeway) < now())
+        {
             return Err(told(&ErrorKind::ExpiredSignature));
         }
-        let claimed = claimed.issuer();
+        let claimed = claimed.issuer;
         let mut refused = invalid("the token is of no issuer that is accepted here");
         for issuer in &self.issuers {
             if issuer.name.is_some() && issuer.name != claimed {
@@ -300,22 +301,34 @@ pub(super) fn now() -> u64 {
 
 /// What a token says of itself before anyone has looked at its signature. Good for picking which keys
 /// to try, and for refusing it.
-#[derive(Default, Deserialize)]
 struct Claimed {
-    iss: Option<Value>,
-    exp: Option<Value>,
+    issuer: Option<String>,
+    expires: Option<u64>,
 }
 
 impl Claimed {
-    fn of(token: &str) -> Self {
-        jsonwebtoken::dangerous::insecure_decode_claims(token).unwrap_or_default()
-    }
-
-    fn issuer(self) -> Option<String> {
-        match self.iss {
-            Some(Value::String(name)) => Some(name),
-            _ => None,
-        }
+    /// Refuses what is of the wrong kind: the library takes such claims as not there.
+    fn of(token: &str) -> Result<Self, Refused> {
+        let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
+            .map_err(|error| told(error.kind()))?;
+        let text = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(invalid(format!("the token's {name} is not a text"))),
+        };
+        let number = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => match seconds(value) {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(invalid(format!("the token's {name} is not a number"))),
+            },
+        };
+        text("sub")?;
+        number("nbf")?;
+        Ok(Self {
+            issuer: text("iss")?,
+            expires: number("exp")?,
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 mod attack;
 #[cfg(feature = "embedded")]
 mod audit;
+#[cfg(feature = "embedded")]
+mod bad_tokens;
 mod browser;
 #[cfg(feature = "embedded")]
 mod cors;
