@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
-use crate::support::http::{Reply, client, send};
+use crate::support::http::{self, Reply, client, send};
 use crate::support::tokens::{SECRET, token};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -141,6 +141,50 @@ async fn every_decision_stands_in_the_log() {
         of(&entries(&path), "rotated"),
         told("produce", "orders", true)
     );
+}
+
+/// Whatever route there is, and whichever is added: what it decides is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_route_is_left_out() {
+    let gateway = gateway("audit.log")
+        .set("limits.refused_per_second", "0")
+        .start()
+        .await;
+    let document = http::get(&gateway.url("/openapi.json")).await.json();
+    let none = token("bob", "openid");
+    let mut guarded = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation.get("security").is_none() {
+                continue;
+            }
+            let name = format!("{method}{path}");
+            let path = path.replace(['{', '}'], "").replace("/topic/", "/orders/");
+            let method: Method = method.to_uppercase().parse().unwrap();
+            for (who, token) in [("nobody", ""), ("bob", none.as_str())] {
+                let id = format!("{who}-{}", guarded.len());
+                let request = client().request(method.clone(), gateway.url(&path));
+                ask(request, token, &id).await;
+                guarded.push((id, name.clone()));
+            }
+        }
+    }
+    assert!(guarded.len() > 10, "{guarded:?}");
+    let path = gateway.folder().join("audit.log");
+    let (last, _) = guarded.last().unwrap();
+    eventually(BOUND, async || !of(&entries(&path), last).is_empty()).await;
+    let all = entries(&path);
+    for (id, name) in &guarded {
+        let told = of(&all, id);
+        assert!(!told.is_empty(), "{name} by {id}");
+        if id.starts_with("nobody") {
+            assert_eq!(
+                told,
+                [("authenticate".to_owned(), String::new(), false)],
+                "{name}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
