@@ -123,6 +123,32 @@ async fn what_is_lost_is_counted_where_it_is_missing() {
 }
 
 #[test]
+fn what_cannot_be_written_is_told_when_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut file = LogFile::open(&path).unwrap();
+    file.file = File::open(&path).unwrap();
+    let mut scribe = Scribe {
+        output: Output::File(file),
+        lost: Arc::default(),
+        warned: None,
+    };
+    let write = |scribe: &mut Scribe| {
+        let mut messages = vec![Message::Entry(Box::new(entry("orders")))];
+        scribe.write(&mut messages, &mut Vec::new());
+    };
+    write(&mut scribe);
+    write(&mut scribe);
+    // A new file is opened as it should be.
+    std::fs::remove_file(&path).unwrap();
+    write(&mut scribe);
+    let lines = lines(&path);
+    assert_eq!(lines[0]["lost"], 2);
+    assert_eq!(lines[1]["resource"], "orders");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
 fn no_line_grows_with_what_it_tells_of() {
     let mut lines = Vec::new();
     push(&mut lines, &Line::of(&entry(&"ü".repeat(100_000))));
