@@ -82,10 +82,13 @@ impl Refusals {
     ///
     /// [`TooMany`] when there is none.
     pub fn check(&self, who: u128) -> Result<(), TooMany> {
-        let now = Instant::now();
         let last = self.last.load(Ordering::Relaxed);
+        if last == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
         let since = self.millis(now).saturating_sub(last);
-        if last == 0 || u128::from(since) > HOLDS.as_millis() {
+        if u128::from(since) > HOLDS.as_millis() {
             return Ok(());
         }
         match self.full_at.get(&who) {

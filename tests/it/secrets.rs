@@ -41,8 +41,10 @@ fn bearer(request: RequestBuilder, token: &str) -> RequestBuilder {
     request.header("authorization", format!("Bearer {token}"))
 }
 
-/// Shows all that is secret to the gateway, in each place that takes it. Gives back what was shown.
-async fn busy(gateway: &Gateway, topic: &str) -> Vec<String> {
+/// Shows all that is secret to the gateway, in each place that takes it. Gives back what was shown, and
+/// what the gateway has answered.
+async fn busy(gateway: &Gateway, topic: &str) -> (Vec<String>, String) {
+    let mut said = String::new();
     let good = token("ann", "produce:* consume:*");
     let forged = sign(
         &claims("mallory", "admin:*"),
@@ -58,6 +60,7 @@ async fn busy(gateway: &Gateway, topic: &str) -> Vec<String> {
         for (token, status) in [(&good, 200), (&forged, 401), (&denied, 403)] {
             let read = send(bearer(http.get(&records), token)).await;
             assert_eq!(read.status, status);
+            said.push_str(&format!("{read:?} {}\n", read.text()));
             let read = send(http.get(format!("{records}?access_token={token}"))).await;
             assert_eq!(read.status, status);
         }
@@ -82,27 +85,32 @@ async fn busy(gateway: &Gateway, topic: &str) -> Vec<String> {
         client().get(gateway.url(&format!("/nowhere?access_token={good}"))),
     ];
     for request in odd {
-        assert!(send(request).await.status.is_client_error());
+        let refused = send(request).await;
+        assert!(refused.status.is_client_error());
+        said.push_str(&format!("{refused:?} {}\n", refused.text()));
     }
     let mut shown = vec![good, forged, denied, ticket];
     // The part that makes a token good, by itself.
     let signatures = shown.iter().filter_map(|token| token.rsplit('.').next());
     let signatures: Vec<String> = signatures.map(str::to_owned).collect();
     shown.extend(signatures);
-    shown
+    (shown, said)
 }
 
-async fn says_nothing_of(gateway: Gateway, secrets: &[String]) {
+async fn says_nothing_of(gateway: Gateway, said: &str, secrets: &[String]) {
     let folder = gateway.folder();
     let log = gateway.stderr();
     assert!(log.contains("TRACE") && log.contains("librdkafka"), "{log}");
     let audit = std::fs::read_to_string(folder.join("audit.log")).unwrap();
+    let metrics = get(&gateway.management_url("/metrics")).await;
     let shown = gateway.run(&["config", "show"]).await;
     let ended = gateway.terminate().await;
     let places = [
         ("log", &ended.stderr),
         ("standard output", &ended.stdout),
         ("audit log", &audit),
+        ("metrics", &metrics.text().to_owned()),
+        ("answers", &said.to_owned()),
         ("config show", &shown.stdout),
         ("config show's errors", &shown.stderr),
     ];
@@ -138,9 +146,9 @@ async fn no_log_holds_a_token_a_ticket_or_a_password() {
             .await;
         let properties = password(mechanism, "gateway", PASSWORD);
         let gateway = talkative(kafka, properties).start().await;
-        let mut secrets = busy(&gateway, &topic).await;
+        let (mut secrets, said) = busy(&gateway, &topic).await;
         secrets.extend(kept(&[]));
-        says_nothing_of(gateway, &secrets).await;
+        says_nothing_of(gateway, &said, &secrets).await;
     }
 }
 
@@ -155,8 +163,8 @@ async fn no_log_holds_what_a_token_endpoint_gives_or_takes() {
     let endpoint = TokenEndpoint::start(Duration::from_secs(3600)).await;
     let properties = from_endpoint(&endpoint.url(), TokenEndpoint::CLIENT[1]);
     let gateway = talkative(kafka, properties).start().await;
-    let mut secrets = busy(&gateway, &topic).await;
+    let (mut secrets, said) = busy(&gateway, &topic).await;
     // The first part of any token that nobody signed.
     secrets.extend(kept(&[TokenEndpoint::CLIENT[1], "eyJhbGciOiJub25lIn0"]));
-    says_nothing_of(gateway, &secrets).await;
+    says_nothing_of(gateway, &said, &secrets).await;
 }
