@@ -8,6 +8,7 @@ mod cors;
 mod cross_site;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod members;
 mod openapi;
 mod producing_faults;
 #[cfg(feature = "embedded")]

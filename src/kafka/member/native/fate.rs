@@ -12,6 +12,9 @@ pub(super) enum Fate {
     Retry(Fault),
     /// The consumer will do nothing any more; another one may.
     Anew(Fault),
+    /// The broker makes no sense of the member. After a coordinator has moved this is krafka's doing: it
+    /// forgets its member id and then joins with partitions in hand, which no new member may have.
+    Confused(Fault),
     /// Another member still holds the instance id.
     Unreleased(Fault),
     /// These partitions stand where the log is not.
@@ -52,11 +55,11 @@ impl Fate {
                 ..fault
             }),
             ErrorCode::UnsupportedVersion => Self::End(unsupported()),
+            ErrorCode::InvalidRequest => Self::Confused(fault),
             ErrorCode::GroupAuthorizationFailed
             | ErrorCode::TopicAuthorizationFailed
             | ErrorCode::ClusterAuthorizationFailed
             | ErrorCode::SaslAuthenticationFailed
-            | ErrorCode::InvalidRequest
             | ErrorCode::InvalidGroupId
             | ErrorCode::InvalidTopic
             | ErrorCode::InvalidRegularExpression
