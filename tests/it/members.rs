@@ -1015,3 +1015,40 @@ async fn a_coordinator_that_died_is_followed() {
     // What was committed before does not come again.
     assert_eq!(member.records.iter().filter(|r| value(r) < 30).count(), 30);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_tell_of_lag_rebalances_and_commits() {
+    // The only test of this binary that has the process' recorder.
+    let metrics = tidegate::observe::metrics::install().unwrap();
+    let process = Process::new(kafka().await).await;
+    let orders = topic("members-lag");
+    process.plain.create_topic(&orders, 1, &[]).await;
+    process.write(&orders, 1, 0..4000).await;
+    let of = |name: &str| {
+        let rendered = metrics.render();
+        let line = rendered
+            .lines()
+            .find(|line| line.starts_with(name) && line.contains("lag-group"))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    let lag = || {
+        of(&format!(
+            "kafka_consumer_lag{{group=\"lag-group\",topic=\"{orders}\""
+        ))
+    };
+
+    let mut member = process.join(earliest("lag-group", &orders));
+    // Nobody takes them.
+    eventually(LONG, || async { lag().is_some_and(|lag| lag > 1000.0) }).await;
+    member.until(|seen| seen.records.len() == 4000).await;
+    eventually(LONG, || async { lag() == Some(0.0) }).await;
+    assert!(of("kafka_group_rebalances_total").is_some_and(|count| count >= 1.0));
+    member.commit(&[(at(&orders, 0), 4000)]).await;
+    assert!(
+        metrics
+            .render()
+            .contains("kafka_commit_duration_seconds_count")
+    );
+    member.leave().await;
+    assert_eq!(lag(), Some(0.0));
+}

@@ -34,7 +34,10 @@ impl Fate {
                 kind: ProtocolErrorKind::UnknownApiVersion,
                 ..
             } => Self::End(unsupported()),
-            KrafkaError::Protocol { message, .. } if message.contains("undecodable") => {
+            // Some of these kinds may be the connection's, but not where a batch is named.
+            KrafkaError::Protocol { kind, message }
+                if !kind.is_retriable() || message.contains("undecodable record batch") =>
+            {
                 Self::Undecodable(error.into())
             }
             // A leave that was overtaken, or a member that gave up: only a new consumer joins again.

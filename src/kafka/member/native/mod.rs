@@ -116,12 +116,13 @@ enum Done {
     Ends(Token, Vec<(TopicPartition, Result<i64, Fault>)>),
     Committed(Commit, Option<Fault>),
     CommitAgain(Commit),
-    Subscribed(Vec<Arc<str>>, Result<(), Fault>),
+    /// By which consumer, and to what.
+    Subscribed(Arc<Consumer>, Vec<Arc<str>>, Result<(), Fault>),
     SubscribeAgain(Vec<Arc<str>>),
     /// krafka asked where the leaders are.
     Refreshed,
-    /// The ids that topics have now.
-    Topics(Vec<(Arc<str>, [u8; 16])>),
+    /// The ids that topics have now, or that one may not be read any more.
+    Topics(Result<Vec<(Arc<str>, [u8; 16])>, Fault>),
 }
 
 /// A partition of this member.
@@ -294,11 +295,12 @@ impl Engine {
                 },
                 () = self.events.closed() => Woken::Gone,
                 () = released(&mut self.revoking) => Woken::Released,
-                changed = self.health.changed() => match changed {
-                    Ok(()) => Woken::Health,
-                    // Its task lives as long as this receiver.
-                    Err(_) => Woken::Room,
-                },
+                () = async {
+                    if self.health.changed().await.is_err() {
+                        // Nobody asks any more: the runtime is ending.
+                        std::future::pending::<()>().await;
+                    }
+                } => Woken::Health,
             };
             let ended = matches!(woken, Woken::Turn(_));
             self.woken(woken).await?;
@@ -318,10 +320,13 @@ impl Engine {
             Woken::Turn(turn) => return self.turned(turn).await,
             Woken::Notice(notice) => self.noticed(notice),
             Woken::Command(Some(command)) => {
-                let stops = matches!(command, Command::Pause(_) | Command::Seek { .. });
+                let holds = matches!(
+                    command,
+                    Command::Pause(_) | Command::Resume(_) | Command::Seek { .. }
+                );
                 self.commanded(command);
                 // At once: the poll that is under way may be about to deliver.
-                if stops && let Some(consumer) = self.consumer() {
+                if holds && let Some(consumer) = self.consumer() {
                     let room = self.has_room();
                     self.tell_pauses(&consumer, room).await;
                 }
@@ -532,9 +537,7 @@ impl Engine {
             drop(revoking.done);
         }
         self.lose(self.held.keys().cloned().collect());
-        self.jobs.clear();
-        self.commits.under_way = false;
-        self.refreshing = false;
+        // Jobs go on, so that every order is answered; of partitions that are gone they come to nothing.
         self.joined = false;
         if let Some(link) = self.link.take() {
             tokio::spawn(link.leave(GroupMembershipOperation::Default, self.timing.leave));
@@ -579,7 +582,10 @@ impl Engine {
 
     /// All partitions that the client knows to be its own.
     fn told(&self) -> Vec<TopicPartition> {
-        let told = self.held.iter().filter(|(_, held)| held.next.is_some());
+        let revoking = self.revoking.as_ref();
+        let told = self.held.iter().filter(|(partition, held)| {
+            held.next.is_some() && !revoking.is_some_and(|r| r.partitions.contains(partition))
+        });
         let mut told: Vec<TopicPartition> = told.map(|(partition, _)| partition.clone()).collect();
         told.sort_unstable();
         told
@@ -649,10 +655,11 @@ impl Engine {
                 self.next_commit();
                 self.end_revoke();
             }
-            Done::Subscribed(topics, result) => return self.subscribed(topics, result),
+            Done::Subscribed(by, topics, result) => return self.subscribed(&by, topics, result),
             Done::SubscribeAgain(topics) => self.subscribe(topics),
             Done::Refreshed => self.refreshed().await,
-            Done::Topics(topics) => self.compare_topics(topics),
+            Done::Topics(Ok(topics)) => self.compare_topics(topics),
+            Done::Topics(Err(fault)) => return Err(End::Fault(fault)),
         }
         Ok(())
     }

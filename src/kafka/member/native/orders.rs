@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use krafka::GroupMembershipOperation;
+use krafka::consumer::Consumer;
 use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
@@ -142,7 +143,7 @@ impl Engine {
                 Ok(())
             };
             let result = result.await;
-            Done::Subscribed(topics, result)
+            Done::Subscribed(consumer, topics, result)
         }));
     }
 
@@ -155,10 +156,16 @@ impl Engine {
 
     pub(super) fn subscribed(
         &mut self,
+        by: &Arc<Consumer>,
         topics: Vec<Arc<str>>,
         result: Result<(), Fault>,
     ) -> Result<(), End> {
         match result {
+            // Another consumer has taken its place meanwhile.
+            _ if !self.consumer().is_some_and(|now| Arc::ptr_eq(&now, by)) => {
+                self.subscribe(topics);
+                Ok(())
+            }
             Ok(()) => {
                 self.set_topics(topics);
                 self.polled_at = None;

@@ -12,6 +12,7 @@ use super::{Done, End, Engine, REFRESH, ROUND, link};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Event, SeekTo, State};
+use crate::kafka::metadata::Right;
 use crate::record::{Delivered, Header, TimestampType as RecordTime, TopicPartition};
 
 impl Engine {
@@ -232,8 +233,8 @@ impl Engine {
         self.look_at_topics();
     }
 
-    /// Asks which ids the topics have: one that was created again under the same name is another
-    /// topic, and krafka may not notice.
+    /// Asks which ids the topics have, and whether they may still be read: one that was created again
+    /// under the same name is another topic, and krafka may not notice.
     pub(super) fn look_at_topics(&mut self) {
         if self.held.is_empty() || self.health.borrow().is_some() {
             return;
@@ -243,11 +244,19 @@ impl Engine {
         self.jobs.push(Box::pin(async move {
             let mut topics = Vec::with_capacity(names.len());
             for name in names {
-                if let Ok(topic) = metadata.topic(&name).await {
-                    topics.push((name, topic.id));
+                let Ok(topic) = metadata.topic(&name).await else {
+                    continue;
+                };
+                topics.push((name, topic.id));
+                // krafka tries a refused fetch again and again and says nothing.
+                match metadata.granted(topic, Right::Read).await {
+                    Err(fault) if fault.kind == FaultKind::NotAuthorized => {
+                        return Done::Topics(Err(fault));
+                    }
+                    _ => {}
                 }
             }
-            Done::Topics(topics)
+            Done::Topics(Ok(topics))
         }));
     }
 
