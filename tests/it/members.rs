@@ -998,22 +998,32 @@ async fn a_coordinator_that_died_is_followed() {
     let orders = topic("members-coordinator");
     process.plain.create_topic(&orders, 3, &[]).await;
     process.write(&orders, 3, 0..30).await;
-    let mut member = process.join(earliest("coordinator", &orders));
-    member.until(|seen| seen.records.len() == 30).await;
-    let offsets: Vec<_> = member.next.clone().into_iter().collect();
-    member.commit(&offsets).await;
+    let mut members = Vec::new();
+    for instance_id in [None, Some("one".to_owned())] {
+        let group = format!("coordinator-{instance_id:?}");
+        let mut member = process.join(Options {
+            instance_id,
+            ..earliest(&group, &orders)
+        });
+        member.until(|seen| seen.records.len() == 30).await;
+        let offsets: Vec<_> = member.next.clone().into_iter().collect();
+        member.commit(&offsets).await;
+        members.push(member);
+    }
 
     let coordinator = process.plain.leader("__consumer_offsets", 0).await.unwrap();
     broker.node(u32::try_from(coordinator).unwrap()).kill();
     process.write(&orders, 3, 30..60).await;
 
-    member
-        .until(|seen| seen.values() == (0..60).collect() && seen.assigned.len() == 3)
-        .await;
-    let offsets: Vec<_> = member.next.clone().into_iter().collect();
-    member.commit(&offsets).await;
-    // What was committed before does not come again.
-    assert_eq!(member.records.iter().filter(|r| value(r) < 30).count(), 30);
+    for mut member in members {
+        member
+            .until(|seen| seen.values() == (0..60).collect() && seen.assigned.len() == 3)
+            .await;
+        let offsets: Vec<_> = member.next.clone().into_iter().collect();
+        member.commit(&offsets).await;
+        // What was committed before does not come again.
+        assert_eq!(member.records.iter().filter(|r| value(r) < 30).count(), 30);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1051,4 +1061,39 @@ async fn metrics_tell_of_lag_rebalances_and_commits() {
     );
     member.leave().await;
     assert_eq!(lag(), Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_tells_what_became_of_each_partition() {
+    let process = Process::new(kafka().await).await;
+    let orders = topic("members-each");
+    process.plain.create_topic(&orders, 3, &[]).await;
+    let mut member = process.join(earliest("each", &orders));
+    member.until(|seen| seen.assigned.len() == 3).await;
+
+    let text = |length| Some("x".repeat(length));
+    member.command(Command::Commit {
+        token: 7,
+        offsets: vec![
+            (at(&orders, 0), 1, text(4)),
+            // More than a broker keeps.
+            (at(&orders, 1), 2, text(5000)),
+            (at(&orders, 2), 3, None),
+            (at(&orders, 9), 4, None),
+        ],
+    });
+    member.until(|seen| seen.committed.contains_key(&7)).await;
+
+    let results: BTreeMap<_, _> = member.committed.remove(&7).unwrap().into_iter().collect();
+    assert_eq!(results[&at(&orders, 0)], Ok(1));
+    let refused = results[&at(&orders, 1)].clone().unwrap_err();
+    assert_eq!(refused.kafka_error, Some("OFFSET_METADATA_TOO_LARGE"));
+    assert_eq!(results[&at(&orders, 2)], Ok(3));
+    let strange = results[&at(&orders, 9)].clone().unwrap_err();
+    assert_eq!(strange.kind, FaultKind::NotFound);
+    let mut committed = Vec::new();
+    for partition in 0..3 {
+        committed.push(process.plain.committed("each", &orders, partition).await);
+    }
+    assert_eq!(committed, [Some(1), None, Some(3)]);
 }

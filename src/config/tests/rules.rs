@@ -191,3 +191,17 @@ fn properties_that_the_gateway_owns_are_refused_in_every_table() {
         }
     }
 }
+
+#[test]
+fn an_engine_that_is_not_there_yet_is_refused() {
+    let line = complaint(&with_set(&["kafka.group_engine=classic"]));
+    assert!(
+        line.starts_with("kafka.group_engine (flag --set): "),
+        "{line}"
+    );
+    assert!(line.contains("not available yet"), "{line}");
+    for engine in ["auto", "native"] {
+        let set = format!("kafka.group_engine={engine}");
+        load_lines(&with_set(&[&set])).expect("there is this one");
+    }
+}

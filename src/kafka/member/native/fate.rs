@@ -44,19 +44,23 @@ impl Fate {
             KrafkaError::IllegalState { .. } | KrafkaError::Closed { .. } => {
                 Self::Anew(error.into())
             }
-            KrafkaError::Fenced { .. } | KrafkaError::Auth { .. } | KrafkaError::Config { .. } => {
-                Self::End(error.into())
+            // Of a heartbeat, where a join says it by its code.
+            KrafkaError::Fenced { .. } => {
+                Self::of_code(ErrorCode::UnreleasedInstanceId, error.into())
             }
+            KrafkaError::Auth { .. } | KrafkaError::Config { .. } => Self::End(error.into()),
             _ => Self::Retry(error.into()),
         }
     }
 
     fn of_code(code: ErrorCode, fault: Fault) -> Self {
         match code {
-            ErrorCode::UnreleasedInstanceId => Self::Unreleased(Fault {
-                retriable: true,
-                ..fault
-            }),
+            ErrorCode::UnreleasedInstanceId | ErrorCode::FencedInstanceId => {
+                Self::Unreleased(Fault {
+                    retriable: true,
+                    ..fault
+                })
+            }
             ErrorCode::UnsupportedVersion => Self::End(unsupported()),
             ErrorCode::InvalidRequest => Self::Confused(fault),
             ErrorCode::GroupAuthorizationFailed
@@ -69,8 +73,7 @@ impl Fate {
             | ErrorCode::UnsupportedAssignor
             | ErrorCode::InconsistentGroupProtocol
             | ErrorCode::GroupIdNotFound
-            | ErrorCode::GroupMaxSizeReached
-            | ErrorCode::FencedInstanceId => Self::End(fault),
+            | ErrorCode::GroupMaxSizeReached => Self::End(fault),
             _ => Self::Retry(fault),
         }
     }
@@ -90,7 +93,6 @@ mod tests {
             ErrorCode::UnsupportedAssignor,
             ErrorCode::UnsupportedVersion,
             ErrorCode::GroupMaxSizeReached,
-            ErrorCode::FencedInstanceId,
         ] {
             assert!(matches!(of(code), Fate::End(_)), "{code:?}");
         }

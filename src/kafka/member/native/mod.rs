@@ -106,10 +106,13 @@ enum Woken {
     Gone,
 }
 
+/// Topics and their ids.
+type TopicIds = Vec<(Arc<str>, [u8; 16])>;
+
 /// What a job came to.
 enum Done {
-    /// Where partitions start that were just assigned.
-    Started(Vec<u64>, Places),
+    /// Where partitions start that were just assigned, and the pause before this try.
+    Started(Vec<u64>, Places, Duration),
     /// Where partitions go on that stood outside of the log.
     Recovered(Vec<u64>, Places),
     Sought(Token, Vec<u64>, Places, Vec<(TopicPartition, Fault)>),
@@ -122,7 +125,7 @@ enum Done {
     /// krafka asked where the leaders are.
     Refreshed,
     /// The ids that topics have now, or that one may not be read any more.
-    Topics(Result<Vec<(Arc<str>, [u8; 16])>, Fault>),
+    Topics(Result<TopicIds, Fault>),
 }
 
 /// A partition of this member.
@@ -502,15 +505,7 @@ impl Engine {
                 self.wait_after(fault, LONGEST_PAUSE);
             }
             Fate::Confused(fault) => return Err(End::Fault(fault)),
-            Fate::Unreleased(fault) => {
-                let since = *self.unreleased_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= self.timing.unreleased {
-                    return Err(End::Fault(fault));
-                }
-                // krafka gives up for good at this.
-                self.anew();
-                self.wait_after(fault, UNRELEASED_PAUSE);
-            }
+            Fate::Unreleased(fault) => return self.unreleased(fault),
             Fate::OutOfRange(places) => self.out_of_range(places),
             Fate::Undecodable(fault) => {
                 self.undecodable += 1;
@@ -531,6 +526,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Another member has the instance id; it may be the one that this was, before the coordinator moved
+    /// and krafka forgot its id. krafka gives up for good at this.
+    fn unreleased(&mut self, fault: Fault) -> Result<(), End> {
+        let since = *self.unreleased_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.timing.unreleased {
+            return Err(End::Fault(fault));
+        }
+        self.anew();
+        self.wait_after(fault, UNRELEASED_PAUSE);
+        Ok(())
+    }
+
     /// Takes leave of the consumer and lets a new one join. What it had is lost.
     fn anew(&mut self) {
         if let Some(revoking) = self.revoking.take() {
@@ -542,6 +549,8 @@ impl Engine {
         if let Some(link) = self.link.take() {
             tokio::spawn(link.leave(GroupMembershipOperation::Default, self.timing.leave));
         }
+        // Answers those that wait.
+        self.next_commit();
     }
 
     // -- events
@@ -642,7 +651,9 @@ impl Engine {
 
     async fn done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Started(turns, places) => return self.started(turns, places).await,
+            Done::Started(turns, places, pause) => {
+                return self.started(turns, places, pause).await;
+            }
             Done::Recovered(turns, places) => return self.recovered(turns, places).await,
             Done::Sought(token, turns, places, refused) => {
                 self.sought(token, turns, places, refused).await;

@@ -1,6 +1,7 @@
 //! Commands, commits among them, and their answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use krafka::GroupMembershipOperation;
 use krafka::consumer::Consumer;
@@ -8,11 +9,14 @@ use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
 use super::commits::{Commit, not_assigned};
-use super::{Done, End, Engine, LONGEST_PAUSE, Options, link, out_of_group};
+use super::{Done, End, Engine, Options, link, out_of_group};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Command, Event, SeekTo, Token};
 use crate::record::TopicPartition;
+
+/// Pause before another try to subscribe to other topics.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(super) fn commanded(&mut self, command: Command) {
@@ -174,10 +178,8 @@ impl Engine {
             }
             Err(fault) if fault.retriable => {
                 tracing::debug!(group = %self.options.group, "subscribing is tried again: {fault}");
-                let pause = self.pause;
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 self.jobs.push(Box::pin(async move {
-                    sleep(pause).await;
+                    sleep(SUBSCRIBE_PAUSE).await;
                     Done::SubscribeAgain(topics)
                 }));
                 Ok(())
@@ -247,7 +249,7 @@ impl Engine {
         self.answer(commit);
         self.commits.under_way = false;
         if let Some(fault) = fenced {
-            return Err(End::Fault(fault));
+            return self.unreleased(fault);
         }
         self.next_commit();
         self.end_revoke();

@@ -7,7 +7,7 @@ use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::link::{self, Notice};
-use super::{Done, End, Engine, Held, LONGEST_PAUSE, Revoking};
+use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, Revoking};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::lag::Lag;
 use crate::kafka::member::place::Places;
@@ -116,7 +116,7 @@ impl Engine {
                     let _ = metadata.topic(&partition.topic).await;
                 }
             }
-            Done::Started(turns, asker.places(&aims, true).await)
+            Done::Started(turns, asker.places(&aims, true).await, pause)
         }));
     }
 
@@ -137,7 +137,12 @@ impl Engine {
         }
     }
 
-    pub(super) async fn started(&mut self, turns: Vec<u64>, places: Places) -> Result<(), End> {
+    pub(super) async fn started(
+        &mut self,
+        turns: Vec<u64>,
+        places: Places,
+        pause: Duration,
+    ) -> Result<(), End> {
         let Some(consumer) = self.consumer() else {
             return Ok(());
         };
@@ -186,9 +191,7 @@ impl Engine {
             });
         }
         if !again.is_empty() {
-            let pause = self.pause;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            self.look_up_starts(again, pause);
+            self.look_up_starts(again, (pause * 2).clamp(PAUSE, LONGEST_PAUSE));
         }
         if !added.is_empty() {
             self.look_at_topics();

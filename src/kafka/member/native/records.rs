@@ -8,7 +8,7 @@ use std::time::Duration;
 use krafka::consumer::{Consumer, ConsumerRecord, TimestampType};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Done, End, Engine, REFRESH, ROUND, link};
+use super::{Done, End, Engine, REFRESH, ROUND, TopicIds, link};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Event, SeekTo, State};
@@ -60,8 +60,9 @@ impl Engine {
                 to,
             });
         }
+        // Also while some records come: the others may have stopped.
+        self.look_at_fetches(&consumer);
         if nothing && next.is_empty() {
-            self.look_at_fetches(&consumer);
             return;
         }
         next.sort_unstable();
@@ -260,7 +261,7 @@ impl Engine {
         }));
     }
 
-    pub(super) fn compare_topics(&mut self, topics: Vec<(Arc<str>, [u8; 16])>) {
+    pub(super) fn compare_topics(&mut self, topics: TopicIds) {
         const UNKNOWN: [u8; 16] = [0; 16];
         let mut others = false;
         for (name, id) in topics {
