@@ -1097,3 +1097,97 @@ async fn a_commit_tells_what_became_of_each_partition() {
     }
     assert_eq!(committed, [Some(1), None, Some(3)]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: twenty seconds of members that come and go"]
+async fn nothing_is_lost_while_members_come_and_go() {
+    let process = Process::new(kafka().await).await;
+    let orders = topic("members-churn");
+    process.plain.create_topic(&orders, 8, &[]).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    let writing = async {
+        let mut written = 0;
+        while Instant::now() < end {
+            process.write(&orders, 8, written..written + 100).await;
+            written += 100;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        written
+    };
+    // What was committed, and how often each record was.
+    let counted = std::sync::Mutex::new(BTreeMap::<i32, u32>::new());
+    let reading = async {
+        let handle = async |seen: &mut Watched| {
+            let records = std::mem::take(&mut seen.records);
+            if records.is_empty() {
+                return;
+            }
+            let mine: Vec<_> = records
+                .iter()
+                .filter(|r| seen.assigned.contains(&at(&r.topic, r.partition)))
+                .collect();
+            let mut next = BTreeMap::new();
+            for record in &mine {
+                next.insert(at(&record.topic, record.partition), record.offset + 1);
+            }
+            let values: Vec<(TopicPartition, i32)> = mine
+                .iter()
+                .map(|r| (at(&r.topic, r.partition), value(r)))
+                .collect();
+            let offsets: Vec<_> = next.into_iter().collect();
+            let token = seen.order_commit(&offsets);
+            seen.until(|seen| seen.committed.contains_key(&token)).await;
+            let results = seen.committed.remove(&token).unwrap();
+            let mut counted = counted.lock().unwrap();
+            for (partition, value) in values {
+                if results.iter().any(|(p, r)| *p == partition && r.is_ok()) {
+                    *counted.entry(value).or_default() += 1;
+                }
+            }
+        };
+        let mut members: Vec<Watched> = Vec::new();
+        let mut round = 0;
+        while Instant::now() < end {
+            round += 1;
+            match round % 3 {
+                // One is dropped without a word, one leaves.
+                0 if members.len() > 2 => drop(members.remove(0)),
+                1 if members.len() > 2 => {
+                    let mut member = members.remove(0);
+                    handle(&mut member).await;
+                    member.leave().await;
+                }
+                _ => members.push(process.join(earliest("churn", &orders))),
+            }
+            let until = Instant::now() + Duration::from_millis(1500);
+            while Instant::now() < until {
+                for member in &mut members {
+                    member.during(Duration::from_millis(20)).await;
+                    handle(member).await;
+                }
+            }
+        }
+        members
+    };
+    let (written, mut members) = tokio::join!(writing, reading);
+    let mut last = process.join(earliest("churn", &orders));
+    for member in members.drain(..) {
+        member.leave().await;
+    }
+    let total = async |last: &Watched| {
+        let mut all: BTreeSet<i32> = counted.lock().unwrap().keys().copied().collect();
+        all.extend(last.values());
+        all.len()
+    };
+    let all = usize::try_from(written).unwrap();
+    let bound = Instant::now() + LONG;
+    while total(&last).await < all {
+        assert!(Instant::now() < bound, "{} of {all}", total(&last).await);
+        last.during(Duration::from_millis(200)).await;
+    }
+    let twice = counted.lock().unwrap().values().filter(|n| **n > 1).count();
+    assert!(
+        twice * 50 < all,
+        "{twice} of {all} were committed more than once"
+    );
+}

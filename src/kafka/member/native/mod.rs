@@ -66,9 +66,10 @@ const ROUND: Duration = Duration::from_secs(5);
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often a batch may fail to be decoded before it counts as damaged in the log.
 const UNDECODABLE: u32 = 5;
-/// Most events and commits that wait before no further command is taken.
+/// Most events, commits and other orders that wait before no further command is taken.
 const MOST_EVENTS: usize = 64;
 const MOST_COMMITS: usize = 64;
+const MOST_JOBS: usize = 64;
 /// Longest time for the last events to be taken.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
 
@@ -273,6 +274,7 @@ impl Engine {
         loop {
             let takes_commands = self.outbox.len() < MOST_EVENTS
                 && self.commits.waiting.len() < MOST_COMMITS
+                && self.jobs.len() < MOST_JOBS
                 && self.leaving.is_none();
             let desk = self.link.as_ref().map(|link| Arc::clone(&link.desk));
             let woken = tokio::select! {
@@ -323,21 +325,16 @@ impl Engine {
             Woken::Turn(turn) => return self.turned(turn).await,
             Woken::Notice(notice) => self.noticed(notice),
             Woken::Command(Some(command)) => {
-                let holds = matches!(
-                    command,
-                    Command::Pause(_) | Command::Resume(_) | Command::Seek { .. }
-                );
                 self.commanded(command);
-                // At once: the poll that is under way may be about to deliver.
-                if holds && let Some(consumer) = self.consumer() {
-                    let room = self.has_room();
-                    self.tell_pauses(&consumer, room).await;
-                }
+                self.hold().await;
             }
             Woken::Command(None) | Woken::Gone => {
                 return Err(End::Leave(GroupMembershipOperation::Default));
             }
-            Woken::Done(done) => return self.done(*done).await,
+            Woken::Done(done) => {
+                self.done(*done).await?;
+                self.hold().await;
+            }
             Woken::Room => {
                 self.flush();
                 if self.has_room() {
@@ -410,6 +407,15 @@ impl Engine {
                 }
                 None => Turn::Rested,
             }
+        }
+    }
+
+    /// Tells krafka at once: the poll that is under way may be about to deliver what shall not come any
+    /// more, or may fetch what now may.
+    async fn hold(&mut self) {
+        if let Some(consumer) = self.consumer() {
+            let room = self.has_room();
+            self.tell_pauses(&consumer, room).await;
         }
     }
 
