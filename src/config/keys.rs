@@ -279,7 +279,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "websocket.own_connections",
         Slot::Count(|s| &mut s.websocket.own_connections, (0, 1_000_000)),
-        "How many group members have connections to Kafka of their own, about 84 KiB each. Those beyond share them by four, about 36 KiB each, and get a record later by up to fetch.wait.max.ms.",
+        "How many group members have connections to Kafka of their own, about 105 KiB each. Those beyond share them by four, about 45 KiB each, and wait for each other's fetches: a record may come later by up to three times fetch.wait.max.ms, which counts as 500 ms at most.",
     ),
     key(
         "auth.mode",

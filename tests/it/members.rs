@@ -453,6 +453,7 @@ async fn a_release_that_is_held_too_long_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: nobody takes events for several poll intervals"]
 async fn a_member_whose_events_are_not_taken_stays_and_gives_all_records() {
     let process = Process::new(kafka().await).await;
     let orders = topic("members-slow");
@@ -710,6 +711,7 @@ async fn what_retention_took_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: the broker is killed and started again"]
 async fn members_last_longer_than_their_brokers() {
     // Sessions as long as they are by default: a member is back in time.
     let broker = Broker::builder()
@@ -754,6 +756,7 @@ async fn members_last_longer_than_their_brokers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: the broker stays frozen for longer than a session"]
 async fn a_session_that_timed_out_is_lost_and_joined_again() {
     let broker = Broker::builder().fast_groups().start().await;
     let process = Process::new(&broker).await;
