@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use self::token::TokenArgs;
+use crate::api::offered::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
 use crate::{healthcheck, kafka, observe, server};
 
@@ -189,7 +190,8 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
 }
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
-/// `config` does not know: what the Kafka clients think of their properties, and the certificates.
+/// `config` does not know: what the Kafka clients think of their properties, the routes, and the
+/// certificates.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
     let loaded = &reading.loaded;
@@ -203,6 +205,16 @@ fn apply_rules(reading: &mut Reading) {
             };
             loaded.error(&path, error.message)
         });
+    let http = &settings.http;
+    let lists = [("http.allow", &http.allow), ("http.block", &http.block)];
+    let routes = lists.into_iter().flat_map(|(path, patterns)| {
+        let unknown = patterns.iter().filter(|pattern| !names_a_route(pattern));
+        unknown.map(move |pattern| {
+            let problem =
+                format!("{pattern:?} is none of the routes that `tidegate openapi` prints");
+            loaded.error(path, problem)
+        })
+    });
     // What the settings' own rules have objected to is not said twice.
     let said = |error: &ConfigError| error.to_string().starts_with("tls.");
     let tls = match reading.errors.iter().any(said) {
@@ -210,7 +222,7 @@ fn apply_rules(reading: &mut Reading) {
         false => server::check_tls(&settings.tls).err(),
     }
     .map(|error| loaded.error(error.setting, error.problem));
-    let errors: Vec<ConfigError> = kafka.chain(tls).collect();
+    let errors: Vec<ConfigError> = kafka.chain(routes).chain(tls).collect();
     reading.errors.extend(errors);
 }
 

@@ -375,7 +375,7 @@ mod tests {
             let error = Filter::new(&spec).unwrap_err();
             assert_eq!(error.column, column, "{condition}: {error}");
         }
-        let many = vec!["/a exists"; 9].join(";");
+        let many = ["/a exists"; 9].join(";");
         let spec = Spec {
             condition: Some(many),
             ..Spec::default()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::http::idempotency::Answers;
@@ -23,6 +24,7 @@ struct Inner {
     writer: Writer,
     auth: Authenticator,
     answers: Answers,
+    sessions: Sessions,
     stopping: CancellationToken,
 }
 
@@ -34,6 +36,7 @@ impl Gateway {
         auth: Authenticator,
         stopping: CancellationToken,
     ) -> Self {
+        let sessions = Sessions::new(&settings);
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
@@ -42,6 +45,7 @@ impl Gateway {
                 writer,
                 auth,
                 answers: Answers::default(),
+                sessions,
                 stopping,
             }),
         }
@@ -65,6 +69,11 @@ impl Gateway {
     /// The answers that are kept for `Idempotency-Key`.
     pub fn answers(&self) -> &Answers {
         &self.inner.answers
+    }
+
+    /// The WebSocket sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
     }
 
     /// Cancelled when the process is about to stop: what would go on for ever ends then.

@@ -16,9 +16,10 @@
 //! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming door |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
+//! | `glob` | patterns of names |
 //! | `fetch` | what other servers answer the gateway |
 //! | [`filter`] | which records a client wants to see |
-//! | [`observe`] | metrics, logs |
+//! | [`observe`] | metrics, logs, the audit log |
 //! | [`record`] | the record as every door sees it |
 //!
 //! `api -> http, auth, write, delivery, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`
@@ -32,6 +33,7 @@ pub mod delivery;
 mod fetch;
 pub mod filter;
 pub mod gateway;
+mod glob;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;

@@ -23,11 +23,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::management::{self, Management};
 use crate::api::routes;
+use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::kafka::Cluster;
 use crate::observe;
+use crate::observe::audit::Audit;
 use connection::Door;
 use listener::Listener;
 use tls::Tls;
@@ -36,6 +38,9 @@ pub use tls::{TlsError, check as check_tls};
 
 /// Longest time for the producer to hand over what is left after the requests have ended.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Longest time for the audit log to be written to its end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Pause between two rounds of the metrics' upkeep.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -59,6 +64,9 @@ pub enum ServeError {
     /// The Kafka clients cannot be made.
     #[error("{0}")]
     Kafka(#[from] crate::kafka::fault::Fault),
+    /// The audit log cannot be opened.
+    #[error("telemetry.audit: {0}")]
+    Audit(String),
     /// Keys that tokens are checked with cannot be read.
     #[error("{}", .0.join("; "))]
     Auth(Vec<String>),
@@ -78,19 +86,26 @@ pub enum ServeError {
 pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let metrics = observe::metrics::install().map_err(|e| ServeError::System(e.to_string()))?;
     let mut signals = Signals::new()?;
+    raise_open_files();
     let public = Listener::bind_all("listen", &settings.server.listen).await?;
     let management_addresses: Vec<String> =
         settings.server.management_listen.iter().cloned().collect();
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
 
+    let audit = Audit::open(&settings.telemetry.audit).map_err(ServeError::Audit)?;
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
     let cluster = Arc::new(cluster);
     let stopping = CancellationToken::new();
     let gateway = Gateway::new(
         settings.clone(),
         Arc::clone(&cluster),
-        Authenticator::new(&settings.auth).map_err(ServeError::Auth)?,
+        Authenticator::new(
+            &settings.auth,
+            audit.clone(),
+            settings.limits.refused_per_second,
+        )
+        .map_err(ServeError::Auth)?,
         stopping.clone(),
     );
     let closing = CancellationToken::new();
@@ -104,6 +119,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     for listener in public {
         tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
     }
+    let sessions = gateway.sessions().clone();
     let router: Router = management::router(Management {
         gateway,
         metrics,
@@ -129,24 +145,30 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     signals.next().await;
     tracing::info!("stopping: requests under way may finish");
     stopping.cancel();
+    sessions.drain(settings.server.shutdown_grace);
     closing.cancel();
     connections.close();
     let drained = tokio::select! {
-        () = drain(&connections, settings.server.shutdown_grace, &cluster) => Ok(()),
+        () = drain(&connections, &sessions, settings.server.shutdown_grace, &cluster) => Ok(()),
         () = signals.next() => Err(ServeError::Cut),
     };
     management_closing.cancel();
+    if let Some(audit) = audit {
+        audit.flush(LAST_LINES).await;
+    }
     drained
 }
 
-/// Waits for the requests under way, then for what was handed to the producer.
-async fn drain(connections: &TaskTracker, grace: Duration, cluster: &Cluster) {
-    if tokio::time::timeout(grace, connections.wait())
-        .await
-        .is_err()
-    {
+/// Waits for the requests and sessions under way, then for what was handed to the producer.
+async fn drain(connections: &TaskTracker, sessions: &Sessions, grace: Duration, cluster: &Cluster) {
+    let all = async {
+        connections.wait().await;
+        sessions.tasks().wait().await;
+    };
+    if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(
             open = connections.len(),
+            sessions = sessions.count(),
             "connections were cut after the grace period"
         );
     }
@@ -156,6 +178,22 @@ async fn drain(connections: &TaskTracker, grace: Duration, cluster: &Cluster) {
             records = left,
             "records without an answer from Kafka at the end"
         );
+    }
+}
+
+/// A socket is an open file, and the limit that a process begins with is often a thousand.
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current == limit.maximum {
+        return;
+    }
+    match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        Ok(()) => tracing::info!(limit = limit.maximum, "the limit of open files was raised"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

@@ -117,6 +117,21 @@ fn check_says_ok_or_everything() {
 }
 
 #[test]
+fn a_property_that_is_refused_is_said_once() {
+    let folder = folder();
+    for name in ["group.id", "plugin.library.paths", "test.mock.num.brokers"] {
+        let set = format!("kafka.properties.{name}=x");
+        let check = ["config", "check", "--set", CLUSTER, "--set", &set];
+        let output = run(&mut tidegate(folder.path(), &check));
+        assert_eq!(output.status.code(), Some(2));
+        let lines = stderr_lines(&output);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let start = format!("error: kafka.properties.{name} (flag --set): cannot be set");
+        assert!(lines[0].starts_with(&start), "{lines:?}");
+    }
+}
+
+#[test]
 fn serve_refuses_wrong_settings_before_it_listens() {
     let folder = folder();
     let mut command = tidegate(folder.path(), &["serve", "--listen", "0.0.0.0:0"]);

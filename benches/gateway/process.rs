@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::echo;
 use super::support::process::Supervised;
+use super::support::tokens;
 
 const READY_BOUND: Duration = Duration::from_secs(20);
 
@@ -25,6 +26,18 @@ impl Server {
         Self::start(&mut command, "tidegate ready listen=http://")
     }
 
+    /// The same, which asks for tokens of [`tokens::SECRET`].
+    pub fn jwt_gateway(binary: &Path, bootstrap: &str) -> Self {
+        let process = Supervised::new("tidegate-bench-");
+        std::fs::write(process.folder().join("secret"), tokens::SECRET).expect("a secret");
+        let mut command = gateway_command(binary, bootstrap, "127.0.0.1:0");
+        command.args(["--set", "auth.mode=jwt", "--set"]);
+        command.arg(
+            "auth.issuers=[{ issuer = \"https://issuer.test\", audience = \"tidegate\", secret_file = \"secret\" }]",
+        );
+        Self::start_in(process, &mut command, "tidegate ready listen=http://")
+    }
+
     /// The echo.
     pub fn echo() -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -33,7 +46,10 @@ impl Server {
     }
 
     fn start(command: &mut Command, ready: &str) -> Self {
-        let mut process = Supervised::new("tidegate-bench-");
+        Self::start_in(Supervised::new("tidegate-bench-"), command, ready)
+    }
+
+    fn start_in(mut process: Supervised, command: &mut Command, ready: &str) -> Self {
         command.current_dir(process.folder());
         process.spawn(command);
         let pid = process.pid().expect("it was just started");

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::load;
+use super::support::tokens;
 
 /// A key and a value, as both ends of the comparison send them.
 pub struct Record {
@@ -39,6 +40,28 @@ pub fn path(topic: &str) -> String {
 pub fn posts_of_one(topic: &str, records: &[Record]) -> Rc<Vec<Vec<u8>>> {
     let post = |record| load::post(&path(topic), "application/json", json(record).as_bytes());
     Rc::new(records.iter().map(post).collect())
+}
+
+/// The same requests with a token.
+pub fn with_token(requests: &[Vec<u8>], token: &str) -> Rc<Vec<Vec<u8>>> {
+    let line = format!("authorization: Bearer {token}\r\n");
+    let signed = |request: &Vec<u8>| {
+        let head = memchr::memchr(b'\n', request).expect("a request line") + 1;
+        [&request[..head], line.as_bytes(), &request[head..]].concat()
+    };
+    Rc::new(requests.iter().map(signed).collect())
+}
+
+/// A token of a kilobyte, as issuers write them for people.
+pub fn token() -> String {
+    let mut claims = tokens::claims("ann", "openid profile email produce:* consume:*");
+    claims["exp"] = tokens::seconds_from_now(86_400).into();
+    let roles: Vec<String> = (0..20).map(|n| format!("role-number-{n:02}")).collect();
+    claims["realm_access"] = serde_json::json!({ "roles": roles });
+    claims["name"] = "Ann Example".into();
+    claims["email"] = "ann@example.org".into();
+    claims["jti"] = "0d4f7f6e-5c1c-4a8e-9a43-6d2f4bb0f6f1".into();
+    tokens::sign(&claims, tokens::SECRET.as_bytes())
 }
 
 /// POSTs of `count` records each, as JSON arrays.

@@ -93,6 +93,7 @@ pub type Measure = fn(&Bench, &str) -> Vec<Row>;
 /// All of them, in the order of the table.
 pub const ROWS: &[(&str, Measure)] = &[
     ("post-one", post_one),
+    ("post-one-jwt", post_one_jwt),
     ("post-one-latency", post_one_latency),
     ("post-100", post_100),
     ("post-100-futures", post_100_futures),
@@ -227,6 +228,30 @@ fn post_one(bench: &Bench, name: &str) -> Vec<Row> {
         Target::AtLeast(0.6),
         &|server, time| posts(server, &requests, 1, time),
         &|time| posts(&bench.echo, &requests, 1, time),
+    )]
+}
+
+/// With a token that is checked, next to the same gateway that asks for none.
+fn post_one_jwt(bench: &Bench, name: &str) -> Vec<Row> {
+    let fixtures = &bench.fixtures;
+    let requests = records::posts_of_one(&fixtures.write, &fixtures.small);
+    let signed = records::with_token(&requests, &records::token());
+    let jwt = |binary| Server::jwt_gateway(binary, &bench.bootstrap);
+    let ours = jwt(&bench.binary);
+    let other = bench.other_binary.as_deref().map(jwt);
+    vec![bench.rounds(
+        name,
+        "req/s",
+        Target::AtLeast(0.95),
+        &|server, time| {
+            let is_other = bench
+                .other
+                .as_ref()
+                .is_some_and(|o| std::ptr::eq(o, server));
+            let server = other.as_ref().filter(|_| is_other).unwrap_or(&ours);
+            posts(server, &signed, 1, time)
+        },
+        &|time| posts(&bench.gateway, &requests, 1, time),
     )]
 }
 

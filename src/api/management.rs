@@ -43,6 +43,7 @@ pub fn router(management: Management) -> Router {
     let finish = Finish {
         access_log: false,
         embedded: management.gateway.cluster().is_embedded(),
+        shares_id: false,
     };
     let cross_site = CrossSite::management(management.gateway.settings());
     let router = Router::new()

@@ -4,7 +4,9 @@
 //! come from it.
 
 pub mod docs;
+mod everywhere;
 pub mod management;
+pub mod offered;
 pub mod openapi;
 pub mod records;
 pub mod root;

@@ -4,35 +4,41 @@
 //! walk the API are made from it, and a handler cannot be reached without the check that its row
 //! names. `clippy.toml` disallows `Router::route` elsewhere.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use utoipa::openapi::path::PathItem;
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
+use super::offered::Offered;
 use super::ws::protocol::asyncapi;
-use super::{docs, openapi, records, root, tickets, v2};
+use super::ws::upgrade::{self, Shown};
+use super::{docs, everywhere, openapi, records, root, tickets, v2};
 use crate::auth::Principal;
+use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
+use crate::http::client::{Proxies, counted_as};
 use crate::http::cors;
 use crate::http::credentials::{self, Found};
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, caught, finished};
 use crate::http::rate::{self, Rates};
+use crate::http::request_id::RequestId;
+use crate::observe::audit::Origin;
 
 /// What a caller needs to reach a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub enum Access {
     Open,
     /// To be someone: any principal may call it, and is shown what it may see.
     Principal,
+    /// To show nothing that is wrong: credentials may also come in the first frame.
+    Session,
     /// This permission, on the topic that the path parameter `topic` names.
     Topic(Action),
 }
@@ -73,7 +81,7 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Open, Principal, Topic};
+    use Access::{Open, Principal, Session, Topic};
     use Action::{Consume, Describe, Produce};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -84,6 +92,7 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/asyncapi.json", Open, routes!(asyncapi::get)),
         row(GET,  "/docs", Open, routes!(docs::index)),
         row(GET,  "/docs/{file}", Open, routes!(docs::file)),
+        row(GET,  "/ws", Session, routes!(upgrade::get)),
         row(POST, "/tickets", Principal, routes!(tickets::create)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
@@ -106,14 +115,23 @@ pub fn rows() -> Vec<Row> {
 )]
 pub fn router(gateway: Gateway) -> Router {
     let rates = Rates::new(gateway.settings());
+    let proxies = Arc::new(Proxies::new(&gateway.settings().http.trusted_proxies));
     let mut router = Router::new();
     let mut methods = Vec::new();
+    let http = &gateway.settings().http;
+    let offered = Offered::new(&http.allow, &http.block);
+    let all = rows();
     for row in rows() {
+        if let Some(refusal) = offered.instead_of(&row, &all) {
+            router = router.route(row.path, refusal);
+            continue;
+        }
         let (_, _, handler) = row.handler;
         let guard = middleware::from_fn_with_state(
             Guard {
                 gateway: gateway.clone(),
                 access: row.access,
+                proxies: Arc::clone(&proxies),
             },
             guard,
         );
@@ -139,8 +157,15 @@ pub fn router(gateway: Gateway) -> Router {
     let finish = Finish {
         access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
+        shares_id: gateway.auth().is_audited(),
     };
-    let router = router.fallback(no_such_path).with_state(gateway);
+    let guard = Guard {
+        gateway: gateway.clone(),
+        access: Access::Open,
+        proxies,
+    };
+    let no_such_path = any(no_such_path).with_state(guard);
+    let router = router.fallback_service(no_such_path).with_state(gateway);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
     let router = CrossSite::new(&settings).guard(router);
     finished(router, finish)
@@ -165,7 +190,7 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     for row in rows() {
         let (schemas, paths, _) = row.handler;
         for (path, item) in paths.paths {
-            let item = with_security(item, row.access);
+            let item = everywhere::described(item, row.access);
             match document.paths.paths.get_mut(&path) {
                 Some(existing) => existing.merge_operations(item),
                 None => {
@@ -182,48 +207,12 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     document
 }
 
-/// Says in the document what the guard asks for.
-fn with_security(mut item: PathItem, access: Access) -> PathItem {
-    if access == Access::Open {
-        return item;
-    }
-    let operations = [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.patch,
-    ];
-    for operation in operations.into_iter().flatten() {
-        operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
-        operation
-            .responses
-            .responses
-            .entry("401".to_owned())
-            .or_insert_with(|| {
-                ResponseBuilder::new()
-                    .description(
-                        "No token, or one that is not valid (with `auth.mode = \"jwt\"`); \
-                         `WWW-Authenticate` says which",
-                    )
-                    .content(
-                        "application/json",
-                        ContentBuilder::new()
-                            .schema(Some(Ref::from_schema_name("Error")))
-                            .build(),
-                    )
-                    .build()
-                    .into()
-            });
-    }
-    item
-}
-
 /// What stands before the handler of a row.
 #[derive(Clone)]
 struct Guard {
     gateway: Gateway,
     access: Access,
+    proxies: Arc<Proxies>,
 }
 
 impl Guard {
@@ -234,7 +223,12 @@ impl Guard {
         }
         let query = request.uri().query();
         let in_query = self.gateway.auth().allows_query_token();
-        credentials::find(request.headers(), query, in_query).map(Some)
+        let headers = request.headers();
+        match self.access {
+            Access::Session => credentials::find_at_upgrade(headers, query, in_query),
+            _ => credentials::find(headers, query, in_query),
+        }
+        .map(Some)
     }
 
     /// Whoever shows it.
@@ -242,14 +236,47 @@ impl Guard {
         &self,
         found: Result<Option<Found>, ApiError>,
         certificate: Option<ClientCertificate>,
+        page: Option<&str>,
+        asker: &Asker,
     ) -> Result<Principal, ApiError> {
-        match found? {
-            None => Ok(Principal::anonymous()),
-            Some(found) => {
+        match found {
+            Ok(None) => Ok(Principal::anonymous().asking(asker)),
+            Ok(Some(found)) => {
                 let subject = certificate.as_ref().map(|shown| shown.subject.as_str());
-                let credential = found.credential(subject);
-                Ok(self.gateway.auth().authenticate(credential).await?)
+                let credential = match self.access {
+                    Access::Session => found.of_websocket(subject, page),
+                    _ => found.credential(subject),
+                };
+                Ok(self.gateway.auth().authenticate(credential, asker).await?)
             }
+            Err(refused) => {
+                asker.count()?;
+                asker.is_unknown(&refused.message());
+                Err(refused)
+            }
+        }
+    }
+
+    /// Whose request it is.
+    fn asker(&self, request: &Request) -> Asker {
+        let counted_as = || self.address(request).map(counted_as);
+        let origin = || self.origin(request);
+        self.gateway.auth().asker(origin, counted_as)
+    }
+
+    fn address(&self, request: &Request) -> Option<IpAddr> {
+        self.proxies
+            .address_of(request.extensions(), request.headers())
+    }
+
+    /// Where the request comes from, for the audit log.
+    fn origin(&self, request: &Request) -> Origin {
+        let id = request.extensions().get::<RequestId>();
+        Origin {
+            request_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            address: self.address(request),
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
         }
     }
 }
@@ -273,10 +300,37 @@ async fn guard(
     };
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
-    let principal = match guard.principal(found, certificate).await {
+    let asker = guard.asker(&request);
+    if guard.access == Access::Session
+        && matches!(found, Ok(Some(Found::Nothing)))
+        && certificate.is_none()
+        && guard.gateway.auth().asks()
+    {
+        // The first frame is to say who it is.
+        let shown = Shown {
+            principal: None,
+            asker,
+        };
+        request.extensions_mut().insert(shown);
+        return caught(next.run(request)).await;
+    }
+    let page = request.headers().get(header::ORIGIN).cloned();
+    let page = page.as_ref().and_then(|page| page.to_str().ok());
+    let principal = match guard.principal(found, certificate, page, &asker).await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
     };
+    if guard.access == Access::Session {
+        principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
+        let shown = Shown {
+            principal: Some(principal.clone()),
+            asker: asker.clone(),
+        };
+        request.extensions_mut().insert(shown);
+    }
+    if guard.access == Access::Principal {
+        principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
+    }
     if let Access::Topic(action) = guard.access {
         let topic = params
             .iter()
@@ -285,7 +339,8 @@ async fn guard(
             return ApiError::internal().into_response();
         };
         if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
-            return ApiError::from(denied).into_response();
+            let counted = asker.count().map(|()| ApiError::from(denied));
+            return counted.unwrap_or_else(ApiError::from).into_response();
         }
     }
     request.extensions_mut().insert(principal);
@@ -295,7 +350,10 @@ async fn guard(
     response
 }
 
-async fn no_such_path(request: Request) -> ApiError {
+async fn no_such_path(State(guard): State<Guard>, request: Request) -> ApiError {
+    if let Err(too_many) = guard.asker(&request).count() {
+        return too_many.into();
+    }
     ApiError::plain(
         StatusCode::NOT_FOUND,
         format!(

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide};
-use crate::auth::ticket::Purpose;
+use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::ticket::{NotMinted, Purpose};
 use crate::gateway::Gateway;
 use crate::http::body;
 use crate::http::error::{ApiError, ErrorBody};
@@ -23,9 +23,9 @@ const MAX_TOPICS: usize = 50;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest {
-    /// `websocket` (the default): good for one connection within 30 s. `sse`: for event streams,
-    /// until it expires.
-    #[serde(default, rename = "for")]
+    /// `ws` (the default): good for one WebSocket within 30 s, and only for a page of the origin that
+    /// asks for it. `sse`: for event streams, until it expires.
+    #[serde(default, rename = "kind")]
     #[schema(value_type = Option<String>, example = "sse")]
     purpose: Option<Purpose>,
     /// Only these topics; without it, all that you may read or write.
@@ -40,6 +40,8 @@ pub struct Ticket {
     ticket: String,
     /// When it expires, in milliseconds since 1970.
     expires_at: u64,
+    /// In how many milliseconds.
+    expires_in_ms: u64,
 }
 
 /// Get a ticket for a WebSocket or an event stream
@@ -53,9 +55,9 @@ pub struct Ticket {
     path = "/tickets",
     operation_id = "createTicket",
     tag = "Gateway",
-    request_body(content = TicketRequest, description = "What it is for; may be empty", example = json!({"for": "sse", "topics": ["orders"]})),
+    request_body(content = TicketRequest, description = "What it is for; may be empty", example = json!({"kind": "sse", "topics": ["orders"]})),
     responses(
-        (status = 201, description = "The ticket", body = Ticket, example = json!({"ticket": "eyJ…", "expires_at": 1_700_000_030_000_u64})),
+        (status = 201, description = "The ticket", body = Ticket, example = json!({"ticket": "eyJ…", "expires_at": 1_700_000_030_000_u64, "expires_in_ms": 30_000})),
         (status = 400, description = "The body is not JSON", body = ErrorBody),
         (status = 403, description = "Neither reading nor writing a topic is allowed, or a ticket was shown instead of a token", body = ErrorBody),
         (status = 422, description = "A field is not as expected", body = ErrorBody),
@@ -67,14 +69,9 @@ pub async fn create(
     Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if principal.is_by_ticket() {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            40301,
-            "a ticket cannot be used to get another one; show the token",
-        ));
-    }
     let (parts, body) = request.into_parts();
+    let page = parts.headers.get(header::ORIGIN);
+    let page = page.and_then(|page| page.to_str().ok()).map(str::to_owned);
     let time = gateway.settings().http.request_timeout;
     let body = body::read(&parts.headers, body, MAX_BODY, time).await?;
     let asked: TicketRequest = if body.iter().all(u8::is_ascii_whitespace) {
@@ -92,14 +89,13 @@ pub async fn create(
             &principal,
             asked.purpose.unwrap_or(Purpose::WebSocket),
             asked.topics,
+            page,
         )
-        .map_err(|error| {
-            tracing::error!(error, "a ticket could not be signed");
-            ApiError::internal()
-        })?;
+        .map_err(|error| not_minted(&error))?;
     let ticket = Ticket {
         ticket: minted.ticket,
         expires_at: minted.expires * 1000,
+        expires_in_ms: minted.lasts * 1000,
     };
     Ok((
         StatusCode::CREATED,
@@ -117,13 +113,25 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
         );
     }
     for (index, topic) in topics.iter().enumerate() {
-        let may = |action| decide(principal, action, Resource::Topic(topic));
         // Writing is as good; reading is what the message is about.
-        if let (Err(denied), Err(_)) = (may(Action::Consume), may(Action::Produce)) {
+        if may(principal, Action::Produce, Resource::Topic(topic)) {
+            continue;
+        }
+        if let Err(denied) = decide(principal, Action::Consume, Resource::Topic(topic)) {
             return Err(ApiError::from(denied).at(format!("/topics/{index}")));
         }
     }
     Ok(())
+}
+
+fn not_minted(error: &NotMinted) -> ApiError {
+    match error {
+        NotMinted::ByTicket => ApiError::new(StatusCode::FORBIDDEN, 40301, error.to_string()),
+        NotMinted::Unsigned(_) => {
+            tracing::error!(%error, "no ticket");
+            ApiError::internal()
+        }
+    }
 }
 
 fn refused(error: &serde_json::Error) -> ApiError {

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use moka::sync::Cache;
-use serde::Deserialize;
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
 use super::Principal;
 use super::jwks::{Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::Permission;
+use super::refusals::TooMany;
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
 /// Largest token that is looked at. A request's head has a limit too, a frame's may be higher.
@@ -37,6 +38,15 @@ pub enum Refused {
     /// It cannot be checked now: the issuer's keys have never been had.
     #[error("the issuer's keys cannot be had now; try again")]
     KeysUnavailable,
+    /// It was not looked at: too many were refused before.
+    #[error("more than {} requests refused in a second (limits.refused_per_second)", .0.limit)]
+    TooMany(TooMany),
+}
+
+impl From<TooMany> for Refused {
+    fn from(too_many: TooMany) -> Self {
+        Self::TooMany(too_many)
+    }
 }
 
 fn invalid(text: impl Into<String>) -> Refused {
@@ -133,6 +143,11 @@ impl Verifier {
         Ok(principal)
     }
 
+    /// Whether the token's signature was looked at not long ago.
+    pub fn remembers(&self, token: &str) -> bool {
+        self.verified.contains_key(token)
+    }
+
     async fn check(&self, token: &str) -> Result<Principal, Refused> {
         if token.len() > MAX_TOKEN {
             return Err(invalid(format!(
@@ -143,7 +158,16 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(invalid("the token's header has critical extensions (crit)"));
         }
-        let claimed = issuer_of(token);
+        let claimed = Claimed::of(token)?;
+        // Clients ask on and on with a token that has expired: none of them is worth a look at its
+        // signature, whoever has signed it.
+        if claimed
+            .expires
+            .is_some_and(|at| at.saturating_add(self.leeway) < now())
+        {
+            return Err(told(&ErrorKind::ExpiredSignature));
+        }
+        let claimed = claimed.issuer;
         let mut refused = invalid("the token is of no issuer that is accepted here");
         for issuer in &self.issuers {
             if issuer.name.is_some() && issuer.name != claimed {
@@ -203,7 +227,7 @@ impl Issuer {
         let keys = match &settings.keys {
             KeySource::SecretFile(path) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
-                Keys::Fixed(Key::secret(&secret))
+                Keys::Fixed(Key::secret(secret.expose_secret()))
             }
             KeySource::KeyFile(path) => {
                 let pem = read_file(path, MOST_KEY_BYTES);
@@ -275,16 +299,36 @@ pub(super) fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The issuer that a token says it is of. Only picks which keys to try.
-fn issuer_of(token: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Claimed {
-        iss: Option<Value>,
-    }
-    let claimed: Claimed = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
-    match claimed.iss {
-        Some(Value::String(name)) => Some(name),
-        _ => None,
+/// What a token says of itself before anyone has looked at its signature. Good for picking which keys
+/// to try, and for refusing it.
+struct Claimed {
+    issuer: Option<String>,
+    expires: Option<u64>,
+}
+
+impl Claimed {
+    /// Refuses what is of the wrong kind: the library takes such claims as not there.
+    fn of(token: &str) -> Result<Self, Refused> {
+        let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
+            .map_err(|error| told(error.kind()))?;
+        let text = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(invalid(format!("the token's {name} is not a text"))),
+        };
+        let number = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => match seconds(value) {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(invalid(format!("the token's {name} is not a number"))),
+            },
+        };
+        text("sub")?;
+        number("nbf")?;
+        Ok(Self {
+            issuer: text("iss")?,
+            expires: number("exp")?,
+        })
     }
 }
 

@@ -2,29 +2,47 @@
 //!
 //! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::decide`] says
 //! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
-//! write pipeline asks again for what it does.
+//! write pipeline asks again for what it does. What they decide stands in the audit log; see
+//! [`asker`].
 
+pub mod asker;
 pub mod certificate;
 mod jwks;
 pub mod jwt;
 mod keys;
 pub mod permission;
+pub mod refusals;
 pub mod ticket;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretSlice};
+
 use crate::config::{AuthMode, AuthSettings, read_secret};
+use crate::observe::audit::{Audit, Origin};
+use asker::{Asker, Decision};
 use jwt::{Refused, Verifier};
 use permission::Permission;
+use refusals::Refusals;
 use ticket::{Purpose, Tickets};
 
 /// Whoever sent a request. Every handler is given one. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Principal {
     inner: Arc<Inner>,
+    asker: Asker,
 }
+
+/// Whoever asks from elsewhere is the same principal.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for Principal {}
 
 #[derive(PartialEq, Eq)]
 struct Inner {
@@ -74,7 +92,32 @@ impl Principal {
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
+            asker: Asker::nobody(),
         }
+    }
+
+    /// Whose request it is.
+    pub fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
+    /// The same principal, in this request.
+    pub fn asking(self, asker: &Asker) -> Self {
+        Self {
+            asker: asker.clone(),
+            ..self
+        }
+    }
+
+    /// Tells the audit log that a route that is for any principal let this one in.
+    pub fn is_let_in(&self, route: impl FnOnce() -> String) {
+        self.asker.tell(|| Decision {
+            principal: Some(self.name()),
+            action: "call",
+            kind: "route",
+            resource: route(),
+            verdict: Ok("it is for any principal".to_owned()),
+        });
     }
 
     /// The token's subject: for logs, for `{sub}`, and for limits that are counted per principal.
@@ -117,6 +160,8 @@ pub enum Credential<'a> {
     Token(&'a str),
     /// A ticket for reading event streams.
     StreamTicket(&'a str),
+    /// A ticket for a WebSocket, and the origin of the page that shows it.
+    WebSocketTicket(&'a str, Option<&'a str>),
     /// A client certificate that the listener has verified, by its subject.
     Certificate(&'a str),
     /// Nothing.
@@ -131,15 +176,22 @@ pub struct Authenticator {
     tickets: Tickets,
     roles: BTreeMap<String, Vec<Permission>>,
     allow_query_token: bool,
+    audit: Option<Audit>,
+    refusals: Option<Arc<Refusals>>,
 }
 
 impl Authenticator {
-    /// By `settings`; reads the key files. Call it on the runtime.
+    /// By `settings`; reads the key files. What is decided goes to `audit`, and one address is refused
+    /// at most so often a second (0: as often as it likes). Call it on the runtime.
     ///
     /// # Errors
     ///
     /// Every key that cannot be read, a line each.
-    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+    pub fn new(
+        settings: &AuthSettings,
+        audit: Option<Audit>,
+        refused_per_second: u32,
+    ) -> Result<Self, Vec<String>> {
         let key = match &settings.ticket_key_file {
             Some(path) => {
                 read_secret(path).map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?
@@ -169,18 +221,71 @@ impl Authenticator {
             .collect();
         Ok(Self {
             verifier,
-            tickets: Tickets::new(&key, settings.sse_ticket_ttl),
+            tickets: Tickets::new(key.expose_secret(), settings.sse_ticket_ttl),
             roles,
             allow_query_token: settings.allow_query_token,
+            audit,
+            refusals: Refusals::new(refused_per_second).map(Arc::new),
         })
     }
 
-    /// Who shows this.
+    /// Whether there is an audit log.
+    pub fn is_audited(&self) -> bool {
+        self.audit.is_some()
+    }
+
+    /// Whose request it is, for [`Authenticator::authenticate`]: where it comes from, for the audit
+    /// log, and as whom its refusals are counted. What nobody wants to know is not asked.
+    pub fn asker(
+        &self,
+        origin: impl FnOnce() -> Origin,
+        counted_as: impl FnOnce() -> Option<u128>,
+    ) -> Asker {
+        let told = self.audit.as_ref().map(|audit| (audit, origin()));
+        let counted = self.refusals.as_ref().and_then(|refusals| {
+            let who = counted_as()?;
+            Some((Arc::clone(refusals), who))
+        });
+        Asker::new(told, counted)
+    }
+
+    /// Who shows this, in the request of `asker`.
     ///
     /// # Errors
     ///
     /// [`Refused`].
-    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
+    pub async fn authenticate(
+        &self,
+        credential: Credential<'_>,
+        asker: &Asker,
+    ) -> Result<Principal, Refused> {
+        if let Err(too_many) = asker.check()
+            && self.costs_a_check(credential)
+        {
+            return Err(too_many.into());
+        }
+        let refused = match self.identify(credential).await {
+            Ok(principal) => return Ok(principal.asking(asker)),
+            Err(refused) => refused,
+        };
+        // It is not their fault when they cannot be checked.
+        if refused != Refused::KeysUnavailable {
+            asker.count()?;
+        }
+        asker.is_unknown(&refused);
+        Err(refused)
+    }
+
+    /// Whether a signature is looked at to find out who shows this.
+    fn costs_a_check(&self, credential: Credential<'_>) -> bool {
+        match (&self.verifier, credential) {
+            (Some(verifier), Credential::Token(token)) => !verifier.remembers(token),
+            (Some(_), Credential::StreamTicket(_) | Credential::WebSocketTicket(..)) => true,
+            (_, Credential::Certificate(_) | Credential::None) | (None, _) => false,
+        }
+    }
+
+    async fn identify(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
         let Some(verifier) = &self.verifier else {
             // Nothing is asked for, so nothing can be wrong with it.
             return Ok(match credential {
@@ -190,13 +295,21 @@ impl Authenticator {
         };
         match credential {
             Credential::Token(token) => verifier.verify(token).await,
-            Credential::StreamTicket(ticket) => self.tickets.check(ticket, Purpose::Sse),
+            Credential::StreamTicket(ticket) => self.tickets.check(ticket, Purpose::Sse, None),
+            Credential::WebSocketTicket(ticket, origin) => {
+                self.tickets.check(ticket, Purpose::WebSocket, origin)
+            }
             Credential::Certificate(subject) => {
                 let permissions = self.roles.get(subject).cloned().unwrap_or_default();
                 Ok(Principal::with_permissions(subject, permissions))
             }
             Credential::None => Err(Refused::Missing),
         }
+    }
+
+    /// Whether credentials are asked for.
+    pub fn asks(&self) -> bool {
+        self.verifier.is_some()
     }
 
     /// Mints tickets.
@@ -211,9 +324,9 @@ impl Authenticator {
 }
 
 /// A key that nobody can guess, from the system.
-fn random_key() -> Result<Vec<u8>, String> {
+fn random_key() -> Result<SecretSlice<u8>, String> {
     let mut key = vec![0; 32];
     getrandom::fill(&mut key)
         .map_err(|error| format!("the system has no random numbers: {error}"))?;
-    Ok(key)
+    Ok(key.into())
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Principal;
 use crate::config::read_permission;
+use crate::glob::Glob;
 
 pub use crate::config::{Action, PermissionError};
 
@@ -26,8 +27,18 @@ pub enum Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
+    /// What sort of thing it is, in a word.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Topic(_) => "topic",
+            Self::Group(_) => "group",
+            Self::Transaction(_) => "transaction",
+            Self::Cluster => "cluster",
+        }
+    }
+
     /// What patterns are matched against.
-    fn name(self) -> &'a str {
+    pub(super) fn name(self) -> &'a str {
         match self {
             Self::Topic(name) | Self::Group(name) | Self::Transaction(name) => name,
             Self::Cluster => "*",
@@ -45,7 +56,7 @@ impl fmt::Display for Resource<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {
     action: Action,
-    pattern: Pattern,
+    pattern: Glob,
 }
 
 impl Permission {
@@ -59,7 +70,7 @@ impl Permission {
         let (action, pattern) = read_permission(text)?;
         Ok(Self {
             action,
-            pattern: Pattern::parse(pattern, subject),
+            pattern: Glob::with(pattern, "{sub}", subject),
         })
     }
 
@@ -79,38 +90,9 @@ impl Permission {
     }
 }
 
-/// A glob: literal pieces with any run of characters between them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Pattern(Vec<String>);
-
-impl Pattern {
-    fn parse(text: &str, subject: &str) -> Self {
-        // Cut at the stars first: one in the subject is a character like any other.
-        Self(
-            text.split('*')
-                .map(|piece| piece.replace("{sub}", subject))
-                .collect(),
-        )
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_first() else {
-            return false;
-        };
-        let Some(mut left) = name.strip_prefix(first.as_str()) else {
-            return false;
-        };
-        let Some((last, middle)) = rest.split_last() else {
-            return left.is_empty();
-        };
-        for piece in middle {
-            // The earliest place is as good as any later one.
-            match left.find(piece.as_str()) {
-                Some(at) => left = left.get(at + piece.len()..).unwrap_or_default(),
-                None => return false,
-            }
-        }
-        left.ends_with(last.as_str())
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.action, self.pattern)
     }
 }
 
@@ -124,34 +106,66 @@ pub struct Denied {
     pub resource: String,
 }
 
-/// Decides whether `principal` may do `action` on `resource`. Topics whose names begin with `__` are
-/// Kafka's own, and for `admin` only.
+/// Why something is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Granted<'a> {
+    /// `auth.mode = "none"`.
+    ToAll,
+    /// A permission says so.
+    By(&'a Permission),
+}
+
+impl fmt::Display for Granted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToAll => f.write_str("auth.mode is none"),
+            Self::By(permission) => write!(f, "the permission {permission}"),
+        }
+    }
+}
+
+/// Decides whether `principal` may do `action` on `resource`, and tells the audit log. Topics whose
+/// names begin with `__` are Kafka's own, and for `admin` only.
 ///
 /// # Errors
 ///
 /// [`Denied`], which names the permission that is missing.
 pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
+    let verdict = judge(principal, action, resource);
+    principal
+        .asker
+        .is_decided(principal, action, resource, &verdict);
+    verdict.map(drop)
+}
+
+/// The same for what is only looked at, such as which lines of a list to show: nothing is decided, so
+/// the audit log is told of nothing.
+pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
+    judge(principal, action, resource).is_ok()
+}
+
+fn judge<'a>(
+    principal: &'a Principal,
+    action: Action,
+    resource: Resource<'_>,
+) -> Result<Granted<'a>, Denied> {
     let kept_from = matches!(resource, Resource::Topic(name) if principal.is_kept_from(name));
-    let allowed = match principal.permissions() {
-        _ if kept_from => false,
-        // `auth.mode = "none"`.
-        None => true,
+    let granted = match principal.permissions() {
+        _ if kept_from => None,
+        None => Some(Granted::ToAll),
         Some(permissions) => {
             let internal = matches!(resource, Resource::Topic(name) if name.starts_with("__"));
             let action = if internal { Action::Admin } else { action };
             permissions
                 .iter()
-                .any(|permission| permission.allows(action, resource))
+                .find(|permission| permission.allows(action, resource))
+                .map(Granted::By)
         }
     };
-    if allowed {
-        Ok(())
-    } else {
-        Err(Denied {
-            action,
-            resource: resource.to_string(),
-        })
-    }
+    granted.ok_or_else(|| Denied {
+        action,
+        resource: resource.to_string(),
+    })
 }
 
 #[cfg(test)]

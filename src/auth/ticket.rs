@@ -11,6 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::asker::Decision;
 use super::jwt::{Refused, now};
 use super::permission::Permission;
 use super::{Inner, Principal};
@@ -29,9 +30,30 @@ const MOST_REMEMBERED: u64 = 1_000_000;
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// Opening a WebSocket, once, within 30 s.
+    #[serde(rename = "ws")]
     WebSocket,
     /// Reading event streams until it expires: `EventSource` repeats its URL when it reconnects.
     Sse,
+}
+
+impl Purpose {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "ws",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// Why there is no new ticket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotMinted {
+    /// Tickets would otherwise outlive any bound.
+    #[error("a ticket cannot be used to get another one; show the token")]
+    ByTicket,
+    /// It could not be signed.
+    #[error("the ticket could not be signed: {0}")]
+    Unsigned(String),
 }
 
 /// A new ticket.
@@ -41,6 +63,8 @@ pub struct Minted {
     pub ticket: String,
     /// When it expires, in seconds since 1970.
     pub expires: u64,
+    /// In how many seconds.
+    pub lasts: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +84,9 @@ struct Claims {
     /// When the token behind it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
+    /// The origin of the page that asked for it, the only one that may show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
 }
 
 /// Mints and checks tickets.
@@ -92,17 +119,46 @@ impl Tickets {
         }
     }
 
-    /// A ticket for `principal`; with `topics`, for these only.
+    /// A ticket for `principal`; with `topics`, for these only; for a page of `origin`, if one asks.
     ///
     /// # Errors
     ///
-    /// It could not be signed.
+    /// [`NotMinted`].
     pub fn mint(
         &self,
         principal: &Principal,
         purpose: Purpose,
         topics: Option<Vec<String>>,
-    ) -> Result<Minted, String> {
+        origin: Option<String>,
+    ) -> Result<Minted, NotMinted> {
+        let what = match &topics {
+            None => format!("{} for all topics", purpose.name()),
+            Some(topics) => format!("{} for {}", purpose.name(), topics.join(", ")),
+        };
+        let minted = match principal.is_by_ticket() {
+            true => Err(NotMinted::ByTicket),
+            false => self.sign(principal, purpose, topics, origin),
+        };
+        principal.asker.tell(|| Decision {
+            principal: Some(principal.name()),
+            action: "mint",
+            kind: "ticket",
+            resource: what,
+            verdict: match &minted {
+                Ok(_) => Ok("a ticket may do no more than its principal".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+        });
+        minted
+    }
+
+    fn sign(
+        &self,
+        principal: &Principal,
+        purpose: Purpose,
+        topics: Option<Vec<String>>,
+        origin: Option<String>,
+    ) -> Result<Minted, NotMinted> {
         let now = now();
         let ttl = match purpose {
             Purpose::WebSocket => WEBSOCKET_TTL,
@@ -119,10 +175,15 @@ impl Tickets {
             topics,
             permissions: principal.inner.permissions.clone(),
             until,
+            origin,
         };
         let ticket = encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(|error| error.to_string())?;
-        Ok(Minted { ticket, expires })
+            .map_err(|error| NotMinted::Unsigned(error.to_string()))?;
+        Ok(Minted {
+            ticket,
+            expires,
+            lasts: expires.saturating_sub(now),
+        })
     }
 
     /// Whose ticket this is. A WebSocket's is used up by this.
@@ -130,7 +191,12 @@ impl Tickets {
     /// # Errors
     ///
     /// [`Refused::Invalid`].
-    pub fn check(&self, ticket: &str, purpose: Purpose) -> Result<Principal, Refused> {
+    pub fn check(
+        &self,
+        ticket: &str,
+        purpose: Purpose,
+        origin: Option<&str>,
+    ) -> Result<Principal, Refused> {
         let invalid = |text: &str| Refused::Invalid(text.to_owned());
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
@@ -144,6 +210,9 @@ impl Tickets {
             return Err(invalid("the ticket is for another kind of connection"));
         }
         if purpose == Purpose::WebSocket {
+            if claims.origin.is_some() && claims.origin.as_deref() != origin {
+                return Err(invalid("the ticket was given to a page of another origin"));
+            }
             let entry = self.used.entry(claims.jti).or_insert(());
             if !entry.is_fresh() {
                 return Err(invalid("the ticket has been used"));
@@ -179,28 +248,40 @@ mod tests {
 
     #[test]
     fn a_ticket_stands_for_its_principal() {
-        let minted = tickets(1).mint(&reader(), Purpose::Sse, None).unwrap();
+        let minted = tickets(1)
+            .mint(&reader(), Purpose::Sse, None, None)
+            .unwrap();
         // Another process with the same key; as often as it is shown.
         for _ in 0..3 {
-            let principal = tickets(1).check(&minted.ticket, Purpose::Sse).unwrap();
+            let principal = tickets(1)
+                .check(&minted.ticket, Purpose::Sse, None)
+                .unwrap();
             assert_eq!(principal.name(), "ann");
             assert!(may(&principal, "orders.eu") && !may(&principal, "payments"));
             assert!(principal.is_by_ticket());
         }
-        assert!(tickets(2).check(&minted.ticket, Purpose::Sse).is_err());
         assert!(
-            tickets(1)
-                .check(&minted.ticket, Purpose::WebSocket)
+            tickets(2)
+                .check(&minted.ticket, Purpose::Sse, None)
                 .is_err()
         );
-        assert!(tickets(1).check("nonsense", Purpose::Sse).is_err());
+        assert!(
+            tickets(1)
+                .check(&minted.ticket, Purpose::WebSocket, None)
+                .is_err()
+        );
+        assert!(tickets(1).check("nonsense", Purpose::Sse, None).is_err());
     }
 
     #[test]
     fn a_ticket_may_be_for_some_topics_only() {
         let topics = Some(vec!["orders.eu".to_owned(), "payments".to_owned()]);
-        let minted = tickets(1).mint(&reader(), Purpose::Sse, topics).unwrap();
-        let principal = tickets(1).check(&minted.ticket, Purpose::Sse).unwrap();
+        let minted = tickets(1)
+            .mint(&reader(), Purpose::Sse, topics, None)
+            .unwrap();
+        let principal = tickets(1)
+            .check(&minted.ticket, Purpose::Sse, None)
+            .unwrap();
         assert!(may(&principal, "orders.eu"));
         assert!(!may(&principal, "orders.us"), "not asked for");
         assert!(
@@ -212,14 +293,32 @@ mod tests {
     #[test]
     fn a_websocket_ticket_is_good_for_one_use() {
         let tickets = tickets(1);
-        let minted = tickets.mint(&reader(), Purpose::WebSocket, None).unwrap();
+        let minted = tickets
+            .mint(&reader(), Purpose::WebSocket, None, None)
+            .unwrap();
         assert!(minted.expires <= now() + WEBSOCKET_TTL);
-        tickets.check(&minted.ticket, Purpose::WebSocket).unwrap();
-        let again = tickets.check(&minted.ticket, Purpose::WebSocket);
+        tickets
+            .check(&minted.ticket, Purpose::WebSocket, None)
+            .unwrap();
+        let again = tickets.check(&minted.ticket, Purpose::WebSocket, None);
         assert_eq!(
             again,
             Err(Refused::Invalid("the ticket has been used".to_owned()))
         );
+    }
+
+    #[test]
+    fn a_websocket_ticket_is_for_the_page_that_asked() {
+        let tickets = tickets(1);
+        let origin = Some("https://app.example".to_owned());
+        let mint = || tickets.mint(&reader(), Purpose::WebSocket, None, origin.clone());
+        let check = |origin| {
+            let minted = mint().unwrap();
+            tickets.check(&minted.ticket, Purpose::WebSocket, origin)
+        };
+        assert!(check(Some("https://app.example")).is_ok());
+        assert!(check(Some("https://evil.example")).is_err());
+        assert!(check(None).is_err());
     }
 
     #[test]
@@ -232,7 +331,9 @@ mod tests {
             expires: Some(soon),
             by_ticket: false,
         });
-        let minted = tickets(1).mint(&principal, Purpose::Sse, None).unwrap();
+        let minted = tickets(1)
+            .mint(&principal, Purpose::Sse, None, None)
+            .unwrap();
         assert_eq!(minted.expires, soon);
         let expired = Principal::from_inner(Inner {
             name: "ann".to_owned(),
@@ -241,7 +342,11 @@ mod tests {
             expires: Some(now() - 5),
             by_ticket: false,
         });
-        let minted = tickets(1).mint(&expired, Purpose::Sse, None).unwrap();
-        assert!(tickets(1).check(&minted.ticket, Purpose::Sse).is_err());
+        let minted = tickets(1).mint(&expired, Purpose::Sse, None, None).unwrap();
+        assert!(
+            tickets(1)
+                .check(&minted.ticket, Purpose::Sse, None)
+                .is_err()
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use crate::config::{read_permission, read_secret};
@@ -77,8 +78,12 @@ impl TokenArgs {
             exp: now.saturating_add(self.ttl.as_secs()),
         };
         let header = Header::new(Algorithm::HS256);
-        encode(&header, &claims, &EncodingKey::from_secret(&secret))
-            .map_err(|error| format!("cannot sign the token: {error}"))
+        encode(
+            &header,
+            &claims,
+            &EncodingKey::from_secret(secret.expose_secret()),
+        )
+        .map_err(|error| format!("cannot sign the token: {error}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must hold before anything listens, between settings and of the files that they name: no open
-//! door to the world by accident, no trial broker by accident, no two settings that deny each other,
-//! and no librdkafka property that would break a promise of the gateway.
+//! door to the world by accident, no trial broker by accident, no two settings that deny each other.
+//! librdkafka's properties are judged by `kafka::client`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
-use super::{AuthMode, GroupEngine, KafkaSettings, KeySource};
+use super::{AuditTo, AuthMode, GroupEngine, KafkaSettings, KeySource};
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -37,7 +37,6 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["limits.record_bytes", "http.max_body_bytes"]) {
         errors.extend(sizes(loaded));
     }
-    errors.extend(properties(loaded));
     errors.extend(named_files(loaded));
     errors
 }
@@ -150,6 +149,9 @@ fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
     if let Some(file) = &settings.auth.ticket_key_file {
         judge("auth.ticket_key_file", secret(file));
     }
+    if let AuditTo::File(file) = &settings.telemetry.audit {
+        judge("telemetry.audit", files::check_appendable(file));
+    }
     for (index, issuer) in settings.auth.issuers.iter().enumerate() {
         match &issuer.keys {
             KeySource::SecretFile(file) => {
@@ -235,77 +237,4 @@ fn sizes(loaded: &Loaded) -> Option<ConfigError> {
             ),
         )
     })
-}
-
-/// Properties that the gateway must hold in its own hand, and why. To lift one later breaks nobody;
-/// to add one does, so in doubt a property that the code would overrule is named here.
-const OWNED: &[(&[&str], &str)] = &[
-    (
-        &["bootstrap.servers", "metadata.broker.list"],
-        "set kafka.bootstrap_servers instead",
-    ),
-    (
-        &["allow.auto.create.topics"],
-        "set kafka.auto_create_topics instead",
-    ),
-    (
-        &["plugin.library.paths"],
-        "not allowed: it loads code into the gateway",
-    ),
-    (
-        &["test.mock.num.brokers"],
-        "not allowed: it replaces the cluster by a mock; for a trial use kafka.embedded",
-    ),
-    (
-        &["group.id", "group.instance.id"],
-        "not allowed: each client names its own group",
-    ),
-    (
-        &["group.protocol", "partition.assignment.strategy"],
-        "not allowed: the gateway chooses the group protocol and hands partitions over by it",
-    ),
-    (
-        &["transactional.id"],
-        "not allowed: each client names its own transactions, and a shared name would fence them",
-    ),
-    (
-        &[
-            "enable.auto.commit",
-            "auto.commit.enable",
-            "enable.auto.offset.store",
-            "offset.store.method",
-        ],
-        "not allowed: what clients acknowledge decides what is committed",
-    ),
-    (
-        &["auto.offset.reset"],
-        "not allowed: each read says where it begins",
-    ),
-    (
-        &["enable.partition.eof"],
-        "not allowed: the gateway watches for the end of partitions itself",
-    ),
-    (
-        &["delivery.report.only.error"],
-        "not allowed: every record written is answered, and without reports none could be",
-    ),
-    (
-        &["enabled_events"],
-        "not allowed: the gateway chooses what it hears from the client library",
-    ),
-];
-
-fn properties(loaded: &Loaded) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    for (table, properties) in loaded.settings.kafka.property_tables() {
-        for name in properties.keys() {
-            // A variable cannot spell an underscore, nor should one be a way round.
-            let same = |owned: &&str| owned.replace('_', ".") == name.replace('_', ".");
-            let owned = OWNED.iter().find(|(names, _)| names.iter().any(same));
-            if let Some((_, reason)) = owned {
-                errors.push(loaded.error(&format!("{table}.{name}"), *reason));
-            }
-        }
-    }
-    errors
 }

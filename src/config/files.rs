@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use secrecy::SecretSlice;
+
 /// RFC 7518, section 3.2: the key of an HMAC is at least as long as its hash.
 const SECRET_BYTES: usize = 32;
 
@@ -49,12 +51,32 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Checks that a file that is to be written to could be there, without making it.
+///
+/// # Errors
+/// It is something else than a file, or has no folder to be in.
+pub(super) fn check_appendable(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => Ok(()),
+        Ok(_) => Err(format!("{} is not a regular file", path.display())),
+        Err(_) => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            match folder.is_none_or(Path::is_dir) {
+                true => Ok(()),
+                false => Err(format!("there is no folder for {}", path.display())),
+            }
+        }
+    }
+}
+
 /// Reads a shared secret: the file's bytes without the line ends that editors add.
 ///
 /// # Errors
 /// The file cannot be read, or what it holds is too short or too long for a secret. The message has
 /// the path and nothing of the contents.
-pub fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
+pub fn read_secret(path: &Path) -> Result<SecretSlice<u8>, String> {
     check(path)?;
     // After the check only its size is left to be wrong.
     let mut secret = read_file(path, MOST_SECRET_BYTES)
@@ -69,5 +91,5 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
             secret.len()
         ));
     }
-    Ok(secret)
+    Ok(secret.into())
 }

@@ -1,8 +1,10 @@
-//! Single strings that settings are made of, each with what it may be: networks, hosts, origins
-//! and claims. What is compared with requests later is held to the one spelling in which
+//! Single strings that settings are made of, each with what it may be: networks, hosts, origins,
+//! routes and claims. What is compared with requests later is held to the one spelling in which
 //! requests have it, since a near miss would refuse people without a word.
 
 use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use super::address::Address;
 
@@ -32,25 +34,49 @@ pub(super) const ORIGIN: Item = Item {
     read: origin,
 };
 
-fn network(text: &str) -> Result<String, String> {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length)),
-        None => (text, None),
+/// A pattern of routes.
+pub(super) const ROUTE: Item = Item {
+    expects: "a route (POST /topics/*, /brokers), or a list of them",
+    read: route,
+};
+
+/// A method or `*`, a space, and a path.
+fn route(text: &str) -> Result<String, String> {
+    let mut words = text.split_ascii_whitespace();
+    let (method, path) = match (words.next(), words.next(), words.next()) {
+        (Some(path), None, None) => ("*", path),
+        (Some(method), Some(path), None) => (method, path),
+        _ => return Err("not a method and a path".into()),
     };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return Err("not an IP address".into()),
-    };
-    let fits = |length: &str| {
-        // The standard parser would take "+8".
-        length.bytes().all(|byte| byte.is_ascii_digit())
-            && length.parse::<u8>().is_ok_and(|length| length <= most)
-    };
-    match length {
-        Some(length) if !fits(length) => Err(format!("expected 0 to {most} after the slash")),
-        _ => Ok(text.to_owned()),
+    if !method
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte == b'*')
+    {
+        return Err("write the method in capitals".into());
     }
+    match path.starts_with(['/', '*']) {
+        true => Ok(format!("{method} {path}")),
+        false => Err("the path begins with a slash".into()),
+    }
+}
+
+fn network(text: &str) -> Result<String, String> {
+    read_network(text).map(|_| text.to_owned())
+}
+
+/// An address, or a network in CIDR form.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_network(text: &str) -> Result<IpNet, String> {
+    let Some((address, _)) = text.split_once('/') else {
+        let address = text.parse::<IpAddr>().map_err(|_| "not an IP address")?;
+        return Ok(IpNet::from(address.to_canonical()));
+    };
+    let address: IpAddr = address.parse().map_err(|_| "not an IP address")?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    text.parse()
+        .map_err(|_| format!("expected 0 to {most} after the slash"))
 }
 
 /// Lower case, as names are compared without case.
@@ -130,6 +156,19 @@ fn as_sent(scheme: &str, address: &Address) -> String {
 }
 
 /// A claim by its name, or by a path of names with dots between them.
+pub(super) fn topic_template(text: &str) -> Option<String> {
+    let text = text.trim();
+    // As it would be for the shortest of names.
+    let example = text.replace("{topic}", "t");
+    let sound = !example.is_empty()
+        && example.len() < 200
+        && !matches!(example.as_str(), "." | "..")
+        && example
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    sound.then(|| text.to_owned())
+}
+
 pub(super) fn claim(text: &str) -> Option<String> {
     let text = text.trim();
     let sound = text.split('.').all(|name| !name.trim().is_empty());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::items::{self, Item};
-use super::{AuthMode, GroupEngine, IssuerSettings, LogFormat, Properties, Settings};
+use super::{AuditTo, AuthMode, GroupEngine, IssuerSettings, LogFormat, Properties, Settings};
 
 /// Finds a setting's place in the typed settings.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -46,8 +46,12 @@ pub(super) enum Slot {
     Engine(Place<GroupEngine>),
     /// A name of [`LogFormat`].
     Format(Place<LogFormat>),
+    /// "off", "stderr" or the path of a file.
+    Audit(Place<AuditTo>),
     /// A table of librdkafka property names.
     Properties(Place<Properties>),
+    /// The name of a topic, with `{topic}` for another one's.
+    Template(Place<String>),
     /// The path of a file.
     Path(Place<Option<PathBuf>>),
     /// The name of a token's claim.
@@ -217,6 +221,16 @@ pub(super) static KEYS: &[Key] = &[
         "Hosts, beside loopback ones, by which a listener on loopback without authentication may be called. Others are refused, since a page could have its own name resolve to loopback.",
     ),
     key(
+        "http.allow",
+        Slot::Strings(|s| &mut s.http.allow, items::ROUTE),
+        "Routes that are offered, by method and path as in the OpenAPI document; * is any run of characters, and no method is any method. None is all of them.",
+    ),
+    key(
+        "http.block",
+        Slot::Strings(|s| &mut s.http.block, items::ROUTE),
+        "Routes that are not offered, written in the same way, even where http.allow has them: GET is answered with 404, other methods with 405.",
+    ),
+    key(
         "http.cors.origins",
         Slot::Strings(|s| &mut s.http.cors_origins, items::ORIGIN),
         "Origins of pages that may call the gateway, each as browsers send it: scheme, host and, unless it is the scheme's own, port. No wildcards.",
@@ -279,7 +293,67 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "websocket.own_connections",
         Slot::Count(|s| &mut s.websocket.own_connections, (0, 1_000_000)),
-        "How many group members have connections to Kafka of their own, about 84 KiB each. Those beyond share them by four, about 36 KiB each, and get a record later by up to fetch.wait.max.ms.",
+        "How many group members have connections to Kafka of their own, about 105 KiB each. Those beyond share them by four, about 45 KiB each, and wait for each other's fetches: a record may come later by up to three times fetch.wait.max.ms, which counts as 500 ms at most.",
+    ),
+    key(
+        "websocket.max_message_bytes",
+        Slot::Size(|s| &mut s.websocket.max_message_bytes, (1 << 10, 512 * MIB)),
+        "Largest frame that a client may send, in bytes; a larger one ends its session with code 1009. One frame may write several records.",
+    ),
+    key(
+        "websocket.hello_timeout_ms",
+        Slot::Millis(|s| &mut s.websocket.hello_timeout, (100, 600_000)),
+        "How long a client that showed no credentials when it connected may take to send them in its hello, in milliseconds.",
+    ),
+    key(
+        "websocket.idle_timeout_ms",
+        Slot::Millis(|s| &mut s.websocket.idle_timeout, (1_000, 86_400_000)),
+        "How long a session without a subscription may send nothing, in milliseconds.",
+    ),
+    key(
+        "websocket.ping_interval_ms",
+        Slot::Millis(|s| &mut s.websocket.ping_interval, (1_000, 600_000)),
+        "How long a client may be silent before it is pinged, in milliseconds; after twice this it is given up. Proxies close what is silent for longer than they like, often 60 s.",
+    ),
+    key(
+        "websocket.slow_timeout_ms",
+        Slot::Millis(|s| &mut s.websocket.slow_timeout, (1_000, 600_000)),
+        "How long a client may read nothing while something waits for it, in milliseconds; then its connection is reset.",
+    ),
+    key(
+        "websocket.revoke_grace_ms",
+        Slot::Millis(|s| &mut s.websocket.revoke_grace, (0, 10_000)),
+        "How long a partition that is taken away waits for acknowledgements, in milliseconds, unless the client says otherwise. The group waits with it.",
+    ),
+    key(
+        "websocket.outbound_bytes",
+        Slot::Size(|s| &mut s.websocket.outbound_bytes, (64 << 10, 64 * MIB)),
+        "Most bytes of records on their way to one client before it has taken them.",
+    ),
+    key(
+        "websocket.max_inflight_records",
+        Slot::Count(|s| &mut s.websocket.max_inflight_records, (1, 1_000_000)),
+        "Most records of one session that are delivered and not acknowledged, whatever its flow asks for.",
+    ),
+    key(
+        "websocket.max_inflight_bytes",
+        Slot::Size(|s| &mut s.websocket.max_inflight_bytes, (1 << 10, 1024 * MIB)),
+        "The same in bytes of keys, values and headers.",
+    ),
+    key(
+        "websocket.max_gap",
+        Slot::Count(|s| &mut s.websocket.max_gap, (1, 10_000_000)),
+        "Most offsets from the first record of a partition that is not acknowledged to the last one delivered; beyond it the partition waits.",
+    ),
+    key(
+        "websocket.max_delayed",
+        Slot::Count(|s| &mut s.websocket.max_delayed, (1, 1_000_000)),
+        "Most records of one session that wait to come again before nothing new is delivered to it.",
+    ),
+    key(
+        "websocket.dead_letter_topic",
+        Slot::Template(|s| &mut s.websocket.dead_letter_topic),
+        "Where records go that were delivered too often, unless the client says otherwise; {topic} is the record's own topic.",
     ),
     key(
         "auth.mode",
@@ -357,6 +431,21 @@ pub(super) static KEYS: &[Key] = &[
         "Most of these from one address.",
     ),
     key(
+        "limits.group_sessions",
+        Slot::Count(|s| &mut s.limits.group_sessions, (1, 1_000_000)),
+        "Most WebSocket sessions at once. Each needs an open file, and a group member 36 to 84 KiB.",
+    ),
+    key(
+        "limits.sessions_per_principal",
+        Slot::Count(|s| &mut s.limits.sessions_per_principal, (1, 1_000_000)),
+        "Most of these of one principal; without authentication there is no such limit.",
+    ),
+    key(
+        "limits.buffer_total_bytes",
+        Slot::Total(|s| &mut s.limits.buffer_total_bytes, (1 << 20, TIB)),
+        "Most bytes of records that all sessions keep together. Near it their windows shrink, above it no session begins.",
+    ),
+    key(
         "limits.requests_per_second",
         Slot::Rate(|s| &mut s.limits.requests_per_second, (0, 1_000_000)),
         "Most requests a second of one principal, or of one address where there is none; above it 429. 0 is no limit.",
@@ -365,6 +454,11 @@ pub(super) static KEYS: &[Key] = &[
         "limits.bytes_per_second",
         Slot::Total(|s| &mut s.limits.bytes_per_second, (0, TIB)),
         "Most bytes a second of request bodies, counted in the same way. 0 is no limit.",
+    ),
+    key(
+        "limits.refused_per_second",
+        Slot::Rate(|s| &mut s.limits.refused_per_second, (0, 1_000_000)),
+        "Most requests a second of one address that are refused for their token (401), their rights (403) or a path that does not exist (404); above it 429, without a look at tokens that were not verified before. 0 is no limit.",
     ),
     key(
         "telemetry.log_level",
@@ -380,6 +474,11 @@ pub(super) static KEYS: &[Key] = &[
         "telemetry.access_log",
         Slot::Switch(|s| &mut s.telemetry.access_log),
         "Whether every request is logged, one line each.",
+    ),
+    key(
+        "telemetry.audit",
+        Slot::Audit(|s| &mut s.telemetry.audit),
+        "Where to write who was let do what, one JSON object a line: \"stderr\", or a file, which is appended to and opened anew when it was moved away.",
     ),
 ];
 

@@ -21,8 +21,8 @@ const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 const FILE_NAME: &str = "tidegate.toml";
 
 /// Everything outside the program that settings can come from. Tests fill it in; the command line
-/// takes it from the process.
-#[derive(Debug, Clone, Default)]
+/// takes it from the process. Its `Debug` form leaves out variables and `--set`, which may be secrets.
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// Where a relative path to the settings file begins; empty means the process's own directory.
     pub cwd: PathBuf,
@@ -40,6 +40,19 @@ pub struct Inputs {
     pub embedded: bool,
     /// `--set KEY=VALUE`, in order.
     pub set: Vec<String>,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs")
+            .field("cwd", &self.cwd)
+            .field("config_file", &self.config_file)
+            .field("listen", &self.listen)
+            .field("management_listen", &self.management_listen)
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("embedded", &self.embedded)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What set a value.

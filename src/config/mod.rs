@@ -5,8 +5,9 @@
 //! - `keys.rs`: one table of every key; a new setting is a field here and a row there
 //! - `value.rs`: text and TOML to typed values and back
 //! - `address.rs`: `host:port`
-//! - `items.rs`: networks, hosts, origins, claims
+//! - `items.rs`: networks, hosts, origins, routes, claims
 //! - `permission.rs`: `action:pattern`
+//! - `properties.rs`: librdkafka's properties, some of which are secrets
 //! - `issuers.rs`: `[[auth.issuers]]`
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
@@ -21,6 +22,7 @@ mod items;
 mod keys;
 mod load;
 mod permission;
+mod properties;
 mod sample;
 mod show;
 mod value;
@@ -29,20 +31,18 @@ mod value;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
+pub use self::items::read_network;
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
 pub use self::permission::{Action, PermissionError, read_permission};
+pub use self::properties::Properties;
 pub use self::sample::sample;
 pub use self::show::{is_secret_property, show};
-
-/// librdkafka property names to values, as the user wrote them.
-pub type Properties = BTreeMap<String, String>;
 
 /// Everything that can be set. One field per table of the settings file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -93,10 +93,14 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
     /// `cors.origins`: origins of pages that may call us, exactly as browsers send them.
     pub cors_origins: Vec<String>,
+    /// `allow`: patterns of the routes that are offered, as `METHOD /path`; none is all.
+    pub allow: Vec<String>,
+    /// `block`: patterns of routes that are not offered.
+    pub block: Vec<String>,
 }
 
 /// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
-#[derive(Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KafkaSettings {
     /// `bootstrap_servers`: `host:port` list separated by commas; empty means the embedded broker.
     pub bootstrap_servers: String,
@@ -143,23 +147,6 @@ impl KafkaSettings {
     }
 }
 
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSettings")
-            .field("bootstrap_servers", &self.bootstrap_servers)
-            .field("embedded", &self.embedded)
-            .field("embedded_max_bytes", &self.embedded_max_bytes)
-            .field("auto_create_topics", &self.auto_create_topics)
-            .field("metadata_timeout", &self.metadata_timeout)
-            .field("group_engine", &self.group_engine)
-            .field("properties", &show::masked(&self.properties))
-            .field("producer", &show::masked(&self.producer))
-            .field("consumer", &show::masked(&self.consumer))
-            .field("admin", &show::masked(&self.admin))
-            .finish()
-    }
-}
-
 /// `kafka.group_engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GroupEngine {
@@ -186,12 +173,48 @@ impl GroupEngine {
 pub struct WebSocketSettings {
     /// `own_connections`: how many group members have connections to Kafka of their own.
     pub own_connections: usize,
+    /// `max_message_bytes`: largest frame of a client.
+    pub max_message_bytes: usize,
+    /// `hello_timeout_ms`.
+    pub hello_timeout: Duration,
+    /// `idle_timeout_ms`: of a session without a subscription.
+    pub idle_timeout: Duration,
+    /// `ping_interval_ms`: silence of the client before it is pinged.
+    pub ping_interval: Duration,
+    /// `slow_timeout_ms`: how long a client may read nothing while something waits.
+    pub slow_timeout: Duration,
+    /// `revoke_grace_ms`.
+    pub revoke_grace: Duration,
+    /// `outbound_bytes`: records on their way to one client.
+    pub outbound_bytes: usize,
+    /// `max_inflight_records`.
+    pub max_inflight_records: usize,
+    /// `max_inflight_bytes`.
+    pub max_inflight_bytes: usize,
+    /// `max_gap`, in offsets.
+    pub max_gap: usize,
+    /// `max_delayed`: records that wait to come again.
+    pub max_delayed: usize,
+    /// `dead_letter_topic`, with `{topic}` for the record's own.
+    pub dead_letter_topic: String,
 }
 
 impl Default for WebSocketSettings {
     fn default() -> Self {
         Self {
             own_connections: 1_000,
+            max_message_bytes: 2 << 20,
+            hello_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(300),
+            ping_interval: Duration::from_secs(20),
+            slow_timeout: Duration::from_secs(30),
+            revoke_grace: Duration::from_secs(1),
+            outbound_bytes: 1 << 20,
+            max_inflight_records: 10_000,
+            max_inflight_bytes: 32 << 20,
+            max_gap: 10_000,
+            max_delayed: 1_000,
+            dead_letter_topic: "{topic}.dlq".to_owned(),
         }
     }
 }
@@ -280,10 +303,18 @@ pub struct LimitSettings {
     pub connections: usize,
     /// `connections_per_address`: of these, from one address.
     pub connections_per_address: usize,
+    /// `group_sessions`: WebSocket sessions at once.
+    pub group_sessions: usize,
+    /// `sessions_per_principal`: of these, of one principal.
+    pub sessions_per_principal: usize,
+    /// `buffer_total_bytes`: bytes of records that all sessions keep together.
+    pub buffer_total_bytes: u64,
     /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
     pub requests_per_second: u32,
     /// `bytes_per_second`: bytes of request bodies, counted in the same way; 0 is no limit.
     pub bytes_per_second: u64,
+    /// `refused_per_second`: requests of one address that are refused; 0 is no limit.
+    pub refused_per_second: u32,
 }
 
 /// `[telemetry]`.
@@ -295,6 +326,20 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// `access_log`: one line per request.
     pub access_log: bool,
+    /// `audit`: one line per decision about who may do what.
+    pub audit: AuditTo,
+}
+
+/// `telemetry.audit`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AuditTo {
+    /// "off": there is none.
+    #[default]
+    Off,
+    /// "stderr": between the log's lines.
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
 }
 
 /// `telemetry.log_format`.
@@ -337,6 +382,8 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            allow: Vec::new(),
+            block: Vec::new(),
         }
     }
 }
@@ -381,8 +428,12 @@ impl Default for LimitSettings {
             records_per_request: 10_000,
             connections: 10_000,
             connections_per_address: 1_000,
+            group_sessions: 10_000,
+            sessions_per_principal: 100,
+            buffer_total_bytes: 1 << 30,
             requests_per_second: 0,
             bytes_per_second: 0,
+            refused_per_second: 100,
         }
     }
 }
@@ -393,6 +444,7 @@ impl Default for TelemetrySettings {
             log_level: "info,krafka=error".into(),
             log_format: LogFormat::Auto,
             access_log: false,
+            audit: AuditTo::Off,
         }
     }
 }

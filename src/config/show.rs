@@ -1,6 +1,8 @@
 //! `tidegate config show`: every setting, its value and what set it, with secrets masked. The output
 //! is a TOML document in which the sources are comments.
 
+use std::collections::BTreeMap;
+
 use super::keys::{KEYS, Key, Slot};
 use super::load::Loaded;
 use super::value::{list_to_toml, quote};
@@ -81,7 +83,7 @@ pub fn is_secret_property(name: &str) -> bool {
 }
 
 /// The same properties with their secrets masked.
-pub(super) fn masked(properties: &Properties) -> Properties {
+pub(super) fn masked(properties: &Properties) -> BTreeMap<String, String> {
     let mask = |(name, value): (&String, &String)| {
         let value = if is_secret_property(name) {
             MASK

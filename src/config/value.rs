@@ -3,6 +3,7 @@
 //! which may be secrets.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
-use super::{AuthMode, GroupEngine, LogFormat, Settings, issuers};
+use super::{AuditTo, AuthMode, GroupEngine, LogFormat, Settings, issuers};
 
-/// A value before its kind is known.
-#[derive(Debug, Clone, PartialEq)]
+/// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
+/// kind it is.
+#[derive(Clone, PartialEq)]
 pub(super) enum Raw {
     /// A quoted string.
     Text(String),
@@ -44,6 +46,12 @@ pub(super) struct Entry {
     pub(super) at: usize,
     /// What it was given.
     pub(super) value: Raw,
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
 }
 
 impl Raw {
@@ -241,9 +249,19 @@ impl Slot {
                 Some(format) => *place(settings) = format,
                 None => return refuse(),
             },
+            Self::Audit(place) => match raw.text().map(str::trim) {
+                Some("off") => *place(settings) = AuditTo::Off,
+                Some("stderr") => *place(settings) = AuditTo::Stderr,
+                Some(path) if !path.is_empty() => *place(settings) = AuditTo::File(path.into()),
+                _ => return refuse(),
+            },
             Self::Path(place) => match raw.text() {
                 Some(path) if !path.is_empty() => *place(settings) = Some(PathBuf::from(path)),
                 _ => return refuse(),
+            },
+            Self::Template(place) => match raw.text().and_then(items::topic_template) {
+                Some(text) => *place(settings) = text,
+                None => return refuse(),
             },
             Self::Claim(place) => match raw.text().and_then(items::claim) {
                 Some(claim) => *place(settings) = Some(claim),
@@ -300,7 +318,13 @@ impl Slot {
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
             Self::Engine(place) => quote(name_of(*place(settings), &GroupEngine::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
+            Self::Audit(place) => match place(settings) {
+                AuditTo::Off => quote("off"),
+                AuditTo::Stderr => quote("stderr"),
+                AuditTo::File(path) => quote(&path.to_string_lossy()),
+            },
             Self::Path(place) => quote(&place(settings).as_ref()?.to_string_lossy()),
+            Self::Template(place) => quote(place(settings)),
             Self::Claim(place) => quote(place(settings).as_ref()?),
             Self::Strings(place, _) => list_to_toml(place(settings)),
             Self::Issuers(place) => match place(settings).as_slice() {
@@ -333,7 +357,9 @@ impl Slot {
             Self::Engine(_) => names(&GroupEngine::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Properties(_) => "a table of librdkafka properties".into(),
+            Self::Audit(_) => "\"off\", \"stderr\" or a path".into(),
             Self::Path(_) => "a path".into(),
+            Self::Template(_) => "the name of a topic, which may hold {topic}".into(),
             Self::Claim(_) => "a claim, or a path of them with dots".into(),
             Self::Strings(_, item) => item.expects.into(),
             Self::Roles(_) => "a table of lists of permissions".into(),

@@ -11,6 +11,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use crate::config::read_network;
+
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -41,11 +43,11 @@ impl Proxies {
     /// From the setting's entries. One that is neither an address nor a network trusts nobody.
     pub fn new(entries: &[String]) -> Self {
         let networks = entries.iter().filter_map(|entry| {
-            let network = network(entry);
-            if network.is_none() {
-                tracing::warn!(entry, "http.trusted_proxies: not an address or a network");
+            let network = read_network(entry);
+            if let Err(problem) = &network {
+                tracing::warn!(entry, problem, "http.trusted_proxies");
             }
-            network
+            network.ok()
         });
         Self {
             networks: networks.collect(),
@@ -131,15 +133,6 @@ impl Proxies {
         }
         Some((address, last))
     }
-}
-
-/// An address, or a network in CIDR notation.
-pub fn network(text: &str) -> Option<IpNet> {
-    let network = match text.parse::<IpNet>() {
-        Ok(network) => network,
-        Err(_) => IpNet::from(text.parse::<IpAddr>().ok()?.to_canonical()),
-    };
-    Some(network)
 }
 
 /// What limits per address count by: an IPv4 address, or the 64 bits of an IPv6 one that a

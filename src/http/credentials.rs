@@ -26,6 +26,18 @@ pub enum Found {
 }
 
 impl Found {
+    /// As the authenticator takes it at a WebSocket's upgrade by a page of `origin`.
+    pub fn of_websocket<'a>(
+        &'a self,
+        certificate: Option<&'a str>,
+        origin: Option<&'a str>,
+    ) -> Credential<'a> {
+        match self {
+            Self::Ticket(ticket) => Credential::WebSocketTicket(ticket, origin),
+            _ => self.credential(certificate),
+        }
+    }
+
     /// As the authenticator takes it; `certificate` is what the connection has shown.
     pub fn credential<'a>(&'a self, certificate: Option<&'a str>) -> Credential<'a> {
         match (self, certificate) {
@@ -48,20 +60,8 @@ pub fn find(
     query: Option<&str>,
     allows_query_token: bool,
 ) -> Result<Found, ApiError> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let token = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        return match token {
-            Some(token) if !token.is_empty() => Ok(Found::Token(token.to_owned())),
-            _ => Err(ApiError::unauthenticated(
-                Some("invalid_request"),
-                "expected Authorization: Bearer and a token",
-            )),
-        };
+    if let Some(found) = bearer(headers)? {
+        return Ok(found);
     }
     if let Some(ticket) = parameter(query, "ticket") {
         return Ok(Found::Ticket(ticket));
@@ -79,9 +79,52 @@ pub fn find(
     Ok(Found::Nothing)
 }
 
+/// The same at a WebSocket's upgrade, where a subprotocol may be a token, and a token in the query is
+/// passed over where that is not switched on: the first frame may still carry one.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn find_at_upgrade(
+    headers: &HeaderMap,
+    query: Option<&str>,
+    allows_query_token: bool,
+) -> Result<Found, ApiError> {
+    if let Some(found) = bearer(headers)? {
+        return Ok(found);
+    }
+    if let Some(ticket) = parameter(query, "ticket") {
+        return Ok(Found::Ticket(ticket));
+    }
+    if let Some(token) = subprotocol_token(headers) {
+        return Ok(Found::Token(token.to_owned()));
+    }
+    let token = parameter(query, "access_token").filter(|_| allows_query_token);
+    Ok(token.map_or(Found::Nothing, Found::Token))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<Found>, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    match token {
+        Some(token) if !token.is_empty() => Ok(Some(Found::Token(token.to_owned()))),
+        _ => Err(ApiError::unauthenticated(
+            Some("invalid_request"),
+            "expected Authorization: Bearer and a token",
+        )),
+    }
+}
+
 /// The token among the subprotocols that a WebSocket client offers, which stands beside
 /// `tidegate.v1`.
-pub fn subprotocol_token(headers: &HeaderMap) -> Option<&str> {
+fn subprotocol_token(headers: &HeaderMap) -> Option<&str> {
     headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
         .iter()
@@ -156,5 +199,12 @@ mod tests {
             "tidegate.v1, tidegate.bearer.",
         );
         assert_eq!(subprotocol_token(&bare), None);
+        let found = |headers, query| find_at_upgrade(headers, query, false).ok();
+        assert_eq!(found(&offered, None), Some(Found::Token("a.b.c".into())));
+        assert_eq!(
+            found(&offered, Some("ticket=t")),
+            Some(Found::Ticket("t".into()))
+        );
+        assert_eq!(found(&bare, Some("access_token=a")), Some(Found::Nothing));
     }
 }

@@ -12,8 +12,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::rate;
 use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
+use crate::auth::refusals::TooMany;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::write::{Field, Rejected};
 
@@ -221,6 +223,11 @@ impl ApiError {
         self.status
     }
 
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.body.message
+    }
+
     /// The body without the request id, as per-record errors carry it.
     pub fn into_body(self) -> ErrorBody {
         *self.body
@@ -265,6 +272,14 @@ impl From<Denied> for ApiError {
     }
 }
 
+impl From<TooMany> for ApiError {
+    fn from(TooMany { limit, wait }: TooMany) -> Self {
+        let message =
+            format!("more than {limit} requests refused in a second (limits.refused_per_second)");
+        rate::refused(u64::from(limit), wait, message)
+    }
+}
+
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -273,6 +288,7 @@ impl From<Refused> for ApiError {
             Refused::KeysUnavailable => {
                 Self::plain(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).retry()
             }
+            Refused::TooMany(too_many) => too_many.into(),
         }
     }
 }

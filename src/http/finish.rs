@@ -36,6 +36,8 @@ pub struct Finish {
     pub access_log: bool,
     /// Say in each answer that the broker is the embedded one.
     pub embedded: bool,
+    /// Put the request's id into its extensions too.
+    pub shares_id: bool,
 }
 
 /// `router` with this layer around it. It stands outside of all that a router's own layers can
@@ -74,6 +76,9 @@ impl Service<Request> for Finished {
         let access_log = self.settings.access_log;
         let path = access_log.then(|| request.uri().path().to_owned());
         drop_trailing_slash(request.uri_mut());
+        if self.settings.shares_id {
+            request.extensions_mut().insert(id.clone());
+        }
         let mut router = self.router.clone();
         let (settings, requests) = (self.settings, Arc::clone(&self.requests));
         Box::pin(async move {
@@ -214,6 +219,7 @@ mod tests {
         let settings = Finish {
             access_log: false,
             embedded: false,
+            shares_id: false,
         };
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;

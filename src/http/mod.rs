@@ -14,3 +14,4 @@ pub mod idempotency;
 pub mod negotiate;
 pub mod rate;
 pub mod request_id;
+pub mod wire;

@@ -373,7 +373,8 @@ fn wait(limiter: &Limiter, until: &NotUntil<Instant>) -> Duration {
     until.wait_time_from(limiter.clock().now())
 }
 
-fn refused(limit: u64, wait: Duration, message: String) -> ApiError {
+/// 429 with its headers.
+pub(super) fn refused(limit: u64, wait: Duration, message: String) -> ApiError {
     // Whole seconds, and never "now".
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let standing = Standing {

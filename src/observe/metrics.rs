@@ -91,9 +91,50 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "kafka_messages_read_total",
         "Records given to clients, by topic"
     );
+    describe_gauge!("websocket_sessions", "Open WebSocket sessions");
+    describe_counter!(
+        "websocket_closes_total",
+        "WebSocket sessions that ended, by close code; 1006 is a lost connection"
+    );
+    describe_counter!(
+        "websocket_records_delivered_total",
+        "Records sent to WebSocket sessions"
+    );
+    describe_counter!(
+        "websocket_records_redelivered_total",
+        "Of these, records that had been sent before"
+    );
+    describe_gauge!(
+        "websocket_records_in_flight",
+        "Records that were sent to WebSocket sessions and are not acknowledged"
+    );
+    describe_counter!(
+        "websocket_acks_total",
+        "Tags and positions that WebSocket clients acknowledged"
+    );
+    describe_counter!(
+        "websocket_nacks_total",
+        "Records that WebSocket clients could not handle"
+    );
+    describe_counter!(
+        "websocket_ack_timeouts_total",
+        "Records that were not acknowledged in time"
+    );
+    describe_counter!(
+        "websocket_dead_letters_total",
+        "Records written to a dead-letter topic"
+    );
+    describe_counter!(
+        "websocket_records_produced_total",
+        "Records written by WebSocket sessions"
+    );
     describe_counter!(
         "kafka_producer_replaced_total",
         "Times that the producer failed for good and was replaced"
+    );
+    describe_counter!(
+        "audit_entries_lost_total",
+        "Entries of the audit log that were not written, by reason"
     );
     Ok(handle)
 }

@@ -1,4 +1,5 @@
-//! What operators see: metrics, logs, health.
+//! What operators see: metrics, logs, health, and who was let do what.
 
+pub mod audit;
 pub mod logging;
 pub mod metrics;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::header;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -27,6 +28,7 @@ use super::tls::Tls;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::Settings;
 use crate::http::client::ListenerAddress;
+use crate::http::wire::{Wire, Wired};
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,6 +67,7 @@ pub(super) struct Ends {
 }
 
 /// A connection's place among `limits.connections`, and among those of its address.
+#[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     _of_address: Option<Counted>,
@@ -133,15 +136,23 @@ impl Door {
     }
 
     /// Serves one connection to its end, or until `closing` and the end of what is under way.
-    pub(super) async fn serve(&self, stream: TcpStream, ends: Ends, closing: CancellationToken) {
+    /// `place` is given up with the stream, which may outlive this: a WebSocket goes on with it.
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        place: Place,
+        ends: Ends,
+        closing: CancellationToken,
+    ) {
         if let Some(tls) = &self.tls {
-            return self.serve_tls(tls, stream, ends, closing).await;
+            return self.serve_tls(tls, stream, place, ends, closing).await;
         }
         let version = tokio::select! {
             version = version_of(&stream) => version,
             () = closing.cancelled() => return,
         };
-        let service = self.service(ends, None);
+        let stream = Wired::new(stream, place);
+        let service = self.service(ends, stream.wire(), None);
         let ended = match version {
             Some(Version::One) => self.serve_h1(stream, service, closing).await,
             Some(Version::Two) => self.serve_h2(stream, service, closing).await,
@@ -156,12 +167,13 @@ impl Door {
         &self,
         tls: &Tls,
         stream: TcpStream,
+        place: Place,
         ends: Ends,
         closing: CancellationToken,
     ) {
         let deadline = Instant::now() + FIRST_BYTES;
         let accepted = tokio::select! {
-            accepted = tls.accept(stream, deadline) => accepted,
+            accepted = tls.accept(stream, place, deadline) => accepted,
             () = closing.cancelled() => return,
         };
         let mut secured = match accepted {
@@ -173,7 +185,8 @@ impl Door {
                 return;
             }
         };
-        let service = self.service(ends, secured.certificate);
+        let wire = Arc::clone(secured.stream.get_ref().0.wire());
+        let service = self.service(ends, &wire, secured.certificate);
         let ended = if secured.http2 {
             let preface = tokio::select! {
                 preface = takes_preface(&mut secured.stream, deadline) => preface,
@@ -259,10 +272,16 @@ impl Door {
         }
     }
 
-    fn service(&self, ends: Ends, certificate: Option<ClientCertificate>) -> RouterService {
+    fn service(
+        &self,
+        ends: Ends,
+        wire: &Arc<Wire>,
+        certificate: Option<ClientCertificate>,
+    ) -> RouterService {
         RouterService {
             router: self.router.clone(),
             ends,
+            wire: Arc::clone(wire),
             certificate,
         }
     }
@@ -274,6 +293,7 @@ impl Door {
 struct RouterService {
     router: Router,
     ends: Ends,
+    wire: Arc<Wire>,
     certificate: Option<ClientCertificate>,
 }
 
@@ -285,7 +305,11 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
         let Ends { peer, listener } = self.ends;
+        let upgrades = request.headers().contains_key(header::UPGRADE);
         let extensions = request.extensions_mut();
+        if upgrades {
+            extensions.insert(Arc::clone(&self.wire));
+        }
         extensions.insert(ConnectInfo(peer));
         extensions.insert(ListenerAddress(listener));
         if let Some(certificate) = &self.certificate {

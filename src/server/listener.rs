@@ -101,10 +101,7 @@ impl Listener {
                 peer,
                 listener: self.address,
             };
-            connections.spawn(async move {
-                door.serve(stream, ends, closing).await;
-                drop(place);
-            });
+            connections.spawn(async move { door.serve(stream, place, ends, closing).await });
         }
     }
 }

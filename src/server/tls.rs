@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::certificate::{ClientCertificate, Unusable};
 use crate::config::TlsSettings;
+use crate::http::wire::Wired;
 use files::{Loaded, Stamps};
 
 pub use files::TlsError;
@@ -45,8 +46,8 @@ pub(super) struct Tls {
 
 /// A connection after the handshake.
 #[derive(Debug)]
-pub(super) struct Secured {
-    pub(super) stream: TlsStream<TcpStream>,
+pub(super) struct Secured<G> {
+    pub(super) stream: TlsStream<Wired<TcpStream, G>>,
     /// What ALPN has decided; without ALPN it is HTTP/1.1.
     pub(super) http2: bool,
     pub(super) certificate: Option<ClientCertificate>,
@@ -90,11 +91,13 @@ impl Tls {
     }
 
     /// The handshake of a new connection, to its end or the deadline.
-    pub(super) async fn accept(
+    /// `guard` is dropped with the stream.
+    pub(super) async fn accept<G: Unpin>(
         &self,
         stream: TcpStream,
+        guard: G,
         deadline: Instant,
-    ) -> Result<Secured, Failure> {
+    ) -> Result<Secured<G>, Failure> {
         let mut first = [0];
         let seen = timeout_at(deadline, stream.peek(&mut first)).await;
         if seen.map_err(|_| Failure::Slow)?? == 0 {
@@ -106,7 +109,7 @@ impl Tls {
             return Err(Failure::Plain);
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.read()));
-        let handshake = acceptor.accept_with(stream, |connection| {
+        let handshake = acceptor.accept_with(Wired::new(stream, guard), |connection| {
             connection.set_buffer_limit(Some(SEND_BUFFER));
         });
         let stream = timeout_at(deadline, handshake)

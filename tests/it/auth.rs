@@ -14,7 +14,7 @@ use crate::support::tokens::{
 use crate::support::{eventually, kafka, topic};
 
 /// Routes that anyone may call, on purpose.
-const OPEN: [(&str, &str); 5] = [
+const OPEN: [(&str, &str); 6] = [
     ("GET", "/"),
     ("POST", "/"),
     ("GET", "/openapi.json"),
@@ -120,7 +120,10 @@ async fn every_route_refuses_every_bad_token() {
     let kafka = kafka().await;
     let topic = topic("walk");
     kafka.plain().create_topic(&topic, 1, &[]).await;
-    let gateway = gateway(&kafka.bootstrap(), "").start().await;
+    let gateway = gateway(&kafka.bootstrap(), "")
+        .set("limits.refused_per_second", "0")
+        .start()
+        .await;
     let scope = "admin:*";
     let change = |name: &str, value: Value| {
         let mut claims = claims("mallory", scope);
@@ -250,7 +253,7 @@ async fn a_ticket_stands_in_for_a_token_in_a_url() {
         let request = client().post(gateway.url("/tickets")).json(&body);
         send(with(request, token))
     };
-    let reply = ask(json!({"for": "sse", "topics": [mine]}), &reader).await;
+    let reply = ask(json!({"kind": "sse", "topics": [mine]}), &reader).await;
     assert_eq!(reply.status, 201, "{}", reply.text());
     assert_eq!(reply.header("cache-control"), "no-store");
     let ticket = reply.json()["ticket"].as_str().unwrap().to_owned();
@@ -267,7 +270,7 @@ async fn a_ticket_stands_in_for_a_token_in_a_url() {
     assert_eq!(page.status, 403, "a topic that the ticket is not for");
     let forged = get(&records(&mine, &format!("ticket={ticket}x"))).await;
     assert_eq!(forged.status, 401);
-    let websocket = ask(json!({"for": "websocket"}), &reader).await.json();
+    let websocket = ask(json!({"kind": "ws"}), &reader).await.json();
     let websocket = websocket["ticket"].as_str().unwrap().to_owned();
     let page = get(&records(&mine, &format!("ticket={websocket}"))).await;
     assert_eq!(page.status, 401, "a ticket for another kind of connection");
@@ -275,9 +278,9 @@ async fn a_ticket_stands_in_for_a_token_in_a_url() {
     assert_eq!(again.status, 403, "a ticket begets no ticket");
 
     for (body, status) in [
-        (json!({"for": "sse", "topics": []}), 422),
-        (json!({"for": "sse", "topics": ["nope"]}), 403),
-        (json!({"for": "tea"}), 422),
+        (json!({"kind": "sse", "topics": []}), 422),
+        (json!({"kind": "sse", "topics": ["nope"]}), 403),
+        (json!({"kind": "tea"}), 422),
         (json!({"form": "sse"}), 422),
         (json!("sse"), 422),
     ] {

@@ -20,10 +20,10 @@ const REFUSED: Duration = Duration::from_secs(10);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-type Properties = Vec<(&'static str, String)>;
+pub(crate) type Properties = Vec<(&'static str, String)>;
 
 /// The broker of these tests, shared by them as `kafka()` is by others.
-async fn secured() -> &'static Broker {
+pub(crate) async fn secured() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
     SHARED
         .get_or_init(|| Broker::builder().secured(Secured::new()).start())
@@ -49,7 +49,7 @@ fn gateway(kafka: &Broker, bootstrap: &str, settings: &str) -> gateway::Builder 
 }
 
 /// A gateway at the SASL listener, with `[kafka.properties]`.
-fn by_sasl(kafka: &Broker, properties: &Properties) -> gateway::Builder {
+pub(crate) fn by_sasl(kafka: &Broker, properties: &Properties) -> gateway::Builder {
     let settings = table("kafka.properties", properties);
     gateway(kafka, &kafka.sasl(), &settings)
 }
@@ -67,14 +67,14 @@ fn sasl(mechanism: &str, more: &[(&'static str, &str)]) -> Properties {
     all
 }
 
-fn password(mechanism: &str, user: &str, password: &str) -> Properties {
+pub(crate) fn password(mechanism: &str, user: &str, password: &str) -> Properties {
     sasl(
         mechanism,
         &[("sasl.username", user), ("sasl.password", password)],
     )
 }
 
-fn from_endpoint(url: &str, secret: &str) -> Properties {
+pub(crate) fn from_endpoint(url: &str, secret: &str) -> Properties {
     sasl(
         "OAUTHBEARER",
         &[

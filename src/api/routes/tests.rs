@@ -51,6 +51,24 @@ fn every_operation_is_described() {
             .into_iter()
             .find(|row| row.path == path && row.method.as_str() == method)
             .unwrap();
+        let errors: &[&str] = &["403", "421", "429"];
+        for status in errors {
+            assert!(
+                responses.contains_key(*status),
+                "{name} does not document {status}"
+            );
+        }
+        for header in [
+            "Retry-After",
+            "RateLimit-Limit",
+            "RateLimit-Remaining",
+            "RateLimit-Reset",
+        ] {
+            assert!(
+                operation["responses"]["429"]["headers"][header].is_object(),
+                "{name} does not document {header}"
+            );
+        }
         if row.access != Access::Open {
             // The compatible door has the reference's own statuses for what Kafka does.
             let is_v2 = operation["tags"][0] == "Compatible REST v2";
@@ -67,12 +85,12 @@ fn every_operation_is_described() {
             }
             let description = operation["description"].as_str().unwrap_or_default();
             let says = match row.access {
-                Access::Principal => "Needs no permission",
-                _ => "Needs `",
+                Access::Topic(action) => format!("Needs `{action}` on the topic."),
+                _ => "Needs no permission".to_owned(),
             };
             assert!(
-                description.contains(says),
-                "{name} does not say which permission it needs"
+                description.contains(&says),
+                "{name} does not say which permission it needs: {says}"
             );
         }
     }

@@ -62,9 +62,7 @@ pub async fn list(
             .iter()
             .filter(|topic| !topic.internal)
             .map(|topic| &*topic.name)
-            .filter(|name| {
-                permission::decide(&principal, Action::Describe, Resource::Topic(name)).is_ok()
-            })
+            .filter(|name| permission::may(&principal, Action::Describe, Resource::Topic(name)))
             .collect::<Vec<_>>()
     });
     answer(kind, names.map_err(error::of_request))

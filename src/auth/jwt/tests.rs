@@ -98,15 +98,19 @@ async fn claims_that_are_not_as_they_should_be_are_refused() {
     for (more, why) in [
         (json!({"exp": past}), "expired"),
         (json!({"exp": null}), "no exp"),
-        (json!({"exp": "soon"}), "exp"),
+        (json!({"exp": "soon"}), "exp is not a number"),
+        (json!({"exp": [1]}), "exp is not a number"),
+        (json!({"exp": -5}), "expired"),
+        (json!({"nbf": "now"}), "nbf is not a number"),
         (json!({"nbf": now() + 120}), "not valid yet"),
         (json!({"iss": "https://other"}), "no issuer"),
         (json!({"iss": null}), "no issuer"),
-        (json!({"iss": 7}), "no issuer"),
+        (json!({"iss": 7}), "iss is not a text"),
         (json!({"aud": "other"}), "audience"),
         (json!({"aud": null}), "no aud"),
         (json!({"sub": null}), "no sub"),
         (json!({"sub": ""}), "sub"),
+        (json!({"sub": 7}), "sub is not a text"),
         (json!({"scope": ["consume:*"]}), "scope"),
         (
             json!({"https://tidegate/permissions": {"a": 1}}),
@@ -118,6 +122,21 @@ async fn claims_that_are_not_as_they_should_be_are_refused() {
         let error = verify(more.clone()).await.unwrap_err();
         assert!(error.contains(why), "{more}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_says_it_has_expired_is_not_looked_at_further() {
+    let file = secret_file();
+    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let expired = claims(json!({"exp": now() - 120}));
+    let forged = sign(
+        &expired,
+        "another secret, of much the same length",
+        Algorithm::HS256,
+    );
+    let error = verifier.verify(&forged).await.unwrap_err();
+    assert_eq!(error.to_string(), "the token has expired");
+    assert!(!verifier.remembers(&forged));
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ fn list(key: &str, value: &str) -> Result<Vec<String>, String> {
     Ok(match key {
         "http.trusted_proxies" => http.trusted_proxies,
         "http.allowed_hosts" => http.allowed_hosts,
+        "http.allow" => http.allow,
+        "http.block" => http.block,
         _ => http.cors_origins,
     })
 }
@@ -81,6 +83,30 @@ fn proxies_are_addresses_or_networks() {
             error.contains("expected an IP address or network"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn routes_are_a_method_and_a_path() {
+    for (text, kept) in [
+        ("POST /topics/*", "POST /topics/*"),
+        ("/brokers", "* /brokers"),
+        (" *   /topics/{topic}/records ", "* /topics/{topic}/records"),
+        ("GET *", "GET *"),
+    ] {
+        let got = list("http.block", text);
+        assert_eq!(got, Ok(vec![kept.to_owned()]));
+        assert!(list("http.allow", text).is_ok());
+    }
+    for (text, said) in [
+        ("post /tickets", "in capitals"),
+        ("POST tickets", "begins with a slash"),
+        ("tickets", "begins with a slash"),
+        ("POST /a b", "not a method and a path"),
+        ("[\"\"]", "not a method and a path"),
+    ] {
+        let error = list("http.block", text).expect_err(text);
+        assert!(error.contains(said), "{text}: {error}");
     }
 }
 

@@ -168,26 +168,15 @@ fn an_address_serves_one_listener() {
 }
 
 #[test]
-fn properties_that_the_gateway_owns_are_refused_in_every_table() {
-    for table in ["properties", "producer", "consumer", "admin"] {
-        for (name, advice) in [
-            ("bootstrap.servers", "set kafka.bootstrap_servers"),
-            ("metadata.broker.list", "set kafka.bootstrap_servers"),
-            ("allow.auto.create.topics", "set kafka.auto_create_topics"),
-            ("plugin.library.paths", "not allowed"),
-            ("test.mock.num.brokers", "not allowed"),
-            ("group.id", "not allowed"),
-            ("transactional.id", "not allowed"),
-            ("enable.auto.commit", "not allowed"),
-            ("delivery.report.only.error", "not allowed"),
-            ("enabled_events", "not allowed"),
-            ("enabled.events", "not allowed"),
-        ] {
-            let line = complaint(&with_set(&[&format!("kafka.{table}.{name}=hunter2")]));
-            let start = format!("kafka.{table}.{name} (flag --set): ");
-            assert!(line.starts_with(&start), "{line}");
-            assert!(line.contains(advice), "{line}");
-            assert!(!line.contains("hunter2"), "{line}");
-        }
+fn an_engine_that_is_not_there_yet_is_refused() {
+    let line = complaint(&with_set(&["kafka.group_engine=classic"]));
+    assert!(
+        line.starts_with("kafka.group_engine (flag --set): "),
+        "{line}"
+    );
+    assert!(line.contains("not available yet"), "{line}");
+    for engine in ["auto", "native"] {
+        let set = format!("kafka.group_engine={engine}");
+        load_lines(&with_set(&[&set])).expect("there is this one");
     }
 }

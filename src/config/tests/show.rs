@@ -88,6 +88,10 @@ fn secrets_are_masked_everywhere() {
     assert_eq!(text.matches("********").count(), names.len());
     let debug = format!("{loaded:?}");
     assert!(!debug.contains("hunter2"), "{debug}");
+    let debug = format!("{:?} {:?}", with_set(&set), with_env(&[("A", "hunter2")]));
+    assert!(!debug.contains("hunter2"), "{debug}");
+    let raw = super::super::value::Raw::from_flag("[\"hunter2\"]");
+    assert_eq!(format!("{raw:?}"), "a list");
     assert_eq!(loaded.settings.kafka.admin["sasl.password"], "hunter2");
     for plain in [
         "sasl.username",

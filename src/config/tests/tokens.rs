@@ -2,6 +2,8 @@
 
 use jsonwebtoken::Algorithm;
 
+use secrecy::ExposeSecret;
+
 use super::*;
 use crate::config::{IssuerSettings, KeySource, Source, read_permission, read_secret, show};
 
@@ -466,7 +468,8 @@ fn files_that_cannot_be_used_are_named_with_their_keys() {
 fn a_secret_is_the_files_bytes_without_the_line_end() {
     let folder = folder_of_files("");
     let secret = read_secret(&folder.path().join("secret")).expect("the secret is sound");
-    assert_eq!(secret, b"0123456789abcdef0123456789abcdef");
+    assert_eq!(secret.expose_secret(), b"0123456789abcdef0123456789abcdef");
+    assert!(!format!("{secret:?}").contains("0123"));
     let long = folder.path().join("long");
     std::fs::write(&long, vec![b'a'; (64 << 10) + 1]).expect("written");
     let problem = read_secret(&long).expect_err("too long");

@@ -233,6 +233,7 @@ pub(super) const TABLE: &[(&str, Scope)] = &[
     ("statistics.interval.ms", Producer),
     ("stats_cb", CALLBACK),
     ("sticky.partitioning.linger.ms", Producer),
+    ("test.mock.num.brokers", Refused("it replaces the cluster by a mock; for a trial use kafka.embedded")),
     ("throttle_cb", CALLBACK),
     ("topic.blacklist", OnlyLibrdkafka("krafka cannot hide topics")),
     ("topic.metadata.propagation.max.ms", Tuning),

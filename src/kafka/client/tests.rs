@@ -219,20 +219,31 @@ fn a_property_in_the_wrong_table_is_sent_to_the_right_one() {
 #[test]
 fn what_the_gateway_decides_itself_cannot_be_set() {
     for name in [
+        "auto.offset.reset",
         "bootstrap.servers",
         "metadata.broker.list",
         "group.id",
+        "group.protocol",
         "transactional.id",
         "enable.auto.commit",
+        "offset.store.method",
+        "enabled_events",
         "plugin.library.paths",
+        "test.mock.num.brokers",
         "enable.gapless.guarantee",
         "opaque",
         "dr_msg_cb",
         "log_level",
         "ssl.providers",
     ] {
-        let error = only(&common(&[(name, "true")]));
-        assert!(error.message.starts_with("cannot be set: "), "{error}");
+        for settings in [
+            common(&[(name, "true")]),
+            producer(&[(name, "true")]),
+            consumer(&[(name, "true")]),
+        ] {
+            let error = only(&settings);
+            assert!(error.message.starts_with("cannot be set: "), "{error}");
+        }
     }
     assert!(
         only(&producer(&[("allow.auto.create.topics", "true")]))

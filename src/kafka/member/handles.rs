@@ -141,3 +141,42 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KafkaSettings;
+
+    #[tokio::test]
+    async fn the_first_have_their_own_and_the_rest_share_by_four() {
+        let clients = Clients::new(KafkaSettings::default());
+        let handles = Arc::new(Handles::new(clients, 2));
+        let mut seats: Vec<Seat> = (0..11).map(|_| handles.seat()).collect();
+        assert_eq!(handles.seats(), (2, 9));
+        let different = |seats: &[Seat]| {
+            let mut known: Vec<*const Handle> =
+                seats.iter().map(|seat| Arc::as_ptr(&seat.handle)).collect();
+            known.sort_unstable();
+            known.dedup();
+            known.len()
+        };
+        assert_eq!(different(&seats), 2 + 3);
+
+        // A free seat is taken before another handle is made.
+        drop(seats.remove(3));
+        seats.push(handles.seat());
+        assert_eq!(different(&seats), 2 + 3);
+        // An own one that is free goes to the next.
+        drop(seats.remove(0));
+        assert_eq!(handles.seats(), (1, 9));
+        seats.push(handles.seat());
+        assert_eq!(handles.seats(), (2, 9));
+
+        seats.clear();
+        assert_eq!(handles.seats(), (0, 0));
+        assert!(
+            handles.taken.lock().shared.is_empty(),
+            "a handle goes with its last"
+        );
+    }
+}

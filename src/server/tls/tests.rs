@@ -80,8 +80,12 @@ async fn serve(tls: Arc<Tls>) -> SocketAddr {
         while let Ok((stream, peer)) = listener.accept().await {
             let door = Arc::clone(&door);
             tokio::spawn(async move {
+                let Ok(place) = door.place(peer.ip()) else {
+                    return;
+                };
                 door.serve(
                     stream,
+                    place,
                     Ends {
                         peer,
                         listener: peer,
@@ -150,7 +154,7 @@ async fn a_handshake_that_stalls_ends_at_its_deadline() {
         let (stream, _) = listener.accept().await.unwrap();
         let began = Instant::now();
         let deadline = began + Duration::from_millis(200);
-        let failure = tls.accept(stream, deadline).await.unwrap_err();
+        let failure = tls.accept(stream, (), deadline).await.unwrap_err();
         assert!(matches!(failure, Failure::Slow), "{failure:?}");
         assert!(began.elapsed() < Duration::from_secs(10));
     }

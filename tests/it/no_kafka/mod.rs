@@ -1,6 +1,10 @@
 //! The tests that need no real Kafka. `./test` knows them by this module's name.
 
 mod attack;
+#[cfg(feature = "embedded")]
+mod audit;
+#[cfg(feature = "embedded")]
+mod bad_tokens;
 mod browser;
 #[cfg(feature = "embedded")]
 mod cors;
@@ -8,12 +12,19 @@ mod cors;
 mod cross_site;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod members;
+#[cfg(feature = "embedded")]
+mod nginx;
 mod openapi;
 mod producing_faults;
 #[cfg(feature = "embedded")]
 mod rates;
 mod reading_faults;
+#[cfg(feature = "embedded")]
+mod recipes;
 mod support_selftest;
+#[cfg(feature = "embedded")]
+mod switched_off;
 mod tls;
 mod v2_metadata;
 mod v2_produce;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply, client, raw_request};
+use crate::support::tokens::{SECRET, claims, sign, token};
 use crate::support::{eventually, metric};
 
 const RECORDS: &str = "/topics/orders/records";
@@ -273,5 +274,92 @@ async fn a_request_under_way_keeps_its_connection() {
         let reply = http::send(wait).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         assert!(begun.elapsed() >= Duration::from_millis(1500));
+    }
+}
+
+/// A gateway that refuses one request a second of each address.
+async fn strict() -> Gateway {
+    let issuers =
+        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
+    Gateway::embedded()
+        .file("secret", SECRET)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", issuers)
+        .set("http.trusted_proxies", "127.0.0.1")
+        .set("limits.refused_per_second", "1")
+        .start()
+        .await
+}
+
+async fn ask(gateway: &Gateway, path: &str, address: &str, token: &str) -> Reply {
+    let mut request = client().get(gateway.url(path));
+    request = request.header("x-forwarded-for", address);
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    http::send(request).await
+}
+
+/// Asks until the answer is 429; every answer before it has this status.
+async fn until_too_many(gateway: &Gateway, path: &str, address: &str, token: &str, status: u16) {
+    for _ in 0..100 {
+        let reply = ask(gateway, path, address, token).await;
+        if reply.status == 429 {
+            assert_eq!(reply.header("ratelimit-limit"), "1");
+            assert_eq!(reply.header("retry-after"), "1");
+            let message = reply.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("limits.refused_per_second"), "{message}");
+            return;
+        }
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+    }
+    panic!("100 refusals of {path}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_refused_too_often_is_not_listened_to() {
+    let gateway = strict().await;
+    let ann = token("ann", "consume:*");
+    assert_eq!(
+        ask(&gateway, "/topics", "192.0.2.9", &ann).await.status,
+        200
+    );
+    let forged = sign(
+        &claims("mallory", "admin:*"),
+        b"another secret, of much the same length",
+    );
+    until_too_many(&gateway, "/topics", "192.0.2.1", &forged, 401).await;
+    until_too_many(&gateway, "/topics", "192.0.2.2", "", 401).await;
+    until_too_many(&gateway, "/nowhere", "192.0.2.3", "", 404).await;
+    let none = token("bob", "openid");
+    until_too_many(&gateway, "/topics/orders", "192.0.2.4", &none, 403).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_let_in_before_does_not_suffer_from_a_neighbour() {
+    let gateway = strict().await;
+    let (ann, bob) = (token("ann", "consume:*"), token("bob", "consume:*"));
+    assert_eq!(
+        ask(&gateway, "/topics", "192.0.2.1", &ann).await.status,
+        200
+    );
+    let topics = async |address: &str, token: &str| {
+        let reply = ask(&gateway, "/topics", address, token).await;
+        reply.status.as_u16()
+    };
+    // A slow machine may give a place back between the two questions.
+    eventually(BOUND, async || {
+        until_too_many(&gateway, "/topics", "192.0.2.1", "nonsense", 401).await;
+        let fresh = token(&fastrand::u64(..).to_string(), "consume:*");
+        topics("192.0.2.1", &fresh).await == 429
+    })
+    .await;
+    for _ in 0..3 {
+        until_too_many(&gateway, "/topics", "192.0.2.1", "nonsense", 401).await;
+        assert_eq!(topics("192.0.2.1", &ann).await, 200);
+        assert_eq!(ask(&gateway, "/", "192.0.2.1", "").await.status, 200);
+        // Seen from elsewhere, it is remembered here too.
+        assert_eq!(topics("192.0.2.2", &bob).await, 200);
+        assert_eq!(topics("192.0.2.1", &bob).await, 200);
     }
 }

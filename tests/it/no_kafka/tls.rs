@@ -16,6 +16,7 @@ use crate::support::certs::{Authority, Issued};
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http;
+use crate::support::tokens::{SECRET, token};
 
 /// The gateway looks at its files every two seconds; a busy machine takes its time.
 const NOTICED: Duration = Duration::from_secs(30);
@@ -269,6 +270,65 @@ async fn a_client_certificate_may_be_shown_but_not_a_foreign_one() {
     let client = authority.http().identity(known.identity()).build().unwrap();
     let answer = client.get(gateway.url("/")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_subject_of_a_certificate_is_a_principal_with_the_role_of_its_name() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let own = authority.server("one");
+    let gateway = Gateway::embedded()
+        .file("cert.pem", &own.cert)
+        .file("key.pem", &own.key)
+        .file("clients.pem", &clients.pem())
+        .file("secret", SECRET)
+        .file(
+            "tidegate.toml",
+            r#"
+[tls]
+cert = "cert.pem"
+key = "key.pem"
+client_ca = "clients.pem"
+[auth]
+mode = "jwt"
+issuers = [{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]
+[auth.roles]
+"CN=orders" = ["produce:orders"]
+[telemetry]
+audit = "audit.log"
+"#,
+        )
+        .start()
+        .await;
+    let url = gateway.url("/topics/orders/records");
+    let with = |name: &str| {
+        let identity = clients.client(name).identity();
+        authority.http().identity(identity).build().unwrap()
+    };
+    let post = async |client: &reqwest::Client| {
+        let one = client.post(&url).json(&json!({"value": 1}));
+        one.send().await.unwrap().status().as_u16()
+    };
+    let get = async |client: &reqwest::Client, token: &str| {
+        let mut request = client.get(&url);
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let orders = with("orders");
+    assert_eq!(post(&orders).await, 200);
+    assert_eq!(get(&orders, "").await, 403, "its role does not say so");
+    assert_eq!(post(&with("others")).await, 403, "there is no such role");
+    assert_eq!(post(&authority.http().build().unwrap()).await, 401);
+    // A token that is shown as well is what counts.
+    assert_eq!(get(&orders, &token("ann", "consume:*")).await, 200);
+    assert_eq!(get(&orders, "nonsense").await, 401);
+    let log = gateway.folder().join("audit.log");
+    eventually(BOUND, async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains(r#""principal":"CN=orders","action":"produce""#)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

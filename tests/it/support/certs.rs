@@ -48,6 +48,15 @@ impl Authority {
         )
     }
 
+    /// A certificate for a server of this name.
+    pub fn server_of(&self, host: &str) -> Issued {
+        self.issue(
+            host,
+            &[host.to_owned()],
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        )
+    }
+
     pub fn client(&self, name: &str) -> Issued {
         self.issue(name, &[], rcgen::ExtendedKeyUsagePurpose::ClientAuth)
     }

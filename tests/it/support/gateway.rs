@@ -4,7 +4,7 @@
 //! its environment has no `TIDEGATE_` variable but those that the test gives.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,6 +72,11 @@ impl Gateway {
 
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Its working directory.
+    pub fn folder(&self) -> PathBuf {
+        self.process().folder().to_owned()
     }
 
     /// Puts a file into its working directory in one step, in the place of what was there.

@@ -8,6 +8,8 @@
 //! - `fault`: a broker that answers with the error a test orders
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
+//! - `recipe`: the recipes of the docs
+//! - `ws`: a WebSocket client that checks every frame against the AsyncAPI document
 //! - `process`: how all of these are stopped, whatever becomes of the test
 //!
 //! Most tests share one broker, `kafka()`, and keep apart by `topic("orders")`, a name no other
@@ -21,8 +23,10 @@ pub mod gateway;
 pub mod http;
 pub mod plain;
 pub mod process;
+pub mod recipe;
 pub mod secured;
 pub mod tokens;
+pub mod ws;
 
 use std::future::Future;
 use std::panic::Location;
@@ -80,7 +84,7 @@ where
 }
 
 /// Runs blocking work off the test's runtime; a panic in it is the caller's.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -14,6 +14,11 @@
 //! - `short.rs`: the short way, a subscription in the URL
 //! - `run.rs`: the session, its member and its socket together
 
+#![expect(
+    clippy::result_large_err,
+    reason = "an error here is a frame to be sent; the ways that may fail are not the hot ones"
+)]
+
 pub mod group;
 mod meter;
 pub mod options;

@@ -2,6 +2,7 @@
 //! what came of it is told to it. One task for each socket; nothing here decides anything.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,23 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::options::Topics;
 use super::{Authenticated, Effect, Session};
-use crate::api::ws::claims::{Claim, Claims};
+use crate::api::ws::claims::Claim;
 use crate::api::ws::protocol::close::Close;
+use crate::api::ws::registry::Seat;
+use crate::api::ws::socket::{self, Driver, End, Limits};
+use crate::auth::asker::Asker;
 use crate::auth::permission::Permission;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
+use crate::http::wire::Wire;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
@@ -54,13 +62,23 @@ type Beginning = BoxFuture<'static, (u64, Result<Begun, Rejected>)>;
 pub struct Run {
     session: Session,
     gateway: Gateway,
-    claims: Claims,
+    /// Whose request the upgrade was.
+    asker: Asker,
+    seat: Seat,
+    peer: Option<SocketAddr>,
+    began: Instant,
+    /// What it has been squeezed by.
+    squeezed: u32,
+    draining: watch::Receiver<Option<Duration>>,
+    drained: bool,
     claim: Option<Claim>,
     member: Option<Member>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     queue: VecDeque<Queued>,
     beginning: Option<Beginning>,
     in_flight: u64,
+    delivered: u64,
+    produced: u64,
 }
 
 impl std::fmt::Debug for Run {
@@ -72,45 +90,85 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
-    /// `session` on `gateway`.
-    pub fn new(session: Session, gateway: Gateway, claims: Claims) -> Self {
+    /// `session` on `gateway`, in its `seat`, with a client at `peer`.
+    pub fn new(
+        session: Session,
+        gateway: Gateway,
+        asker: Asker,
+        seat: Seat,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        let draining = gateway.sessions().draining();
         let mut run = Self {
             session,
             gateway,
-            claims,
+            asker,
+            seat,
+            peer,
+            began: Instant::now(),
+            squeezed: 0,
+            draining,
+            drained: false,
             claim: None,
             member: None,
             work: FuturesUnordered::new(),
             queue: VecDeque::new(),
             beginning: None,
             in_flight: 0,
+            delivered: 0,
+            produced: 0,
         };
         run.apply();
         run
     }
 
-    /// The session.
-    pub fn session(&self) -> &Session {
-        &self.session
+    /// Serves the session over its socket to the end of both.
+    pub async fn serve<T>(mut self, stream: T, wire: &Wire, limits: Limits)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        tracing::info!(
+            session = self.session.id(),
+            peer = self.peer.map(tracing::field::display),
+            principal = self.session.principal().map(Principal::name),
+            "a WebSocket session begins"
+        );
+        let end = socket::run(stream, wire, &mut self, limits).await;
+        self.say_end(end);
+        self.finish().await;
+    }
+
+    fn say_end(&self, end: End) {
+        let (code, reason) = match end {
+            End::Driver(close) | End::Socket(close) => (close.code, close.name),
+            End::Peer(code) => (code.unwrap_or(1005), "the client closed"),
+            End::Lost => (1006, "the connection was lost"),
+        };
+        let detail = self.session.end().map(|closing| closing.message.as_str());
+        metrics::counter!("websocket_closes_total", "code" => counted_code(code)).increment(1);
+        tracing::info!(
+            session = self.session.id(),
+            principal = self.session.principal().map(Principal::name),
+            code,
+            reason,
+            detail,
+            seconds = self.began.elapsed().as_secs(),
+            delivered = self.delivered,
+            produced = self.produced,
+            "a WebSocket session ends"
+        );
     }
 
     /// Changes the session and does what follows from it.
-    pub fn with<T>(&mut self, act: impl FnOnce(&mut Session, std::time::Instant) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Session, std::time::Instant) -> T) -> T {
         let result = act(&mut self.session, Instant::now().into_std());
         self.apply();
         result
     }
 
-    /// The next text to send.
-    pub fn frame(&mut self, room: usize, now: Instant) -> Option<Bytes> {
-        let frame = self.session.next_frame(room, now.into_std());
-        self.apply();
-        frame
-    }
-
     /// Waits until something has happened elsewhere and takes it in. Nothing is lost when it is
     /// dropped.
-    pub async fn happened(&mut self) {
+    async fn happened(&mut self) {
         tokio::select! {
             event = next_event(&mut self.member) => self.member_event(event),
             Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
@@ -122,6 +180,13 @@ impl Run {
                     })),
                     Err(rejected) => self.done(Done::Produced(ticket, Err(rejected))),
                 }
+            }
+            grace = told_to_drain(&mut self.draining, self.drained) => {
+                self.drained = true;
+                // Another moment for each, so that they do not come to the next process at once.
+                let most = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                let after = Duration::from_millis(fastrand::u64(0..=most));
+                self.with(|session, now| session.drain(grace, after, now));
             }
             () = taken(self.claim.as_ref()) => self.with(|session, now| {
                 session.close(
@@ -152,7 +217,18 @@ impl Run {
     fn done(&mut self, done: Done) {
         let now = Instant::now().into_std();
         match done {
-            Done::Authenticated(found) => self.session.authenticated(found, now),
+            Done::Authenticated(found) => {
+                let seated = match &found {
+                    Ok(principal) => self.seat.belongs_to(principal.name()),
+                    Err(_) => Ok(()),
+                };
+                match seated {
+                    Ok(()) => self.session.authenticated(found, now),
+                    Err(full) => self
+                        .session
+                        .close(Close::LimitExceeded, full.to_string(), now),
+                }
+            }
             Done::Resolved(found) => self.session.resolved(found, now),
             Done::Join(options) => self.join(*options),
             Done::Produced(ticket, outcome) => self.session.produced(ticket, outcome, now),
@@ -197,10 +273,14 @@ impl Run {
     fn begin(&mut self, effect: Effect) {
         let gateway = self.gateway.clone();
         match effect {
-            Effect::Authenticate(token) => self.work.push(Box::pin(async move {
-                let found = gateway.auth().authenticate(Credential::Token(&token)).await;
-                Done::Authenticated(found.map_err(|refused| refused.to_string()))
-            })),
+            Effect::Authenticate(token) => {
+                let asker = self.asker.clone();
+                self.work.push(Box::pin(async move {
+                    let credential = Credential::Token(&token);
+                    let found = gateway.auth().authenticate(credential, &asker).await;
+                    Done::Authenticated(found.map_err(|refused| refused.to_string()))
+                }));
+            }
             Effect::Resolve(topics) => self.work.push(Box::pin(async move {
                 Done::Resolved(resolve(&gateway, &topics).await)
             })),
@@ -239,7 +319,8 @@ impl Run {
         let Some(instance) = &options.instance_id else {
             return self.join(*options);
         };
-        let (claim, before) = self.claims.claim(&options.group, instance);
+        let claims = self.gateway.sessions().claims();
+        let (claim, before) = claims.claim(&options.group, instance);
         self.claim = Some(claim);
         match before {
             None => self.join(*options),
@@ -293,7 +374,14 @@ impl Run {
             gauge.increment(difference);
             self.in_flight = in_flight;
         }
+        let squeeze = self.seat.holds(self.session.held_bytes());
+        if squeeze != self.squeezed {
+            self.squeezed = squeeze;
+            self.session.squeeze(squeeze);
+        }
         let (counted, produced) = self.session.counted();
+        self.delivered += counted.delivered;
+        self.produced += produced;
         let all = [
             ("websocket_records_delivered_total", counted.delivered),
             ("websocket_records_redelivered_total", counted.redelivered),
@@ -312,7 +400,7 @@ impl Run {
 
     /// The socket is gone: commits what is acknowledged, leaves the group, hands over what was to be
     /// written; all within a bound.
-    pub async fn finish(mut self) {
+    async fn finish(mut self) {
         let end = Instant::now() + LAST_STEPS;
         self.with(|session, now| session.lost(now));
         while !(self.session.is_over() && self.queue.is_empty() && self.beginning.is_none()) {
@@ -331,6 +419,49 @@ impl Run {
             }
             self.with(|session, now| session.tick(now));
         }
+    }
+}
+
+impl Driver for Run {
+    fn text(&mut self, text: Utf8Bytes, _: Instant) {
+        let text = Bytes::from(text);
+        self.with(|session, now| session.text(&text, now));
+    }
+
+    fn next_frame(&mut self, room: usize, now: Instant) -> Option<Bytes> {
+        let frame = self.session.next_frame(room, now.into_std());
+        self.apply();
+        frame
+    }
+
+    fn flushed(&mut self, _: Instant) {
+        self.with(Session::flushed);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.session.next_tick().map(Instant::from_std)
+    }
+
+    fn tick(&mut self, _: Instant) {
+        self.with(Session::tick);
+    }
+
+    fn heartbeat_after(&self) -> Option<Duration> {
+        self.session.heartbeat_after()
+    }
+
+    fn heartbeat(&mut self, now: Instant) -> Bytes {
+        self.session.heartbeat(now.into_std())
+    }
+
+    fn closing(&self) -> Option<socket::Close> {
+        let closing = self.session.end().filter(|_| self.session.is_closed())?;
+        let (code, name) = closing.close.code_and_name();
+        Some(socket::Close::new(code, name))
+    }
+
+    async fn event(&mut self) {
+        self.happened().await;
     }
 }
 
@@ -355,6 +486,46 @@ async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<Begun, Rejecte
     match beginning {
         Some(beginning) => beginning.await,
         None => std::future::pending().await,
+    }
+}
+
+/// The time that there is, once the gateway is about to stop.
+async fn told_to_drain(
+    draining: &mut watch::Receiver<Option<Duration>>,
+    drained: bool,
+) -> Duration {
+    if drained {
+        return std::future::pending().await;
+    }
+    let told = draining.wait_for(Option::is_some).await;
+    match told.map(|grace| *grace) {
+        Ok(Some(grace)) => grace,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Codes that clients choose are theirs to choose, so only ours become labels.
+fn counted_code(code: u16) -> &'static str {
+    const KNOWN: [(u16, &str); 8] = [
+        (1001, "1001"),
+        (1002, "1002"),
+        (1003, "1003"),
+        (1005, "1005"),
+        (1006, "1006"),
+        (1007, "1007"),
+        (1009, "1009"),
+        (4003, "4003"),
+    ];
+    static OURS: std::sync::LazyLock<Vec<(u16, String)>> = std::sync::LazyLock::new(|| {
+        let codes = Close::ALL.iter().map(|close| close.code());
+        codes.map(|code| (code, code.to_string())).collect()
+    });
+    let known = KNOWN.iter().find(|(known, _)| *known == code);
+    let ours = OURS.iter().find(|(known, _)| *known == code);
+    match (known, ours) {
+        (Some((_, name)), _) => name,
+        (None, Some((_, name))) => name,
+        (None, None) => "other",
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Certificate, StatusCode, redirect};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
@@ -100,7 +101,10 @@ async fn ask(endpoint: &Endpoint) -> Result<Answer, String> {
         .await?
         .post(endpoint.url.clone())
         // As they are, not percent-encoded: so do librdkafka and Kafka's own client.
-        .basic_auth(&endpoint.client_id, Some(&endpoint.client_secret))
+        .basic_auth(
+            &endpoint.client_id,
+            Some(endpoint.client_secret.expose_secret()),
+        )
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "application/json")
         .body(form)

@@ -21,6 +21,7 @@ use std::time::Duration;
 use krafka::auth::OAuthBearerToken;
 use krafka::error::KrafkaError;
 use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -86,14 +87,26 @@ enum Source {
     Endpoint(Endpoint),
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Endpoint {
     url: Url,
     client_id: String,
-    client_secret: String,
+    client_secret: SecretString,
     scope: Option<String>,
     ca: Authority,
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.url == other.url
+            && self.client_id == other.client_id
+            && self.client_secret.expose_secret() == other.client_secret.expose_secret()
+            && self.scope == other.scope
+            && self.ca == other.ca
+    }
+}
+
+impl Eq for Endpoint {}
 
 /// Whom to trust to be the endpoint.
 #[derive(Clone, PartialEq, Eq)]
@@ -223,7 +236,7 @@ fn endpoint(reader: &mut Reader<'_>, url: Url) -> Option<Source> {
     Some(Source::Endpoint(Endpoint {
         url,
         client_id: client_id?.to_owned(),
-        client_secret: client_secret?.to_owned(),
+        client_secret: client_secret?.into(),
         scope: reader.text(SCOPE).map(str::to_owned),
         ca,
     }))

@@ -6,21 +6,32 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use krafka::auth::OAuthBearerToken;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 /// More than any broker takes.
 const MOST_BYTES: usize = 64 << 10;
 
 /// A token, and what goes with it to the broker.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Token {
-    value: String,
+    value: SecretString,
     /// Whom it is about, for the libraries' own messages; the broker reads it from the token.
     principal: String,
     /// Milliseconds since the epoch; `None` when nobody says.
     expires: Option<i64>,
     extensions: Vec<(String, String)>,
 }
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.value() == other.value()
+            && self.expires == other.expires
+            && self.extensions == other.extensions
+    }
+}
+
+impl Eq for Token {}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,7 +82,7 @@ impl Token {
             .unwrap_or("tidegate")
             .to_owned();
         Ok(Self {
-            value: value.to_owned(),
+            value: value.into(),
             principal,
             expires,
             extensions: extensions.to_vec(),
@@ -80,7 +91,7 @@ impl Token {
 
     /// The token itself. Never for a message.
     pub(in crate::kafka) fn value(&self) -> &str {
-        &self.value
+        self.value.expose_secret()
     }
 
     /// Whom it is about.
@@ -105,7 +116,7 @@ impl Token {
     }
 
     pub(super) fn for_krafka(&self) -> OAuthBearerToken {
-        let mut token = OAuthBearerToken::new(self.value.as_str());
+        let mut token = OAuthBearerToken::new(self.value());
         if let Some(expires) = self.expires {
             token = token.with_lifetime_ms(expires);
         }

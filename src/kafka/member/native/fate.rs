@@ -12,6 +12,9 @@ pub(super) enum Fate {
     Retry(Fault),
     /// The consumer will do nothing any more; another one may.
     Anew(Fault),
+    /// The broker makes no sense of the member. After a coordinator has moved this is krafka's doing: it
+    /// forgets its member id and then joins with partitions in hand, which no new member may have.
+    Confused(Fault),
     /// Another member still holds the instance id.
     Unreleased(Fault),
     /// These partitions stand where the log is not.
@@ -31,40 +34,46 @@ impl Fate {
                 kind: ProtocolErrorKind::UnknownApiVersion,
                 ..
             } => Self::End(unsupported()),
-            KrafkaError::Protocol { message, .. } if message.contains("undecodable") => {
+            // Some of these kinds may be the connection's, but not where a batch is named.
+            KrafkaError::Protocol { kind, message }
+                if !kind.is_retriable() || message.contains("undecodable record batch") =>
+            {
                 Self::Undecodable(error.into())
             }
             // A leave that was overtaken, or a member that gave up: only a new consumer joins again.
             KrafkaError::IllegalState { .. } | KrafkaError::Closed { .. } => {
                 Self::Anew(error.into())
             }
-            KrafkaError::Fenced { .. } | KrafkaError::Auth { .. } | KrafkaError::Config { .. } => {
-                Self::End(error.into())
+            // Of a heartbeat, where a join says it by its code.
+            KrafkaError::Fenced { .. } => {
+                Self::of_code(ErrorCode::UnreleasedInstanceId, error.into())
             }
+            KrafkaError::Auth { .. } | KrafkaError::Config { .. } => Self::End(error.into()),
             _ => Self::Retry(error.into()),
         }
     }
 
     fn of_code(code: ErrorCode, fault: Fault) -> Self {
         match code {
-            ErrorCode::UnreleasedInstanceId => Self::Unreleased(Fault {
-                retriable: true,
-                ..fault
-            }),
+            ErrorCode::UnreleasedInstanceId | ErrorCode::FencedInstanceId => {
+                Self::Unreleased(Fault {
+                    retriable: true,
+                    ..fault
+                })
+            }
             ErrorCode::UnsupportedVersion => Self::End(unsupported()),
+            ErrorCode::InvalidRequest => Self::Confused(fault),
             ErrorCode::GroupAuthorizationFailed
             | ErrorCode::TopicAuthorizationFailed
             | ErrorCode::ClusterAuthorizationFailed
             | ErrorCode::SaslAuthenticationFailed
-            | ErrorCode::InvalidRequest
             | ErrorCode::InvalidGroupId
             | ErrorCode::InvalidTopic
             | ErrorCode::InvalidRegularExpression
             | ErrorCode::UnsupportedAssignor
             | ErrorCode::InconsistentGroupProtocol
             | ErrorCode::GroupIdNotFound
-            | ErrorCode::GroupMaxSizeReached
-            | ErrorCode::FencedInstanceId => Self::End(fault),
+            | ErrorCode::GroupMaxSizeReached => Self::End(fault),
             _ => Self::Retry(fault),
         }
     }
@@ -84,7 +93,6 @@ mod tests {
             ErrorCode::UnsupportedAssignor,
             ErrorCode::UnsupportedVersion,
             ErrorCode::GroupMaxSizeReached,
-            ErrorCode::FencedInstanceId,
         ] {
             assert!(matches!(of(code), Fate::End(_)), "{code:?}");
         }

@@ -19,6 +19,9 @@
 mod commits;
 mod fate;
 mod link;
+mod orders;
+mod rebalance;
+mod records;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
@@ -29,25 +32,22 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use krafka::GroupMembershipOperation;
-use krafka::consumer::{Consumer, ConsumerRecord, TimestampType};
+use krafka::consumer::{Consumer, ConsumerRecord};
 use krafka::error::KrafkaError;
-use metrics::{counter, histogram};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use self::commits::{Commit, Commits, not_assigned};
+use self::commits::{Commit, Commits};
 use self::fate::Fate;
 use self::link::{FETCH_WAIT, Link, Notice};
+use self::rebalance::released;
 use super::handles::Seat;
 use super::health::Known;
 use super::lag::Lag;
 use super::place::{Asker, Places};
-use super::{
-    Assigned, Command, Event, From, Options, Release, SeekTo, Shared, State, Timing, Token,
-};
+use super::{Command, Event, Options, Shared, State, Timing, Token};
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::observe::metrics::group_label;
-use crate::record::{Delivered, Header, TimestampType as RecordTime, TopicPartition};
+use crate::record::TopicPartition;
 
 /// How long a poll waits for records. It also bounds how late a rebalance is noticed.
 const POLL: Duration = FETCH_WAIT;
@@ -66,9 +66,10 @@ const ROUND: Duration = Duration::from_secs(5);
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often a batch may fail to be decoded before it counts as damaged in the log.
 const UNDECODABLE: u32 = 5;
-/// Most events and commits that wait before no further command is taken.
+/// Most events, commits and other orders that wait before no further command is taken.
 const MOST_EVENTS: usize = 64;
 const MOST_COMMITS: usize = 64;
+const MOST_JOBS: usize = 64;
 /// Longest time for the last events to be taken.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
 
@@ -106,22 +107,26 @@ enum Woken {
     Gone,
 }
 
+/// Topics and their ids.
+type TopicIds = Vec<(Arc<str>, [u8; 16])>;
+
 /// What a job came to.
 enum Done {
-    /// Where partitions start that were just assigned.
-    Started(Vec<u64>, Places),
+    /// Where partitions start that were just assigned, and the pause before this try.
+    Started(Vec<u64>, Places, Duration),
     /// Where partitions go on that stood outside of the log.
     Recovered(Vec<u64>, Places),
     Sought(Token, Vec<u64>, Places, Vec<(TopicPartition, Fault)>),
     Ends(Token, Vec<(TopicPartition, Result<i64, Fault>)>),
     Committed(Commit, Option<Fault>),
     CommitAgain(Commit),
-    Subscribed(Vec<Arc<str>>, Result<(), Fault>),
+    /// By which consumer, and to what.
+    Subscribed(Arc<Consumer>, Vec<Arc<str>>, Result<(), Fault>),
     SubscribeAgain(Vec<Arc<str>>),
     /// krafka asked where the leaders are.
     Refreshed,
-    /// The ids that topics have now.
-    Topics(Vec<(Arc<str>, [u8; 16])>),
+    /// The ids that topics have now, or that one may not be read any more.
+    Topics(Result<TopicIds, Fault>),
 }
 
 /// A partition of this member.
@@ -187,6 +192,8 @@ struct Engine {
     leaving: Option<GroupMembershipOperation>,
     state: State,
     joined: bool,
+    /// The broker has taken this consumer in before.
+    was_member: bool,
     health: watch::Receiver<Known>,
     /// The ids of topics as they were when partitions were assigned.
     topics: HashMap<Arc<str>, [u8; 16]>,
@@ -239,6 +246,7 @@ impl Engine {
             leaving: None,
             state: State::Joining(None),
             joined: false,
+            was_member: false,
             topics: HashMap::new(),
             unreleased_since: None,
             undecodable: 0,
@@ -266,6 +274,7 @@ impl Engine {
         loop {
             let takes_commands = self.outbox.len() < MOST_EVENTS
                 && self.commits.waiting.len() < MOST_COMMITS
+                && self.jobs.len() < MOST_JOBS
                 && self.leaving.is_none();
             let desk = self.link.as_ref().map(|link| Arc::clone(&link.desk));
             let woken = tokio::select! {
@@ -291,11 +300,12 @@ impl Engine {
                 },
                 () = self.events.closed() => Woken::Gone,
                 () = released(&mut self.revoking) => Woken::Released,
-                changed = self.health.changed() => match changed {
-                    Ok(()) => Woken::Health,
-                    // Its task lives as long as this receiver.
-                    Err(_) => Woken::Room,
-                },
+                () = async {
+                    if self.health.changed().await.is_err() {
+                        // Nobody asks any more: the runtime is ending.
+                        std::future::pending::<()>().await;
+                    }
+                } => Woken::Health,
             };
             let ended = matches!(woken, Woken::Turn(_));
             self.woken(woken).await?;
@@ -315,18 +325,16 @@ impl Engine {
             Woken::Turn(turn) => return self.turned(turn).await,
             Woken::Notice(notice) => self.noticed(notice),
             Woken::Command(Some(command)) => {
-                let stops = matches!(command, Command::Pause(_) | Command::Seek { .. });
                 self.commanded(command);
-                // At once: the poll that is under way may be about to deliver.
-                if stops && let Some(consumer) = self.consumer() {
-                    let room = self.has_room();
-                    self.tell_pauses(&consumer, room).await;
-                }
+                self.hold().await;
             }
             Woken::Command(None) | Woken::Gone => {
                 return Err(End::Leave(GroupMembershipOperation::Default));
             }
-            Woken::Done(done) => return self.done(*done).await,
+            Woken::Done(done) => {
+                self.done(*done).await?;
+                self.hold().await;
+            }
             Woken::Room => {
                 self.flush();
                 if self.has_room() {
@@ -402,6 +410,15 @@ impl Engine {
         }
     }
 
+    /// Tells krafka at once: the poll that is under way may be about to deliver what shall not come any
+    /// more, or may fetch what now may.
+    async fn hold(&mut self) {
+        if let Some(consumer) = self.consumer() {
+            let room = self.has_room();
+            self.tell_pauses(&consumer, room).await;
+        }
+    }
+
     /// Tells krafka which partitions flow, as far as it does not know.
     async fn tell_pauses(&mut self, consumer: &Consumer, room: bool) {
         for (partition, held) in &mut self.held {
@@ -428,6 +445,7 @@ impl Engine {
                 match attached {
                     Ok(link) => {
                         self.link = Some(link);
+                        self.was_member = false;
                         self.polled_at = None;
                         self.fetch_errors = 0;
                         self.pause = PAUSE;
@@ -486,15 +504,14 @@ impl Engine {
                 self.anew();
                 self.wait_after(fault, LONGEST_PAUSE);
             }
-            Fate::Unreleased(fault) => {
-                let since = *self.unreleased_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= self.timing.unreleased {
-                    return Err(End::Fault(fault));
-                }
-                // krafka gives up for good at this.
+            // The member that it was is in the group until its session times out, and has the
+            // partitions until then.
+            Fate::Confused(fault) if self.was_member => {
                 self.anew();
-                self.wait_after(fault, UNRELEASED_PAUSE);
+                self.wait_after(fault, LONGEST_PAUSE);
             }
+            Fate::Confused(fault) => return Err(End::Fault(fault)),
+            Fate::Unreleased(fault) => return self.unreleased(fault),
             Fate::OutOfRange(places) => self.out_of_range(places),
             Fate::Undecodable(fault) => {
                 self.undecodable += 1;
@@ -515,19 +532,31 @@ impl Engine {
         Ok(())
     }
 
+    /// Another member has the instance id; it may be the one that this was, before the coordinator moved
+    /// and krafka forgot its id. krafka gives up for good at this.
+    fn unreleased(&mut self, fault: Fault) -> Result<(), End> {
+        let since = *self.unreleased_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.timing.unreleased {
+            return Err(End::Fault(fault));
+        }
+        self.anew();
+        self.wait_after(fault, UNRELEASED_PAUSE);
+        Ok(())
+    }
+
     /// Takes leave of the consumer and lets a new one join. What it had is lost.
     fn anew(&mut self) {
         if let Some(revoking) = self.revoking.take() {
             drop(revoking.done);
         }
         self.lose(self.held.keys().cloned().collect());
-        self.jobs.clear();
-        self.commits.under_way = false;
-        self.refreshing = false;
+        // Jobs go on, so that every order is answered; of partitions that are gone they come to nothing.
         self.joined = false;
         if let Some(link) = self.link.take() {
             tokio::spawn(link.leave(GroupMembershipOperation::Default, self.timing.leave));
         }
+        // Answers those that wait.
+        self.next_commit();
     }
 
     // -- events
@@ -568,7 +597,10 @@ impl Engine {
 
     /// All partitions that the client knows to be its own.
     fn told(&self) -> Vec<TopicPartition> {
-        let told = self.held.iter().filter(|(_, held)| held.next.is_some());
+        let revoking = self.revoking.as_ref();
+        let told = self.held.iter().filter(|(partition, held)| {
+            held.next.is_some() && !revoking.is_some_and(|r| r.partitions.contains(partition))
+        });
         let mut told: Vec<TopicPartition> = told.map(|(partition, _)| partition.clone()).collect();
         told.sort_unstable();
         told
@@ -593,245 +625,7 @@ impl Engine {
         }
     }
 
-    // -- rebalances
-
-    fn noticed(&mut self, notice: Notice) {
-        match notice {
-            Notice::Assigned(places) => self.assigned(places),
-            Notice::Revoked(places, done) => {
-                let partitions = self.own(places);
-                let (told, untold): (Vec<_>, Vec<_>) =
-                    partitions.into_iter().partition(|partition| {
-                        let held = self.held.get(partition);
-                        held.is_some_and(|held| held.next.is_some())
-                    });
-                for partition in &untold {
-                    self.held.remove(partition);
-                }
-                if told.is_empty() {
-                    // Dropping `done` lets krafka go on.
-                    return;
-                }
-                let (release, released) = Release::new();
-                self.revoking = Some(Revoking {
-                    partitions: told.clone(),
-                    released,
-                    done,
-                    deadline: Instant::now() + self.timing.release,
-                    is_released: false,
-                });
-                self.tell(Event::Revoking {
-                    partitions: told,
-                    release,
-                });
-            }
-            Notice::Lost(places) => {
-                let partitions = self.own(places);
-                self.joined = false;
-                self.lose(partitions);
-                self.set_state(State::Joining(None));
-            }
-        }
-    }
-
-    fn assigned(&mut self, places: Vec<link::Place>) {
-        counter!("kafka_group_rebalances_total", "group" => group_label(&self.options.group))
-            .increment(1);
-        self.joined = true;
-        self.unreleased_since = None;
-        let state = match &*self.health.borrow() {
-            Some(fault) => State::Unavailable((**fault).clone()),
-            None => State::Active,
-        };
-        self.set_state(state);
-        let added = self.own(places);
-        if added.is_empty() {
-            let all = self.told();
-            self.tell(Event::Assigned {
-                added: Vec::new(),
-                all,
-            });
-            return;
-        }
-        for partition in &added {
-            // Of a topic that comes back under this name, the id before does not matter.
-            if !self.held.keys().any(|held| held.topic == partition.topic) {
-                self.topics.remove(&partition.topic);
-            }
-            self.turns += 1;
-            let held = Held {
-                turn: self.turns,
-                next: None,
-                busy: true,
-                paused: false,
-                // By the listener.
-                stopped: true,
-                lag: None,
-            };
-            self.held.insert(partition.clone(), held);
-        }
-        self.look_up_starts(added, Duration::ZERO);
-    }
-
-    /// Has the start of partitions looked up that were assigned.
-    fn look_up_starts(&mut self, partitions: Vec<TopicPartition>, pause: Duration) {
-        let aims: Vec<(TopicPartition, SeekTo)> = partitions
-            .into_iter()
-            .map(|partition| {
-                let aim = self.start_of(&partition);
-                (partition, aim)
-            })
-            .collect();
-        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
-        let asker = Arc::clone(&self.asker);
-        let metadata = self.shared.metadata.clone();
-        self.jobs.push(Box::pin(async move {
-            if !pause.is_zero() {
-                sleep(pause).await;
-                // A topic that was created again has other leaders, and krafka's admin client may
-                // not have heard.
-                for (partition, _) in &aims {
-                    let _ = metadata.topic(&partition.topic).await;
-                }
-            }
-            Done::Started(turns, asker.places(&aims, true).await)
-        }));
-    }
-
-    /// Where a partition starts that is assigned now.
-    fn start_of(&self, partition: &TopicPartition) -> SeekTo {
-        if self.seen.contains(partition) {
-            return SeekTo::Committed;
-        }
-        match &self.options.from {
-            From::Committed => SeekTo::Committed,
-            From::Earliest => SeekTo::Beginning,
-            From::Latest => SeekTo::End,
-            From::Time(time) => SeekTo::Time(*time),
-            From::Positions(positions) => positions
-                .iter()
-                .find(|(named, _)| named == partition)
-                .map_or(SeekTo::Committed, |(_, offset)| SeekTo::Offset(*offset)),
-        }
-    }
-
-    async fn started(&mut self, turns: Vec<u64>, places: Places) -> Result<(), End> {
-        let Some(consumer) = self.consumer() else {
-            return Ok(());
-        };
-        let mut added = Vec::new();
-        let mut gaps = Vec::new();
-        let mut again = Vec::new();
-        for ((partition, place), turn) in places.into_iter().zip(turns) {
-            let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
-                continue;
-            };
-            let place = match place {
-                Ok(place) => place,
-                Err(fault) if fault.kind == FaultKind::OffsetOutOfRange => {
-                    return Err(End::Fault(fault));
-                }
-                Err(fault) if fault.kind == FaultKind::NotAuthorized => {
-                    return Err(End::Fault(fault));
-                }
-                Err(fault) => {
-                    tracing::debug!(group = %self.options.group, "a start is looked up again: {fault}");
-                    again.push(partition);
-                    continue;
-                }
-            };
-            let sought = consumer.seek(&partition.topic, partition.partition, place.at);
-            if sought.await.is_err() {
-                // Taken away again; the notice is on its way.
-                continue;
-            }
-            held.next = Some(place.at);
-            held.busy = false;
-            held.lag = Lag::of(&self.options.group, &partition);
-            self.seen.insert(partition.clone());
-            if let Some(missed) = place.missed {
-                gaps.push(Event::Gap {
-                    partition: partition.clone(),
-                    from: missed,
-                    to: place.at,
-                });
-            }
-            added.push(Assigned {
-                partition,
-                start: place.at,
-                committed: place.committed,
-                end: place.end,
-            });
-        }
-        if !again.is_empty() {
-            let pause = self.pause;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            self.look_up_starts(again, pause);
-        }
-        if !added.is_empty() {
-            self.look_at_topics();
-            let all = self.told();
-            self.tell(Event::Assigned { added, all });
-            for gap in gaps {
-                self.tell(gap);
-            }
-            self.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Goes on after a revoke once what was ordered before its release is done.
-    fn released(&mut self) {
-        let Some(revoking) = &mut self.revoking else {
-            return;
-        };
-        let is_late = Instant::now() >= revoking.deadline;
-        if !revoking.is_released && !is_late {
-            revoking.is_released = true;
-            revoking.deadline = Instant::now() + self.timing.commit;
-            while let Ok(command) = self.commands.try_recv() {
-                self.commanded(command);
-            }
-        }
-        self.end_revoke();
-    }
-
-    fn end_revoke(&mut self) {
-        let Some(revoking) = &self.revoking else {
-            return;
-        };
-        let is_late = Instant::now() >= revoking.deadline;
-        let is_done = revoking.is_released && self.commits.is_empty();
-        if !is_late && !is_done {
-            return;
-        }
-        let Some(revoking) = self.revoking.take() else {
-            return;
-        };
-        for partition in &revoking.partitions {
-            self.held.remove(partition);
-        }
-        if !revoking.is_released {
-            tracing::warn!(
-                group = %self.options.group,
-                "revoked partitions were not let go in time and are taken"
-            );
-            self.tell(Event::Lost(revoking.partitions));
-        }
-        // An error is that krafka's poll is gone.
-        let _ = revoking.done.send(());
-    }
-
-    fn lose(&mut self, mut partitions: Vec<TopicPartition>) {
-        partitions.retain(|partition| {
-            let held = self.held.remove(partition);
-            held.is_some_and(|held| held.next.is_some())
-        });
-        if !partitions.is_empty() {
-            partitions.sort_unstable();
-            self.tell(Event::Lost(partitions));
-        }
-    }
+    // -- what several files use
 
     /// krafka's partitions as ours.
     fn own(&self, places: Vec<link::Place>) -> Vec<TopicPartition> {
@@ -859,432 +653,13 @@ impl Engine {
         self.link.as_ref().map(|link| Arc::clone(&link.consumer))
     }
 
-    // -- records
-
-    async fn polled(&mut self, records: Vec<ConsumerRecord>) {
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
-        let nothing = records.is_empty();
-        let mut next = Vec::new();
-        let mut cut = Vec::new();
-        for (place, known) in consumer.lag().await {
-            let Some(position) = known.position else {
-                continue;
-            };
-            let partition = TopicPartition {
-                topic: self.topic(&place.topic),
-                partition: place.partition,
-            };
-            let Some(held) = self.held.get_mut(&partition).filter(|held| !held.busy) else {
-                continue;
-            };
-            if let (Some(lag), Some(records)) = (&held.lag, known.lag) {
-                lag.set(records);
-            }
-            match held.next {
-                Some(before) if position > before => {
-                    held.next = Some(position);
-                    next.push((partition, position));
-                }
-                // The log was cut off behind a leader that failed, and krafka went back with it.
-                Some(before) if position < before => {
-                    held.next = Some(position);
-                    cut.push((partition, before, position));
-                }
-                _ => {}
-            }
-        }
-        for (partition, from, to) in cut {
-            self.tell(Event::Gap {
-                partition,
-                from,
-                to,
-            });
-        }
-        if nothing && next.is_empty() {
-            self.look_at_fetches(&consumer);
-            return;
-        }
-        next.sort_unstable();
-        let records = records.into_iter().map(delivered).collect();
-        self.tell(Event::Records { records, next });
-    }
-
-    /// krafka keeps failed fetches to itself, and does not ask whether the leader has moved.
-    fn look_at_fetches(&mut self, consumer: &Consumer) {
-        if self.looked_at.elapsed() < REFRESH {
-            return;
-        }
-        self.looked_at = Instant::now();
-        let errors = consumer.metrics().consumer.errors;
-        if errors > self.fetch_errors && self.health.borrow().is_none() {
-            self.refresh();
-        }
-        self.fetch_errors = errors;
-    }
-
-    /// Has krafka ask for the leaders of the topics, and try again at once where it was pausing.
-    fn refresh(&mut self) {
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
-        if self.refreshing || self.held.is_empty() {
-            return;
-        }
-        self.refreshing = true;
-        let topics: HashSet<Arc<str>> = self.held.keys().map(|p| Arc::clone(&p.topic)).collect();
-        let bound = self.shared.bound;
-        self.jobs.push(Box::pin(async move {
-            // Not all members of the process at the same moment.
-            sleep(Duration::from_millis(fastrand::u64(0..500))).await;
-            for topic in topics {
-                // Of a partition that cannot exist krafka knows no leader, and so it asks for the
-                // topic: the one way to make it, short of asking for all topics of the cluster.
-                let asked = consumer.fetch_watermarks(&topic, i32::MAX);
-                let _ = timeout(bound, asked).await;
-            }
-            Done::Refreshed
-        }));
-    }
-
-    async fn refreshed(&mut self) {
-        self.refreshing = false;
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
-        for (partition, held) in &mut self.held {
-            let (Some(next), false) = (held.next, held.busy) else {
-                continue;
-            };
-            let (topic, number) = (&*partition.topic, partition.partition);
-            // Only what krafka has nothing of: a seek throws away what it has read ahead.
-            if consumer.fetch_position(topic, number).await == Some(next) {
-                let _ = consumer.seek(topic, number, next).await;
-            }
-        }
-    }
-
-    fn out_of_range(&mut self, places: Vec<(String, i32)>) {
-        let places = places
-            .into_iter()
-            .map(|(topic, partition)| link::Place::new(topic, partition))
-            .collect();
-        let mut aims = Vec::new();
-        for partition in self.own(places) {
-            if let Some(held) = self.held.get_mut(&partition)
-                && let (Some(next), false) = (held.next, held.busy)
-            {
-                held.busy = true;
-                aims.push((partition, SeekTo::Offset(next)));
-            }
-        }
-        if !aims.is_empty() {
-            self.recover(aims, Duration::ZERO);
-        }
-    }
-
-    fn recover(&mut self, aims: Vec<(TopicPartition, SeekTo)>, pause: Duration) {
-        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
-        let asker = Arc::clone(&self.asker);
-        self.jobs.push(Box::pin(async move {
-            sleep(pause).await;
-            Done::Recovered(turns, asker.places(&aims, false).await)
-        }));
-    }
-
-    async fn recovered(&mut self, turns: Vec<u64>, places: Places) -> Result<(), End> {
-        let Some(consumer) = self.consumer() else {
-            return Ok(());
-        };
-        let mut again = Vec::new();
-        for ((partition, place), turn) in places.into_iter().zip(turns) {
-            let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
-                continue;
-            };
-            match place {
-                Ok(place) => {
-                    let sought = consumer.seek(&partition.topic, partition.partition, place.at);
-                    if sought.await.is_err() {
-                        continue;
-                    }
-                    held.busy = false;
-                    held.next = Some(place.at);
-                    if let Some(from) = place.missed {
-                        let to = place.at;
-                        self.tell(Event::Gap {
-                            partition,
-                            from,
-                            to,
-                        });
-                    }
-                }
-                Err(fault)
-                    if matches!(
-                        fault.kind,
-                        FaultKind::OffsetOutOfRange | FaultKind::NotAuthorized
-                    ) =>
-                {
-                    return Err(End::Fault(fault));
-                }
-                Err(_) => {
-                    if let Some(next) = held.next {
-                        again.push((partition, SeekTo::Offset(next)));
-                    }
-                }
-            }
-        }
-        if !again.is_empty() {
-            self.recover(again, Duration::from_millis(500));
-        }
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    // -- commands
-
-    fn commanded(&mut self, command: Command) {
-        match command {
-            Command::Commit { token, offsets } => {
-                self.commits.waiting.push_back(Commit::new(token, offsets));
-                self.next_commit();
-            }
-            Command::Pause(partitions) => self.set_paused(&partitions, true),
-            Command::Resume(partitions) => self.set_paused(&partitions, false),
-            Command::Seek { token, positions } => self.seek(token, positions),
-            Command::Ends { token } => {
-                let asker = Arc::clone(&self.asker);
-                let partitions = self.told();
-                self.jobs.push(Box::pin(async move {
-                    Done::Ends(token, asker.ends(&partitions).await)
-                }));
-            }
-            Command::Subscribe(topics) => self.subscribe(topics),
-            Command::Leave { stay } => {
-                self.leaving = Some(if stay {
-                    // Of a static member: epoch -2, which keeps its place and gives up the
-                    // instance id, so that the next one may have it at once.
-                    GroupMembershipOperation::Default
-                } else {
-                    GroupMembershipOperation::LeaveGroup
-                });
-            }
-        }
-    }
-
-    fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {
-        for partition in partitions {
-            if let Some(held) = self.held.get_mut(partition) {
-                held.paused = paused;
-            }
-        }
-        self.wake.notify_one();
-    }
-
-    fn seek(&mut self, token: Token, positions: Vec<(TopicPartition, SeekTo)>) {
-        let mut refused = Vec::new();
-        let mut aims = Vec::with_capacity(positions.len());
-        for (partition, aim) in positions {
-            self.turns += 1;
-            let revoked = self.revoking.as_ref();
-            let revoked = revoked.is_some_and(|r| r.partitions.contains(&partition));
-            match self.held.get_mut(&partition) {
-                Some(held) if held.next.is_some() && !revoked => {
-                    // An earlier seek that is still under way does not count any more.
-                    held.turn = self.turns;
-                    held.busy = true;
-                    aims.push((partition, aim));
-                }
-                _ => {
-                    let fault = not_assigned(&partition);
-                    refused.push((partition, fault));
-                }
-            }
-        }
-        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
-        let asker = Arc::clone(&self.asker);
-        self.jobs.push(Box::pin(async move {
-            let places = asker.places(&aims, false).await;
-            Done::Sought(token, turns, places, refused)
-        }));
-    }
-
-    async fn sought(
-        &mut self,
-        token: Token,
-        turns: Vec<u64>,
-        places: Places,
-        refused: Vec<(TopicPartition, Fault)>,
-    ) {
-        let mut results: Vec<_> = refused
-            .into_iter()
-            .map(|(partition, fault)| (partition, Err(fault)))
-            .collect();
-        let consumer = self.consumer();
-        for ((partition, place), turn) in places.into_iter().zip(turns) {
-            let result = match (self.held.get_mut(&partition), &consumer) {
-                (Some(held), Some(consumer)) if held.turn == turn => {
-                    held.busy = false;
-                    match place {
-                        Ok(place) => {
-                            let seek =
-                                consumer.seek(&partition.topic, partition.partition, place.at);
-                            match seek.await {
-                                Ok(()) => {
-                                    held.next = Some(place.at);
-                                    Ok(place.at)
-                                }
-                                Err(_) => Err(not_assigned(&partition)),
-                            }
-                        }
-                        Err(fault) => Err(fault),
-                    }
-                }
-                (Some(_), Some(_)) => Err(Fault::new(
-                    FaultKind::Other,
-                    format!(
-                        "Partition {} of topic {} was sent elsewhere meanwhile.",
-                        partition.partition, partition.topic
-                    ),
-                )),
-                _ => Err(not_assigned(&partition)),
-            };
-            results.push((partition, result));
-        }
-        self.tell(Event::Seeked { token, results });
-        self.wake.notify_one();
-    }
-
-    fn subscribe(&mut self, topics: Vec<Arc<str>>) {
-        let Some(consumer) = self.consumer() else {
-            // Not in the group yet: it joins with these. A turn that is just ending has the others,
-            // and what it finds out about them would not hold.
-            self.set_topics(topics);
-            return;
-        };
-        let shared = Arc::clone(&self.shared);
-        self.jobs.push(Box::pin(async move {
-            let names = topics.iter().map(|topic| &**topic);
-            let result = async {
-                link::check_topics(&shared, names.clone()).await?;
-                consumer.subscribe(names).await?;
-                Ok(())
-            };
-            let result = result.await;
-            Done::Subscribed(topics, result)
-        }));
-    }
-
-    fn set_topics(&mut self, topics: Vec<Arc<str>>) {
-        self.options = Arc::new(Options {
-            topics,
-            ..(*self.options).clone()
-        });
-    }
-
-    fn subscribed(&mut self, topics: Vec<Arc<str>>, result: Result<(), Fault>) -> Result<(), End> {
-        match result {
-            Ok(()) => {
-                self.set_topics(topics);
-                self.polled_at = None;
-                self.wake.notify_one();
-                Ok(())
-            }
-            Err(fault) if fault.retriable => {
-                tracing::debug!(group = %self.options.group, "subscribing is tried again: {fault}");
-                let pause = self.pause;
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                self.jobs.push(Box::pin(async move {
-                    sleep(pause).await;
-                    Done::SubscribeAgain(topics)
-                }));
-                Ok(())
-            }
-            Err(fault) => Err(End::Fault(fault)),
-        }
-    }
-
-    // -- commits
-
-    /// Sends the next commit, if none is under way.
-    fn next_commit(&mut self) {
-        while !self.commits.under_way {
-            let Some(mut commit) = self.commits.waiting.pop_front() else {
-                break;
-            };
-            commit.keep(|partition| {
-                let held = self.held.get(partition);
-                held.is_some_and(|held| held.next.is_some())
-            });
-            let now = Instant::now();
-            let deadline = *commit.deadline.get_or_insert(now + self.timing.commit);
-            let Some(consumer) = self.consumer() else {
-                commit.fail(&out_of_group());
-                self.answer(commit);
-                continue;
-            };
-            if commit.offsets.is_empty() {
-                self.answer(commit);
-                continue;
-            }
-            if now >= deadline {
-                commit.fail(&too_late());
-                self.answer(commit);
-                continue;
-            }
-            self.commits.under_way = true;
-            self.jobs.push(Box::pin(async move {
-                let (commit, fault) = commit.attempt(&consumer).await;
-                Done::Committed(commit, fault)
-            }));
-        }
-    }
-
-    fn committed(&mut self, mut commit: Commit, fault: Option<Fault>) -> Result<(), End> {
-        if let Some(fault) = fault {
-            let pause = commit.next_pause();
-            let is_over = commit
-                .deadline
-                .is_none_or(|deadline| Instant::now() + pause >= deadline);
-            if !is_over {
-                self.jobs.push(Box::pin(async move {
-                    sleep(pause).await;
-                    Done::CommitAgain(commit)
-                }));
-                return Ok(());
-            }
-            commit.fail(&fault);
-        }
-        // Another member has the instance id, and krafka does not take the heartbeat's word for it.
-        let fenced = commit.results.iter().find_map(|(_, result)| match result {
-            Err(fault) if fault.kafka_error == Some("FENCED_INSTANCE_ID") => Some(fault.clone()),
-            _ => None,
-        });
-        self.answer(commit);
-        self.commits.under_way = false;
-        if let Some(fault) = fenced {
-            return Err(End::Fault(fault));
-        }
-        self.next_commit();
-        self.end_revoke();
-        Ok(())
-    }
-
-    fn answer(&mut self, commit: Commit) {
-        if commit.results.iter().any(|(_, result)| result.is_ok()) {
-            histogram!("kafka_commit_duration_seconds").record(commit.given.elapsed());
-        }
-        self.tell(Event::Committed {
-            token: commit.token,
-            results: commit.results,
-        });
-    }
-
     // -- jobs
 
     async fn done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Started(turns, places) => return self.started(turns, places).await,
+            Done::Started(turns, places, pause) => {
+                return self.started(turns, places, pause).await;
+            }
             Done::Recovered(turns, places) => return self.recovered(turns, places).await,
             Done::Sought(token, turns, places, refused) => {
                 self.sought(token, turns, places, refused).await;
@@ -1297,60 +672,13 @@ impl Engine {
                 self.next_commit();
                 self.end_revoke();
             }
-            Done::Subscribed(topics, result) => return self.subscribed(topics, result),
+            Done::Subscribed(by, topics, result) => return self.subscribed(&by, topics, result),
             Done::SubscribeAgain(topics) => self.subscribe(topics),
             Done::Refreshed => self.refreshed().await,
-            Done::Topics(topics) => self.compare_topics(topics),
+            Done::Topics(Ok(topics)) => self.compare_topics(topics),
+            Done::Topics(Err(fault)) => return Err(End::Fault(fault)),
         }
         Ok(())
-    }
-
-    /// What is to be done every few seconds.
-    fn round(&mut self) {
-        if self.round_at.elapsed() < ROUND {
-            return;
-        }
-        self.round_at = Instant::now();
-        self.look_at_topics();
-    }
-
-    /// Asks which ids the topics have: one that was created again under the same name is another
-    /// topic, and krafka may not notice.
-    fn look_at_topics(&mut self) {
-        if self.held.is_empty() || self.health.borrow().is_some() {
-            return;
-        }
-        let names: HashSet<Arc<str>> = self.held.keys().map(|p| Arc::clone(&p.topic)).collect();
-        let metadata = self.shared.metadata.clone();
-        self.jobs.push(Box::pin(async move {
-            let mut topics = Vec::with_capacity(names.len());
-            for name in names {
-                if let Ok(topic) = metadata.topic(&name).await {
-                    topics.push((name, topic.id));
-                }
-            }
-            Done::Topics(topics)
-        }));
-    }
-
-    fn compare_topics(&mut self, topics: Vec<(Arc<str>, [u8; 16])>) {
-        const UNKNOWN: [u8; 16] = [0; 16];
-        let mut others = false;
-        for (name, id) in topics {
-            let before = self.topics.insert(name, id);
-            others |= before.is_some_and(|before| before != id && before != UNKNOWN);
-        }
-        if others && id_matters(&self.held) {
-            tracing::info!(
-                group = %self.options.group,
-                "a topic was created again: the member begins anew"
-            );
-            self.topics.clear();
-            self.anew();
-            self.refresh();
-            self.set_state(State::Joining(None));
-            self.wake.notify_one();
-        }
     }
 
     // -- the end
@@ -1360,6 +688,7 @@ impl Engine {
             End::Leave(operation) => (operation, None),
             End::Fault(fault) => (GroupMembershipOperation::Default, Some(fault)),
         };
+        self.commands.close();
         // What is under way has the consumer too.
         self.jobs.clear();
         if let Some(link) = self.link.take() {
@@ -1393,54 +722,9 @@ impl Held {
     }
 }
 
-/// Ends when the revoke that waits may go on, or may wait no longer.
-async fn released(revoking: &mut Option<Revoking>) {
-    match revoking {
-        None => std::future::pending().await,
-        Some(revoking) if revoking.is_released => sleep_until(revoking.deadline).await,
-        Some(revoking) => {
-            tokio::select! {
-                _ = &mut revoking.released => {}
-                () = sleep_until(revoking.deadline) => {}
-            }
-        }
-    }
-}
-
-fn id_matters(held: &HashMap<TopicPartition, Held>) -> bool {
-    held.values().any(|held| held.next.is_some())
-}
-
 fn out_of_group() -> Fault {
     Fault::new(
         FaultKind::NotFound,
         "The member is not in the group at the moment, so that it cannot commit.",
     )
-}
-
-fn too_late() -> Fault {
-    Fault::new(
-        FaultKind::TimedOut,
-        "The commit waited too long behind others.",
-    )
-}
-
-fn delivered(record: ConsumerRecord) -> Delivered {
-    Delivered {
-        topic: record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        timestamp_type: match record.timestamp_type {
-            TimestampType::LogAppendTime => RecordTime::Append,
-            _ => RecordTime::Create,
-        },
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|(name, value)| Header { name, value })
-            .collect(),
-    }
 }

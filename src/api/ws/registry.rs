@@ -1,0 +1,290 @@
+//! Which sessions there are, how much they keep together, and the word that the gateway stops.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::claims::Claims;
+use super::session::Rules;
+use super::socket::Limits;
+use crate::config::{AuthMode, Settings};
+
+/// All sessions of the process. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    rules: Arc<Rules>,
+    limits: Limits,
+    claims: Claims,
+    tasks: TaskTracker,
+    most: usize,
+    most_of_one: usize,
+    open: AtomicUsize,
+    of_principal: Mutex<HashMap<String, usize>>,
+    most_buffered: u64,
+    buffered: AtomicU64,
+    drain: watch::Sender<Option<Duration>>,
+}
+
+/// Why there is no place for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The gateway is about to stop.
+    #[error("the gateway is about to stop; connect again")]
+    Draining,
+    /// `limits.group_sessions`.
+    #[error("the gateway has as many sessions as it may (limits.group_sessions)")]
+    Sessions,
+    /// `limits.buffer_total_bytes`.
+    #[error("the gateway has no memory for more sessions (limits.buffer_total_bytes)")]
+    Memory,
+    /// `limits.sessions_per_principal`.
+    #[error("the principal has as many sessions as it may (limits.sessions_per_principal)")]
+    OfPrincipal,
+}
+
+/// A session's place among all; given back when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    sessions: Sessions,
+    principal: Option<String>,
+    buffered: u64,
+}
+
+impl Sessions {
+    /// None yet, by `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        let of = &settings.websocket;
+        let rules = Rules {
+            open: settings.auth.mode == AuthMode::None,
+            max_frame: of.max_message_bytes,
+            hello_timeout: of.hello_timeout,
+            idle_timeout: of.idle_timeout,
+            revoke_grace: of.revoke_grace,
+            max_inflight_records: of.max_inflight_records as u64,
+            max_inflight_bytes: of.max_inflight_bytes as u64,
+            max_gap: i64::try_from(of.max_gap).unwrap_or(i64::MAX),
+            max_delayed: of.max_delayed,
+            dead_letter_topic: of.dead_letter_topic.clone(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                rules: Arc::new(rules),
+                limits: Limits::new(settings),
+                claims: Claims::default(),
+                tasks: TaskTracker::new(),
+                most: settings.limits.group_sessions,
+                most_of_one: settings.limits.sessions_per_principal,
+                open: AtomicUsize::new(0),
+                of_principal: Mutex::default(),
+                most_buffered: settings.limits.buffer_total_bytes,
+                buffered: AtomicU64::new(0),
+                drain: watch::Sender::new(None),
+            }),
+        }
+    }
+
+    /// What they are held to.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.inner.rules
+    }
+
+    /// What their sockets are held to.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+
+    /// Which of them have which static members.
+    pub fn claims(&self) -> &Claims {
+        &self.inner.claims
+    }
+
+    /// The tasks that they run in.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.inner.open.load(Ordering::Relaxed)
+    }
+
+    /// Tells all of them, and those that come, that the gateway stops within `grace`.
+    pub fn drain(&self, grace: Duration) {
+        self.inner.drain.send_replace(Some(grace));
+        self.inner.tasks.close();
+    }
+
+    /// Becomes some when the gateway is about to stop.
+    pub fn draining(&self) -> watch::Receiver<Option<Duration>> {
+        self.inner.drain.subscribe()
+    }
+
+    /// A place for one more.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn seat(&self) -> Result<Seat, Full> {
+        if self.inner.drain.borrow().is_some() {
+            return Err(Full::Draining);
+        }
+        if self.inner.buffered.load(Ordering::Relaxed) >= self.inner.most_buffered {
+            return Err(Full::Memory);
+        }
+        let before = self.inner.open.fetch_add(1, Ordering::Relaxed);
+        // Dropped again where there are too many.
+        let seat = Seat {
+            sessions: self.clone(),
+            principal: None,
+            buffered: 0,
+        };
+        metrics::gauge!("websocket_sessions").increment(1.0);
+        if before >= self.inner.most {
+            return Err(Full::Sessions);
+        }
+        Ok(seat)
+    }
+
+    /// By which power of two windows are divided, as much as memory is short.
+    fn squeeze(&self) -> u32 {
+        let buffered = self.inner.buffered.load(Ordering::Relaxed);
+        let most = self.inner.most_buffered;
+        match buffered.saturating_mul(10) / most.max(1) {
+            0..8 => 0,
+            8 => 2,
+            9 => 4,
+            _ => 8,
+        }
+    }
+}
+
+impl Seat {
+    /// The session is this principal's, which counts where credentials are asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::OfPrincipal`].
+    pub fn belongs_to(&mut self, principal: &str) -> Result<(), Full> {
+        let inner = &self.sessions.inner;
+        if inner.rules.open || self.principal.as_deref() == Some(principal) {
+            return Ok(());
+        }
+        let mut counts = inner.of_principal.lock();
+        let count = counts.entry(principal.to_owned()).or_default();
+        if *count >= inner.most_of_one {
+            return Err(Full::OfPrincipal);
+        }
+        *count += 1;
+        drop(counts);
+        self.principal = Some(principal.to_owned());
+        Ok(())
+    }
+
+    /// The session keeps so many bytes now; by which power of two its windows are to be divided.
+    pub fn holds(&mut self, bytes: u64) -> u32 {
+        let total = &self.sessions.inner.buffered;
+        if bytes > self.buffered {
+            total.fetch_add(bytes - self.buffered, Ordering::Relaxed);
+        } else if bytes < self.buffered {
+            total.fetch_sub(self.buffered - bytes, Ordering::Relaxed);
+        }
+        self.buffered = bytes;
+        self.sessions.squeeze()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.holds(0);
+        let inner = &self.sessions.inner;
+        inner.open.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("websocket_sessions").decrement(1.0);
+        if let Some(principal) = self.principal.take() {
+            let mut counts = inner.of_principal.lock();
+            if let Some(count) = counts.get_mut(&principal) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&principal);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(mode: AuthMode) -> Sessions {
+        let mut settings = Settings::default();
+        settings.auth.mode = mode;
+        settings.limits.group_sessions = 3;
+        settings.limits.sessions_per_principal = 2;
+        settings.limits.buffer_total_bytes = 1_000;
+        Sessions::new(&settings)
+    }
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let sessions = sessions(AuthMode::Jwt);
+        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat().unwrap()).collect();
+        assert_eq!(sessions.seat().unwrap_err(), Full::Sessions);
+        assert_eq!(sessions.count(), 3);
+        seats[0].belongs_to("ann").unwrap();
+        seats[0].belongs_to("ann").unwrap();
+        seats[1].belongs_to("ann").unwrap();
+        assert_eq!(seats[2].belongs_to("ann"), Err(Full::OfPrincipal));
+        seats[2].belongs_to("bob").unwrap();
+        drop(seats.remove(0));
+        let mut seat = sessions.seat().unwrap();
+        seat.belongs_to("ann").unwrap();
+        drop((seat, seats));
+        assert_eq!(sessions.count(), 0);
+        assert!(sessions.inner.of_principal.lock().is_empty());
+    }
+
+    #[test]
+    fn without_authentication_a_principal_has_no_share() {
+        let sessions = sessions(AuthMode::None);
+        for _ in 0..2 {
+            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat().unwrap()).collect();
+            for seat in &mut seats {
+                seat.belongs_to("anonymous").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn windows_shrink_as_memory_does() {
+        let sessions = sessions(AuthMode::None);
+        let mut one = sessions.seat().unwrap();
+        let mut two = sessions.seat().unwrap();
+        assert_eq!(one.holds(700), 0);
+        assert_eq!(two.holds(100), 2);
+        assert_eq!(two.holds(200), 4);
+        assert_eq!(two.holds(300), 8);
+        assert_eq!(sessions.seat().unwrap_err(), Full::Memory);
+        assert_eq!(one.holds(0), 0);
+        drop(two);
+        assert_eq!(sessions.inner.buffered.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_gateway_that_stops_takes_none() {
+        let sessions = sessions(AuthMode::None);
+        let told = sessions.draining();
+        sessions.drain(Duration::from_secs(1));
+        assert_eq!(*told.borrow(), Some(Duration::from_secs(1)));
+        assert_eq!(sessions.seat().unwrap_err(), Full::Draining);
+    }
+}

@@ -1,0 +1,165 @@
+//! Whose request it is that something is decided for, so that the audit log can tell, and so that
+//! whoever is refused too often is not listened to.
+//!
+//! Every door has to name an [`Asker`] to find out who calls ([`super::Authenticator::authenticate`]),
+//! and the principal that it is given carries it on to wherever something is decided. So no door
+//! counts or writes to the audit log itself, and none can forget to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Principal;
+use super::permission::{Action, Denied, Granted, Resource};
+use super::refusals::{Refusals, TooMany};
+use crate::observe::audit::{Audit, Entry, Origin};
+
+/// Decisions of one request that are remembered, so as to be told once: the route's guard decides what
+/// the write pipeline decides again, and that for each batch of a stream.
+const REMEMBERED: usize = 8;
+
+/// Where a request comes from, as far as anyone wants to know. Cheap to clone.
+#[derive(Clone)]
+pub struct Asker {
+    told: Option<Arc<Told>>,
+    counted: Option<(Arc<Refusals>, u128)>,
+}
+
+struct Told {
+    audit: Audit,
+    origin: Arc<Origin>,
+    allowed: Mutex<Vec<(Action, &'static str, String)>>,
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.told.as_ref().map(|told| &told.origin);
+        f.debug_tuple("Asker").field(&origin).finish()
+    }
+}
+
+impl Asker {
+    /// For principals that nothing is decided for.
+    pub(super) const fn nobody() -> Self {
+        Self {
+            told: None,
+            counted: None,
+        }
+    }
+
+    /// With where to tell of decisions, and where to count refusals and as whom.
+    pub(super) fn new(
+        told: Option<(&Audit, Origin)>,
+        counted: Option<(Arc<Refusals>, u128)>,
+    ) -> Self {
+        let told = told.map(|(audit, origin)| {
+            Arc::new(Told {
+                audit: audit.clone(),
+                origin: Arc::new(origin),
+                allowed: Mutex::default(),
+            })
+        });
+        Self { told, counted }
+    }
+
+    /// Whether there is room for another refusal.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`] when there is none.
+    pub(super) fn check(&self) -> Result<(), TooMany> {
+        let counted = self.counted.as_ref();
+        counted.map_or(Ok(()), |(refusals, who)| refusals.check(*who))
+    }
+
+    /// Counts a request that is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`], which is what to answer then.
+    pub fn count(&self) -> Result<(), TooMany> {
+        let counted = self.counted.as_ref();
+        counted.map_or(Ok(()), |(refusals, who)| refusals.count(*who))
+    }
+
+    /// Nobody could be made out.
+    pub fn is_unknown(&self, reason: &impl fmt::Display) {
+        self.tell(|| Decision {
+            principal: None,
+            action: "authenticate",
+            kind: "gateway",
+            resource: String::new(),
+            verdict: Err(reason.to_string()),
+        });
+    }
+
+    /// A permission was asked for. What is allowed is told once, what is denied each time.
+    pub(super) fn is_decided(
+        &self,
+        principal: &Principal,
+        action: Action,
+        resource: Resource<'_>,
+        verdict: &Result<Granted<'_>, Denied>,
+    ) {
+        let Some(told) = &self.told else { return };
+        if verdict.is_ok() && !told.is_new(action, resource) {
+            return;
+        }
+        self.tell(|| Decision {
+            principal: Some(principal.name()),
+            action: action.name(),
+            kind: resource.kind(),
+            resource: resource.to_string(),
+            verdict: match verdict {
+                Ok(granted) => Ok(granted.to_string()),
+                Err(denied) => Err(denied.to_string()),
+            },
+        });
+    }
+
+    /// Something else than a permission was decided on.
+    pub(super) fn tell<'a>(&self, decision: impl FnOnce() -> Decision<'a>) {
+        let Some(told) = &self.told else { return };
+        let decision = decision();
+        let allowed = decision.verdict.is_ok();
+        let (Ok(reason) | Err(reason)) = decision.verdict;
+        told.audit.record(Entry {
+            time: jiff::Timestamp::now(),
+            origin: Arc::clone(&told.origin),
+            principal: decision.principal.map(str::to_owned),
+            action: decision.action,
+            kind: decision.kind,
+            resource: decision.resource,
+            allowed,
+            reason,
+        });
+    }
+}
+
+/// What [`Asker::tell`] tells.
+pub(super) struct Decision<'a> {
+    pub(super) principal: Option<&'a str>,
+    pub(super) action: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) resource: String,
+    /// Why it is allowed, or why not.
+    pub(super) verdict: Result<String, String>,
+}
+
+impl Told {
+    fn is_new(&self, action: Action, resource: Resource<'_>) -> bool {
+        let (kind, name) = (resource.kind(), resource.name());
+        let mut allowed = self.allowed.lock();
+        let same =
+            |told: &(Action, &str, String)| told.0 == action && told.1 == kind && told.2 == name;
+        if allowed.iter().any(same) {
+            return false;
+        }
+        if allowed.len() >= REMEMBERED {
+            allowed.remove(0);
+        }
+        allowed.push((action, kind, name.to_owned()));
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! The TCP connection under a request, as far as a handler may deal with it: how many bytes have
+//! gone out, and an end by force.
+//!
+//! HTTP needs neither. A WebSocket session does: it must tell a peer that reads slowly from one that
+//! has stopped, and must not leave a megabyte in the system's hands for the latter.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The handle, in each request's extensions. Over HTTP/2 several requests share a connection, and
+/// its end is the end of all of them.
+#[derive(Debug, Default)]
+pub struct Wire {
+    written: AtomicU64,
+    aborted: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Wire {
+    /// Bytes that the system has taken so far, as they go over the network: with TLS, encrypted ones.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// From now on reads and writes fail, and when the connection is dropped it is reset: what the
+    /// system still holds for the peer is thrown away.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    /// Whether [`abort`](Self::abort) was called.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_aborted() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Hands on what an operation came to. One that waits is woken by [`abort`](Self::abort), and
+    /// fails if that came first.
+    fn or_abort<T>(
+        &self,
+        came: Poll<io::Result<T>>,
+        waker: &AtomicWaker,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if came.is_pending() {
+            waker.register(context.waker());
+            if let Err(aborted) = self.check() {
+                return Poll::Ready(Err(aborted));
+            }
+        }
+        came
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            // No more than 64 bits' worth: a `usize` fits.
+            self.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What can be ended without the peer's consent.
+pub trait Reset {
+    /// Makes the drop that follows a reset.
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // What fails here leaves an ordinary close, and there is nobody to tell.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A stream with its [`Wire`], and with what is to be given back when the stream ends (a place among
+/// the connections).
+#[derive(Debug)]
+pub struct Wired<S: Reset, G = ()> {
+    stream: S,
+    wire: Arc<Wire>,
+    _guard: G,
+}
+
+impl<S: Reset, G> Wired<S, G> {
+    /// The stream, watched.
+    pub fn new(stream: S, guard: G) -> Self {
+        Self {
+            stream,
+            wire: Arc::default(),
+            _guard: guard,
+        }
+    }
+
+    /// Its handle.
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
+}
+
+impl<S: Reset, G> Drop for Wired<S, G> {
+    fn drop(&mut self) {
+        if self.wire.is_aborted() {
+            self.stream.reset();
+        }
+    }
+}
+
+impl<S: Reset + AsyncRead + Unpin, G: Unpin> AsyncRead for Wired<S, G> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.wire.check()?;
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        this.wire.or_abort(read, &this.wire.reader, context)
+    }
+}
+
+impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Wired<S, G> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wire.check()?;
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.wire.count(&written);
+        this.wire.or_abort(written, &this.wire.writer, context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wire.check()?;
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.wire.count(&written);
+        this.wire.or_abort(written, &this.wire.writer, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.wire.check()?;
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        this.wire.or_abort(flushed, &this.wire.writer, context)
+    }
+
+    /// Nothing is said to a peer that is to be reset.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.wire.check()?;
+        let shut = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.wire.or_abort(shut, &this.wire.writer, context)
+    }
+}
+
+#[cfg(test)]
+impl Reset for tokio::io::DuplexStream {
+    fn reset(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Wired<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap());
+        let (taken, peer) = tokio::join!(listener.accept(), peer);
+        (Wired::new(taken.unwrap().0, ()), peer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_goes_out_is_counted() {
+        let (mut ours, mut peer) = pair().await;
+        ours.write_all(b"twelve bytes").await.unwrap();
+        assert_eq!(ours.wire().written(), 12);
+        let mut read = [0; 12];
+        peer.read_exact(&mut read).await.unwrap();
+        drop(ours);
+        assert_eq!(peer.read(&mut read).await.unwrap(), 0, "an ordinary end");
+    }
+
+    #[tokio::test]
+    async fn an_abort_fails_what_waits_and_resets_the_peer() {
+        let (mut ours, mut peer) = pair().await;
+        let wire = Arc::clone(ours.wire());
+        let waiting = tokio::spawn(async move {
+            let read = ours.read_u8().await.map_err(|error| error.kind());
+            let written = ours.write_u8(1).await.map_err(|error| error.kind());
+            (read, written)
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!waiting.is_finished());
+        wire.abort();
+        let (read, written) = waiting.await.unwrap();
+        assert_eq!(read, Err(io::ErrorKind::ConnectionAborted));
+        assert_eq!(written, Err(io::ErrorKind::ConnectionAborted));
+        let end = peer.read_u8().await.unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

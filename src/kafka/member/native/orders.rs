@@ -1,0 +1,275 @@
+//! Commands, commits among them, and their answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::GroupMembershipOperation;
+use krafka::consumer::Consumer;
+use metrics::histogram;
+use tokio::time::{Instant, sleep};
+
+use super::commits::{Commit, not_assigned};
+use super::{Done, End, Engine, Options, link, out_of_group};
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::place::Places;
+use crate::kafka::member::{Command, Event, SeekTo, Token};
+use crate::record::TopicPartition;
+
+/// Pause before another try to subscribe to other topics.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    pub(super) fn commanded(&mut self, command: Command) {
+        match command {
+            Command::Commit { token, offsets } => {
+                self.commits.waiting.push_back(Commit::new(token, offsets));
+                self.next_commit();
+            }
+            Command::Pause(partitions) => self.set_paused(&partitions, true),
+            Command::Resume(partitions) => self.set_paused(&partitions, false),
+            Command::Seek { token, positions } => self.seek(token, positions),
+            Command::Ends { token } => {
+                let asker = Arc::clone(&self.asker);
+                let partitions = self.told();
+                self.jobs.push(Box::pin(async move {
+                    Done::Ends(token, asker.ends(&partitions).await)
+                }));
+            }
+            Command::Subscribe(topics) => self.subscribe(topics),
+            Command::Leave { stay } => {
+                self.leaving = Some(if stay {
+                    // Of a static member: epoch -2, which keeps its place and gives up the
+                    // instance id, so that the next one may have it at once.
+                    GroupMembershipOperation::Default
+                } else {
+                    GroupMembershipOperation::LeaveGroup
+                });
+            }
+        }
+    }
+
+    pub(super) fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {
+        for partition in partitions {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.paused = paused;
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    pub(super) fn seek(&mut self, token: Token, positions: Vec<(TopicPartition, SeekTo)>) {
+        let mut refused = Vec::new();
+        let mut aims = Vec::with_capacity(positions.len());
+        for (partition, aim) in positions {
+            self.turns += 1;
+            let revoked = self.revoking.as_ref();
+            let revoked = revoked.is_some_and(|r| r.partitions.contains(&partition));
+            match self.held.get_mut(&partition) {
+                Some(held) if held.next.is_some() && !revoked => {
+                    // An earlier seek that is still under way does not count any more.
+                    held.turn = self.turns;
+                    held.busy = true;
+                    aims.push((partition, aim));
+                }
+                _ => {
+                    let fault = not_assigned(&partition);
+                    refused.push((partition, fault));
+                }
+            }
+        }
+        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
+        let asker = Arc::clone(&self.asker);
+        self.jobs.push(Box::pin(async move {
+            let places = asker.places(&aims, false).await;
+            Done::Sought(token, turns, places, refused)
+        }));
+    }
+
+    pub(super) async fn sought(
+        &mut self,
+        token: Token,
+        turns: Vec<u64>,
+        places: Places,
+        refused: Vec<(TopicPartition, Fault)>,
+    ) {
+        let mut results: Vec<_> = refused
+            .into_iter()
+            .map(|(partition, fault)| (partition, Err(fault)))
+            .collect();
+        let consumer = self.consumer();
+        for ((partition, place), turn) in places.into_iter().zip(turns) {
+            let result = match (self.held.get_mut(&partition), &consumer) {
+                (Some(held), Some(consumer)) if held.turn == turn => {
+                    held.busy = false;
+                    match place {
+                        Ok(place) => {
+                            let seek =
+                                consumer.seek(&partition.topic, partition.partition, place.at);
+                            match seek.await {
+                                Ok(()) => {
+                                    held.next = Some(place.at);
+                                    Ok(place.at)
+                                }
+                                Err(_) => Err(not_assigned(&partition)),
+                            }
+                        }
+                        Err(fault) => Err(fault),
+                    }
+                }
+                (Some(_), Some(_)) => Err(Fault::new(
+                    FaultKind::Other,
+                    format!(
+                        "Partition {} of topic {} was sent elsewhere meanwhile.",
+                        partition.partition, partition.topic
+                    ),
+                )),
+                _ => Err(not_assigned(&partition)),
+            };
+            results.push((partition, result));
+        }
+        self.tell(Event::Seeked { token, results });
+        self.wake.notify_one();
+    }
+
+    pub(super) fn subscribe(&mut self, topics: Vec<Arc<str>>) {
+        let Some(consumer) = self.consumer() else {
+            // Not in the group yet: it joins with these. A turn that is just ending has the others,
+            // and what it finds out about them would not hold.
+            self.set_topics(topics);
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        self.jobs.push(Box::pin(async move {
+            let names = topics.iter().map(|topic| &**topic);
+            let result = async {
+                link::check_topics(&shared, names.clone()).await?;
+                consumer.subscribe(names).await?;
+                Ok(())
+            };
+            let result = result.await;
+            Done::Subscribed(consumer, topics, result)
+        }));
+    }
+
+    pub(super) fn set_topics(&mut self, topics: Vec<Arc<str>>) {
+        self.options = Arc::new(Options {
+            topics,
+            ..(*self.options).clone()
+        });
+    }
+
+    pub(super) fn subscribed(
+        &mut self,
+        by: &Arc<Consumer>,
+        topics: Vec<Arc<str>>,
+        result: Result<(), Fault>,
+    ) -> Result<(), End> {
+        match result {
+            // Another consumer has taken its place meanwhile.
+            _ if !self.consumer().is_some_and(|now| Arc::ptr_eq(&now, by)) => {
+                self.subscribe(topics);
+                Ok(())
+            }
+            Ok(()) => {
+                self.set_topics(topics);
+                self.polled_at = None;
+                self.wake.notify_one();
+                Ok(())
+            }
+            Err(fault) if fault.retriable => {
+                tracing::debug!(group = %self.options.group, "subscribing is tried again: {fault}");
+                self.jobs.push(Box::pin(async move {
+                    sleep(SUBSCRIBE_PAUSE).await;
+                    Done::SubscribeAgain(topics)
+                }));
+                Ok(())
+            }
+            Err(fault) => Err(End::Fault(fault)),
+        }
+    }
+
+    /// Sends the next commit, if none is under way.
+    pub(super) fn next_commit(&mut self) {
+        while !self.commits.under_way {
+            let Some(mut commit) = self.commits.waiting.pop_front() else {
+                break;
+            };
+            commit.keep(|partition| {
+                let held = self.held.get(partition);
+                held.is_some_and(|held| held.next.is_some())
+            });
+            let now = Instant::now();
+            let deadline = *commit.deadline.get_or_insert(now + self.timing.commit);
+            let Some(consumer) = self.consumer() else {
+                commit.fail(&out_of_group());
+                self.answer(commit);
+                continue;
+            };
+            if commit.offsets.is_empty() {
+                self.answer(commit);
+                continue;
+            }
+            if now >= deadline {
+                commit.fail(&too_late());
+                self.answer(commit);
+                continue;
+            }
+            self.commits.under_way = true;
+            self.jobs.push(Box::pin(async move {
+                let (commit, fault) = commit.attempt(&consumer).await;
+                Done::Committed(commit, fault)
+            }));
+        }
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        mut commit: Commit,
+        fault: Option<Fault>,
+    ) -> Result<(), End> {
+        if let Some(fault) = fault {
+            let pause = commit.next_pause();
+            let is_over = commit
+                .deadline
+                .is_none_or(|deadline| Instant::now() + pause >= deadline);
+            if !is_over {
+                self.jobs.push(Box::pin(async move {
+                    sleep(pause).await;
+                    Done::CommitAgain(commit)
+                }));
+                return Ok(());
+            }
+            commit.fail(&fault);
+        }
+        // Another member has the instance id, and krafka does not take the heartbeat's word for it.
+        let fenced = commit.results.iter().find_map(|(_, result)| match result {
+            Err(fault) if fault.kafka_error == Some("FENCED_INSTANCE_ID") => Some(fault.clone()),
+            _ => None,
+        });
+        self.answer(commit);
+        self.commits.under_way = false;
+        if let Some(fault) = fenced {
+            return self.unreleased(fault);
+        }
+        self.next_commit();
+        self.end_revoke();
+        Ok(())
+    }
+
+    pub(super) fn answer(&mut self, commit: Commit) {
+        if commit.results.iter().any(|(_, result)| result.is_ok()) {
+            histogram!("kafka_commit_duration_seconds").record(commit.given.elapsed());
+        }
+        self.tell(Event::Committed {
+            token: commit.token,
+            results: commit.results,
+        });
+    }
+}
+
+fn too_late() -> Fault {
+    Fault::new(
+        FaultKind::TimedOut,
+        "The commit waited too long behind others.",
+    )
+}

@@ -1,0 +1,334 @@
+//! The audit log (`telemetry.audit`): one JSON object a line for every decision about who may do
+//! what, on standard error or in a file.
+//!
+//! Whoever decides hands an [`Entry`] over and goes on; a thread of its own writes, since a disk may
+//! take its time. Between them is a queue with an end. When it is full, entries are lost rather than
+//! requests held up: `audit_entries_lost_total` counts them, and the next line that is written says
+//! how many are missing before it.
+//!
+//! What is decided, and for whom, is `auth::asker`'s to say.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::AuditTo;
+
+/// Most entries that wait to be written; a line is 2 KiB at the most.
+const QUEUE: usize = 8192;
+/// Most entries that are written at once.
+const BATCH: usize = 512;
+/// Longest text of a field, in characters: names are as long as their issuers like.
+const TEXT: usize = 256;
+/// Pause between two warnings of the same trouble.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+/// The metric of entries that were not written.
+const LOST: &str = "audit_entries_lost_total";
+
+/// Where a request comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Its id, as in `X-Request-Id`.
+    pub request_id: String,
+    /// The client's address, as limits count it; `None` where no listener took the request.
+    pub address: Option<IpAddr>,
+    /// What was asked, by its method and its path without the query.
+    pub method: String,
+    /// See `method`.
+    pub path: String,
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When it was made.
+    pub time: jiff::Timestamp,
+    /// Where the request comes from.
+    pub origin: Arc<Origin>,
+    /// Who asks; `None` where that could not be found out.
+    pub principal: Option<String>,
+    /// What is to be done.
+    pub action: &'static str,
+    /// On what kind of thing.
+    pub kind: &'static str,
+    /// On what.
+    pub resource: String,
+    /// Whether it may be done.
+    pub allowed: bool,
+    /// Why.
+    pub reason: String,
+}
+
+/// Takes entries. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    sender: mpsc::Sender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Entry(Box<Entry>),
+    /// Answered when all that came before is written.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Audit {
+    /// Opens the log, if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or the thread not started.
+    pub fn open(to: &AuditTo) -> Result<Option<Self>, String> {
+        let output = match to {
+            AuditTo::Off => return Ok(None),
+            AuditTo::Stderr => Output::Stderr,
+            AuditTo::File(path) => Output::File(
+                LogFile::open(path)
+                    .map_err(|error| format!("cannot open {}: {error}", path.display()))?,
+            ),
+        };
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let scribe = Scribe {
+            output,
+            lost: Arc::clone(&lost),
+            warned: None,
+        };
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || scribe.run(receiver))
+            .map_err(|error| format!("no thread for it: {error}"))?;
+        Ok(Some(Self { sender, lost }))
+    }
+
+    /// Hands an entry over. Never waits.
+    pub fn record(&self, entry: Entry) {
+        if self
+            .sender
+            .try_send(Message::Entry(Box::new(entry)))
+            .is_err()
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!(LOST, "reason" => "queue full").increment(1);
+        }
+    }
+
+    /// Waits, at most `bound`, until all that was handed over is written.
+    pub async fn flush(&self, bound: Duration) {
+        let (done, written) = oneshot::channel();
+        let flush = async {
+            if self.sender.send(Message::Flush(done)).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        if tokio::time::timeout(bound, flush).await.is_err() {
+            tracing::warn!("the audit log could not be written to its end");
+        }
+    }
+}
+
+/// The thread that writes.
+struct Scribe {
+    output: Output,
+    lost: Arc<AtomicU64>,
+    warned: Option<Instant>,
+}
+
+impl Scribe {
+    fn run(mut self, mut entries: mpsc::Receiver<Message>) {
+        let mut messages = Vec::new();
+        let mut lines = Vec::new();
+        while entries.blocking_recv_many(&mut messages, BATCH) > 0 {
+            self.write(&mut messages, &mut lines);
+        }
+    }
+
+    fn write(&mut self, messages: &mut Vec<Message>, lines: &mut Vec<u8>) {
+        lines.clear();
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let time = written(jiff::Timestamp::now());
+            push(lines, &Gap { time, lost });
+            self.warn(|| {
+                tracing::warn!(
+                    lost,
+                    "entries of the audit log are lost: it cannot be written as fast as they come"
+                )
+            });
+        }
+        let mut waiting = Vec::new();
+        let mut count = 0;
+        for message in messages.drain(..) {
+            match message {
+                Message::Entry(entry) => {
+                    push(lines, &Line::of(&entry));
+                    count += 1;
+                }
+                Message::Flush(done) => waiting.push(done),
+            }
+        }
+        match self.output.write(lines) {
+            Ok(None) => {}
+            Ok(Some(error)) => self.warn(
+                || tracing::warn!(%error, "the audit log was moved away and cannot be opened anew; it goes on where it was"),
+            ),
+            Err(error) => {
+                self.lost.fetch_add(lost + count, Ordering::Relaxed);
+                metrics::counter!(LOST, "reason" => "write failed").increment(count);
+                self.warn(|| tracing::warn!(%error, "the audit log cannot be written"));
+            }
+        }
+        for done in waiting {
+            let _ = done.send(());
+        }
+    }
+
+    /// Says so, unless something was said just before.
+    fn warn(&mut self, say: impl FnOnce()) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            say();
+        }
+    }
+}
+
+/// An entry as it is written.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    method: &'a str,
+    path: &'a str,
+    principal: Option<&'a str>,
+    action: &'a str,
+    kind: &'a str,
+    resource: &'a str,
+    allowed: bool,
+    reason: &'a str,
+}
+
+/// Says that entries are missing here.
+#[derive(Serialize)]
+struct Gap {
+    time: String,
+    lost: u64,
+}
+
+impl<'a> Line<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        Self {
+            time: written(entry.time),
+            request_id: &entry.origin.request_id,
+            address: entry.origin.address,
+            method: beginning(&entry.origin.method),
+            path: beginning(&entry.origin.path),
+            principal: entry.principal.as_deref().map(beginning),
+            action: entry.action,
+            kind: entry.kind,
+            resource: beginning(&entry.resource),
+            allowed: entry.allowed,
+            reason: beginning(&entry.reason),
+        }
+    }
+}
+
+fn written(time: jiff::Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+fn beginning(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .nth(TEXT)
+        .map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or_default()
+}
+
+fn push(lines: &mut Vec<u8>, line: &impl Serialize) {
+    // Neither a vector nor these types can fail it.
+    if serde_json::to_writer(&mut *lines, line).is_ok() {
+        lines.push(b'\n');
+    }
+}
+
+enum Output {
+    Stderr,
+    File(LogFile),
+}
+
+impl Output {
+    /// Writes whole lines. Tells why a file that was moved away could not be opened anew.
+    fn write(&mut self, lines: &[u8]) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Stderr => io::stderr().lock().write_all(lines).map(|()| None),
+            Self::File(file) => file.write(lines),
+        }
+    }
+}
+
+/// A file that is appended to, and opened anew when another one, or none, stands in its place: that
+/// is how logs are rotated.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Device and number, which a moved file keeps.
+    id: (u64, u64),
+    /// The last line may be without its end.
+    torn: bool,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        // To open a pipe would wait for who reads it.
+        if std::fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut options = OpenOptions::new();
+        // It tells who did what, which is not for everyone on the machine.
+        options.append(true).create(true).mode(0o600);
+        let file = options.open(path)?;
+        let about = file.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            id: (about.dev(), about.ino()),
+            torn: false,
+        })
+    }
+
+    fn is_in_its_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|about| (about.dev(), about.ino()) == self.id)
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<Option<io::Error>> {
+        let mut trouble = None;
+        if !self.is_in_its_place() {
+            match Self::open(&self.path) {
+                Ok(new) => *self = new,
+                Err(error) => trouble = Some(error),
+            }
+        }
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        self.torn = true;
+        self.file.write_all(lines)?;
+        self.torn = false;
+        Ok(trouble)
+    }
+}
+
+#[cfg(test)]
+mod tests;
