@@ -209,6 +209,13 @@ impl Direct {
         }
     }
 
+    /// A producer that single records are handed to.
+    pub fn plain_producer(&self) -> Sender {
+        Sender {
+            producer: self.producer.create().expect("a producer"),
+        }
+    }
+
     /// One consumer that reads partition 0 from its start to its end, or for `time`; the clock
     /// starts with the first record.
     pub fn consume(&self, topic: &str, time: Duration) -> Ran {
@@ -279,6 +286,19 @@ impl Direct {
 
     fn consumer(&self) -> BaseConsumer {
         self.consumer.create().expect("a consumer")
+    }
+}
+
+/// Sends single records.
+pub struct Sender {
+    producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext>,
+}
+
+impl Sender {
+    /// Hands over a record without a key.
+    pub fn send(&self, topic: &str, value: &[u8]) {
+        let record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).payload(value);
+        assert!(self.producer.send(record).is_ok(), "no room for a record");
     }
 }
 

@@ -14,6 +14,7 @@ mod process;
 mod records;
 mod report;
 mod rows;
+mod sessions;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(
     dead_code,

@@ -26,6 +26,15 @@ impl Server {
         Self::start(&mut command, "tidegate ready listen=http://")
     }
 
+    /// The same with these settings too.
+    pub fn gateway_with(binary: &Path, bootstrap: &str, settings: &[&str]) -> Self {
+        let mut command = gateway_command(binary, bootstrap, "127.0.0.1:0");
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        Self::start(&mut command, "tidegate ready listen=http://")
+    }
+
     /// The same, which asks for tokens of [`tokens::SECRET`].
     pub fn jwt_gateway(binary: &Path, bootstrap: &str) -> Self {
         let process = Supervised::new("tidegate-bench-");

@@ -27,7 +27,8 @@ pub fn records(size: usize) -> Vec<Record> {
         .collect()
 }
 
-fn json(record: &Record) -> String {
+/// A record as the gateway's doors take it.
+pub fn json(record: &Record) -> String {
     format!(r#"{{"key":"{}","value":{}}}"#, record.key, record.value)
 }
 

@@ -14,6 +14,7 @@ use super::load::{self, Connection, Ran, on_this_thread};
 use super::process::{self, Server};
 use super::records::{self, Record};
 use super::report::{Compare, Row, Side, Target};
+use super::sessions;
 
 /// Connections of the rows that are about throughput.
 const CONNECTIONS: usize = 64;
@@ -54,10 +55,15 @@ pub struct Bench {
 
 /// The topics that rows share.
 pub struct Fixtures {
-    write: String,
-    read: String,
+    /// Written to; keeps little.
+    pub write: String,
+    /// A million small records.
+    pub read: String,
+    /// A quarter of a million large ones.
+    pub read_large: String,
     many: Vec<String>,
-    small: Vec<Record>,
+    /// Of 100 bytes.
+    pub small: Vec<Record>,
     large: Vec<Record>,
 }
 
@@ -68,21 +74,26 @@ impl Fixtures {
             .map(|number| format!("many-{number:04}"))
             .collect();
         let (write, read) = ("write".to_owned(), "read".to_owned());
+        let read_large = "read-1k".to_owned();
         on_this_thread(async {
             direct.create_topics(&many, 1).await;
-            direct.create_topics(std::slice::from_ref(&read), 1).await;
+            let read = [read.clone(), read_large.clone()];
+            direct.create_topics(&read, 1).await;
             direct.create_written(&write, 6).await;
         });
         let small = records::records(100);
+        let large = records::records(1000);
         direct.fill(&read, &small, READ_RECORDS);
+        direct.fill(&read_large, &large, READ_RECORDS / 4);
         direct.fill(&write, &small, READ_RECORDS);
         direct.produce(&write, &small, Duration::from_secs(3));
         Self {
             write,
             read,
+            read_large,
             many,
             small,
-            large: records::records(1000),
+            large,
         }
     }
 }
@@ -109,13 +120,19 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("binary", binary),
     ("flat-topics", flat_topics),
     ("flat-connections", flat_connections),
+    ("ws-group", sessions::group),
+    ("ws-group-auto", sessions::group_auto),
+    ("ws-group-1k", sessions::group_1k),
+    ("ws-latency", sessions::latency),
+    ("ws-produce", sessions::produce),
+    ("ws-sessions", sessions::many),
 ];
 
 type Limit<'a> = &'a dyn Fn(Duration) -> Side;
 
 impl Bench {
     /// Runs the rounds of one row.
-    fn rounds(
+    pub fn rounds(
         &self,
         name: &str,
         unit: &'static str,
@@ -149,7 +166,7 @@ impl Bench {
     }
 
     /// A row without a limit beside it: `ours` is called once a round, with the binary.
-    fn alone(
+    pub fn alone(
         &self,
         name: &str,
         unit: &'static str,
@@ -195,7 +212,7 @@ fn driven(
 }
 
 /// The side of a client that is called directly, in this process.
-fn direct(run: impl FnOnce() -> Ran) -> Side {
+pub fn direct(run: impl FnOnce() -> Ran) -> Side {
     let before = process::own_cpu();
     let mut ran = run();
     let cpu = process::own_cpu().saturating_sub(before);
@@ -209,7 +226,7 @@ fn direct(run: impl FnOnce() -> Ran) -> Side {
 }
 
 /// Microseconds of processor time.
-fn per_request(cpu: Duration, requests: u64) -> f64 {
+pub fn per_request(cpu: Duration, requests: u64) -> f64 {
     cpu.as_secs_f64() * 1e6 / requests.max(1) as f64
 }
 

@@ -42,7 +42,7 @@ use super::protocol::server::{
 };
 use super::protocol::{Id, MINOR};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide};
+use crate::auth::permission::{Action, Resource, decide, may};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member;
@@ -1055,8 +1055,7 @@ impl Session {
         };
         let mut topics = found;
         topics.retain(|name| {
-            pattern.matches(name)
-                && decide(principal, Action::Consume, Resource::Topic(name)).is_ok()
+            pattern.matches(name) && may(principal, Action::Consume, Resource::Topic(name))
         });
         topics.sort_unstable();
         topics
