@@ -92,6 +92,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Records given to clients, by topic"
     );
     describe_gauge!("websocket_sessions", "Open WebSocket sessions");
+    describe_gauge!(
+        "websocket_subscriptions",
+        "Subscriptions of WebSocket sessions, by mode"
+    );
     describe_counter!(
         "websocket_closes_total",
         "WebSocket sessions that ended, by close code; 1006 is a lost connection"

@@ -77,6 +77,7 @@ pub struct Run {
     queue: VecDeque<Queued>,
     beginning: Option<Beginning>,
     in_flight: u64,
+    subscribed: bool,
     delivered: u64,
     produced: u64,
 }
@@ -115,6 +116,7 @@ impl Run {
             queue: VecDeque::new(),
             beginning: None,
             in_flight: 0,
+            subscribed: false,
             delivered: 0,
             produced: 0,
         };
@@ -374,6 +376,12 @@ impl Run {
             gauge.increment(difference);
             self.in_flight = in_flight;
         }
+        let subscribed = self.session.group().is_some();
+        if subscribed != self.subscribed {
+            self.subscribed = subscribed;
+            let gauge = metrics::gauge!("websocket_subscriptions", "mode" => "group");
+            gauge.increment(if subscribed { 1.0 } else { -1.0 });
+        }
         let squeeze = self.seat.holds(self.session.held_bytes());
         if squeeze != self.squeezed {
             self.squeezed = squeeze;
@@ -467,6 +475,9 @@ impl Driver for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
+        if self.subscribed {
+            metrics::gauge!("websocket_subscriptions", "mode" => "group").decrement(1.0);
+        }
         if self.in_flight > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
             let in_flight = self.in_flight as f64;
