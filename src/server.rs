@@ -42,6 +42,9 @@ const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// Longest time for the audit log to be written to its end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// Longest time for sessions that were cut to be gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Pause between two rounds of the metrics' upkeep.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -171,6 +174,8 @@ async fn drain(connections: &TaskTracker, sessions: &Sessions, grace: Duration, 
             sessions = sessions.count(),
             "connections were cut after the grace period"
         );
+        sessions.cut();
+        let _ = tokio::time::timeout(LAST_WORDS, sessions.tasks().wait()).await;
     }
     let left = cluster.close(LAST_FLUSH).await;
     if left > 0 {

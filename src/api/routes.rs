@@ -301,6 +301,15 @@ async fn guard(
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let asker = guard.asker(&request);
+    if guard.access == Access::Session && !upgrade::is_handshake(&request) {
+        // The handler says what is wrong with it.
+        let shown = Shown {
+            principal: None,
+            asker,
+        };
+        request.extensions_mut().insert(shown);
+        return caught(next.run(request)).await;
+    }
     if guard.access == Access::Session
         && matches!(found, Ok(Some(Found::Nothing)))
         && certificate.is_none()

@@ -42,6 +42,8 @@ const H2_STREAMS: u32 = 200;
 const H2_SEND_BUFFER: usize = 32 << 10;
 const H2_PING: Duration = Duration::from_secs(20);
 const H2_PONG: Duration = Duration::from_secs(10);
+/// How long what was sent may wait for the peer, at least.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections on the management listener.
 const MANAGEMENT_CONNECTIONS: usize = 64;
 
@@ -54,6 +56,7 @@ pub(super) struct Door {
     addresses: Option<Addresses>,
     head_bytes: usize,
     head_time: Duration,
+    patience: Duration,
     counted: bool,
 }
 
@@ -95,6 +98,8 @@ impl Door {
             addresses: Some(Addresses::new(settings)),
             head_bytes: settings.http.max_header_bytes,
             head_time: settings.http.request_timeout,
+            // A session that does not read is to be ended by its own rule, which says why.
+            patience: PATIENCE.max(settings.websocket.slow_timeout + Duration::from_secs(10)),
             counted: true,
         }
     }
@@ -107,6 +112,11 @@ impl Door {
             counted: false,
             ..Self::new(settings, router)
         }
+    }
+
+    /// How long what was sent may wait for the peer before the connection is given up.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The same door, where connections speak TLS if this is some.

@@ -94,7 +94,7 @@ impl Listener {
                     continue;
                 }
             };
-            tune(&stream);
+            tune(&stream, door.patience());
             let door = Arc::clone(&door);
             let closing = closing.clone();
             let ends = Ends {
@@ -117,8 +117,9 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Answers go out at once, and a peer that vanished is noticed.
-fn tune(stream: &TcpStream) {
+/// Answers go out at once, and a peer that vanished is noticed. One that reads nothing counts as such
+/// after `patience`: the system does not tell them apart.
+fn tune(stream: &TcpStream, patience: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -126,5 +127,5 @@ fn tune(stream: &TcpStream) {
         .with_interval(KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(KEEPALIVE));
+    let _ = socket.set_tcp_user_timeout(Some(patience));
 }

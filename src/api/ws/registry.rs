@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::claims::Claims;
@@ -33,6 +34,7 @@ struct Inner {
     most_buffered: u64,
     buffered: AtomicU64,
     drain: watch::Sender<Option<Duration>>,
+    cut: CancellationToken,
 }
 
 /// Why there is no place for a session.
@@ -89,6 +91,7 @@ impl Sessions {
                 most_buffered: settings.limits.buffer_total_bytes,
                 buffered: AtomicU64::new(0),
                 drain: watch::Sender::new(None),
+                cut: CancellationToken::new(),
             }),
         }
     }
@@ -122,6 +125,16 @@ impl Sessions {
     pub fn drain(&self, grace: Duration) {
         self.inner.drain.send_replace(Some(grace));
         self.inner.tasks.close();
+    }
+
+    /// Ends what is left of them at once: their time is over.
+    pub fn cut(&self) {
+        self.inner.cut.cancel();
+    }
+
+    /// Cancelled when that happens.
+    pub fn is_cut(&self) -> CancellationToken {
+        self.inner.cut.clone()
     }
 
     /// Becomes some when the gateway is about to stop.

@@ -147,8 +147,12 @@ impl Opening {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0));
         let sessions = self.gateway.sessions().clone();
+        let Some(id) = session_id() else {
+            tracing::error!("the system has no random numbers for a session's id");
+            return;
+        };
         let session = Session::new(
-            format!("{:032x}", fastrand::u128(..)),
+            id,
             Arc::clone(sessions.rules()),
             self.shown.principal,
             self.short.map(Short::subscribe),
@@ -165,6 +169,18 @@ impl Opening {
         .serve(stream, wire, sessions.limits())
         .await;
     }
+}
+
+/// A name that nobody can guess.
+fn session_id() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Whether the request wants to be a WebSocket at all: what does not shall not cost a ticket.
+pub fn is_handshake(request: &Request) -> bool {
+    handshake(request).is_ok()
 }
 
 /// The key of a valid handshake (RFC 6455, section 4.2.1).
@@ -208,6 +224,8 @@ fn not_a_handshake() -> ApiError {
          'ws://localhost:8082/ws?topics=orders&group=web'",
     )
     .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+    // An Upgrade header is hop by hop (RFC 9110, section 7.8).
+    .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
 }
 
 /// The subprotocol to answer with: ours if it is offered, none if nothing is.
@@ -227,7 +245,8 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, ApiError> {
         return Ok(Some(SUBPROTOCOL));
     }
     Err(ApiError::bad_request(format!(
-        "none of the subprotocols offered is known; this gateway speaks {SUBPROTOCOL}"
+        "none of the subprotocols offered is known; offer {SUBPROTOCOL}, also beside one that \
+         carries a token"
     ))
     .at("Sec-WebSocket-Protocol"))
 }

@@ -135,9 +135,16 @@ impl Run {
             principal = self.session.principal().map(Principal::name),
             "a WebSocket session begins"
         );
-        let end = socket::run(stream, wire, &mut self, limits).await;
+        let cut = self.gateway.sessions().is_cut();
+        let end = tokio::select! {
+            end = socket::run(stream, wire, &mut self, limits) => end,
+            () = cut.cancelled() => {
+                wire.abort();
+                End::Lost
+            }
+        };
         self.say_end(end);
-        self.finish().await;
+        cut.run_until_cancelled(self.finish()).await;
     }
 
     fn say_end(&self, end: End) {
