@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -30,14 +30,17 @@ use crate::http::wire::Wire;
 
 /// What a frame is read in, for each socket.
 const READ_BUFFER: usize = 4 << 10;
-/// Pongs that wait for the socket; of further ones only the last is kept.
+/// Bytes of pongs that wait for the socket; further ones are left out.
 const WAITING_PONGS: usize = 1 << 10;
 /// Messages that are read before it is the other direction's turn.
 const READS_PER_TURN: usize = 64;
 /// What is read and thrown away at once when a connection ends.
 const THROWN_AWAY: usize = 8 << 10;
-/// A peer that sends nothing for so long has heard the end.
+/// A peer that has been told the end, and whose frames make no sense any more, has heard it when it
+/// sends nothing for so long.
 const QUIET: Duration = Duration::from_millis(250);
+/// How long a peer that has not answered pings may take to hear the end.
+const GONE: Duration = Duration::from_millis(200);
 /// A driver that wants to be woken in the past is woken this much later.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -202,6 +205,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         let split = Split {
             stream,
             pongs: Vec::new(),
+            has_read: false,
         };
         let now = Instant::now();
         Self {
@@ -262,13 +266,17 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     /// Reads the messages that are there.
     fn read(&mut self, context: &mut Context<'_>, driver: &mut impl Driver, now: Instant) -> Turn {
         for _ in 0..READS_PER_TURN {
-            let message = match self.frames.poll_next_unpin(context) {
+            let polled = self.frames.poll_next_unpin(context);
+            // A part of a message counts: a large one on a slow line takes longer than a ping.
+            if std::mem::take(&mut self.frames.get_mut().has_read) {
+                self.hear(now);
+            }
+            let message = match polled {
                 Poll::Pending => return Turn::Wait,
                 Poll::Ready(Some(Ok(message))) => message,
                 Poll::Ready(Some(Err(error))) => return Turn::End(end_of(&error)),
                 Poll::Ready(None) => return Turn::End(End::Lost),
             };
-            self.hear(now);
             match message {
                 Message::Text(text) => driver.text(text, now),
                 Message::Binary(_) => return Turn::End(End::Socket(Close::BINARY)),
@@ -293,7 +301,6 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         loop {
             let dry = self.fill(driver, now);
             if !self.unflushed {
-                self.stuck = None;
                 return match self.check(driver, now) {
                     Some(end) => Turn::End(end),
                     None if self.outbox.is_empty() => Turn::Wait,
@@ -307,6 +314,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
                 Poll::Ready(Ok(true)) => {
                     self.unflushed = false;
                     self.flight = 0;
+                    if self.stuck.take().is_some() {
+                        self.hear(now);
+                    }
                     driver.flushed(now);
                     flushes += 1;
                     if flushes == 2 {
@@ -357,7 +367,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     }
 
     /// The socket takes no more: whether that has been so for too long.
-    fn blocked(&mut self, driver: &impl Driver, now: Instant) -> Turn {
+    fn blocked(&mut self, driver: &mut impl Driver, now: Instant) -> Turn {
         let written = self.wire.written();
         match self.stuck {
             Some((since, before)) if before == written => {
@@ -380,24 +390,38 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     }
 
     /// Pings and heartbeats that are due, and the ends that come with time.
-    fn check(&mut self, driver: &impl Driver, now: Instant) -> Option<End> {
+    fn check(&mut self, driver: &mut impl Driver, now: Instant) -> Option<End> {
         if let Some(close) = driver.closing() {
             let until = *self.closing.get_or_insert(now + self.limits.close);
             if !self.unflushed || now >= until {
                 return Some(End::Driver(close));
             }
+            return None;
+        }
+        if self.stuck.is_some() {
+            // Neither would get through, and another time says how long this may last.
+            return None;
+        }
+        if self.heartbeat_at(driver).is_some_and(|at| now >= at) && !self.outbox.is_full() {
+            let heartbeat = driver.heartbeat(now);
+            self.send(heartbeat, now);
         }
         if now >= self.silent_until() {
             if self.pings == 2 {
                 return Some(End::Socket(Close::NO_PONG));
             }
             self.pings += 1;
-            if !self.outbox.is_full() && self.stuck.is_none() {
+            if !self.outbox.is_full() {
                 self.outbox.ping();
                 self.unflushed = true;
             }
         }
         None
+    }
+
+    /// When a heartbeat is due, if nothing else is sent until then.
+    fn heartbeat_at(&self, driver: &impl Driver) -> Option<Instant> {
+        driver.heartbeat_after().map(|after| self.spoke + after)
     }
 
     /// When the next ping is due, or the peer is given up.
@@ -407,12 +431,17 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
 
     /// When to look again, whatever happens.
     fn wake_at(&self, driver: &impl Driver, now: Instant) -> Instant {
-        let driver = driver.wake_at().map(|at| at.max(now + SOON));
-        let stuck = self.stuck.map(|(since, _)| since + self.limits.slow);
-        [driver, stuck, self.closing]
+        let asked = driver.wake_at().map(|at| at.max(now + SOON));
+        let then = match self.stuck {
+            Some((since, _)) => since + self.limits.slow,
+            None => self
+                .heartbeat_at(driver)
+                .map_or(self.silent_until(), |at| at.min(self.silent_until())),
+        };
+        [asked, self.closing]
             .into_iter()
             .flatten()
-            .fold(self.silent_until(), Instant::min)
+            .fold(then, Instant::min)
     }
 }
 
@@ -425,41 +454,45 @@ fn set(mut timer: Pin<&mut Sleep>, at: Instant) {
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
     /// Ends the connection, in the time that there is for it.
     async fn close(mut self, end: End) {
-        let (code, name, awaits) = match end {
+        const NO_PONG: u16 = Close::NO_PONG.code;
+        const SLOW: u16 = Close::SLOW.code;
+        let (code, name, answer) = match end {
             End::Lost => return,
             // It would not be read.
             End::Socket(Close::SLOW) => return self.wire.abort(),
-            End::Socket(close) | End::Driver(close) => (Some(close.code), close.name, true),
-            End::Peer(code) => (code, "", false),
+            // No frame is found any more in what still comes.
+            End::Socket(close @ (Close::TOO_LARGE | Close::NOT_UTF8 | Close::NO_FRAME)) => {
+                (Some(close.code), close.name, Answer::Noise)
+            }
+            End::Socket(close) | End::Driver(close) => {
+                (Some(close.code), close.name, Answer::Close)
+            }
+            End::Peer(code) => (code, "", Answer::None),
         };
-        let limit = if end == End::Socket(Close::NO_PONG) {
+        let now = Instant::now();
+        let until = match end {
             // Most likely nobody is there; whoever is gets a moment to read why.
-            Duration::from_millis(200).min(self.limits.close)
-        } else {
-            self.limits.close
+            End::Socket(Close::NO_PONG) => now + GONE.min(self.limits.close),
+            _ => self.closing.unwrap_or(now + self.limits.close),
         };
-        let said = timeout(limit, self.say_goodbye(code, name, awaits)).await;
-        if said.is_err() {
-            // What it has not taken by now it never will.
+        // What it has not taken by then it never will.
+        match timeout_at(until, self.say_goodbye(code, name)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return self.wire.abort(),
+        }
+        let answered = timeout_at(until, self.await_answer(answer)).await;
+        if answered.is_err() && matches!(code, Some(NO_PONG | SLOW)) {
+            // The system would go on for minutes to send to nobody.
             self.wire.abort();
         }
+        let _ = timeout_at(until, self.frames.get_mut().stream.shutdown()).await;
     }
 
-    /// Writes what is left and a close frame, waits for the peer's where it has none sent yet, and
-    /// closes TCP.
-    async fn say_goodbye(&mut self, code: Option<u16>, name: &str, awaits: bool) {
-        let mut written = self.write_out().await;
-        if written.is_ok() {
-            self.outbox.close(code.map(sendable), name);
-            written = self.write_out().await;
-        }
-        if written.is_err() {
-            return;
-        }
-        if awaits {
-            self.await_close().await;
-        }
-        let _ = self.frames.get_mut().stream.shutdown().await;
+    /// Writes what is left, and a close frame.
+    async fn say_goodbye(&mut self, code: Option<u16>, name: &str) -> io::Result<()> {
+        self.write_out().await?;
+        self.outbox.close(code.map(sendable), name);
+        self.write_out().await
     }
 
     async fn write_out(&mut self) -> io::Result<()> {
@@ -469,22 +502,37 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
         stream.flush().await
     }
 
-    /// Reads on until the peer has closed too. A stream in which no frame is to be found any more
-    /// is read as it is: a close while something still comes in would be a reset, and the peer
-    /// would never see the frame that says why.
-    async fn await_close(&mut self) {
-        loop {
-            match self.frames.next().await {
-                Some(Ok(Message::Close(_))) | None => return,
-                Some(Ok(_)) => {}
-                Some(Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_))) => return,
-                Some(Err(_)) => break,
-            }
+    /// Reads on until the peer has heard the end. To close while something still comes in would be a
+    /// reset, and the peer might never see the frame that says why.
+    async fn await_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::None => return,
+            Answer::Close => loop {
+                match self.frames.next().await {
+                    Some(Ok(Message::Close(_)) | Err(Error::Io(_))) | None => return,
+                    Some(Ok(_)) => {}
+                    // Only noise from here on.
+                    Some(Err(_)) => break,
+                }
+            },
+            Answer::Noise => {}
         }
         let stream = &mut self.frames.get_mut().stream;
+        // A peer that is still busy sending learns from the end of TCP, too, that it is over.
+        let _ = stream.shutdown().await;
         let mut thrown_away = vec![0; THROWN_AWAY];
         while let Ok(Ok(1..)) = timeout(QUIET, stream.read(&mut thrown_away)).await {}
     }
+}
+
+/// What is to come from a peer that has been told the end.
+enum Answer {
+    /// Nothing: it was the first to close.
+    None,
+    /// Its own close frame.
+    Close,
+    /// Something in which no frame is to be found.
+    Noise,
 }
 
 /// Codes that may not stand in a frame (RFC 6455, section 7.4.1) are answered with an ordinary end.
@@ -512,6 +560,8 @@ fn end_of(error: &Error) -> End {
 struct Split<T> {
     stream: T,
     pongs: Vec<u8>,
+    /// Whether something has come since this was last looked at.
+    has_read: bool,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Split<T> {
@@ -520,7 +570,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Split<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.has_read |= buffer.filled().len() > before;
+        read
     }
 }
 
@@ -546,3 +599,6 @@ impl<T: Unpin> AsyncWrite for Split<T> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

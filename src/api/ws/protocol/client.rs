@@ -776,6 +776,27 @@ impl ClientFrame {
         })
     }
 
+    /// What its answer repeats.
+    pub fn id(&self) -> Option<&Id> {
+        match self {
+            Self::Hello(frame) => frame.id.as_ref(),
+            Self::Auth(frame) => frame.id.as_ref(),
+            Self::Subscribe(frame) => frame.id.as_ref(),
+            Self::Unsubscribe(frame) => frame.id.as_ref(),
+            Self::Ack(frame) => frame.id.as_ref(),
+            Self::Nack(frame) => frame.id.as_ref(),
+            Self::Extend(frame) => frame.id.as_ref(),
+            Self::Commit(frame) => frame.id.as_ref(),
+            Self::Credit(frame) => frame.id.as_ref(),
+            Self::Pause(frame) | Self::Resume(frame) => frame.id.as_ref(),
+            Self::Seek(frame) => frame.id.as_ref(),
+            Self::Produce(frame) => Some(&frame.id),
+            Self::Position(frame) => frame.id.as_ref(),
+            Self::Ping(frame) => frame.id.as_ref(),
+            Self::Bye(frame) => frame.id.as_ref(),
+        }
+    }
+
     /// Frames that may come as often as they like: they are part of every delivery.
     pub fn is_unlimited(&self) -> bool {
         matches!(

@@ -336,9 +336,14 @@ impl Session {
         self.group.as_deref()
     }
 
-    /// Bytes of records that are kept for it.
+    /// Bytes of records that are kept for it: to be delivered, to be written, and answers.
     pub fn held_bytes(&self) -> u64 {
-        self.group.as_ref().map_or(0, |group| group.held_bytes()) + self.out.bytes as u64
+        self.group.as_ref().map_or(0, |group| group.held_bytes())
+            + self
+                .producing
+                .as_ref()
+                .map_or(0, |producing| producing.bytes())
+            + self.out.bytes as u64
     }
 
     /// What was counted since this was last asked; records written too.
@@ -646,6 +651,17 @@ impl Session {
         if matches!(self.phase, Phase::Closing | Phase::Closed) {
             return;
         }
+        self.came(text, now);
+        if self.out.bytes > MOST_WAITING_BYTES {
+            self.close(
+                Close::SlowConsumer,
+                "answers wait and the client does not read them",
+                now,
+            );
+        }
+    }
+
+    fn came(&mut self, text: &Bytes, now: Instant) {
         self.last_frame = now;
         let first = std::mem::replace(&mut self.fresh, false);
         let frame = match ClientFrame::parse(text) {
@@ -688,6 +704,7 @@ impl Session {
         }
         if !frame.is_unlimited() && !self.rate.admits(now) {
             let error = Error {
+                id: frame.id().cloned(),
                 retriable: true,
                 retry_after_ms: Some(1_000),
                 ..Error::new("rate_limited", "more than 2000 frames in a second")
@@ -695,13 +712,6 @@ impl Session {
             return self.error(error, now);
         }
         self.frame(frame, first, now);
-        if self.out.bytes > MOST_WAITING_BYTES {
-            self.close(
-                Close::SlowConsumer,
-                "answers wait and the client does not read them",
-                now,
-            );
-        }
     }
 
     fn is_known(&self) -> bool {

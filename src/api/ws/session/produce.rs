@@ -117,6 +117,11 @@ impl Producing {
         self.bytes = self.bytes.saturating_sub(weight.bytes);
     }
 
+    /// Bytes of what has no answer yet.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether nothing waits for an answer.
     pub fn is_quiet(&self) -> bool {
         self.open.is_empty()

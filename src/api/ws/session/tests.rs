@@ -239,6 +239,46 @@ fn release() -> (Release, tokio::sync::oneshot::Receiver<()>) {
 }
 
 #[test]
+fn a_frame_over_the_rate_is_answered_under_its_id() {
+    let mut play = Play::open();
+    for id in 0..2_003 {
+        play.send(json!({"type": "auth", "token": "t", "id": id}));
+        let frame = play.frame();
+        assert_eq!(frame["id"], id);
+        if id < 2_000 {
+            assert_eq!(frame["type"], "ok");
+        } else {
+            assert_eq!(frame["code"], "rate_limited");
+            assert_eq!(frame["retriable"], true);
+        }
+    }
+    play.send(json!({"type": "ping", "id": "p"}));
+    assert_eq!(play.frame()["type"], "pong");
+    play.pass(Duration::from_secs(1));
+    play.send(json!({"type": "auth", "token": "t", "id": "later"}));
+    assert_eq!(play.frame()["type"], "ok");
+}
+
+#[test]
+fn answers_that_nobody_reads_end_the_session() {
+    let frames = [
+        json!({"type": "ping", "t": "x".repeat(500)}),
+        json!({"type": "auth", "token": "t", "id": "over the rate"}),
+    ];
+    for frame in frames {
+        let mut play = Play::open();
+        let mut sent = 0;
+        while play.session.end().is_none() {
+            play.send(frame.clone());
+            sent += 1;
+            assert!(sent < 100_000);
+        }
+        assert!(play.session.held_bytes() < 5 << 20);
+        assert_eq!(play.goodbye(), 4004);
+    }
+}
+
+#[test]
 fn a_session_without_credentials_waits_for_hello() {
     let mut play = Play::new(None, false);
     assert!(play.frames().is_empty());
