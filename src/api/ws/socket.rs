@@ -30,6 +30,8 @@ use crate::http::wire::Wire;
 
 /// What a frame is read in, for each socket.
 const READ_BUFFER: usize = 4 << 10;
+/// A message beyond this makes the buffer that it is read into too large to be kept.
+const KEPT_BUFFER: usize = 16 << 10;
 /// Bytes of pongs that wait for the socket; further ones are left out.
 const WAITING_PONGS: usize = 1 << 10;
 /// Messages that are read before it is the other direction's turn.
@@ -174,6 +176,10 @@ enum Turn {
 
 struct Socket<'a, T> {
     frames: WebSocketStream<Split<T>>,
+    /// Bytes of the messages that came out of it.
+    consumed: u64,
+    /// What it reads into has grown.
+    grown: bool,
     outbox: Outbox,
     wire: &'a Wire,
     limits: Limits,
@@ -195,21 +201,12 @@ struct Socket<'a, T> {
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     async fn new(stream: T, wire: &'a Wire, limits: Limits) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            // Nothing is written through it but pongs.
-            .write_buffer_size(0)
-            .max_write_buffer_size(WAITING_PONGS)
-            .max_message_size(Some(limits.message))
-            .max_frame_size(Some(limits.message));
-        let split = Split {
-            stream,
-            pongs: Vec::new(),
-            has_read: false,
-        };
+        let split = Split::new(Some(stream));
         let now = Instant::now();
         Self {
-            frames: WebSocketStream::from_raw_socket(split, Role::Server, Some(config)).await,
+            frames: framed(split, limits).await,
+            consumed: 0,
+            grown: false,
             outbox: Outbox::default(),
             wire,
             limits,
@@ -234,7 +231,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
             let again = match turn {
                 Turn::End(end) => return end,
                 Turn::Again => true,
-                Turn::Wait => false,
+                // Boxed: what is seldom done must not make every session's future large.
+                Turn::Wait => self.has_grown() && Box::pin(self.shrink()).await,
             };
             set(timer.as_mut(), self.wake_at(driver, now));
             let mut polled = again;
@@ -277,6 +275,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
                 Poll::Ready(Some(Err(error))) => return Turn::End(end_of(&error)),
                 Poll::Ready(None) => return Turn::End(End::Lost),
             };
+            self.consumed += frame_bytes(message.len());
+            self.grown |= message.len() > KEPT_BUFFER;
             match message {
                 Message::Text(text) => driver.text(text, now),
                 Message::Binary(_) => return Turn::End(End::Socket(Close::BINARY)),
@@ -287,6 +287,28 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
             }
         }
         Turn::Again
+    }
+
+    fn has_grown(&self) -> bool {
+        self.grown && self.frames.get_ref().read == self.consumed
+    }
+
+    /// The library's buffer never gets smaller. After a large message it is begun anew as soon as
+    /// nothing is left in it, that is, when all that was read has come out. (With fragments that
+    /// cannot be known: then it stays.) True when that was done, and the stream is to be looked at
+    /// again.
+    async fn shrink(&mut self) -> bool {
+        if !self.has_grown() {
+            return false;
+        }
+        let old = self.frames.get_mut();
+        let mut split = Split::new(old.stream.take());
+        split.pongs = std::mem::take(&mut old.pongs);
+        split.has_read = old.has_read;
+        self.frames = framed(split, self.limits).await;
+        self.consumed = 0;
+        self.grown = false;
+        true
     }
 
     fn hear(&mut self, now: Instant) {
@@ -358,7 +380,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
 
     /// Writes the outbox and, if nothing follows, flushes; true when all is flushed.
     fn poll_out(&mut self, context: &mut Context<'_>, flush: bool) -> Poll<io::Result<bool>> {
-        let mut stream = Pin::new(&mut self.frames.get_mut().stream);
+        let mut stream = Pin::new(self.frames.get_mut().stream());
         ready!(self.outbox.poll_write(stream.as_mut(), context))?;
         if flush {
             ready!(stream.poll_flush(context))?;
@@ -445,6 +467,20 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     }
 }
 
+async fn framed<T>(split: Split<T>, limits: Limits) -> WebSocketStream<Split<T>>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        // Nothing is written through it but pongs.
+        .write_buffer_size(0)
+        .max_write_buffer_size(WAITING_PONGS)
+        .max_message_size(Some(limits.message))
+        .max_frame_size(Some(limits.message));
+    WebSocketStream::from_raw_socket(split, Role::Server, Some(config)).await
+}
+
 fn set(mut timer: Pin<&mut Sleep>, at: Instant) {
     if timer.deadline() != at || timer.is_elapsed() {
         timer.as_mut().reset(at);
@@ -485,7 +521,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
             // The system would go on for minutes to send to nobody.
             self.wire.abort();
         }
-        let _ = timeout_at(until, self.frames.get_mut().stream.shutdown()).await;
+        let _ = timeout_at(until, self.frames.get_mut().stream().shutdown()).await;
     }
 
     /// Writes what is left, and a close frame.
@@ -497,7 +533,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
 
     async fn write_out(&mut self) -> io::Result<()> {
         let Self { frames, outbox, .. } = self;
-        let stream = &mut frames.get_mut().stream;
+        let stream = frames.get_mut().stream();
         poll_fn(|context| outbox.poll_write(Pin::new(&mut *stream), context)).await?;
         stream.flush().await
     }
@@ -517,7 +553,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
             },
             Answer::Noise => {}
         }
-        let stream = &mut self.frames.get_mut().stream;
+        let stream = self.frames.get_mut().stream();
         // A peer that is still busy sending learns from the end of TCP, too, that it is over.
         let _ = stream.shutdown().await;
         let mut thrown_away = vec![0; THROWN_AWAY];
@@ -558,10 +594,40 @@ fn end_of(error: &Error) -> End {
 /// frames, is taken from here by the socket, which alone decides what goes out when.
 #[derive(Debug)]
 struct Split<T> {
-    stream: T,
+    /// Only `None` once another one has it.
+    stream: Option<T>,
     pongs: Vec<u8>,
     /// Whether something has come since this was last looked at.
     has_read: bool,
+    /// Bytes that have come.
+    read: u64,
+}
+
+impl<T> Split<T> {
+    fn new(stream: Option<T>) -> Self {
+        Self {
+            stream,
+            pongs: Vec::new(),
+            has_read: false,
+            read: 0,
+        }
+    }
+
+    fn stream(&mut self) -> &mut T {
+        self.stream
+            .as_mut()
+            .expect("whoever takes it drops the rest")
+    }
+}
+
+/// Bytes of a client's frame with so many of payload (RFC 6455, section 5.2).
+fn frame_bytes(payload: usize) -> u64 {
+    let extended = match payload {
+        0..=125 => 0,
+        126..=65_535 => 2,
+        _ => 8,
+    };
+    2 + extended + 4 + payload as u64
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Split<T> {
@@ -571,8 +637,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Split<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.has_read |= buffer.filled().len() > before;
+        let read = Pin::new(self.stream()).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.has_read |= bytes > 0;
+        self.read += bytes as u64;
         read
     }
 }

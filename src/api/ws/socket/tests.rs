@@ -616,3 +616,56 @@ fn a_session_is_small() {
     assert!(alone <= 4 << 10, "{alone}");
     assert!(all <= 8 << 10, "{all}");
 }
+
+#[tokio::test]
+async fn what_a_large_message_was_read_into_is_not_kept() {
+    let (ours, peer) = duplex(256 << 10);
+    let ours = Wired::new(ours, ());
+    let wire = Arc::clone(ours.wire());
+    let mut toy = Toy::default();
+    let mut socket = Socket::new(ours, &wire, LIMITS).await;
+    let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
+    let mut turn = async |socket: &mut Socket<'_, _>| {
+        let now = Instant::now();
+        poll_fn(|context| Poll::Ready(socket.turn(context, &mut toy, now))).await
+    };
+    let lengths = [1, 125, 126, 40_000, 65_535, 5];
+    for length in lengths {
+        peer.send(Message::text("x".repeat(length))).await.unwrap();
+        peer.send(Message::Ping(Bytes::from_static(b"p")))
+            .await
+            .unwrap();
+    }
+    assert!(matches!(turn(&mut socket).await, Turn::Wait));
+    assert!(
+        socket.grown && socket.shrink().await,
+        "all of it has come out"
+    );
+    assert!(!socket.shrink().await, "once");
+    // It goes on in the middle of nothing, and not before the end of a message.
+    peer.send(Message::text("echo again")).await.unwrap();
+    assert!(matches!(turn(&mut socket).await, Turn::Wait));
+    let pongs = lengths.len();
+    let mut texts = 0;
+    for _ in 0..=pongs {
+        match peer.next().await.unwrap().unwrap() {
+            Message::Text(text) => {
+                assert_eq!(text.as_str(), "again");
+                texts += 1;
+            }
+            Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+        turn(&mut socket).await;
+        if texts == 1 {
+            break;
+        }
+    }
+    assert_eq!(texts, 1);
+    socket.grown = true;
+    let mut stream = peer.into_inner();
+    // The beginning of a frame: one byte of its head.
+    stream.write_all(&[0x81]).await.unwrap();
+    turn(&mut socket).await;
+    assert!(!socket.shrink().await, "something is left in it");
+}
