@@ -144,7 +144,8 @@ impl Run {
             }
         };
         self.say_end(end);
-        cut.run_until_cancelled(self.finish()).await;
+        // Boxed, so that a session has no room in it for its end all along.
+        cut.run_until_cancelled(Box::pin(self.finish())).await;
     }
 
     fn say_end(&self, end: End) {
