@@ -25,9 +25,10 @@ const RATE: u32 = 1000;
 const SESSIONS: usize = 10_000;
 /// Those that connect at once.
 const AT_ONCE: usize = 200;
-/// Records of a `produce` frame, and frames that wait for their answers.
-const PRODUCED: usize = 100;
-const UNDER_WAY: usize = 50;
+/// Records of a `produce` frame, and frames that wait for their answers: within the window, and within
+/// the number of frames a second, that a session may have.
+const PRODUCED: usize = 1000;
+const UNDER_WAY: usize = 9;
 
 /// A socket with a session.
 struct Socket {
@@ -314,9 +315,12 @@ async fn follow(bench: &Bench, address: SocketAddr, time: Duration) -> io::Resul
         .send(subscribe(&topic, &topic, "auto").as_bytes())
         .await?;
     socket.until("assigned").await?;
+    let producer = bench.direct.plain_producer();
+    // The first record pays for the producer's connection; the clock starts after it.
+    producer.send(&topic, b"0");
+    socket.until("records").await?;
     let epoch = Instant::now();
     let clock = move || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let producer = bench.direct.plain_producer();
     let sent = {
         let topic = topic.clone();
         async move {
