@@ -736,6 +736,9 @@ impl Ledger {
         reason: Option<String>,
     ) -> Result<(), Refused> {
         if let Some((id, seq, _)) = self.in_flight_at(tag)? {
+            if let Some(slot) = self.partitions.get(&id).and_then(|p| p.get(seq)) {
+                self.window.settle(slot.bytes);
+            }
             self.return_record(id, seq, now + delay, dead_letter, reason, now);
         }
         Ok(())
@@ -756,7 +759,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What was in flight comes back.
+    /// What was in flight, and is out of the window already, comes back.
     fn return_record(
         &mut self,
         id: PartitionId,
@@ -773,7 +776,6 @@ impl Ledger {
         let Some(slot) = partition.get_mut(seq) else {
             return;
         };
-        self.window.settle(slot.bytes);
         self.deadlines.forget(slot.tag);
         let exhausted = slot.deliveries >= policy.max_deliveries;
         let dead = policy.dead_letters && (dead_letter || exhausted);
@@ -823,6 +825,9 @@ impl Ledger {
                 }
                 if let Ok(Some((id, seq, _))) = self.in_flight_at(tag) {
                     expired += 1;
+                    if let Some(slot) = self.partitions.get(&id).and_then(|p| p.get(seq)) {
+                        self.window.expire(slot.bytes);
+                    }
                     self.return_record(id, seq, now, false, None, now);
                 }
             }

@@ -260,6 +260,30 @@ fn credit_is_only_what_the_client_gives() {
 }
 
 #[test]
+fn what_expires_gives_its_credit_back() {
+    let now = Instant::now();
+    let mut policy = policy(AckMode::Individual, Order::Partition);
+    policy.window = WindowMode::Credit;
+    policy.ack_timeout = Some(Duration::from_secs(1));
+    let mut ledger = Ledger::new(policy, 1);
+    ledger.assign(place(0), 0, None);
+    ledger.offer((0..5).map(|o| record(0, o)).collect(), &[]);
+    ledger.credit(2, Some(1));
+    assert_eq!(take(&mut ledger, now, ALL).len(), 1);
+    let later = now + Duration::from_secs(2);
+    assert_eq!(ledger.tick(later), 1);
+    assert_eq!(
+        take(&mut ledger, later, ALL).len(),
+        1,
+        "the client cannot know that it has to ask again"
+    );
+    assert_eq!(take(&mut ledger, later, ALL).len(), 0);
+    // What the client itself gives back, it can ask for again.
+    ledger.nack(2, later, Duration::ZERO, false, None).unwrap();
+    assert_eq!(take(&mut ledger, later, ALL).len(), 0);
+}
+
+#[test]
 fn what_was_flushed_is_acknowledged_in_auto() {
     let now = Instant::now();
     let mut ledger = offered(AckMode::Auto, Order::Partition, 0..10);

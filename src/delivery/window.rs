@@ -26,8 +26,8 @@ pub(super) struct Window {
     bytes: u64,
     /// Left of what the client asked for.
     credit_records: u64,
-    /// `None` until the client bounds bytes too.
-    credit_bytes: Option<u64>,
+    /// `None` until the client bounds bytes too; below 0 when a record was larger than what was left.
+    credit_bytes: Option<i64>,
     /// Limits are divided by two to this power while memory is short.
     squeeze: u32,
 }
@@ -64,7 +64,7 @@ impl Window {
                 (records.min(self.max_records), bytes.min(self.max_bytes))
             }
             WindowMode::Credit => {
-                if self.credit_records == 0 || self.credit_bytes == Some(0) {
+                if self.credit_records == 0 || self.credit_bytes.is_some_and(|left| left <= 0) {
                     return false;
                 }
                 (self.max_records, self.max_bytes)
@@ -82,7 +82,7 @@ impl Window {
         if self.mode == WindowMode::Credit {
             self.credit_records = self.credit_records.saturating_sub(1);
             if let Some(left) = &mut self.credit_bytes {
-                *left = left.saturating_sub(bytes);
+                *left = left.saturating_sub_unsigned(bytes);
             }
         }
     }
@@ -94,10 +94,20 @@ impl Window {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
+    /// What was in flight comes back because its time is over. The client does not know of it, so the
+    /// credit that it took is given back: nobody would ask for what has to come again.
+    pub(super) fn expire(&mut self, bytes: u64) {
+        self.settle(bytes);
+        if self.mode == WindowMode::Credit {
+            self.credit(1, self.credit_bytes.map(|_| bytes));
+        }
+    }
+
     pub(super) fn credit(&mut self, records: u64, bytes: Option<u64>) {
         self.credit_records = self.credit_records.saturating_add(records);
         if let Some(more) = bytes {
-            self.credit_bytes = Some(self.credit_bytes.unwrap_or(0).saturating_add(more));
+            let left = self.credit_bytes.unwrap_or(0);
+            self.credit_bytes = Some(left.saturating_add_unsigned(more));
         }
     }
 }

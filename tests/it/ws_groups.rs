@@ -1,50 +1,11 @@
 //! WebSocket sessions as members of consumer groups, on a real Kafka: deliveries, acknowledgements,
 //! commits, rebalances.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::broker::Broker;
-use crate::support::gateway::Gateway;
-use crate::support::plain::Plain;
+use crate::support::groups::{broker, committed, fill, gateway};
+use crate::support::topic;
 use crate::support::ws::{Client, at, offsets, tags};
-use crate::support::{eventually, http, topic};
-
-/// A broker whose groups rebalance quickly, which the tests of this file share.
-async fn broker() -> &'static Broker {
-    static SHARED: tokio::sync::OnceCell<Broker> = tokio::sync::OnceCell::const_new();
-    SHARED
-        .get_or_init(|| async { Broker::builder().fast_groups().start().await })
-        .await
-}
-
-async fn gateway() -> &'static Gateway {
-    static SHARED: tokio::sync::OnceCell<Gateway> = tokio::sync::OnceCell::const_new();
-    SHARED
-        .get_or_init(|| async { Gateway::start(&broker().await.bootstrap()).await })
-        .await
-}
-
-/// Writes the numbers of `range` as values to one partition.
-async fn fill(gateway: &Gateway, topic: &str, partition: i32, range: std::ops::Range<i64>) {
-    for start in range.clone().step_by(1_000) {
-        let end = (start + 1_000).min(range.end);
-        let records: Vec<Value> = (start..end)
-            .map(|n| json!({"value": n, "partition": partition}))
-            .collect();
-        let url = gateway.url(&format!("/topics/{topic}/records"));
-        let reply = http::post_json(&url, &json!(records)).await;
-        assert_eq!(reply.status, 200, "{}", reply.text());
-    }
-}
-
-async fn committed(plain: &Plain, group: &str, topic: &str, partition: i32, offset: i64) {
-    eventually(Duration::from_secs(20), async || {
-        plain.committed(group, topic, partition).await == Some(offset)
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_come_are_acknowledged_and_committed() {

@@ -9,6 +9,8 @@
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
 //! - `recipe`: the recipes of the docs
+//! - `groups`: what tests of sessions in consumer groups share
+//! - `python`: a Python with the Kafka and WebSocket clients of PyPI
 //! - `ws`: a WebSocket client that checks every frame against the AsyncAPI document
 //! - `process`: how all of these are stopped, whatever becomes of the test
 //!
@@ -20,9 +22,11 @@ pub mod browser;
 pub mod certs;
 pub mod fault;
 pub mod gateway;
+pub mod groups;
 pub mod http;
 pub mod plain;
 pub mod process;
+pub mod python;
 pub mod recipe;
 pub mod secured;
 pub mod tokens;

@@ -234,7 +234,15 @@ impl Client {
         self.answer(id).await
     }
 
-    /// Subscribes as `o` and waits for partitions.
+    /// Sees to it that nothing but states comes for some time.
+    pub async fn silent(&mut self, time: Duration) {
+        while let Some(frame) = self.next_within(time).await {
+            let kind = frame["type"].as_str();
+            assert!(matches!(kind, Some("state" | "welcome")), "{frame}");
+        }
+    }
+
+    /// Subscribes as `o` and waits for partitions: a member may be in the group before it has any.
     pub async fn subscribe(&mut self, group: &str, topic: &str, mut options: Value) -> Value {
         let frame = options.as_object_mut().unwrap();
         frame.insert("type".to_owned(), "subscribe".into());
@@ -244,7 +252,10 @@ impl Client {
         frame.entry("topics").or_insert_with(|| json!([topic]));
         let answer = self.ask(options).await;
         assert_eq!(answer["type"], "subscribed", "{answer}");
-        self.until("assigned").await
+        self.until_such("assigned with partitions", |frame| {
+            frame["type"] == "assigned" && frame["assignment"] != json!([])
+        })
+        .await
     }
 
     /// Records until there are this many.
@@ -300,6 +311,12 @@ impl Client {
     /// Drops the connection without a word.
     pub fn drop_dead(self) {
         drop(self);
+    }
+
+    /// Says `bye` and listens no more.
+    pub async fn bye_unheard(mut self) -> Self {
+        self.send(json!({"type": "bye"})).await;
+        self
     }
 
     /// Ends the session by `bye`, and sees that the gateway closes as it should.

@@ -1,0 +1,558 @@
+//! Members come, go, die and take over, on a real Kafka: what each session is told, what is
+//! committed by then, and what whoever has a partition next gets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::gateway::Gateway;
+use crate::support::groups::{assigned, broker, committed, epochs, fill, gateway, place, spot};
+use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::ws::{Client, at, offsets, tags};
+use crate::support::{eventually, topic};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebalance_commits_what_is_acknowledged_in_its_grace() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-rebalance");
+    plain.create_topic(&topic, 4, &[]).await;
+    for partition in 0..4 {
+        fill(gateway, &topic, partition, 0..10).await;
+    }
+    // Long enough that only an acknowledgement or the grace can move a commit.
+    let options = json!({
+        "offset_reset": "earliest", "revoke_grace_ms": 4000, "commit_interval_ms": 60000,
+    });
+    let mut first = Client::welcomed(gateway).await;
+    first.subscribe(&topic, &topic, options.clone()).await;
+    let held = first.records(40).await;
+    let tag_of: BTreeMap<(i64, i64), u64> = held.iter().map(spot).zip(tags(&held)).collect();
+    let own: BTreeSet<i64> = held.iter().map(|record| spot(record).0).collect();
+    assert_eq!(own, (0..4).collect());
+
+    let mut second = Client::welcomed(gateway).await;
+    let mut asked = options;
+    asked["type"] = "subscribe".into();
+    asked["sub"] = "o".into();
+    asked["group"] = topic.clone().into();
+    asked["topics"] = json!([topic]);
+    second.send(asked).await;
+
+    let revoking = first.until("revoking").await;
+    assert_eq!(revoking["epoch"], 2);
+    assert_eq!(revoking["deadline_ms"], 4000);
+    let going: Vec<i64> = revoking["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|partition| place(partition).1)
+        .collect();
+    assert_eq!(going.len(), 2);
+    assert_eq!(revoking["outstanding"], 20);
+    // Of the one all but one, of the other all before a hole.
+    let acked: Vec<(i64, i64)> = (0..10)
+        .filter(|offset| *offset != 7)
+        .map(|offset| (going[0], offset))
+        .chain([0, 1, 2, 4].map(|offset| (going[1], offset)))
+        .collect();
+    let acks: Vec<u64> = acked.iter().map(|spot| tag_of[spot]).collect();
+    first.ack(&acks).await;
+
+    let revoked = first.until("revoked").await;
+    assert_eq!(revoked["reason"], "rebalance");
+    assert_eq!(revoked["epoch"], 2);
+    let said: BTreeMap<i64, (i64, i64)> = revoked["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| {
+            let number = |name: &str| p[name].as_i64().unwrap();
+            (
+                number("partition"),
+                (number("committed"), number("unacked")),
+            )
+        })
+        .collect();
+    assert_eq!(said, [(going[0], (7, 1)), (going[1], (3, 6))].into());
+    for (partition, (offset, _)) in &said {
+        let partition = i32::try_from(*partition).unwrap();
+        let found = plain.committed(&topic, &topic, partition).await;
+        assert_eq!(found, Some(*offset));
+    }
+
+    let starts = assigned(&mut second, 2).await;
+    for (partition, (offset, _)) in &said {
+        let start = &starts[&(topic.clone(), *partition)];
+        assert_eq!(
+            (&start["start"], &start["committed"]),
+            (&json!(offset), &json!(offset))
+        );
+    }
+    let again: Vec<(i64, i64)> = second.records(3 + 7).await.iter().map(spot).collect();
+    assert!(again.iter().all(|spot| going.contains(&spot.0)));
+    // A late one says what became of the record, and costs nothing but itself.
+    let late = first
+        .ask(json!({"type": "ack", "sub": "o", "id": "late", "tags": [tag_of[&(going[0], 7)]]}))
+        .await;
+    let late = match late["type"].as_str() {
+        Some("acked") => first.until("error").await,
+        _ => late,
+    };
+    assert_eq!(
+        (&late["code"], &late["epoch"]),
+        (&json!("ack_stale"), &json!(2))
+    );
+    assert_eq!(late["committed"], 7);
+    assert_eq!(late["fatal"], false);
+
+    // All that the second got again was not acknowledged, the records behind a hole apart, which
+    // Kafka has no place for.
+    let low: BTreeMap<i64, i64> = said.iter().map(|(p, (offset, _))| (*p, *offset)).collect();
+    let all: BTreeSet<(i64, i64)> = acked.iter().chain(&again).copied().collect();
+    for partition in &going {
+        for offset in 0..10 {
+            assert!(all.contains(&(*partition, offset)), "{partition} {offset}");
+        }
+    }
+    assert!(
+        again
+            .iter()
+            .all(|(partition, offset)| *offset >= low[partition])
+    );
+    assert_eq!(again.iter().collect::<BTreeSet<_>>().len(), again.len());
+
+    // What stayed went on all the while.
+    let stayed: Vec<u64> = tag_of
+        .iter()
+        .filter(|((partition, _), _)| !going.contains(partition))
+        .map(|(_, tag)| *tag)
+        .collect();
+    first.ack(&stayed).await;
+    let done = first
+        .ask(json!({"type": "commit", "sub": "o", "id": "c"}))
+        .await;
+    assert_eq!(done["positions"].as_array().unwrap().len(), 2);
+    first.bye().await;
+    // Nothing is left behind by it: the second gets the other partitions at their ends.
+    let starts = assigned(&mut second, 4).await;
+    assert!(
+        starts.values().all(|start| start["start"] == 10),
+        "{starts:?}"
+    );
+    second.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gets_no_partition_is_active_with_none() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-larger");
+    plain.create_topic(&topic, 1, &[]).await;
+    let mut first = Client::welcomed(gateway).await;
+    first.subscribe(&topic, &topic, json!({})).await;
+    let mut second = Client::welcomed(gateway).await;
+    let subscribe = json!({"type": "subscribe", "sub": "o", "group": topic, "topics": [topic]});
+    second.send(subscribe).await;
+    let none = second.until("assigned").await;
+    assert_eq!(
+        (&none["partitions"], &none["assignment"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(none["epoch"], 1);
+    let active = |frame: &Value| frame["type"] == "state" && frame["state"] == "active";
+    second.until_such("state active", active).await;
+    first.bye().await;
+    assigned(&mut second, 1).await;
+    fill(gateway, &topic, 0, 0..1).await;
+    assert_eq!(offsets(&second.records(1).await), [0]);
+    second.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_later_session_of_an_instance_takes_over() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-taken");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..4).await;
+    let options = json!({"instance_id": "one", "offset_reset": "earliest"});
+    let mut first = Client::welcomed(gateway).await;
+    first.subscribe(&topic, &topic, options.clone()).await;
+    let records = first.records(4).await;
+    first.ack(&tags(&records)[..2]).await;
+    let before = epochs(broker().await, &topic);
+    let mut second = Client::welcomed(gateway).await;
+    let assigned = second.subscribe(&topic, &topic, options).await;
+    assert_eq!(assigned["partitions"][0]["start"], 2);
+    let closed = first.closed().await;
+    assert_eq!(
+        (closed.code, closed.reason.as_str()),
+        (Some(4505), "taken_over")
+    );
+    assert_eq!(closed.goodbye.unwrap()["committed"][0]["offset"], 2);
+    assert_eq!(offsets(&second.records(2).await), [2, 3]);
+    assert_eq!(
+        epochs(broker().await, &topic),
+        before,
+        "nobody else notices"
+    );
+    second.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_waits_until_an_instance_is_given_up() {
+    let (here, plain) = (gateway().await, broker().await.plain());
+    let there = Gateway::start(&broker().await.bootstrap()).await;
+    let topic = topic("ws-elsewhere");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(here, &topic, 0, 0..4).await;
+    let options = json!({"instance_id": "one", "offset_reset": "earliest"});
+    let mut first = Client::welcomed(here).await;
+    first.subscribe(&topic, &topic, options.clone()).await;
+    let records = first.records(4).await;
+    first.ack(&tags(&records)[..3]).await;
+
+    let mut asked = options;
+    asked["type"] = "subscribe".into();
+    asked["sub"] = "o".into();
+    asked["group"] = topic.clone().into();
+    asked["topics"] = json!([topic]);
+    let mut second = Client::welcomed(&there).await;
+    second.send(asked).await;
+    let waits = |frame: &Value| {
+        frame["type"] == "state" && frame["state"] == "joining" && frame.get("detail").is_some()
+    };
+    second.until_such("state joining, and why", waits).await;
+    // The first is none the worse for it.
+    let pong = first.ask(json!({"type": "ping", "id": 1})).await;
+    assert_eq!(pong["type"], "pong");
+    first.bye().await;
+    let assigned = second.until("assigned").await;
+    assert_eq!(assigned["partitions"][0]["start"], 3);
+    second.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a minute until an instance id that another process has is given up"]
+async fn an_instance_that_another_process_keeps_is_given_up() {
+    let (here, plain) = (gateway().await, broker().await.plain());
+    let there = Gateway::start(&broker().await.bootstrap()).await;
+    let topic = topic("ws-kept");
+    plain.create_topic(&topic, 1, &[]).await;
+    let options = json!({
+        "type": "subscribe", "sub": "o", "group": topic, "topics": [topic], "instance_id": "one",
+    });
+    let mut first = Client::welcomed(here).await;
+    first.send(options.clone()).await;
+    assigned(&mut first, 1).await;
+    let mut second = Client::welcomed(&there).await;
+    second.send(options).await;
+    // The helpers' own bound is shorter than what is waited for here.
+    let goodbye = async {
+        loop {
+            match second.next_within(Duration::from_secs(80)).await {
+                Some(frame) if frame["type"] == "goodbye" => return frame,
+                Some(_) => {}
+                None => panic!("it still waits"),
+            }
+        }
+    };
+    assert_eq!(goodbye.await["code"], 4505);
+    let pong = first.ask(json!({"type": "ping", "id": 1})).await;
+    assert_eq!(pong["type"], "pong");
+    first.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_reloads_fifty_times_makes_no_rebalance() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-reload");
+    plain.create_topic(&topic, 2, &[]).await;
+    let mut other = Client::welcomed(gateway).await;
+    other
+        .subscribe(&topic, &topic, json!({"instance_id": "other"}))
+        .await;
+    let options = json!({
+        "type": "subscribe", "sub": "o", "group": topic, "topics": [topic],
+        "instance_id": "page", "offset_reset": "earliest",
+    });
+    let mut page = Client::welcomed(gateway).await;
+    page.send(options.clone()).await;
+    assigned(&mut page, 1).await;
+    assigned(&mut other, 1).await;
+    let before = epochs(broker().await, &topic);
+    let began = Instant::now();
+    for n in 0..50_u32 {
+        // As often as five seconds allow, and each second one without a word.
+        tokio::time::sleep_until(began + Duration::from_millis(100) * n).await;
+        let next = Client::welcomed(gateway).await;
+        let last = std::mem::replace(&mut page, next);
+        if n % 2 == 0 {
+            last.drop_dead();
+        } else {
+            drop(last.bye_unheard().await);
+        }
+        page.send(options.clone()).await;
+    }
+    assigned(&mut page, 1).await;
+    if epochs(broker().await, &topic) != before {
+        let l = broker().await.node(1).log();
+        std::fs::write("/tmp/scen-kafka.log", l).unwrap();
+        std::fs::write("/tmp/scen-gw.log", gateway.stderr()).unwrap();
+    }
+    assert_eq!(epochs(broker().await, &topic), before);
+    // The other one has been left alone.
+    let pong = other.ask(json!({"type": "ping", "id": 1})).await;
+    assert_eq!(pong["type"], "pong");
+    let noticed = other.until_such("pong or a change", |_| true);
+    let noticed = tokio::time::timeout(Duration::from_millis(300), noticed).await;
+    if let Ok(frame) = noticed {
+        assert!(
+            !["assigned", "revoking", "revoked"].contains(&frame["type"].as_str().unwrap()),
+            "{frame}"
+        );
+    }
+    for partition in 0..2 {
+        fill(gateway, &topic, partition, 0..3).await;
+    }
+    assert_eq!(page.records(3).await.len(), 3);
+    assert_eq!(other.records(3).await.len(), 3);
+    page.bye().await;
+    other.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_share_connections_get_every_record() {
+    let plain = broker().await.plain();
+    let gateway = Gateway::builder(&broker().await.bootstrap())
+        .set("websocket.own_connections", "2")
+        .start()
+        .await;
+    let topic = topic("ws-shared");
+    plain.create_topic(&topic, 4, &[]).await;
+    let options = json!({
+        "type": "subscribe", "sub": "o", "group": topic, "topics": [topic],
+        "offset_reset": "earliest",
+    });
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::welcomed(&gateway).await;
+        client.send(options.clone()).await;
+        client.until("assigned").await;
+        clients.push(client);
+    }
+    for partition in 0..4 {
+        fill(&gateway, &topic, partition, 0..500).await;
+    }
+    let got: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                while let Some(frame) = client.next_within(Duration::from_secs(4)).await {
+                    if frame["type"] == "records" {
+                        let records = frame["records"].as_array().unwrap();
+                        got.extend(records.iter().map(spot));
+                        client.ack(&tags(records)).await;
+                    }
+                }
+                client.bye().await;
+                got
+            })
+        })
+        .collect();
+    let mut all = BTreeSet::new();
+    for got in got {
+        all.extend(got.await.unwrap());
+    }
+    assert_eq!(all.len(), 4 * 500);
+    for partition in 0..4 {
+        committed(&plain, &topic, &topic, partition, 500).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_was_killed_is_replaced() {
+    let (other, plain) = (gateway().await, broker().await.plain());
+    let killed = Gateway::start(&broker().await.bootstrap()).await;
+    let topic = topic("ws-killed");
+    plain.create_topic(&topic, 2, &[]).await;
+    for partition in 0..2 {
+        fill(other, &topic, partition, 0..50).await;
+    }
+    let options = json!({
+        "type": "subscribe", "sub": "o", "group": topic, "topics": [topic],
+        "offset_reset": "earliest", "commit_interval_ms": 100,
+    });
+    let mut first = Client::welcomed(&killed).await;
+    first.send(options.clone()).await;
+    assigned(&mut first, 2).await;
+    let records = first.records(100).await;
+    let acked: Vec<u64> = records
+        .iter()
+        .filter(|record| spot(record).1 < 30)
+        .map(|record| record["tag"].as_u64().unwrap())
+        .collect();
+    first.ack(&acked).await;
+    for partition in 0..2 {
+        committed(&plain, &topic, &topic, partition, 30).await;
+    }
+    killed.kill();
+    assert_eq!(first.closed().await.code, None);
+
+    let restarted = Gateway::start(&broker().await.bootstrap()).await;
+    let mut second = Client::welcomed(&restarted).await;
+    second.send(options).await;
+    let starts = assigned(&mut second, 2).await;
+    assert!(
+        starts.values().all(|start| start["start"] == 30),
+        "{starts:?}"
+    );
+    let mut rest: Vec<_> = second.records(40).await.iter().map(spot).collect();
+    rest.sort_unstable();
+    let expected: Vec<_> = (0..2).flat_map(|p| (30..50).map(move |o| (p, o))).collect();
+    assert_eq!(rest, expected);
+    second.bye().await;
+}
+
+/// Writes to each of three partitions; the gateway itself need not know of them yet.
+async fn grow(plain: &Plain, topic: &str, numbers: std::ops::Range<i32>) {
+    for partition in 0..3 {
+        for n in numbers.clone() {
+            let value = n.to_string();
+            let record = PlainOutgoing {
+                topic,
+                partition: Some(partition),
+                value: Some(value.as_bytes()),
+                ..PlainOutgoing::default()
+            };
+            plain.produce(record).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_added_and_a_topic_goes_under_a_subscription() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let (stays, goes) = (topic("ws-stays"), topic("ws-goes"));
+    plain.create_topic(&stays, 1, &[]).await;
+    plain.create_topic(&goes, 1, &[]).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({"topics": [stays, goes], "offset_reset": "earliest"});
+    client.subscribe(&stays, &stays, options).await;
+    fill(gateway, &goes, 0, 0..2).await;
+    let records = client.records(2).await;
+    plain.add_partitions(&stays, 3).await;
+    assigned(&mut client, 4).await;
+    grow(&plain, &stays, 0..2).await;
+    let more = client.records(6).await;
+    let partitions: BTreeSet<_> = more.iter().map(|record| spot(record).0).collect();
+    assert_eq!(partitions, (0..3).collect());
+    client.ack(&tags(&more)).await;
+
+    plain.delete_topic(&goes).await;
+    let gone = client.until("revoked").await;
+    assert_eq!(gone["partitions"][0]["topic"], goes);
+    let late = client
+        .ask(json!({"type": "ack", "sub": "o", "id": 1, "tags": tags(&records)}))
+        .await;
+    let late = match late["type"].as_str() {
+        Some("acked") => client.until("error").await,
+        _ => late,
+    };
+    assert_eq!(late["code"], "ack_stale");
+    grow(&plain, &stays, 2..4).await;
+    assert_eq!(client.records(6).await.len(), 6);
+    for partition in 0..3 {
+        committed(&plain, &stays, &stays, partition, 2).await;
+    }
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_follows_the_topics_that_match_it() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let name = topic("ws-pattern");
+    let (first, second, other) = (
+        format!("{name}.a"),
+        format!("{name}.b"),
+        format!("x{name}.a"),
+    );
+    plain.create_topic(&first, 1, &[]).await;
+    plain.create_topic(&other, 1, &[]).await;
+    let mut client = Client::welcomed(gateway).await;
+    let subscribed = client
+        .ask(json!({
+            "type": "subscribe", "id": 1, "sub": "o", "group": name,
+            "pattern": format!("{name}\\.[ab]"), "offset_reset": "earliest",
+        }))
+        .await;
+    assert_eq!(subscribed["topics"], json!([first]));
+    assigned(&mut client, 1).await;
+    plain.create_topic(&second, 1, &[]).await;
+    assigned(&mut client, 2).await;
+    for topic in [&first, &second, &other] {
+        fill(gateway, topic, 0, 0..1).await;
+    }
+    let records = client.records(2).await;
+    let topics: BTreeSet<_> = records
+        .iter()
+        .map(|r| r["topic"].as_str().unwrap())
+        .collect();
+    assert_eq!(topics, [first.as_str(), second.as_str()].into());
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_ends_and_begins_again() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-again");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..6).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({"offset_reset": "earliest", "commit_interval_ms": 60000});
+    client.subscribe(&topic, &topic, options.clone()).await;
+    let twice = client
+        .ask(json!({"type": "subscribe", "id": 2, "sub": "o", "group": topic, "topics": [topic]}))
+        .await;
+    assert_eq!(twice["code"], "already_subscribed");
+    let another = client
+        .ask(json!({"type": "subscribe", "id": 3, "sub": "p", "group": topic, "topics": [topic]}))
+        .await;
+    assert_eq!(another["code"], "limit_exceeded");
+    let records = client.records(6).await;
+    client.ack(&tags(&records)[..3]).await;
+    let gone = client
+        .ask(json!({"type": "unsubscribe", "id": 4, "sub": "o"}))
+        .await;
+    assert_eq!(gone["type"], "unsubscribed");
+    assert_eq!(client.until("revoked").await["reason"], "unsubscribe");
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(3));
+    let unknown = client
+        .ask(json!({"type": "ack", "sub": "o", "tags": [4], "id": 5}))
+        .await;
+    assert_eq!(unknown["code"], "unknown_sub");
+
+    let assigned = client.subscribe(&topic, &topic, options.clone()).await;
+    assert_eq!(assigned["partitions"][0]["start"], 3);
+    let records = client.records(3).await;
+    assert_eq!(offsets(&records), [3, 4, 5]);
+    assert!(tags(&records)[0] > 6, "tags go on rising");
+    client.ack(&tags(&records)).await;
+    let gone = client
+        .ask(json!({"type": "unsubscribe", "id": 6, "sub": "o", "commit": false}))
+        .await;
+    assert_eq!(gone["type"], "unsubscribed");
+    assert_eq!(
+        plain.committed(&topic, &topic, 0).await,
+        Some(3),
+        "commit: false"
+    );
+    let assigned = client.subscribe(&topic, &topic, options).await;
+    assert_eq!(assigned["partitions"][0]["start"], 3);
+    client.bye().await;
+    eventually(Duration::from_secs(5), async || {
+        at(gateway, "/ws").try_connect().await.is_ok()
+    })
+    .await;
+}

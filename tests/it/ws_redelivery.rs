@@ -1,0 +1,347 @@
+//! Records that come again, and those that are given up, on a real Kafka: refusals, deadlines, dead
+//! letters.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::gateway::Gateway;
+use crate::support::groups::{broker, committed, fill, gateway, spot};
+use crate::support::plain::{PlainOutgoing, PlainRecord};
+use crate::support::topic;
+use crate::support::ws::{Client, offsets, tags};
+
+fn header<'a>(record: &'a PlainRecord, name: &str) -> Option<&'a str> {
+    let found = record.headers.iter().find(|(known, _)| known == name)?;
+    std::str::from_utf8(found.1.as_deref()?).ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_record_becomes_one_dead_letter() {
+    const POISON: i64 = 25;
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-poison");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..POISON).await;
+    // Written as it is: to serde_json the number would be another text.
+    let poison = PlainOutgoing {
+        topic: &topic,
+        partition: Some(0),
+        key: Some(b"k"),
+        value: Some(br#"{"bad":1.50}"#),
+        headers: &[("mine", Some(b"1")), ("mine", None)],
+        ..PlainOutgoing::default()
+    };
+    plain.produce(poison).await;
+    fill(gateway, &topic, 0, POISON + 1..50).await;
+    let mut client = Client::welcomed(gateway).await;
+    // One at a time, so that the order of frames is the order of deliveries.
+    let options = json!({
+        "offset_reset": "earliest", "commit_interval_ms": 100, "flow": {"records": 1},
+    });
+    client.subscribe(&topic, &topic, options).await;
+    let mut came: Vec<(i64, i64)> = Vec::new();
+    let mut refused_at = BTreeMap::new();
+    while came.iter().filter(|(offset, _)| *offset == POISON).count() < 5 {
+        let record = client.records(1).await.remove(0);
+        let (offset, deliveries) = (spot(&record).1, record["deliveries"].as_i64().unwrap());
+        assert_eq!(record["redelivered"] == true, deliveries > 1);
+        came.push((offset, deliveries));
+        let tag = tags(&[record]);
+        if offset == POISON {
+            let refusal = json!({"type": "nack", "sub": "o", "tags": tag, "reason": "poison"});
+            client.send(refusal).await;
+        } else if offset % 10 == 0 && deliveries == 1 {
+            refused_at.insert(offset, Instant::now());
+            let refusal = json!({"type": "nack", "sub": "o", "tags": tag, "delay_ms": 200});
+            client.send(refusal).await;
+        } else {
+            if let Some(at) = refused_at.get(&offset) {
+                assert!(
+                    at.elapsed() >= Duration::from_millis(195),
+                    "{:?}",
+                    at.elapsed()
+                );
+            }
+            client.ack(&tag).await;
+        }
+    }
+    let expected: Vec<(i64, i64)> = (0..=POISON)
+        .flat_map(|offset| {
+            let times = match offset {
+                POISON => 5,
+                offset if offset % 10 == 0 => 2,
+                _ => 1,
+            };
+            (1..=times).map(move |n| (offset, n))
+        })
+        .collect();
+    assert_eq!(came, expected);
+
+    // There is no dead-letter topic: the record stays, nothing passes it, and the client hears why.
+    let cannot = |frame: &Value| {
+        frame["type"] == "state"
+            && frame["detail"]
+                .as_str()
+                .is_some_and(|text| text.contains("dead letter"))
+    };
+    client.until_such("state with a dead letter", cannot).await;
+    client.until_such("another try", cannot).await;
+    committed(&plain, &topic, &topic, 0, POISON).await;
+    assert_eq!(
+        client
+            .next_within(Duration::from_millis(300))
+            .await
+            .filter(|f| f["type"] == "records"),
+        None
+    );
+    let position = client
+        .ask(json!({"type": "position", "sub": "o", "id": 1}))
+        .await;
+    assert_eq!(position["positions"][0]["acked"], POISON);
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(POISON));
+
+    let dead = format!("{topic}.dlq");
+    plain.create_topic(&dead, 1, &[]).await;
+    let mut rest = Vec::new();
+    while rest.last() != Some(&49) {
+        let records = client.records(1).await;
+        rest.extend(offsets(&records));
+        client.ack(&tags(&records)).await;
+    }
+    assert_eq!(rest, (POISON + 1..50).collect::<Vec<_>>());
+    committed(&plain, &topic, &topic, 0, 50).await;
+    client.bye().await;
+    let letters = plain.consume_all(&dead).await;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!(
+        (letter.key.as_deref(), letter.text()),
+        (Some(&b"k"[..]), Some(r#"{"bad":1.50}"#))
+    );
+    assert_eq!(
+        letter.headers[..2],
+        [
+            ("mine".to_owned(), Some(b"1".to_vec())),
+            ("mine".to_owned(), None),
+        ]
+    );
+    let offset = POISON.to_string();
+    for (name, value) in [
+        ("error", "poison"),
+        ("original-topic", topic.as_str()),
+        ("original-partition", "0"),
+        ("original-offset", offset.as_str()),
+        ("deliveries", "5"),
+    ] {
+        assert_eq!(header(letter, name), Some(value), "{name}");
+    }
+    let stamp = header(letter, "original-timestamp").unwrap();
+    assert!(stamp.parse::<i64>().unwrap() > 1_600_000_000_000);
+    assert!(header(letter, "failed-at").unwrap().ends_with('Z'));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_never_answers_starves_nobody() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-silent");
+    plain.create_topic(&topic, 1, &[]).await;
+    let dead = format!("{topic}.dead");
+    plain.create_topic(&dead, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..6).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({
+        "offset_reset": "earliest", "commit_interval_ms": 100, "flow": {"records": 3},
+        "ack_timeout_ms": 1000, "max_deliveries": 2, "order": "relaxed", "dlq": dead,
+    });
+    client.subscribe(&topic, &topic, options).await;
+    let mut came = BTreeMap::new();
+    for record in client.records(12).await {
+        came.entry(spot(&record).1)
+            .or_insert_with(Vec::new)
+            .push(record["deliveries"].as_i64().unwrap());
+    }
+    assert!(
+        came.len() == 6 && came.values().all(|times| *times == [1, 2]),
+        "{came:?}"
+    );
+    committed(&plain, &topic, &topic, 0, 6).await;
+    // All is over; a late acknowledgement hurts nobody.
+    client.ack(&[1, 2, 3]).await;
+    client.bye().await;
+    let letters = plain.consume_all(&dead).await;
+    let mut origins: Vec<_> = letters
+        .iter()
+        .map(|letter| header(letter, "original-offset").unwrap().to_owned())
+        .collect();
+    origins.sort_unstable();
+    assert_eq!(origins, ["0", "1", "2", "3", "4", "5"]);
+    assert!(
+        letters
+            .iter()
+            .all(|letter| header(letter, "deliveries") == Some("2"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_tag_is_dead_and_more_time_may_be_asked_for() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-extend");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..2).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({
+        "offset_reset": "earliest", "ack_timeout_ms": 1000, "order": "relaxed",
+    });
+    client.subscribe(&topic, &topic, options).await;
+    let records = client.records(2).await;
+    let tags_of = tags(&records);
+    let asked = Instant::now();
+    let more = json!({"type": "extend", "sub": "o", "id": 1, "tags": [tags_of[0]], "ms": 2500});
+    assert_eq!(client.ask(more).await["type"], "acked");
+    let second = client.records(1).await;
+    assert_eq!(
+        (offsets(&second), &second[0]["deliveries"]),
+        (vec![1], &json!(2))
+    );
+    client.ack(&tags(&second)).await;
+    let stale = client
+        .ask(json!({"type": "ack", "sub": "o", "id": 2, "tags": [tags_of[1]]}))
+        .await;
+    // Its record is acknowledged under the later tag, so nothing is wrong any more.
+    assert_eq!(stale["type"], "acked", "{stale}");
+    let first = client.records(1).await;
+    assert_eq!(
+        (offsets(&first), &first[0]["deliveries"]),
+        (vec![0], &json!(2))
+    );
+    assert!(
+        asked.elapsed() > Duration::from_millis(2_400),
+        "{:?}",
+        asked.elapsed()
+    );
+    for kind in ["ack", "nack", "extend"] {
+        let mut frame = json!({"type": kind, "sub": "o", "id": kind, "tags": [tags_of[0]]});
+        if kind == "extend" {
+            frame["ms"] = 1000.into();
+        }
+        let answer = client.ask(frame).await;
+        let error = match answer["type"].as_str() {
+            Some("acked") => client.until("error").await,
+            _ => answer,
+        };
+        assert_eq!(error["code"], "ack_stale", "{kind}");
+        assert_eq!(error["epoch"], 1);
+    }
+    client.ack(&tags(&first)).await;
+    client.bye().await;
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_go_on_where_the_order_is_relaxed_and_what_waits_is_bounded() {
+    let plain = broker().await.plain();
+    let gateway = Gateway::builder(&broker().await.bootstrap())
+        .set("websocket.max_delayed", "10")
+        .start()
+        .await;
+    let topic = topic("ws-relaxed");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(&gateway, &topic, 0, 0..40).await;
+    let mut client = Client::welcomed(&gateway).await;
+    let options = json!({
+        "offset_reset": "earliest", "order": "relaxed", "flow": {"records": 5},
+        "commit_interval_ms": 100,
+    });
+    client.subscribe(&topic, &topic, options).await;
+    let began = Instant::now();
+    for expected in [0..5, 5..10] {
+        let records = client.records(5).await;
+        assert_eq!(offsets(&records), expected.collect::<Vec<_>>());
+        let tags = tags(&records);
+        let refusal = json!({"type": "nack", "sub": "o", "tags": tags, "delay_ms": 2000});
+        client.send(refusal).await;
+    }
+    // As many wait as may: nothing new until they have come again.
+    let mut again = Vec::new();
+    let mut all = Vec::new();
+    while all.len() < 40 {
+        let records = client.records(1).await;
+        if again.is_empty() {
+            assert!(
+                began.elapsed() > Duration::from_millis(1_900),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+        again.extend(
+            records
+                .iter()
+                .filter(|r| r["deliveries"] == 2)
+                .map(|r| spot(r).1),
+        );
+        all.extend(offsets(&records));
+        client.ack(&tags(&records)).await;
+    }
+    again.sort_unstable();
+    assert_eq!(again, (0..10).collect::<Vec<_>>());
+    all.sort_unstable();
+    assert_eq!(all, (0..40).collect::<Vec<_>>());
+    committed(&plain, &topic, &topic, 0, 40).await;
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_may_be_given_up_at_once() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-given-up");
+    plain.create_topic(&topic, 1, &[]).await;
+    plain.create_topic(&format!("{topic}.dlq"), 1, &[]).await;
+    fill(gateway, &topic, 0, 0..3).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({"offset_reset": "earliest", "commit_interval_ms": 100});
+    client.subscribe(&topic, &topic, options).await;
+    let records = client.records(3).await;
+    let nack = json!({
+        "type": "nack", "sub": "o", "id": 1, "tags": [tags(&records)[1]], "dead_letter": true,
+    });
+    assert_eq!(client.ask(nack).await["type"], "acked");
+    client.ack(&tags(&records)).await;
+    committed(&plain, &topic, &topic, 0, 3).await;
+    let letters = plain.consume_all(&format!("{topic}.dlq")).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        header(&letters[0], "error"),
+        Some("refused by the consumer")
+    );
+    client.bye().await;
+
+    let mut client = Client::welcomed(gateway).await;
+    let group = format!("{topic}-none");
+    let options = json!({"offset_reset": "earliest", "dlq": false, "max_deliveries": 1});
+    client.subscribe(&group, &topic, options).await;
+    let records = client.records(3).await;
+    let nack = json!({
+        "type": "nack", "sub": "o", "id": 1, "tags": [tags(&records)[0]], "dead_letter": true,
+    });
+    let refused = client.ask(nack).await;
+    assert_eq!(
+        (&refused["code"], &refused["field"]),
+        (&json!("invalid_frame"), &json!("dead_letter"))
+    );
+    let mut tag = tags(&records)[0];
+    for times in 2..5 {
+        client
+            .send(json!({"type": "nack", "sub": "o", "tags": [tag]}))
+            .await;
+        let again = client.records(1).await;
+        assert_eq!(
+            (offsets(&again), &again[0]["deliveries"]),
+            (vec![0], &json!(times))
+        );
+        tag = tags(&again)[0];
+    }
+    client.bye().await;
+}
