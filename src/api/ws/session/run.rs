@@ -72,6 +72,8 @@ pub struct Run {
     draining: watch::Receiver<Option<Duration>>,
     drained: bool,
     claim: Option<Claim>,
+    /// Another session has claimed it, and this one has been told.
+    taken: bool,
     member: Option<Member>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     queue: VecDeque<Queued>,
@@ -111,6 +113,7 @@ impl Run {
             draining,
             drained: false,
             claim: None,
+            taken: false,
             member: None,
             work: FuturesUnordered::new(),
             queue: VecDeque::new(),
@@ -198,13 +201,17 @@ impl Run {
                 let after = Duration::from_millis(fastrand::u64(0..=most));
                 self.with(|session, now| session.drain(grace, after, now));
             }
-            () = taken(self.claim.as_ref()) => self.with(|session, now| {
-                session.close(
-                    Close::TakenOver,
-                    "another session has the same instance id now",
-                    now,
-                );
-            }),
+            // Once: it stays taken, and a loop that hears of it each time would never sleep.
+            () = taken(self.claim.as_ref()), if !self.taken => {
+                self.taken = true;
+                self.with(|session, now| {
+                    session.close(
+                        Close::TakenOver,
+                        "another session has the same instance id now",
+                        now,
+                    );
+                });
+            }
         }
         self.apply();
     }
@@ -332,6 +339,7 @@ impl Run {
         let claims = self.gateway.sessions().claims();
         let (claim, before) = claims.claim(&options.group, instance);
         self.claim = Some(claim);
+        self.taken = false;
         match before {
             None => self.join(*options),
             Some(gone) => self.work.push(Box::pin(async move {
