@@ -118,8 +118,8 @@ pub struct Subscription {
     dead_letters: HashSet<DeadLetterId>,
     /// Since when a frame waits for more records.
     lingers: Option<Instant>,
-    /// Committed at the end, for `goodbye`.
-    last_committed: Vec<Offset>,
+    /// It has waited long enough, and goes as soon as it can.
+    lingered: bool,
     unavailable: bool,
     counted: Counted,
 }
@@ -201,7 +201,7 @@ impl Subscription {
             next_commit: now + options.commit_interval,
             dead_letters: HashSet::new(),
             lingers: None,
-            last_committed: Vec::new(),
+            lingered: false,
             unavailable: false,
             counted: Counted::default(),
             options,
@@ -248,9 +248,12 @@ impl Subscription {
         self.ledger.in_flight().0
     }
 
-    /// What was committed at the end.
+    /// What is committed of each partition, as far as is known.
     pub fn last_committed(&self) -> Vec<Offset> {
-        self.last_committed.clone()
+        let places = self.ledger.places().into_iter();
+        places
+            .filter_map(|place| Some(offset(&place.partition, place.committed?)))
+            .collect()
     }
 
     /// Whether it is about to end.
@@ -479,15 +482,26 @@ impl Subscription {
         }
         let partitions = going.partitions.clone();
         let offsets = self.commits_of(&partitions);
-        if offsets.is_empty() {
+        // One that is under way may be of these partitions, and `revoked` says what came of it.
+        if offsets.is_empty() && !self.is_committing() {
             return self.let_go(sink);
         }
         if let Some(going) = &mut self.going {
             going.committing = true;
             going.until = sink.now + LAST_COMMIT;
         }
+        if offsets.is_empty() {
+            return;
+        }
         let token = self.token(Waiting::Revoke);
         sink.tell(Command::Commit { token, offsets });
+    }
+
+    /// Whether a commit waits for its answer.
+    fn is_committing(&self) -> bool {
+        self.waiting
+            .values()
+            .any(|waiting| !matches!(waiting, Waiting::Seek(..) | Waiting::Position(_)))
     }
 
     /// What is to be committed of these partitions although they are not delivered any more.
@@ -557,12 +571,6 @@ impl Subscription {
             match result {
                 Ok(at) => {
                     self.ledger.committed(&partition, at, true);
-                    self.last_committed.retain(|known| {
-                        known.topic != *partition.topic || known.partition != partition.partition
-                    });
-                    if matches!(waiting, Waiting::Last) {
-                        self.last_committed.push(offset(&partition, at));
-                    }
                     said.push(CommittedOffset {
                         topic: partition.topic.to_string(),
                         partition: partition.partition,
@@ -606,9 +614,14 @@ impl Subscription {
                     }));
                 }
             }
-            Waiting::Revoke => self.let_go(sink),
-            Waiting::Last => self.leave_now(sink),
-            Waiting::Seek(..) | Waiting::Position(_) => {}
+            Waiting::Revoke | Waiting::Last | Waiting::Seek(..) | Waiting::Position(_) => {}
+        }
+        // The answers come in the order of the commits, so none is left when the last has come.
+        if !self.is_committing() {
+            if self.going.as_ref().is_some_and(|going| going.committing) {
+                self.let_go(sink);
+            }
+            self.leave_now(sink);
         }
         None
     }
@@ -1135,11 +1148,11 @@ impl Subscription {
         };
         let until = sink.now + LAST_COMMIT;
         self.leaving = Some((Leaving::Committing { until, stay }, ending));
-        if offsets.is_empty() {
-            self.leave_now(sink);
-        } else {
+        if !offsets.is_empty() {
             let token = self.token(Waiting::Last);
             sink.tell(Command::Commit { token, offsets });
+        } else if !self.is_committing() {
+            self.leave_now(sink);
         }
     }
 
@@ -1197,6 +1210,13 @@ impl Subscription {
             return None;
         }
         self.counted.expired += self.ledger.tick(sink.now) as u64;
+        if let Some(since) = self.lingers
+            && sink.now >= since + self.options.linger
+        {
+            // The frame may still have to wait for room, and this must not be asked until then.
+            self.lingers = None;
+            self.lingered = true;
+        }
         self.dead(sink);
         self.revoke_further(sink);
         if sink.now >= self.next_commit && self.ledger.has_commits() {
@@ -1331,6 +1351,7 @@ impl Subscription {
         self.counted.delivered += took.records as u64;
         self.counted.redelivered += took.redelivered as u64;
         self.lingers = None;
+        self.lingered = false;
         self.dead(sink);
         self.flow(sink);
         let frame = writer
@@ -1348,6 +1369,9 @@ impl Subscription {
         let queued = self.ledger.queued();
         if queued == 0 {
             // What comes again does not wait.
+            return true;
+        }
+        if self.lingered {
             return true;
         }
         if queued >= self.options.batch_records as u64 {

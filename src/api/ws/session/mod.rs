@@ -1021,6 +1021,8 @@ impl Session {
                         )
                     });
                 }
+                // The token may have been renewed since.
+                self.check_rights(&options)?;
                 Ok(topics)
             });
         let topics = match topics {
@@ -1393,8 +1395,7 @@ impl Session {
             Phase::Opened(until) | Phase::Draining(until) => Some(until),
             Phase::Checking | Phase::Closing | Phase::Closed => None,
             Phase::Ready => self
-                .group
-                .is_none()
+                .is_idle()
                 .then(|| self.last_frame + self.rules.idle_timeout),
         };
         let expiry = self.expires().filter(|_| !self.is_ending()).map(|at| {
@@ -1409,6 +1410,11 @@ impl Session {
         [phase, expiry, group, pattern].into_iter().flatten().min()
     }
 
+    /// Nothing goes on but what the client may ask for next.
+    fn is_idle(&self) -> bool {
+        self.group.is_none() && self.subscribing.is_none() && self.requests.is_empty()
+    }
+
     fn is_ending(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Closed)
     }
@@ -1421,10 +1427,7 @@ impl Session {
             }
             Phase::Draining(until) if now >= until => self.drain_further(now),
             Phase::Ready
-                if self.group.is_none()
-                    && self.subscribing.is_none()
-                    && self.requests.is_empty()
-                    && now >= self.last_frame + self.rules.idle_timeout =>
+                if self.is_idle() && now >= self.last_frame + self.rules.idle_timeout =>
             {
                 self.close(
                     Close::IdleTimeout,

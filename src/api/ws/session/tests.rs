@@ -417,6 +417,79 @@ fn a_revoked_partition_waits_for_acknowledgements_and_their_commit() {
 }
 
 #[test]
+fn a_revoke_waits_for_a_commit_that_is_under_way() {
+    let mut play = Play::subscribed(json!({}));
+    play.offer(0, 0..3);
+    play.frames();
+    play.send(json!({"type": "ack", "sub": "o", "tags": [1, 2, 3]}));
+    play.pass(Duration::from_secs(1));
+    let (hold, mut released) = release();
+    play.member(Event::Revoking {
+        partitions: vec![place(0)],
+        release: hold,
+    });
+    assert!(play.frames().is_empty());
+    assert!(released.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty));
+    assert_eq!(play.commits(), [(0, 3)]);
+    let revoked = &play.frames()[0];
+    assert_eq!(revoked["type"], "revoked");
+    assert_eq!(revoked["partitions"][0]["committed"], 3);
+    assert!(released.try_recv().is_err(), "let go");
+}
+
+#[test]
+fn a_session_says_goodbye_after_the_commit_that_is_under_way() {
+    let mut play = Play::subscribed(json!({}));
+    play.offer(0, 0..3);
+    play.frames();
+    play.send(json!({"type": "ack", "sub": "o", "tags": [1, 2, 3]}));
+    play.pass(Duration::from_secs(1));
+    play.send(json!({"type": "bye"}));
+    assert!(play.frames().is_empty());
+    assert_eq!(play.commits(), [(0, 3)]);
+    let frames = play.frames();
+    assert_eq!(kinds(&frames), ["committed", "goodbye"]);
+    assert_eq!(frames[0]["positions"][0]["offset"], 3);
+    assert_eq!(frames[1]["committed"][0]["offset"], 3);
+}
+
+#[test]
+fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
+    let ann = |list: &[&str]| Principal::with_permissions("ann", permissions(list));
+    let mut play = Play::new(Some(ann(&["consume:*", "group:*"])), false);
+    play.frames();
+    play.send(json!({"type": "subscribe", "sub": "o", "group": "g", "topics": ["orders"]}));
+    play.send(json!({"type": "auth", "token": "t"}));
+    let fewer = ann(&["consume:*"]);
+    play.session.authenticated(Ok(fewer), play.now);
+    assert_eq!(play.frame()["type"], "ok");
+    play.session
+        .resolved(Ok(vec![Arc::from("orders")]), play.now);
+    assert_eq!(play.frame()["code"], "forbidden");
+    assert!(play.session.group().is_none());
+}
+
+#[test]
+fn no_deadline_stays_in_the_past() {
+    let linger = json!({"batch": {"linger_ms": 100}});
+    let mut play = Play::subscribed(linger);
+    play.offer(0, 0..3);
+    assert!(play.frames().is_empty());
+    play.pass(Duration::from_millis(100));
+    // There is no room for records.
+    assert!(play.session.next_frame(0, play.now).is_none());
+    assert!(play.session.next_tick().is_none_or(|at| at > play.now));
+    assert_eq!(play.frames()[0]["type"], "records");
+
+    let mut play = Play::open();
+    let produce = json!({"type": "produce", "id": 1, "topic": "t", "records": [{"value": 1}]});
+    play.send(produce);
+    play.pass(Duration::from_secs(400));
+    assert!(play.frames().is_empty(), "it waits for an answer");
+    assert!(play.session.next_tick().is_none_or(|at| at > play.now));
+}
+
+#[test]
 fn a_revoke_with_nothing_outstanding_does_not_wait() {
     let mut play = Play::subscribed(json!({}));
     let (hold, mut released) = release();

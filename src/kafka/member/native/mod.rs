@@ -448,7 +448,8 @@ impl Engine {
                         self.was_member = false;
                         self.polled_at = None;
                         self.fetch_errors = 0;
-                        self.pause = PAUSE;
+                        // The pause stays what it is until a poll goes well: a consumer can be made
+                        // again and again for a group that does not let it in.
                         if is_changed {
                             self.subscribe(self.options.topics.clone());
                         }
