@@ -203,9 +203,12 @@ fn handshake(request: &Request) -> Result<String, ApiError> {
         .get(header::SEC_WEBSOCKET_VERSION)
         .is_none_or(|version| version != "13")
     {
-        return Err(
-            ApiError::bad_request("expected Sec-WebSocket-Version: 13").at("Sec-WebSocket-Version")
-        );
+        return Err(ApiError::bad_request("expected Sec-WebSocket-Version: 13")
+            .at("Sec-WebSocket-Version")
+            .header(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            ));
     }
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)

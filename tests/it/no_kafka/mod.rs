@@ -28,3 +28,5 @@ mod switched_off;
 mod tls;
 mod v2_metadata;
 mod v2_produce;
+#[cfg(feature = "embedded")]
+mod ws_upgrade;
