@@ -35,6 +35,7 @@ mod support_selftest;
 mod tls;
 mod v2_metadata;
 mod v2_produce;
+mod ws_clients;
 mod ws_delivery;
 mod ws_expiry;
 mod ws_groups;

@@ -42,6 +42,11 @@ impl Python {
         .await
     }
 
+    /// The interpreter.
+    pub fn program(&self) -> &str {
+        &self.0
+    }
+
     /// Starts a script of `tests/python`, which prints lines of JSON.
     pub fn start(&self, script: &str, args: &[&str]) -> Script {
         let mut child = Command::new(&self.0)

@@ -1426,9 +1426,7 @@ impl Session {
                 self.close(Close::HelloTimeout, "no hello with a token came", now);
             }
             Phase::Draining(until) if now >= until => self.drain_further(now),
-            Phase::Ready
-                if self.is_idle() && now >= self.last_frame + self.rules.idle_timeout =>
-            {
+            Phase::Ready if self.is_idle() && now >= self.last_frame + self.rules.idle_timeout => {
                 self.close(
                     Close::IdleTimeout,
                     "no subscription, and no frame in a long time",

@@ -1,0 +1,198 @@
+//! WebSocket clients that others wrote: the ones of docs/websocket.md, run as they stand there but for
+//! names and addresses, on Node.js and on Python with its `websockets`, which have nothing in common
+//! with ours.
+
+mod node;
+mod python;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
+use crate::support::process::Supervised;
+use crate::support::recipe::{block, put};
+use crate::support::ws::Client;
+use crate::support::{blocking, eventually, http, topic};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A broker whose groups rebalance quickly, which the tests of this folder share.
+async fn broker() -> &'static Broker {
+    static SHARED: tokio::sync::OnceCell<Broker> = tokio::sync::OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async { Broker::builder().fast_groups().start().await })
+        .await
+}
+
+/// An address that stays while the gateway behind it is another one, as a balancer's does.
+struct Front {
+    address: String,
+    behind: Arc<Mutex<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Front {
+    async fn of(gateway: &Gateway) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let behind = Arc::new(Mutex::new(gateway.address().to_owned()));
+        let target = Arc::clone(&behind);
+        let task = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = target.lock().clone();
+                tokio::spawn(async move {
+                    if let Ok(mut gateway) = TcpStream::connect(target).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut gateway).await;
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            behind,
+            task,
+        }
+    }
+
+    fn lead_to(&self, gateway: &Gateway) {
+        gateway.address().clone_into(&mut self.behind.lock());
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn order(gateway: &Gateway, topic: &str, ids: std::ops::Range<i64>) {
+    let orders: Vec<Value> = ids
+        .map(|id| {
+            let total = if id == 7 { -1 } else { id * 10 };
+            json!({"key": format!("order-{id}"), "value": {"id": id, "total": total}})
+        })
+        .collect();
+    let url = gateway.url(&format!("/topics/{topic}/records"));
+    let reply = http::post_json(&url, &json!(orders)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// Runs the client of the document in this language: it makes invoices of orders, one of which cannot
+/// be handled, stays with its group while the gateway is replaced, and ends when another session has
+/// its instance id. `name` is the file's, and `program` what runs it.
+async fn do_as_the_document_says(language: &str, name: &str, mut program: Command) {
+    let heading = "## A whole client";
+    let plain = broker().await.plain();
+    let first = Gateway::start(&broker().await.bootstrap()).await;
+    let front = Front::of(&first).await;
+    let orders = topic("ws-orders");
+    let (invoices, dead, group) = (
+        format!("{orders}-invoices"),
+        format!("{orders}.dlq"),
+        format!("{orders}-billing"),
+    );
+    for topic in [&orders, &invoices, &dead] {
+        plain.create_topic(topic, 1, &[]).await;
+    }
+    order(&first, &orders, 0..20).await;
+
+    let text = block("websocket.md", heading, language);
+    let code = text.lines().filter(|line| !line.is_empty()).count();
+    assert!(code <= 40, "{code} lines");
+    let quoted = |name: &str| format!("{name:?}");
+    let text = put(&text, "localhost:8082", &front.address);
+    let text = put(&text, &quoted("billing"), &quoted(&group));
+    let text = put(&text, &quoted("orders"), &quoted(&orders));
+    let text = put(&text, &quoted("invoices"), &quoted(&invoices));
+    // Beside what is written there: an instance id, and not as much patience.
+    let of_language = |name: &str| match language {
+        "js" => name.to_owned(),
+        _ => quoted(name),
+    };
+    let text = put(
+        &text,
+        &format!("{}: \"earliest\"", of_language("offset_reset")),
+        &format!(
+            "{}: \"earliest\", {}: \"till\", {}: 2",
+            of_language("offset_reset"),
+            of_language("instance_id"),
+            of_language("max_deliveries")
+        ),
+    );
+    let mut client = Supervised::new("tidegate-client-");
+    std::fs::write(client.folder().join(name), text).unwrap();
+    program.arg(client.folder().join(name));
+    client.spawn(&mut program);
+
+    let invoiced = async |ids: std::ops::Range<i64>| {
+        eventually(BOUND, async || {
+            let records = plain.consume_all(&invoices).await;
+            let found: BTreeMap<i64, Value> = records
+                .iter()
+                .map(|record| serde_json::from_str::<Value>(record.text().unwrap()).unwrap())
+                .map(|invoice| (invoice["order"].as_i64().unwrap(), invoice))
+                .collect();
+            assert!(!found.contains_key(&7));
+            ids.clone().filter(|id| *id != 7).all(|id| {
+                found
+                    .get(&id)
+                    .is_some_and(|invoice| invoice["total"] == id * 10)
+            })
+        })
+        .await;
+    };
+    let committed = async |offset: i64| {
+        eventually(BOUND, async || {
+            plain.committed(&group, &orders, 0).await == Some(offset)
+        })
+        .await;
+    };
+    invoiced(0..20).await;
+    committed(20).await;
+    let letters = plain.consume_all(&dead).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].key.as_deref(), Some(b"order-7".as_slice()));
+    let header = |name: &str| {
+        let found = letters[0].headers.iter().find(|(of, _)| of == name);
+        let value = found.and_then(|(_, value)| value.as_deref()).unwrap();
+        String::from_utf8(value.to_vec()).unwrap()
+    };
+    assert_eq!(header("error"), "the total is negative");
+    assert_eq!(header("original-topic"), orders);
+    assert_eq!(header("original-offset"), "7");
+    assert_eq!(header("deliveries"), "2");
+
+    // Another gateway takes the place of the first, which tells its sessions to connect again.
+    let second = Gateway::start(&broker().await.bootstrap()).await;
+    front.lead_to(&second);
+    let ended = first.terminate().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    order(&second, &orders, 20..30).await;
+    invoiced(20..30).await;
+    committed(30).await;
+    assert!(client.exited().is_none(), "{}", client.stdout());
+
+    let mut other = Client::welcomed(&second).await;
+    other
+        .subscribe(&group, &orders, json!({"instance_id": "till"}))
+        .await;
+    let (status, stdout, stderr) = blocking(move || {
+        let status = client.wait(BOUND);
+        (status, client.stdout(), client.stderr())
+    })
+    .await;
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{status:?}: {stdout}{stderr}"
+    );
+    assert!(stdout.contains("ended 4505 taken_over"), "{stdout}{stderr}");
+    other.bye().await;
+}

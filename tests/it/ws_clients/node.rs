@@ -1,0 +1,34 @@
+//! On Node.js, with the `WebSocket` that browsers have too. Node.js has had it by itself since 22, and
+//! since 20.10 when it is asked to.
+
+use std::process::Command;
+
+use super::do_as_the_document_says;
+use crate::support::blocking;
+
+/// Node.js and what it is to be asked; `None` where there is none, which it says on standard error.
+async fn node() -> Option<Command> {
+    blocking(|| {
+        let has_it = |flag: &str| {
+            let check = "process.exit(typeof WebSocket === 'function' ? 0 : 1)";
+            let output = Command::new("node").args([flag, "-e", check]).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let flags = ["--no-warnings", "--experimental-websocket"];
+        let Some(flag) = flags.into_iter().find(|flag| has_it(flag)) else {
+            eprintln!("SKIPPED: no Node.js with WebSocket (20.10 or newer) to test with");
+            return None;
+        };
+        let mut command = Command::new("node");
+        command.arg(flag);
+        Some(command)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_of_the_document_does_what_it_says() {
+    if let Some(node) = node().await {
+        do_as_the_document_says("js", "client.mjs", node).await;
+    }
+}
