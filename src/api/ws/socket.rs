@@ -235,19 +235,22 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
                 Turn::Wait => self.has_grown() && Box::pin(self.shrink()).await,
             };
             set(timer.as_mut(), self.wake_at(driver, now));
-            let mut polled = again;
-            tokio::select! {
-                biased;
-                () = driver.event() => {}
-                () = timer.as_mut() => {}
-                // The turn has told the socket whom to wake, so what it has to say comes as a wake
-                // of this task: the second time that this is looked at.
-                () = poll_fn(|_| if std::mem::replace(&mut polled, true) {
+            let mut event = pin!(driver.event());
+            let mut woken = false;
+            // The turn has told the socket whom to wake, so what it has to say comes as a wake of
+            // this task: the second time that this is looked at. Not by `select!`, which may put its
+            // first look off when the turn has used up what a task may do at a time, and would take
+            // the socket's wake for it.
+            poll_fn(|context| {
+                let happened = event.as_mut().poll(context).is_ready()
+                    || timer.as_mut().poll(context).is_ready();
+                if again || happened || std::mem::replace(&mut woken, true) {
                     Poll::Ready(())
                 } else {
                     Poll::Pending
-                }) => {}
-            }
+                }
+            })
+            .await;
         }
     }
 

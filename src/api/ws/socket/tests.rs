@@ -122,12 +122,19 @@ fn piped(room: usize, toy: Toy, limits: Limits) -> (DuplexStream, Served) {
     (peer, serve(ours, wire, toy, limits))
 }
 
+/// As the system makes them, which takes megabytes before anything waits.
+async fn wide_pair() -> (Wired<TcpStream>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap());
+    let (taken, peer) = tokio::join!(listener.accept(), peer);
+    (Wired::new(taken.unwrap().0, ()), peer.unwrap())
+}
+
 async fn pair() -> (Wired<TcpStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap());
     let (taken, peer) = tokio::join!(listener.accept(), peer);
     let (taken, peer) = (taken.unwrap().0, peer.unwrap());
-    // The system would otherwise take megabytes before anything waits.
     for socket in [&taken, &peer] {
         let socket = socket2::SockRef::from(socket);
         socket.set_send_buffer_size(64 << 10).unwrap();
@@ -423,6 +430,26 @@ async fn frames_may_come_in_pieces_of_any_size() {
     ));
     assert_eq!(text(&mut peer).await, "one, two, drei: \u{fc}");
     assert!(wire.written() > 0);
+    drop(peer);
+    assert_eq!(ended(served).await.0, End::Lost);
+}
+
+/// The runtime lets a task do only so much at a time, and to read a large message that is all there
+/// is more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_message_is_read_to_its_end() {
+    let limits = Limits {
+        message: 2 << 20,
+        ..LIMITS
+    };
+    let (ours, peer) = wide_pair().await;
+    let served = serve(ours, Arc::default(), Toy::default(), limits);
+    let mut peer = client(peer).await;
+    let large = format!("echo {}", "x".repeat(1 << 20));
+    for _ in 0..100 {
+        within(peer.send(large.as_str().into())).await.unwrap();
+        assert_eq!(text(&mut peer).await.len(), 1 << 20);
+    }
     drop(peer);
     assert_eq!(ended(served).await.0, End::Lost);
 }
