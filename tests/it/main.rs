@@ -43,3 +43,4 @@ mod ws_python;
 mod ws_rebalance;
 mod ws_redelivery;
 mod ws_seek;
+mod ws_hard;

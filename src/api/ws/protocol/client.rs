@@ -797,11 +797,16 @@ impl ClientFrame {
         }
     }
 
-    /// Frames that may come as often as they like: they are part of every delivery.
+    /// Frames that may come as often as they like: they are part of every delivery, or the last one.
     pub fn is_unlimited(&self) -> bool {
         matches!(
             self,
-            Self::Ack(_) | Self::Nack(_) | Self::Extend(_) | Self::Credit(_) | Self::Ping(_)
+            Self::Ack(_)
+                | Self::Nack(_)
+                | Self::Extend(_)
+                | Self::Credit(_)
+                | Self::Ping(_)
+                | Self::Bye(_)
         )
     }
 }

@@ -75,6 +75,13 @@ impl Desk {
         }
     }
 
+    /// Callbacks that wait are let go, and none waits any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Their senders go with them.
+        self.notices.lock().clear();
+    }
+
     /// What lies there, without waiting.
     pub(super) fn take(&self) -> Option<Notice> {
         self.notices.lock().pop_front()
@@ -194,9 +201,7 @@ impl Link {
         operation: GroupMembershipOperation,
         bound: Duration,
     ) -> impl Future<Output = ()> + Send + 'static {
-        self.desk.closed.store(true, Ordering::Release);
-        // Their senders go with them.
-        self.desk.notices.lock().clear();
+        self.desk.close();
         async move {
             let options = CloseOptions::new()
                 .timeout(bound)

@@ -270,7 +270,9 @@ impl Engine {
     /// One turn, and all that comes up during it.
     async fn turn(&mut self) -> Result<(), End> {
         self.round();
+        let polled_at = self.polled_at;
         let mut turn = pin!(self.next_turn().await);
+        let polls = self.polled_at != polled_at;
         loop {
             let takes_commands = self.outbox.len() < MOST_EVENTS
                 && self.commits.waiting.len() < MOST_COMMITS
@@ -308,15 +310,30 @@ impl Engine {
                 } => Woken::Health,
             };
             let ended = matches!(woken, Woken::Turn(_));
-            self.woken(woken).await?;
-            if let Some(operation) = self.leaving
-                && self.commits.is_empty()
-            {
-                return Err(End::Leave(operation));
+            let end = match (self.woken(woken).await, self.leaving) {
+                (Err(end), _) => Some(end),
+                (Ok(()), Some(operation)) if self.commits.is_empty() => Some(End::Leave(operation)),
+                (Ok(()), _) => None,
+            };
+            if let Some(end) = end {
+                if polls && !ended && !self.joined {
+                    self.finish_joining(turn).await;
+                }
+                return Err(end);
             }
             if ended {
                 return Ok(());
             }
+        }
+    }
+
+    /// Lets a poll that may be about to join have its answer. krafka says goodbye only to a group that
+    /// it knows to have let it in, so a poll that is dropped before that could leave a member behind,
+    /// which keeps its partitions from all others until its session times out.
+    async fn finish_joining(&mut self, turn: impl Future<Output = Turn>) {
+        if let Some(link) = &self.link {
+            link.desk.close();
+            let _ = timeout(self.timing.leave, turn).await;
         }
     }
 

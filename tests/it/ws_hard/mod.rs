@@ -1,0 +1,88 @@
+//! WebSocket sessions under bad circumstances, on a real Kafka: clients that send nonsense, read
+//! nothing, write too much or vanish, and a gateway that stops.
+
+mod ending;
+mod frames;
+mod large;
+mod producing;
+mod slow;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
+use crate::support::plain::PlainOutgoing;
+use crate::support::{eventually, http, metric};
+
+/// A broker whose groups rebalance quickly, which these tests share.
+async fn broker() -> &'static Broker {
+    static SHARED: tokio::sync::OnceCell<Broker> = tokio::sync::OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async { Broker::builder().fast_groups().start().await })
+        .await
+}
+
+/// Writes numbers as values, to one partition.
+async fn fill(gateway: &Gateway, topic: &str, partition: i32, range: std::ops::Range<i64>) {
+    for start in range.clone().step_by(1_000) {
+        let end = (start + 1_000).min(range.end);
+        let records: Vec<Value> = (start..end)
+            .map(|n| json!({"value": n, "partition": partition}))
+            .collect();
+        let url = gateway.url(&format!("/topics/{topic}/records"));
+        let reply = http::post_json(&url, &json!(records)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+}
+
+/// Writes `count` records of `size` bytes to partition 0, by the plain client.
+async fn fill_large(topic: &str, count: usize, size: usize) {
+    let plain = broker().await.plain();
+    // JSON, so that it is delivered as it is.
+    let value = format!("\"{}\"", "x".repeat(size - 2));
+    let written = futures::stream::iter(0..count)
+        .map(|_| {
+            plain.produce(PlainOutgoing {
+                topic,
+                partition: Some(0),
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: &[],
+                timestamp: None,
+            })
+        })
+        .buffer_unordered(1_000);
+    assert_eq!(written.count().await, count);
+}
+
+/// A socket that is read only when the test does so, and how it ends is seen.
+async fn raw(gateway: &Gateway, path: &str) -> WebSocketStream<TcpStream> {
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let url = format!("ws://{}{path}", gateway.address());
+    client_async(url, stream).await.unwrap().0
+}
+
+/// A number of `/proc/PID/status` in KiB.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let words = line.unwrap().split_whitespace();
+    words.into_iter().next().unwrap().parse().unwrap()
+}
+
+fn open_files(gateway: &Gateway) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
+    files.count()
+}
+
+async fn becomes(gateway: &Gateway, name: &str, value: f64) {
+    eventually(Duration::from_secs(30), async || {
+        metric(gateway, name).await == value
+    })
+    .await;
+}
