@@ -566,3 +566,147 @@ async fn a_subscription_ends_and_begins_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_for_too_long_cannot_turn_back_a_commit() {
+    let (other, plain) = (gateway().await, broker().await.plain());
+    let frozen = Gateway::start(&broker().await.bootstrap()).await;
+    let topic = topic("ws-zombie");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(other, &topic, 0, 0..10).await;
+    let options = json!({"offset_reset": "earliest", "commit_interval_ms": 100});
+    let mut first = Client::welcomed(&frozen).await;
+    first.subscribe(&topic, &topic, options.clone()).await;
+    let records = first.records(10).await;
+    frozen.pause();
+    // Waits in the connection until it is back.
+    first.ack(&tags(&records)[..3]).await;
+    let mut second = Client::welcomed(other).await;
+    let assigned = second.subscribe(&topic, &topic, options).await;
+    assert_eq!(assigned["partitions"][0]["start"], 0);
+    let again = second.records(10).await;
+    second.ack(&tags(&again)).await;
+    committed(&plain, &topic, &topic, 0, 10).await;
+    frozen.resume();
+    let lost = first.until("revoked").await;
+    assert_eq!(lost["reason"], "lost");
+    first.ack(&tags(&records)[3..5]).await;
+    let stale = first
+        .until_such("ack_stale", |frame| frame["code"] == "ack_stale")
+        .await;
+    assert_eq!(stale["epoch"], lost["epoch"]);
+    let back = |frame: &Value| frame["type"] == "state" && frame["state"] == "active";
+    first.until_such("state active", back).await;
+    let end = Instant::now() + Duration::from_millis(700);
+    while Instant::now() < end {
+        assert_eq!(plain.committed(&topic, &topic, 0).await, Some(10));
+    }
+    // It is a member like any other again.
+    second.bye().await;
+    fill(other, &topic, 0, 10..12).await;
+    assert_eq!(offsets(&first.records(2).await), [10, 11]);
+    first.bye().await;
+}
+
+/// What one client of a group does in its time there.
+struct Stay {
+    got: Vec<(i64, i64)>,
+    /// All that it acknowledged was committed.
+    is_settled: bool,
+}
+
+/// Reads and acknowledges for some time, then leaves, with a word or without.
+async fn stay(gateway: &Gateway, topic: &str, time: Duration, says_bye: bool) -> Stay {
+    let mut client = Client::welcomed(gateway).await;
+    let subscribe = json!({
+        "type": "subscribe", "sub": "o", "group": topic, "topics": [topic],
+        "offset_reset": "earliest", "revoke_grace_ms": 8000, "commit_interval_ms": 200,
+        "flow": {"records": 50}, "ack": "cumulative",
+    });
+    client.send(subscribe).await;
+    let end = Instant::now() + time;
+    let mut got = Vec::new();
+    while Instant::now() < end {
+        let left = end - Instant::now();
+        let Some(frame) = client.next_within(left).await else {
+            break;
+        };
+        assert_ne!(frame["type"], "error", "{frame}");
+        if frame["type"] == "records" {
+            let records = frame["records"].as_array().unwrap();
+            got.extend(records.iter().map(spot));
+            client.ack(&tags(records)).await;
+        }
+    }
+    if says_bye {
+        client.bye().await;
+    } else {
+        client.drop_dead();
+    }
+    Stay {
+        got,
+        is_settled: says_bye,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: members come and go for twenty seconds"]
+async fn whoever_comes_and_goes_nothing_is_lost() {
+    const RECORDS: i64 = 800;
+    let (here, plain) = (gateway().await, broker().await.plain());
+    let there: &'static Gateway =
+        Box::leak(Box::new(Gateway::start(&broker().await.bootstrap()).await));
+    let topic = topic("ws-churn");
+    plain.create_topic(&topic, 6, &[]).await;
+    let name: &'static str = Box::leak(topic.clone().into_boxed_str());
+    let writing = tokio::spawn(async move {
+        for n in (0..RECORDS).step_by(40) {
+            for partition in 0..6 {
+                fill(here, name, partition, n..n + 40).await;
+            }
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+    });
+    let mut stays = Vec::new();
+    for n in 0..14_u32 {
+        let gateway = if n % 2 == 0 { here } else { there };
+        // Half of them say nothing when they go.
+        let time = Duration::from_millis(4_000 + u64::from(n % 3) * 1_000);
+        stays.push(tokio::spawn(stay(gateway, name, time, n % 4 < 2)));
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+    }
+    let mut seen: BTreeMap<(i64, i64), u32> = BTreeMap::new();
+    let mut settled: BTreeMap<(i64, i64), u32> = BTreeMap::new();
+    for stay in stays {
+        let stay = stay.await.unwrap();
+        for spot in stay.got {
+            *seen.entry(spot).or_default() += 1;
+            if stay.is_settled {
+                *settled.entry(spot).or_default() += 1;
+            }
+        }
+    }
+    writing.await.unwrap();
+    let mut last = Client::welcomed(here).await;
+    let options =
+        json!({"offset_reset": "earliest", "commit_interval_ms": 100, "ack": "cumulative"});
+    last.subscribe(name, name, options).await;
+    while i64::try_from(seen.len()).unwrap() < 6 * RECORDS {
+        let records = last.records(1).await;
+        last.ack(&tags(&records)).await;
+        for record in &records {
+            *seen.entry(spot(record)).or_default() += 1;
+        }
+    }
+    for partition in 0..6 {
+        committed(&plain, name, name, partition, RECORDS).await;
+    }
+    last.bye().await;
+    assert!(
+        settled.values().all(|times| *times == 1),
+        "acknowledged, committed, and again"
+    );
+    let twice = seen.values().filter(|times| **times > 1).count();
+    // At most a window for each of those that went without a word.
+    assert!(twice <= 7 * 50, "{twice} came twice");
+}

@@ -1,7 +1,7 @@
 //! Records that come again, and those that are given up, on a real Kafka: refusals, deadlines, dead
 //! letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -291,6 +291,155 @@ async fn others_go_on_where_the_order_is_relaxed_and_what_waits_is_bounded() {
     assert_eq!(all, (0..40).collect::<Vec<_>>());
     committed(&plain, &topic, &topic, 0, 40).await;
     client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_new_comes_before_a_refused_record_is_done_with() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-order");
+    plain.create_topic(&topic, 2, &[]).await;
+    fill(gateway, &topic, 0, 0..10).await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({"offset_reset": "earliest", "flow": {"records": 20}});
+    client.subscribe(&topic, &topic, options).await;
+    let records = client.records(10).await;
+    let tags_of = tags(&records);
+    let nack =
+        |tag: u64| json!({"type": "nack", "sub": "o", "id": tag, "tags": [tag], "delay_ms": 700});
+    // The third is refused first, and still comes after the first.
+    for tag in [tags_of[2], tags_of[0]] {
+        assert_eq!(client.ask(nack(tag)).await["type"], "acked");
+    }
+    client.ack(&tags_of[3..]).await;
+    fill(gateway, &topic, 0, 10..15).await;
+    fill(gateway, &topic, 1, 0..3).await;
+    let other = client.records(3).await;
+    assert!(
+        other.iter().all(|record| spot(record).0 == 1),
+        "the other partition goes on"
+    );
+    let first = client.records(1).await;
+    assert_eq!(spot(&first[0]), (0, 0));
+    client.silent(Duration::from_millis(500)).await;
+    client.ack(&tags(&first)).await;
+    let third = client.records(1).await;
+    assert_eq!(
+        (spot(&third[0]), &third[0]["deliveries"]),
+        ((0, 2), &json!(2))
+    );
+    client.silent(Duration::from_millis(300)).await;
+    client.ack(&tags(&third)).await;
+    assert_eq!(offsets(&client.records(5).await), [10, 11, 12, 13, 14]);
+    // The second was never answered for.
+    client.bye().await;
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: thousands of records, some of which are left until their deadline"]
+async fn a_storm_of_refusals_loses_nothing() {
+    const RECORDS: i64 = 1_000;
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    for order in ["partition", "relaxed"] {
+        let topic = topic("ws-storm");
+        plain.create_topic(&topic, 4, &[]).await;
+        let dead = format!("{topic}.dlq");
+        plain.create_topic(&dead, 1, &[]).await;
+        for partition in 0..4 {
+            fill(gateway, &topic, partition, 0..RECORDS).await;
+        }
+        let mut client = Client::welcomed(gateway).await;
+        let options = json!({
+            "offset_reset": "earliest", "ack_timeout_ms": 3000, "max_deliveries": 4,
+            "commit_interval_ms": 100, "order": order, "flow": {"records": 300},
+        });
+        client.subscribe(&topic, &topic, options).await;
+        let mut waits: Vec<BTreeSet<i64>> = (0..4).map(|_| (0..RECORDS).collect()).collect();
+        let mut times: BTreeMap<(i64, i64), (i64, u64)> = BTreeMap::new();
+        // Acknowledged too late, by what came and by what was said.
+        let (mut repeated, mut late) = (BTreeSet::new(), BTreeSet::new());
+        let mut dead_ones = 0;
+        let mut looked = Instant::now();
+        while waits.iter().any(|waits| !waits.is_empty()) {
+            let frame = client.next().await;
+            if frame["code"] == "ack_stale" {
+                let tags = frame["tags"].as_array().unwrap();
+                late.extend(tags.iter().map(|tag| tag.as_u64().unwrap()));
+            }
+            if frame["type"] != "records" {
+                assert!(
+                    frame["type"] != "error" || frame["code"] == "ack_stale",
+                    "{frame}"
+                );
+                continue;
+            }
+            let mut acks = Vec::new();
+            for record in frame["records"].as_array().unwrap() {
+                let (partition, offset) = spot(record);
+                let deliveries = record["deliveries"].as_i64().unwrap();
+                let tag = record["tag"].as_u64().unwrap();
+                let before = times.insert((partition, offset), (deliveries, tag));
+                let (before, last) = before.unwrap_or_default();
+                assert_eq!(deliveries, before + 1, "{record}");
+                let waits = &mut waits[usize::try_from(partition).unwrap()];
+                if waits.insert(offset) {
+                    repeated.insert(last);
+                }
+                // One in a hundred is refused to its end, a few are left to their deadline.
+                match offset % 100 {
+                    50 if deliveries == 4 => {
+                        dead_ones += 1;
+                        waits.remove(&offset);
+                        let nack = json!({"type": "nack", "sub": "o", "tags": [tag]});
+                        client.send(nack).await;
+                    }
+                    99 if deliveries == 1 && offset % 500 == 499 => {}
+                    n if n == 50 || (n % 10 == 0 && deliveries == 1) => {
+                        let delay = fastrand::u64(0..50);
+                        let nack =
+                            json!({"type": "nack", "sub": "o", "tags": [tag], "delay_ms": delay});
+                        client.send(nack).await;
+                    }
+                    _ => {
+                        waits.remove(&offset);
+                        acks.push(tag);
+                    }
+                }
+            }
+            if !acks.is_empty() {
+                fastrand::shuffle(&mut acks);
+                client.ack(&acks).await;
+            }
+            if looked.elapsed() > Duration::from_millis(300) {
+                looked = Instant::now();
+                for (partition, waits) in (0..).zip(&waits) {
+                    let committed = plain
+                        .committed(&topic, &topic, partition)
+                        .await
+                        .unwrap_or(0);
+                    let first = waits.first().copied().unwrap_or(RECORDS);
+                    assert!(committed <= first, "{committed} is beyond {first}");
+                }
+            }
+        }
+        for partition in 0..4 {
+            committed(&plain, &topic, &topic, partition, RECORDS).await;
+        }
+        client.bye().await;
+        let letters = plain.consume_all(&dead).await;
+        let origins: BTreeSet<_> = letters
+            .iter()
+            .map(|letter| {
+                let of = |name| header(letter, name).unwrap().parse::<i64>().unwrap();
+                (of("original-partition"), of("original-offset"))
+            })
+            .collect();
+        assert_eq!((dead_ones, letters.len(), origins.len()), (40, 40, 40));
+        assert!(
+            repeated.is_subset(&late),
+            "acknowledged in time, and again: {repeated:?} {late:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -140,6 +140,15 @@ impl Gateway {
         self.process().kill();
     }
 
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.process().signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.process().signal(Signal::CONT);
+    }
+
     fn process(&self) -> MutexGuard<'_, Supervised> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
