@@ -44,3 +44,4 @@ mod ws_rebalance;
 mod ws_redelivery;
 mod ws_seek;
 mod ws_hard;
+mod ws_takeover;

@@ -258,7 +258,7 @@ pub struct Release(#[expect(dead_code, reason = "it is there to be dropped")] on
 
 impl Release {
     /// One, and what ends when it is dropped.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<()>) {
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }

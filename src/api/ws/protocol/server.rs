@@ -620,7 +620,7 @@ pub struct Goodbye {
     pub name: &'static str,
     /// What happened.
     pub message: String,
-    /// When to connect again, in milliseconds; null where that is of no use.
+    /// When to connect again, in milliseconds; left out where that is of no use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// What a later connection goes on with.

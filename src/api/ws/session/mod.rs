@@ -438,7 +438,7 @@ impl Session {
         if !excused && !self.errors.count(now) {
             self.close(
                 Close::TooManyErrors,
-                "more than 50 frames in a minute were refused",
+                "50 frames in a minute were refused",
                 now,
             );
         }
