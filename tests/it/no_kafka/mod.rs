@@ -29,4 +29,6 @@ mod tls;
 mod v2_metadata;
 mod v2_produce;
 #[cfg(feature = "embedded")]
+mod ws_frames;
+#[cfg(feature = "embedded")]
 mod ws_upgrade;
