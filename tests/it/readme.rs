@@ -1,8 +1,14 @@
 //! Follows README.md line by line: every command of its `console` blocks is run, and what it prints
-//! is compared with the lines below it, where `…` stands for anything.
+//! is compared with the lines below it, where `…` stands for anything. Only websocat is played: all it
+//! does is to print what comes.
 
 use std::process::Command;
 use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
@@ -77,6 +83,24 @@ async fn serve(command: &str, kafka: &Broker) -> Gateway {
     builder.start().await
 }
 
+/// What comes over a WebSocket, a line for each message, until it reads as expected.
+async fn websocat(url: &str, expected: &str) -> String {
+    let end = Instant::now() + Duration::from_secs(60);
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let mut printed = String::new();
+    while !matches(expected, &printed) {
+        match timeout_at(end, socket.next()).await {
+            Ok(Some(Ok(Message::Text(line)))) => {
+                printed.push_str(&line);
+                printed.push('\n');
+            }
+            Ok(Some(Ok(Message::Ping(_)))) => {}
+            _ => break,
+        }
+    }
+    printed
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_does_what_it_says() {
     // One of its own: the README writes to topics by their plain names.
@@ -113,6 +137,16 @@ async fn every_command_does_what_it_says() {
             .command
             .replace("localhost:8082", serving.address())
             .replace("localhost:9082", management);
+        if let Some(url) = command.strip_prefix("websocat ") {
+            let printed = websocat(url.trim_matches('\''), &step.expected).await;
+            assert!(
+                matches(&step.expected, &printed),
+                "$ {}\nexpected:\n{}\ngot:\n{printed}",
+                step.command,
+                step.expected
+            );
+            continue;
+        }
         let running = tokio::task::spawn_blocking(move || {
             Command::new("bash")
                 .args(["-o", "pipefail", "-c", &command])
