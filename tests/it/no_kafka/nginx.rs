@@ -5,8 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
+use futures::{SinkExt, StreamExt};
 use reqwest::Client;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::support::certs::Authority;
 use crate::support::eventually;
@@ -23,6 +29,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// nginx before a gateway, and a client that believes its certificate.
 struct Fronted {
+    authority: Authority,
     gateway: Gateway,
     nginx: Supervised,
     client: Client,
@@ -72,6 +79,7 @@ impl Fronted {
             .build()
             .unwrap();
         let fronted = Self {
+            authority,
             gateway,
             nginx,
             client,
@@ -95,6 +103,29 @@ impl Fronted {
             request.header(*name, *value)
         });
         send(request).await
+    }
+
+    /// A WebSocket of a page of this origin; the status where it is no upgrade.
+    async fn websocket(
+        &self,
+        path: &str,
+        origin: &str,
+    ) -> Result<WebSocketStream<TlsStream<TcpStream>>, u16> {
+        let mut request = self
+            .url(path)
+            .replacen("https", "wss", 1)
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("origin", origin.parse().unwrap());
+        headers.insert("sec-websocket-protocol", "tidegate.v1".parse().unwrap());
+        let tls = self.authority.tls().host("gw.example");
+        let stream = tls.connect(&format!("127.0.0.1:{}", self.port)).await;
+        match client_async(request, stream.unwrap()).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     fn audited(&self) -> Vec<Value> {
@@ -235,4 +266,49 @@ async fn streams_and_large_bodies_go_through() {
         "{first:?}"
     );
     drop(lines);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_go_through() {
+    let gateway = Gateway::embedded().set("websocket.ping_interval_ms", "1000");
+    let fronted = Fronted::start(gateway).await;
+    let path = "/ws?topics=orders&group=web&from=earliest";
+    let evil = fronted.websocket(path, "https://evil.example").await;
+    assert_eq!(evil.err(), Some(403));
+
+    let own = fronted.url("");
+    let mut socket = fronted.websocket(path, &own).await.unwrap();
+    let produce = json!({"type": "produce", "id": 1, "topic": "orders", "records": [{"value": 7}]});
+    socket
+        .send(Message::text(produce.to_string()))
+        .await
+        .unwrap();
+    let mut pinged = false;
+    let read = tokio::time::timeout(BOUND, async {
+        let (mut produced, mut delivered) = (false, false);
+        while !(produced && delivered && pinged) {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    produced |= frame["results"][0]["offset"] == 0;
+                    delivered |= frame["records"][0]["value"] == 7;
+                }
+                Message::Ping(_) => pinged = true,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    read.await.expect("the record comes, and a ping");
+    let bye = json!({"type": "bye"}).to_string();
+    socket.send(Message::text(bye)).await.unwrap();
+    let closed = tokio::time::timeout(BOUND, async {
+        loop {
+            if let Message::Close(close) = socket.next().await.unwrap().unwrap() {
+                return close.unwrap();
+            }
+        }
+    });
+    let closed = closed.await.expect("an end");
+    assert_eq!(u16::from(closed.code), 1000);
+    assert_eq!(closed.reason.as_str(), "bye");
 }

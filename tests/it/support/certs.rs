@@ -93,6 +93,7 @@ impl Authority {
             protocols: Vec::new(),
             versions: rustls::DEFAULT_VERSIONS.to_vec(),
             identity: None,
+            host: "localhost",
         }
     }
 }
@@ -122,6 +123,7 @@ pub struct TlsClient {
     protocols: Vec<Vec<u8>>,
     versions: Vec<&'static SupportedProtocolVersion>,
     identity: Option<Issued>,
+    host: &'static str,
 }
 
 impl TlsClient {
@@ -145,6 +147,12 @@ impl TlsClient {
         self
     }
 
+    /// Whom it means to reach, if not `localhost`.
+    pub fn host(mut self, host: &'static str) -> Self {
+        self.host = host;
+        self
+    }
+
     pub async fn connect(self, address: &str) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority).unwrap();
@@ -164,7 +172,7 @@ impl TlsClient {
         };
         config.alpn_protocols = self.protocols;
         let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(self.host).unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, stream)
             .await
