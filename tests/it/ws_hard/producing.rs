@@ -70,7 +70,7 @@ async fn a_flood_of_requests_is_answered_one_by_one_and_holds_up_nothing() {
             continue;
         };
         let frame: Value = serde_json::from_str(&text).unwrap();
-        if answers.len() % 100 == 0 {
+        if answers.len().is_multiple_of(100) {
             check(&frame);
         }
         match frame["type"].as_str().unwrap() {
@@ -112,7 +112,7 @@ async fn a_flood_of_requests_is_answered_one_by_one_and_holds_up_nothing() {
             }
             _ => {}
         }
-        if answers.len() % 1_000 == 0 {
+        if answers.len().is_multiple_of(1_000) {
             peak = peak.max(resident(&gateway));
         }
     }
