@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::record::Delivered;
@@ -276,10 +277,18 @@ impl<'a> Reader<'a> {
     /// A JSON string, number, true, false or null.
     fn value(&mut self) -> Result<Value, ConditionError> {
         let rest = self.rest();
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(value)) if !value.is_array() && !value.is_object() => {
-                self.at += values.byte_offset();
+        let end = if rest.starts_with('"') {
+            // Whatever stands in the string.
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+            let _ = values.next();
+            values.byte_offset()
+        } else {
+            rest.find(|c: char| c.is_whitespace() || c == ';')
+                .unwrap_or(rest.len())
+        };
+        match serde_json::from_str::<Value>(rest.get(..end).unwrap_or_default()) {
+            Ok(value) if !value.is_array() && !value.is_object() => {
+                self.at += end;
                 Ok(value)
             }
             _ => Err(self.expected("a JSON string, number, true, false or null")),

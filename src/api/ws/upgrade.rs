@@ -50,6 +50,8 @@ pub struct Shown {
 /// `tidegate.bearer.` followed by the token, beside `tidegate.v1`, or the first frame, `hello`. What is
 /// shown here must be valid; with nothing shown, `hello` must follow.
 ///
+/// A principal that has too many sessions already gets a 429, too.
+///
 /// Needs no permission; subscribing needs `group` on the group and `consume` on each topic, writing
 /// `produce`.
 #[utoipa::path(
@@ -73,7 +75,6 @@ pub struct Shown {
         (status = 101, description = "The session begins; `welcome` is its first frame"),
         (status = 400, description = "A parameter that there is not, no valid handshake, or only subprotocols that are not known", body = ErrorBody),
         (status = 426, description = "Not a WebSocket handshake", body = ErrorBody),
-        (status = 429, description = "The principal has too many sessions; `Retry-After` says when to try again", body = ErrorBody),
         (status = 503, description = "The gateway has no place, or is about to stop; `Retry-After` says when to try again", body = ErrorBody),
     )
 )]
