@@ -456,6 +456,8 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
             "limits.connections=50000",
             "limits.connections_per_address=50000",
             "limits.group_sessions=50000",
+            // The client reads nothing of those that have joined, so it answers no pings.
+            "websocket.ping_interval_ms=600000",
         ],
     );
     let topic = group_name();
