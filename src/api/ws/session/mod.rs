@@ -245,6 +245,8 @@ pub struct Session {
     out: Out,
     effects: Vec<Effect>,
     group: Option<Box<Subscription>>,
+    /// The name of the subscription that ended last.
+    ended: Option<String>,
     /// A subscription whose topics are being looked up.
     subscribing: Option<Box<Options>>,
     short: Option<Box<Result<Subscribe, Error>>>,
@@ -293,6 +295,7 @@ impl Session {
             out: Out::default(),
             effects: Vec::new(),
             group: None,
+            ended: None,
             subscribing: None,
             is_short: short.is_some(),
             short: short.map(Box::new),
@@ -891,6 +894,10 @@ impl Session {
         } else {
             None
         };
+        // Not the client's fault: what it had begun when the subscription ended comes in late.
+        let is_late = done.is_none()
+            && (self.ended.as_deref() == Some(sub)
+                || self.group.as_ref().is_some_and(|group| group.name() == sub));
         let error = match done {
             Some(Ok(None)) => None,
             Some(Ok(Some(error)) | Err(error)) => Some(error),
@@ -911,7 +918,11 @@ impl Session {
                 sub: Some(sub.chars().take(64).collect()),
                 ..error
             };
-            self.error(error, now);
+            if is_late {
+                self.send(&ServerFrame::Error(error));
+            } else {
+                self.error(error, now);
+            }
         }
         self.settle(now);
     }
@@ -1107,6 +1118,7 @@ impl Session {
         self.counted = counted;
         self.next_pattern = None;
         let sub = group.name().to_owned();
+        self.ended = Some(sub.clone());
         match over {
             Over::Ended(Ending::Unsubscribe(id)) => {
                 self.send(&ServerFrame::Unsubscribed(Unsubscribed { id, sub }));

@@ -470,6 +470,29 @@ fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
 }
 
 #[test]
+fn late_acknowledgements_of_a_subscription_that_ended_cost_nothing() {
+    let mut play = Play::subscribed(json!({}));
+    play.offer(0, 0..60);
+    play.frames();
+    play.send(json!({"type": "unsubscribe", "sub": "o"}));
+    for tag in 1..=30 {
+        play.send(json!({"type": "ack", "sub": "o", "tags": [tag]}));
+        assert_eq!(play.frame()["code"], "unknown_sub");
+    }
+    play.member(Event::Ended(None));
+    assert_eq!(kinds(&play.frames()), ["revoked", "unsubscribed"]);
+    for tag in 31..=60 {
+        play.send(json!({"type": "ack", "sub": "o", "tags": [tag]}));
+        assert_eq!(play.frame()["code"], "unknown_sub");
+    }
+    // Of one that never was, it is too much in the end.
+    for _ in 0..51 {
+        play.send(json!({"type": "ack", "sub": "p", "tags": [1]}));
+    }
+    assert_eq!(play.goodbye(), 4510);
+}
+
+#[test]
 fn no_deadline_stays_in_the_past() {
     let linger = json!({"batch": {"linger_ms": 100}});
     let mut play = Play::subscribed(linger);
