@@ -280,6 +280,7 @@ async fn an_instance_that_another_process_keeps_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: five seconds of reloads, and a broker of its own"]
 async fn a_page_that_reloads_fifty_times_makes_no_rebalance() {
     // Its members are given time: on a busy machine three seconds are not enough to tell a page that
     // reloads from one that is gone.
@@ -318,7 +319,9 @@ async fn a_page_that_reloads_fifty_times_makes_no_rebalance() {
         page.send(options.clone()).await;
     }
     assigned(&mut page, 1).await;
-    assert_eq!(epochs(&broker, &topic), before);
+    let log = broker.node(1).log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(&topic)).collect();
+    assert_eq!(epochs(&broker, &topic), before, "{}", told.join("\n"));
     // The other one has been left alone.
     let pong = other.ask(json!({"type": "ping", "id": 1})).await;
     assert_eq!(pong["type"], "pong");
