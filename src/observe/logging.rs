@@ -2,7 +2,11 @@
 
 use std::io::IsTerminal;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, TelemetrySettings};
 
@@ -24,14 +28,19 @@ pub fn install(settings: &TelemetrySettings) -> Result<(), String> {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
     let installed = if json {
-        builder.json().flatten_event(true).try_init()
+        let subscriber = builder.json().flatten_event(true).finish();
+        subscriber.with(filter_fn(keeps_secrets)).try_init()
     } else {
-        builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init()
+        let subscriber = builder.with_ansi(std::io::stderr().is_terminal()).finish();
+        subscriber.with(filter_fn(keeps_secrets)).try_init()
     };
     if installed.is_err() {
         tracing::debug!("a log subscriber is installed already");
     }
     Ok(())
+}
+
+/// What reads WebSocket frames writes them out at its lowest level, with the tokens that are in them.
+fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() != Level::TRACE || !metadata.target().starts_with("tungstenite")
 }

@@ -16,6 +16,10 @@ use super::connection::{Door, Ends, Full};
 const BACKLOG: u32 = 1024;
 /// Silence after which the system asks whether the peer is still there, and between such questions.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What the system keeps of what a peer has no room for. By itself that would be megabytes for each
+/// peer that does not read, and a slow peer would look stuck between one megabyte and the next.
+#[cfg(target_os = "linux")]
+const NOT_SENT: u32 = 128 << 10;
 /// Pause after the system refuses a connection, usually because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,5 +131,8 @@ fn tune(stream: &TcpStream, patience: Duration) {
         .with_interval(KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(patience));
+    {
+        let _ = socket.set_tcp_user_timeout(Some(patience));
+        let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
+    }
 }

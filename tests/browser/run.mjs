@@ -1,7 +1,7 @@
 // Opens a real browser, does one thing after the other in one tab, and prints as JSON what the page
 // saw of each. What is to be done comes from tests/it, as the only argument:
 //
-//   { chromium, modules, profile, steps: [{ open | fetch | image | events | form | link }] }
+//   { chromium, modules, profile, steps: [{ open | fetch | image | events | socket | form | link }] }
 //
 // It knows nothing of what should come of a step.
 
@@ -84,6 +84,34 @@ const kinds = {
       url,
     );
     return { fired };
+  },
+
+  /**
+   * Opens a WebSocket, with a ticket if there is to be one, and reads frames of one type until there
+   * are enough of them, or the socket closes.
+   */
+  async socket({ url, protocols, ticket, type, count }) {
+    return page.evaluate(
+      async ({ url, protocols, ticket, type, count }) => {
+        if (ticket) {
+          const { url: at, token } = ticket;
+          const headers = { authorization: `Bearer ${token}` };
+          const response = await fetch(at, { method: "POST", headers });
+          url += `${url.includes("?") ? "&" : "?"}ticket=${(await response.json()).ticket}`;
+        }
+        return new Promise((resolve) => {
+          const socket = new WebSocket(url, protocols ?? []);
+          const seen = { opened: false, protocol: null, frames: [] };
+          socket.onopen = () => Object.assign(seen, { opened: true, protocol: socket.protocol });
+          socket.onmessage = ({ data }) => {
+            const frame = JSON.parse(data);
+            if (frame.type === type && seen.frames.push(frame) === count) socket.close(1000);
+          };
+          socket.onclose = ({ code }) => resolve({ ...seen, code });
+        });
+      },
+      { url, protocols, ticket, type, count },
+    );
   },
 
   /** A form that submits itself, of the type whose body is text as it stands. */

@@ -16,6 +16,7 @@ use crate::support::http::{client, get, send};
 use crate::support::secured::{PASSWORD, TokenEndpoint, USER};
 use crate::support::tokens::{SECRET, claims, sign, token};
 use crate::support::topic;
+use crate::support::ws::at;
 
 const TICKET_KEY: &str = "the key that signs tickets, long enough";
 
@@ -72,6 +73,7 @@ async fn busy(gateway: &Gateway, topic: &str) -> (Vec<String>, String) {
     let ticket = minted["ticket"].as_str().unwrap().to_owned();
     let page = get(&format!("{records}?from=earliest&ticket={ticket}")).await;
     assert_eq!(page.status, 200, "{}", page.text());
+    let once = over_sockets(gateway, topic, [&good, &forged], &mut said).await;
     // In the wrong places, and in the wrong shape.
     let odd = [
         client().get(format!("{records}?ticket={ticket}x")),
@@ -89,12 +91,72 @@ async fn busy(gateway: &Gateway, topic: &str) -> (Vec<String>, String) {
         assert!(refused.status.is_client_error());
         said.push_str(&format!("{refused:?} {}\n", refused.text()));
     }
-    let mut shown = vec![good, forged, denied, ticket];
+    let mut shown = vec![good, forged, denied, ticket, once];
     // The part that makes a token good, by itself.
     let signatures = shown.iter().filter_map(|token| token.rsplit('.').next());
     let signatures: Vec<String> = signatures.map(str::to_owned).collect();
     shown.extend(signatures);
     (shown, said)
+}
+
+/// Shows tokens in each way that a WebSocket has, and a ticket, which is given back.
+async fn over_sockets(
+    gateway: &Gateway,
+    topic: &str,
+    tokens: [&String; 2],
+    said: &mut String,
+) -> String {
+    const PROTOCOL: &str = "sec-websocket-protocol";
+    let [good, forged] = tokens;
+    let wish = client().post(gateway.url("/tickets"));
+    let minted = send(bearer(wish, good)).await.json();
+    let ticket = minted["ticket"].as_str().unwrap().to_owned();
+    let ways = [
+        at(gateway, "/ws").token(good),
+        at(gateway, &format!("/ws?ticket={ticket}")),
+        at(gateway, &format!("/ws?access_token={good}")),
+        at(gateway, "/ws").header(PROTOCOL, &format!("tidegate.v1, tidegate.bearer.{good}")),
+    ];
+    for way in ways {
+        let mut session = way.connect().await;
+        said.push_str(&session.until("welcome").await.to_string());
+        session
+            .send(json!({"type": "auth", "id": 1, "token": good}))
+            .await;
+        said.push_str(&session.answer(1).await.to_string());
+        session.bye().await;
+    }
+    let refused = [
+        at(gateway, "/ws").token(forged),
+        at(gateway, &format!("/ws?ticket={ticket}")),
+        at(gateway, &format!("/ws?access_token={forged}")),
+        at(gateway, "/ws").header(PROTOCOL, &format!("tidegate.v1, tidegate.bearer.{forged}")),
+        at(gateway, "/ws").header(PROTOCOL, &format!("tidegate.bearer.{good}")),
+        at(gateway, &format!("/ws?topics={topic}&token={good}")),
+    ];
+    for way in refused {
+        let (status, body, headers) = way.refused().await;
+        assert!((400..=401).contains(&status), "{body}");
+        said.push_str(&format!("{body} {headers:?}"));
+    }
+    for (frame, code) in [
+        (json!({"type": "hello", "id": 1, "token": good}), None),
+        (json!({"type": "hello", "token": forged}), Some(4501)),
+        // In the wrong place, and in the wrong shape.
+        (json!({"type": "ping", "t": {"token": good}}), Some(4500)),
+        (json!({"type": "hello", "token": [good]}), Some(4500)),
+    ] {
+        let mut session = at(gateway, "/ws").connect().await;
+        session.send_text(&frame.to_string()).await;
+        if code.is_none() {
+            said.push_str(&session.answer(1).await.to_string());
+            session.send(json!({"type": "auth", "token": forged})).await;
+        }
+        let closed = session.closed().await;
+        assert_eq!(closed.code, code.or(Some(4501)), "{closed:?}");
+        said.push_str(&format!("{closed:?}"));
+    }
+    ticket
 }
 
 async fn says_nothing_of(gateway: Gateway, said: &str, secrets: &[String]) {

@@ -28,6 +28,7 @@ mod switched_off;
 mod tls;
 mod v2_metadata;
 mod v2_produce;
+mod ws_producing;
 #[cfg(feature = "embedded")]
 mod ws_frames;
 #[cfg(feature = "embedded")]

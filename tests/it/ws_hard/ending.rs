@@ -135,7 +135,7 @@ async fn sessions_that_never_answer_do_not_hold_up_the_end() {
         deaf.push(raw(&gateway, &path).await);
     }
     eventually(Duration::from_secs(30), async || {
-        metric(&gateway, "websocket_records_delivered_total").await > 500.0
+        metric(&gateway, "websocket_records_delivered_total").await > 50.0
     })
     .await;
     gateway.ask_to_end();

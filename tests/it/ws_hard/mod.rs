@@ -4,6 +4,7 @@
 mod ending;
 mod frames;
 mod large;
+mod page;
 mod producing;
 mod slow;
 

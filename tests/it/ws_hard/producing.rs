@@ -116,7 +116,7 @@ async fn a_flood_of_requests_is_answered_one_by_one_and_holds_up_nothing() {
             peak = peak.max(resident(&gateway));
         }
     }
-    drop(acks);
+    drop((acks, read));
     let topic = writer.await.unwrap();
     let count = |what| answers.values().filter(|answer| **answer == what).count();
     eprintln!(
