@@ -1,7 +1,8 @@
 // Opens a real browser, does one thing after the other in one tab, and prints as JSON what the page
 // saw of each. What is to be done comes from tests/it, as the only argument:
 //
-//   { chromium, modules, profile, steps: [{ open | fetch | image | events | socket | form | link }] }
+//   { chromium, modules, profile,
+//     steps: [{ open | fetch | image | events | socket | form | link | script }] }
 //
 // It knows nothing of what should come of a step.
 
@@ -125,6 +126,16 @@ const kinds = {
       document.body.append(form);
       form.submit();
     }, [url, text]);
+  },
+
+  /** Runs this, and waits until it writes what begins so to the console. */
+  async script({ code, until }) {
+    const said = page.waitForEvent("console", {
+      predicate: (message) => message.text().startsWith(until),
+      timeout: 4 * BOUND,
+    });
+    await page.evaluate(code);
+    return { said: (await said).text() };
   },
 
   async link(url) {

@@ -1,15 +1,20 @@
-//! A real page in Chromium tries to get at Kafka: what of it arrives, and what the page learns.
+//! A real page in Chromium tries to get at Kafka: what of it arrives, and what the page learns. And the
+//! client of docs/websocket.md, in a page that is let in.
 //!
 //! Each name under `.example` leads to this machine in that browser, as the owner of a name could
 //! make it do.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Pages};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
-use crate::support::http;
 use crate::support::plain::Plain;
+use crate::support::recipe::{block, put};
+use crate::support::ws::Client;
+use crate::support::{eventually, http};
 
 const TOPIC: &str = "orders";
 const RECORDS: &str = "/topics/orders/records";
@@ -252,4 +257,59 @@ async fn the_api_page_works_and_a_link_leads_to_it() {
     assert_eq!(seen[3]["status"], 200, "{}", seen[3]);
     assert_eq!(seen[5]["status"], 403, "{}", seen[5]);
     assert_eq!(written(&broker).await, ["\"tried out\""]);
+}
+
+#[cfg(feature = "embedded")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_of_the_document_runs_in_a_page() {
+    let Some(browser) = Browser::find().await else {
+        return;
+    };
+    let pages = Pages::start().await;
+    let page = format!("http://app.example:{}", pages.port);
+    let gateway = Gateway::embedded()
+        .set("http.cors.origins", &format!("[{page:?}]"))
+        .start()
+        .await;
+    let orders = json!([
+        {"key": "a", "value": {"id": 1, "total": 10}},
+        {"key": "b", "value": {"id": 2, "total": -1}},
+        {"key": "a", "value": {"id": 3, "total": 30}},
+    ]);
+    let reply = http::post_json(&gateway.url(RECORDS), &orders).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let code = block("websocket.md", "## A whole client", "js");
+    let code = put(&code, "localhost:8082", gateway.address());
+    let more = "group: \"billing\", instance_id: \"tab\", max_deliveries: 2";
+    let code = put(&code, "group: \"billing\"", more);
+    let steps = vec![
+        json!({"open": format!("{page}/")}),
+        json!({"script": {"code": code, "until": "ended"}}),
+    ];
+    let read = async |topic: &str| {
+        let url = gateway.url(&format!("/topics/{topic}/records?from=earliest"));
+        let reply = http::get(&url).await;
+        match reply.status.as_u16() {
+            200 => reply.json()["records"].as_array().unwrap().clone(),
+            _ => Vec::new(),
+        }
+    };
+    let (seen, ()) = tokio::join!(browser.run(steps), async {
+        eventually(Duration::from_secs(120), async || {
+            read("invoices").await.len() == 2 && read("orders.dlq").await.len() == 1
+        })
+        .await;
+        let mut other = Client::welcomed(&gateway).await;
+        other
+            .subscribe("billing", TOPIC, json!({"instance_id": "tab"}))
+            .await;
+        other.bye().await;
+    });
+    assert_eq!(seen[1]["said"], "ended 4505 taken_over");
+    let invoices = read("invoices").await;
+    assert_eq!(invoices[1]["value"], json!({"order": 3, "total": 30}));
+    assert_eq!(
+        read("orders.dlq").await[0]["headers"][0],
+        json!(["error", "the total is negative"])
+    );
 }
