@@ -77,7 +77,12 @@ async fn order(gateway: &Gateway, topic: &str, ids: std::ops::Range<i64>) {
     let orders: Vec<Value> = ids
         .map(|id| {
             let total = if id == 7 { -1 } else { id * 10 };
-            json!({"key": format!("order-{id}"), "value": {"id": id, "total": total}})
+            let rest = if id == 9 {
+                "x".repeat(1_000)
+            } else {
+                String::new()
+            };
+            json!({"key": format!("order-{id}{rest}"), "value": {"id": id, "total": total}})
         })
         .collect();
     let url = gateway.url(&format!("/topics/{topic}/records"));
@@ -86,7 +91,7 @@ async fn order(gateway: &Gateway, topic: &str, ids: std::ops::Range<i64>) {
 }
 
 /// Runs the client of the document in this language: it makes invoices of orders, one of which cannot
-/// be handled, stays with its group while the gateway is replaced, and ends when another session has
+/// be handled and one's invoice not be written, stays with its group while the gateway is replaced, and ends when another session has
 /// its instance id. `name` is the file's, and `program` what runs it.
 async fn do_as_the_document_says(language: &str, name: &str, mut program: Command) {
     let heading = "## A whole client";
@@ -99,9 +104,12 @@ async fn do_as_the_document_says(language: &str, name: &str, mut program: Comman
         format!("{orders}.dlq"),
         format!("{orders}-billing"),
     );
-    for topic in [&orders, &invoices, &dead] {
+    for topic in [&orders, &dead] {
         plain.create_topic(topic, 1, &[]).await;
     }
+    plain
+        .create_topic(&invoices, 1, &[("max.message.bytes", "500")])
+        .await;
     order(&first, &orders, 0..20).await;
 
     let text = block("websocket.md", heading, language);
@@ -140,8 +148,8 @@ async fn do_as_the_document_says(language: &str, name: &str, mut program: Comman
                 .map(|record| serde_json::from_str::<Value>(record.text().unwrap()).unwrap())
                 .map(|invoice| (invoice["order"].as_i64().unwrap(), invoice))
                 .collect();
-            assert!(!found.contains_key(&7));
-            ids.clone().filter(|id| *id != 7).all(|id| {
+            assert!(!found.contains_key(&7) && !found.contains_key(&9));
+            ids.clone().filter(|id| ![7, 9].contains(id)).all(|id| {
                 found
                     .get(&id)
                     .is_some_and(|invoice| invoice["total"] == id * 10)
@@ -158,7 +166,8 @@ async fn do_as_the_document_says(language: &str, name: &str, mut program: Comman
     invoiced(0..20).await;
     committed(20).await;
     let letters = plain.consume_all(&dead).await;
-    assert_eq!(letters.len(), 1);
+    assert_eq!(letters.len(), 2);
+    assert!(letters[1].key.as_ref().unwrap().starts_with(b"order-9x"));
     assert_eq!(letters[0].key.as_deref(), Some(b"order-7".as_slice()));
     let header = |name: &str| {
         let found = letters[0].headers.iter().find(|(of, _)| of == name);
