@@ -1,7 +1,7 @@
 //! A whole WebSocket session, played between a client and a group member that do anything in any order.
 #![no_main]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ struct Play {
     going: Option<(Vec<i32>, oneshot::Receiver<()>)>,
     commands: VecDeque<Command>,
     dead: VecDeque<DeadLetterId>,
-    dead_offsets: BTreeMap<DeadLetterId, (i32, i64)>,
+    dead_offsets: HashMap<DeadLetterId, (i32, i64)>,
     writing: VecDeque<(u64, usize)>,
     last_tag: u64,
     tags: BTreeMap<u64, (i32, i64)>,
@@ -162,7 +162,7 @@ impl Play {
             going: None,
             commands: VecDeque::new(),
             dead: VecDeque::new(),
-            dead_offsets: BTreeMap::new(),
+            dead_offsets: HashMap::new(),
             writing: VecDeque::new(),
             last_tag: 0,
             tags: BTreeMap::new(),

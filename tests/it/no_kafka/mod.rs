@@ -28,8 +28,8 @@ mod switched_off;
 mod tls;
 mod v2_metadata;
 mod v2_produce;
-mod ws_producing;
 #[cfg(feature = "embedded")]
 mod ws_frames;
+mod ws_producing;
 #[cfg(feature = "embedded")]
 mod ws_upgrade;

@@ -150,6 +150,15 @@ impl Out {
         self.frames.push_back((Bytes::from(text), answers));
     }
 
+    /// Takes back all but the first so many.
+    fn cut(&mut self, frames: usize) {
+        while self.frames.len() > frames
+            && let Some((text, _)) = self.frames.pop_back()
+        {
+            self.bytes -= text.len();
+        }
+    }
+
     fn pop(&mut self) -> Option<(Bytes, Option<Weight>)> {
         let (text, answers) = self.frames.pop_front()?;
         self.bytes -= text.len();
@@ -410,13 +419,19 @@ impl Session {
         act: impl FnOnce(&mut Subscription, &mut Sink<'_>) -> T,
     ) -> Option<T> {
         let group = self.group.as_mut()?;
+        let said = self.out.frames.len();
         let mut sink = Sink {
             out: &mut self.out,
             effects: &mut self.effects,
             clock: self.clock,
             now,
         };
-        Some(act(group, &mut sink))
+        let result = act(group, &mut sink);
+        // The member goes on for a moment, but nothing comes after goodbye.
+        if self.lost || self.phase == Phase::Closed {
+            self.out.cut(said);
+        }
+        Some(result)
     }
 
     fn send(&mut self, frame: &ServerFrame) {

@@ -348,6 +348,18 @@ fn records_are_delivered_acknowledged_and_committed() {
 }
 
 #[test]
+fn nothing_comes_after_goodbye() {
+    let mut play = Play::subscribed(json!({}));
+    play.send(json!({"type": "bye"}));
+    // The member has not left yet.
+    play.member(Event::State(member::State::Joining(Some(Fault::new(
+        FaultKind::Unavailable,
+        "no broker answers",
+    )))));
+    assert_eq!(play.goodbye(), 1000);
+}
+
+#[test]
 fn auto_acknowledges_what_was_flushed() {
     let mut play = Play::subscribed(json!({"ack": "auto"}));
     play.offer(1, 0..5);
