@@ -98,7 +98,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 
     let audit = Audit::open(&settings.telemetry.audit).map_err(ServeError::Audit)?;
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
-    let cluster = Arc::new(cluster);
+    let cluster = Arc::new(cluster.streaming(&settings.streams));
     let stopping = CancellationToken::new();
     let gateway = Gateway::new(
         settings.clone(),

@@ -153,6 +153,10 @@ pub(super) static TABLES: &[(&str, &str)] = &[
         "websocket",
         "Sessions on a socket, and their group members.",
     ),
+    (
+        "streams",
+        "Streams of records (NDJSON, SSE). However many read a topic, it is read from Kafka once, and what was read lately is kept in a ring.",
+    ),
     ("auth", "Who may connect."),
     ("limits", "Bounds on what clients may send or ask for."),
     ("telemetry", "Logs, always on standard error."),
@@ -356,6 +360,31 @@ pub(super) static KEYS: &[Key] = &[
         "Where records go that were delivered too often, unless the client says otherwise; {topic} is the record's own topic.",
     ),
     key(
+        "streams.ring_bytes",
+        Slot::Size(|s| &mut s.streams.ring_bytes, (64 << 10, 64 * 1024 * MIB)),
+        "Most bytes of one topic's records that are kept for its readers. A reader that falls further behind reads from Kafka by itself until it has caught up.",
+    ),
+    key(
+        "streams.ring_age_ms",
+        Slot::Millis(|s| &mut s.streams.ring_age, (1_000, 86_400_000)),
+        "How long they are kept, in milliseconds.",
+    ),
+    key(
+        "streams.ring_total_bytes",
+        Slot::Size(|s| &mut s.streams.ring_total_bytes, (64 << 10, 1024 * 1024 * MIB)),
+        "Most bytes of all topics' records that are kept together. Above it, topics without readers are dropped first.",
+    ),
+    key(
+        "streams.catchup_readers",
+        Slot::Count(|s| &mut s.streams.catchup_readers, (1, 256)),
+        "Most reads at once for readers that are not in the ring: those that begin at the beginning, and those that fell behind. Each holds about a mebibyte.",
+    ),
+    key(
+        "streams.heartbeat_s",
+        Slot::Seconds(|s| &mut s.streams.heartbeat, (5, 60)),
+        "Silence after which a stream sends a sign of life, in seconds, unless the client says otherwise.",
+    ),
+    key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),
         "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, or a client certificate.",
@@ -438,6 +467,16 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.sessions_per_principal",
         Slot::Count(|s| &mut s.limits.sessions_per_principal, (1, 1_000_000)),
+        "Most of these of one principal; without authentication there is no such limit.",
+    ),
+    key(
+        "limits.tails",
+        Slot::Count(|s| &mut s.limits.tails, (1, 1_000_000)),
+        "Most streams of records (NDJSON, SSE) at once.",
+    ),
+    key(
+        "limits.tails_per_principal",
+        Slot::Count(|s| &mut s.limits.tails_per_principal, (1, 1_000_000)),
         "Most of these of one principal; without authentication there is no such limit.",
     ),
     key(

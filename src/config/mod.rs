@@ -59,6 +59,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Sessions on a socket.
     pub websocket: WebSocketSettings,
+    /// Streams of records from shared reads.
+    pub streams: StreamSettings,
     /// Bounds on what clients may send or ask for.
     pub limits: LimitSettings,
     /// Logs.
@@ -219,6 +221,33 @@ impl Default for WebSocketSettings {
     }
 }
 
+/// `[streams]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// `ring_bytes`: what is kept of one topic for its readers.
+    pub ring_bytes: usize,
+    /// `ring_age_ms`: how long it is kept.
+    pub ring_age: Duration,
+    /// `ring_total_bytes`: what is kept of all topics together.
+    pub ring_total_bytes: usize,
+    /// `catchup_readers`: reads of what is not kept, at once.
+    pub catchup_readers: usize,
+    /// `heartbeat_s`: silence after which a stream shows that it is alive.
+    pub heartbeat: Duration,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 64 << 20,
+            ring_age: Duration::from_secs(600),
+            ring_total_bytes: 512 << 20,
+            catchup_readers: 32,
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
+
 /// `[auth]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthSettings {
@@ -307,6 +336,10 @@ pub struct LimitSettings {
     pub group_sessions: usize,
     /// `sessions_per_principal`: of these, of one principal.
     pub sessions_per_principal: usize,
+    /// `tails`: streams of records at once.
+    pub tails: usize,
+    /// `tails_per_principal`: of these, of one principal.
+    pub tails_per_principal: usize,
     /// `buffer_total_bytes`: bytes of records that all sessions keep together.
     pub buffer_total_bytes: u64,
     /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
@@ -430,6 +463,8 @@ impl Default for LimitSettings {
             connections_per_address: 1_000,
             group_sessions: 10_000,
             sessions_per_principal: 100,
+            tails: 20_000,
+            tails_per_principal: 1_000,
             buffer_total_bytes: 1 << 30,
             requests_per_second: 0,
             bytes_per_second: 0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{Admin, Isolation, OffsetSpec, TopicConfig, Wanted};
+use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
@@ -13,7 +14,8 @@ use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
 use super::reader::Reader;
-use crate::config::{KafkaSettings, LimitSettings, WebSocketSettings};
+use super::tail::{Kafka, Tails};
+use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
 
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
@@ -24,7 +26,9 @@ pub struct Cluster {
     /// Writes. Only [`crate::write::Writer`] calls it.
     pub producer: Arc<Producer>,
     /// Reads without a group.
-    pub reader: Reader,
+    pub reader: Arc<Reader>,
+    /// Follows topics: one reader for all who follow one.
+    pub tails: Tails,
     /// Topics, partitions, brokers.
     pub metadata: Metadata,
     /// Makes members of consumer groups.
@@ -33,18 +37,6 @@ pub struct Cluster {
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
     embedded: Option<Embedded>,
-}
-
-/// The first and the end offset of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// The partition.
-    pub partition: i32,
-    /// The first offset that is still in the log.
-    pub low: i64,
-    /// The offset after the last record that may be read: transactions that are still open, and
-    /// what comes after them, are not counted.
-    pub end: i64,
 }
 
 impl Cluster {
@@ -93,16 +85,34 @@ impl Cluster {
             metadata.clone(),
             websocket.own_connections,
         );
+        let reader = Reader::new(clients.clone(), tuning.clone(), metadata.clone());
+        let reader = Arc::new(reader);
+        let upstream = Kafka {
+            clients,
+            tuning,
+            reader: Arc::clone(&reader),
+            metadata: metadata.clone(),
+            admin: admin.clone(),
+            timeout: settings.metadata_timeout,
+        };
         Ok(Self {
             members,
             producer,
-            reader: Reader::new(clients, tuning, metadata.clone()),
+            reader,
+            tails: Tails::new(upstream, StreamSettings::default()),
             metadata,
             admin,
             settings: settings.clone(),
             #[cfg(feature = "embedded")]
             embedded,
         })
+    }
+
+    /// The same cluster, followed as `streams` says. Nobody follows yet.
+    #[must_use]
+    pub fn streaming(mut self, streams: &StreamSettings) -> Self {
+        self.tails = self.tails.by(streams.clone());
+        self
     }
 
     /// Whether this is the embedded trial broker.
@@ -215,29 +225,8 @@ impl Cluster {
         topic: &str,
         partitions: &[i32],
     ) -> Result<Vec<Bounds>, Fault> {
-        let wanted: Vec<Wanted> = partitions
-            .iter()
-            .flat_map(|partition| {
-                [OffsetSpec::Earliest, OffsetSpec::Latest]
-                    .map(|spec| Wanted::new(topic, *partition, spec))
-            })
-            .collect();
-        let mut found = self.look_up(&wanted, isolation).await.into_iter();
-        let mut next = || match found.next() {
-            Some(Ok(Some(offset))) => Ok(offset),
-            Some(Err(fault)) => Err(fault),
-            Some(Ok(None)) | None => Err(unbounded(topic)),
-        };
-        partitions
-            .iter()
-            .map(|partition| {
-                Ok(Bounds {
-                    partition: *partition,
-                    low: next()?,
-                    end: next()?,
-                })
-            })
-            .collect()
+        let bound = self.settings.metadata_timeout;
+        bounds::bounds(&self.admin, bound, isolation, topic, partitions).await
     }
 
     /// The offset of the first record at or after `time` (ms since the epoch) in each partition;
@@ -313,6 +302,7 @@ impl Cluster {
     /// Puts what is true at this moment into the metrics.
     pub fn observe(&self) {
         self.producer.observe();
+        self.tails.observe();
     }
 
     /// Waits until what was handed to the producer has its answers, at most `bound`, and lets go of
@@ -348,11 +338,4 @@ fn without_leader(topic: &str, partition: i32) -> Fault {
             ),
         )
     }
-}
-
-fn unbounded(topic: &str) -> Fault {
-    Fault::new(
-        FaultKind::Unavailable,
-        format!("The broker did not say where topic {topic} starts and ends."),
-    )
 }

@@ -4,6 +4,7 @@
 //! named outside this folder, so that either can be replaced.
 
 pub mod admin;
+mod bounds;
 pub mod client;
 mod cluster;
 #[cfg(feature = "embedded")]
@@ -14,6 +15,8 @@ pub mod member;
 pub mod metadata;
 pub mod producer;
 pub mod reader;
+pub mod tail;
 
+pub use bounds::Bounds;
 pub use client::Role;
-pub use cluster::{Bounds, Cluster};
+pub use cluster::Cluster;

@@ -54,10 +54,10 @@ const LEAST_PARTITION_BYTES: i32 = 64 << 10;
 const MOST_PARTITION_BYTES: i32 = 1 << 20;
 
 /// The protocol's number for "the topic was deleted and created again".
-const INCONSISTENT_TOPIC_ID: i16 = 103;
+pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
 
 /// Where one partition is read from, and how far there are records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
     /// The partition.
     pub partition: i32,
@@ -587,7 +587,8 @@ impl Reading {
     }
 }
 
-fn delivered(record: ConsumerRecord) -> Delivered {
+/// A record of krafka's as ours.
+pub(super) fn delivered(record: ConsumerRecord) -> Delivered {
     Delivered {
         topic: record.topic,
         partition: record.partition,
@@ -607,7 +608,8 @@ fn delivered(record: ConsumerRecord) -> Delivered {
     }
 }
 
-fn is_other_topic(fault: &Fault) -> bool {
+/// Whether the topic of that name is another one than was asked for.
+pub(super) fn is_other_topic(fault: &Fault) -> bool {
     fault.kafka_error == Some("INCONSISTENT_TOPIC_ID")
 }
 

@@ -1,0 +1,60 @@
+//! Where partitions start and end.
+
+use std::time::Duration;
+
+use super::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use super::fault::{Fault, FaultKind};
+
+/// The first and the end offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that is still in the log.
+    pub low: i64,
+    /// The offset after the last record that may be read: transactions that are still open, and
+    /// what comes after them, are not counted.
+    pub end: i64,
+}
+
+/// Where each of `partitions` starts and where what may be read under `isolation` ends.
+pub(super) async fn bounds(
+    admin: &Admin,
+    bound: Duration,
+    isolation: Isolation,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<Vec<Bounds>, Fault> {
+    let wanted: Vec<Wanted> = partitions
+        .iter()
+        .flat_map(|partition| {
+            [OffsetSpec::Earliest, OffsetSpec::Latest]
+                .map(|spec| Wanted::new(topic, *partition, spec))
+        })
+        .collect();
+    let found = admin.list_offsets(&wanted, isolation, bound).await;
+    let mut found = found.into_iter();
+    let mut next = || match found.next() {
+        Some(Ok(Some(offset))) => Ok(offset),
+        Some(Err(fault)) => Err(fault),
+        Some(Ok(None)) | None => Err(unbounded(topic)),
+    };
+    partitions
+        .iter()
+        .map(|partition| {
+            Ok(Bounds {
+                partition: *partition,
+                low: next()?,
+                end: next()?,
+            })
+        })
+        .collect()
+}
+
+/// The broker left out a partition's start or end.
+pub(super) fn unbounded(topic: &str) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!("The broker did not say where topic {topic} starts and ends."),
+    )
+}

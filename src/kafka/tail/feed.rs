@@ -1,0 +1,80 @@
+//! What is followed of one topic: its ring, who follows, and whether there is more to come.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::entry::Load;
+use super::follower::Ended;
+use super::ring::{Bound, Ring};
+use crate::kafka::metadata::Topic;
+
+/// One topic that is followed.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) topic: Arc<Topic>,
+    pub(super) ring: RwLock<Ring>,
+    changed: watch::Sender<u64>,
+    ended: OnceLock<Ended>,
+    followers: AtomicUsize,
+    /// When the last follower left.
+    left: Mutex<Instant>,
+}
+
+impl Feed {
+    pub(super) fn new(topic: Arc<Topic>, bound: Bound, load: Arc<Load>) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            ring: RwLock::new(Ring::new(bound, load)),
+            changed: watch::Sender::new(0),
+            ended: OnceLock::new(),
+            followers: AtomicUsize::new(0),
+            left: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Counts up with everything that followers should look at.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Wakes the followers.
+    pub(super) fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self, why: Ended) {
+        // The first reason counts.
+        let _ = self.ended.set(why);
+        self.wake();
+    }
+
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended.get().cloned()
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn joined(&self) {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        metrics::gauge!("tail_followers").increment(1.0);
+    }
+
+    pub(super) fn left(&self) {
+        *self.left.lock() = Instant::now();
+        self.followers.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("tail_followers").decrement(1.0);
+    }
+
+    /// Whether nobody has followed for this long.
+    pub(super) fn is_idle(&self, time: Duration) -> bool {
+        self.followers() == 0 && self.left.lock().elapsed() >= time
+    }
+}

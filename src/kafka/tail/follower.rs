@@ -1,0 +1,540 @@
+//! One who follows a topic: a cursor, and where it reads on from.
+//!
+//! ```text
+//!             misses something                        nothing is missing
+//!  begin --> catch-up: a page from the cursor --> ring: what came after the cursor
+//!               ^        up to where the ring begins           |
+//!               '------------- fell out of the ring -----------'
+//! ```
+//!
+//! There is one source at a time, and only the cursor decides what comes next: a record is delivered
+//! if its offset is at or after its partition's cursor, which it then moves. So going from one source
+//! to the other neither loses a record nor brings one twice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Feeds;
+use super::entry::Entry;
+use super::feed::Feed;
+use super::pages::{Loaded, Loading, Pages, Slot};
+use crate::kafka::bounds::Bounds;
+use crate::kafka::fault::Fault;
+use crate::kafka::metadata::Topic;
+use crate::kafka::reader::{Span, is_other_topic};
+use crate::record::Delivered;
+
+/// Pause before a catch-up read that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
+
+/// What becomes of one who falls out of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OnLag {
+    /// It reads from Kafka until it has caught up.
+    #[default]
+    Catchup,
+    /// It goes on with what is new, and is told what it missed.
+    Skip,
+    /// It ends, and is told why.
+    Close,
+}
+
+/// What to follow.
+#[derive(Debug)]
+pub struct Follow {
+    /// The topic.
+    pub topic: Arc<Topic>,
+    /// The first offset of each partition, sorted by partition.
+    pub start: Vec<(i32, i64)>,
+    /// Partitions that are added later are followed too, from their beginning.
+    pub all: bool,
+    /// Where to end: an offset for each partition of `start`.
+    pub until: Option<Vec<(i32, i64)>>,
+    /// What to do when it falls behind.
+    pub on_lag: OnLag,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Next {
+    /// Records, in order within each partition.
+    Records(Vec<Arc<Entry>>),
+    /// The cursor moved over what is not delivered.
+    Moved,
+    /// Offsets that will not come.
+    Gap(Gap),
+    /// Nothing comes any more.
+    Ended(Ended),
+}
+
+/// Offsets of a partition that do not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The partition.
+    pub partition: i32,
+    /// The first of them.
+    pub from: i64,
+    /// Where it goes on.
+    pub to: i64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why offsets do not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// They were deleted before they were read.
+    Retention,
+    /// The follower was too slow, and did not want to wait.
+    Overrun,
+    /// The log ends before them: it lost its end.
+    Truncated,
+}
+
+impl GapReason {
+    /// Its name, for clients and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Overrun => "overrun",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// Why nothing comes any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The end that was asked for is reached.
+    Until,
+    /// The topic was deleted.
+    Deleted,
+    /// The topic was deleted and created again.
+    Recreated,
+    /// It fell behind ([`OnLag::Close`]).
+    Overrun,
+    /// Too many others were catching up.
+    Busy,
+    /// Kafka refuses.
+    Failed(Fault),
+}
+
+/// Follows a topic. All that it holds is its cursor and, while it catches up, a page.
+#[derive(Debug)]
+pub struct Follower {
+    feeds: Arc<Feeds>,
+    feed: Arc<Feed>,
+    pages: Arc<Pages>,
+    changes: watch::Receiver<u64>,
+    cursor: Vec<(i32, i64)>,
+    until: Option<Vec<(i32, i64)>>,
+    all: bool,
+    on_lag: OnLag,
+    /// Where it stands in the ring; `None` while it catches up.
+    place: Option<u64>,
+    rewinds: u64,
+    page: Option<(Arc<Slot>, usize)>,
+    loading: Option<Load>,
+    gaps: VecDeque<Gap>,
+    ended: Option<Ended>,
+}
+
+/// A catch-up read under way.
+struct Load(Loading);
+
+impl std::fmt::Debug for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Load")
+    }
+}
+
+/// What a look at the sources says.
+enum Step {
+    Next(Next),
+    /// The ring must move first.
+    Wait,
+    /// These must be read first.
+    Load(Vec<Span>),
+    /// Look again.
+    Again,
+}
+
+impl Follower {
+    pub(super) fn new(
+        feeds: Arc<Feeds>,
+        feed: Arc<Feed>,
+        pages: Arc<Pages>,
+        follow: Follow,
+    ) -> Self {
+        let changes = feed.changes();
+        let rewinds = feed.ring.read().rewinds();
+        Self {
+            feeds,
+            feed,
+            pages,
+            changes,
+            cursor: follow.start,
+            until: follow.until,
+            all: follow.all,
+            on_lag: follow.on_lag,
+            place: None,
+            rewinds,
+            page: None,
+            loading: None,
+            gaps: VecDeque::new(),
+            ended: None,
+        }
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.feed.topic
+    }
+
+    /// The next offset of each partition, sorted by partition.
+    pub fn cursor(&self) -> &[(i32, i64)] {
+        &self.cursor
+    }
+
+    /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
+    pub fn lag(&self) -> Option<i64> {
+        if self.place.is_some() || self.until.is_some() {
+            return None;
+        }
+        let ring = self.feed.ring.read();
+        let lag = |(partition, offset): &(i32, i64)| {
+            ring.next(*partition)
+                .map_or(0, |next| (next - offset).max(0))
+        };
+        Some(self.cursor.iter().map(lag).sum()).filter(|lag| *lag > 0)
+    }
+
+    /// Waits for what comes next: up to `most_bytes` of records, at least one. Nothing is lost when
+    /// the future is dropped.
+    pub async fn next(&mut self, most_bytes: usize) -> Next {
+        loop {
+            if let Some(gap) = self.gaps.pop_front() {
+                metrics::counter!("tail_gaps_total", "reason" => gap.reason.name()).increment(1);
+                return Next::Gap(gap);
+            }
+            if let Some(ended) = &self.ended {
+                return Next::Ended(ended.clone());
+            }
+            if let Some(Load(loading)) = &mut self.loading {
+                let loaded = loading.await;
+                self.loading = None;
+                self.loaded(loaded);
+                continue;
+            }
+            // Before the look, so that what changes after it is noticed.
+            self.changes.borrow_and_update();
+            match self.step(most_bytes) {
+                Step::Next(next) => return next,
+                Step::Again => {}
+                Step::Load(spans) => {
+                    let topic = &self.feed.topic;
+                    self.loading = Some(Load(self.pages.load(topic, spans, Duration::ZERO)));
+                }
+                Step::Wait => {
+                    if self.changes.changed().await.is_err() {
+                        // The feed holds the sender, and this holds the feed.
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, most_bytes: usize) -> Step {
+        if self.page.is_some() {
+            return self.from_page(most_bytes);
+        }
+        let feed = Arc::clone(&self.feed);
+        let ring = feed.ring.read();
+        if self.all && self.until.is_none() && ring.partitions().count() > self.cursor.len() {
+            for (partition, _) in ring.partitions() {
+                if let Err(at) = self.cursor.binary_search_by_key(&partition, |(id, _)| *id) {
+                    self.cursor.insert(at, (partition, 0));
+                    self.place = None;
+                }
+            }
+        }
+        if ring.rewinds() != self.rewinds {
+            self.rewinds = ring.rewinds();
+            self.place = None;
+            for (partition, offset) in &mut self.cursor {
+                if let Some(next) = ring.next(*partition)
+                    && *offset > next
+                {
+                    self.gaps.push_back(Gap {
+                        partition: *partition,
+                        from: *offset,
+                        to: next,
+                        reason: GapReason::Truncated,
+                    });
+                    *offset = next;
+                }
+            }
+            return Step::Again;
+        }
+        if self.is_done() {
+            self.ended = Some(Ended::Until);
+            return Step::Again;
+        }
+        let place = match self.place {
+            Some(place) if place >= ring.first() => place,
+            _ => {
+                let (missing, unread) = self.missing(&ring);
+                if missing.is_empty() && !unread {
+                    let place = ring.place_of(&self.cursor);
+                    self.place = Some(place);
+                    place
+                } else if let Some(ended) = feed.ended() {
+                    self.ended = Some(ended);
+                    return Step::Again;
+                } else if self.place.is_some() && self.on_lag != OnLag::Catchup {
+                    self.overrun(|partition| ring.next(partition));
+                    return Step::Again;
+                } else if missing.is_empty() {
+                    return Step::Wait;
+                } else {
+                    self.place = None;
+                    return Step::Load(missing);
+                }
+            }
+        };
+        let before: i64 = self.cursor.iter().map(|(_, offset)| offset).sum();
+        let pull = ring.pull(place, most_bytes, |record| self.wants(record));
+        self.place = Some(pull.place);
+        for entry in &pull.entries {
+            self.pass(entry.record());
+        }
+        if pull.at_end {
+            for (index, (partition, offset)) in self.cursor.iter_mut().enumerate() {
+                let next = ring.next(*partition).unwrap_or(*offset);
+                let last = until(self.until.as_ref(), index);
+                *offset = (*offset).max(next.min(last));
+            }
+        }
+        let after: i64 = self.cursor.iter().map(|(_, offset)| offset).sum();
+        if !pull.entries.is_empty() {
+            Step::Next(Next::Records(pull.entries))
+        } else if after > before {
+            Step::Next(Next::Moved)
+        } else if !pull.at_end {
+            Step::Again
+        } else if let Some(ended) = feed.ended() {
+            self.ended = Some(ended);
+            Step::Again
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// What comes before the ring, and whether the ring does not know a partition yet.
+    fn missing(&self, ring: &super::ring::Ring) -> (Vec<Span>, bool) {
+        let mut missing = Vec::new();
+        let mut unread = false;
+        for (index, (partition, offset)) in self.cursor.iter().enumerate() {
+            let last = until(self.until.as_ref(), index);
+            let low = ring.low(*partition);
+            unread |= low.is_none() && self.until.is_none();
+            let end = match low {
+                Some(low) => low.min(last),
+                None if self.until.is_some() => last,
+                None => continue,
+            };
+            if *offset < end {
+                missing.push(Span {
+                    partition: *partition,
+                    from: *offset,
+                    end,
+                });
+            }
+        }
+        (missing, unread)
+    }
+
+    /// It was too slow: what it missed stands in gaps.
+    fn overrun(&mut self, next: impl Fn(i32) -> Option<i64>) {
+        for (partition, offset) in &mut self.cursor {
+            if let Some(next) = next(*partition)
+                && *offset < next
+            {
+                self.gaps.push_back(Gap {
+                    partition: *partition,
+                    from: *offset,
+                    to: next,
+                    reason: GapReason::Overrun,
+                });
+                if self.on_lag == OnLag::Skip {
+                    *offset = next;
+                }
+            }
+        }
+        if self.on_lag != OnLag::Skip {
+            self.ended = Some(Ended::Overrun);
+        }
+        self.place = None;
+    }
+
+    fn from_page(&mut self, most_bytes: usize) -> Step {
+        let Some((slot, mut at)) = self.page.take() else {
+            return Step::Again;
+        };
+        let Some(page) = slot.get() else {
+            return Step::Again;
+        };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(entry) = page.entries.get(at) {
+            let record = entry.record();
+            if self.wants(record) {
+                let size = record.size();
+                if !entries.is_empty() && bytes + size > most_bytes {
+                    break;
+                }
+                bytes += size;
+                self.pass(record);
+                entries.push(Arc::clone(entry));
+            }
+            at += 1;
+        }
+        if at < page.entries.len() {
+            self.page = Some((slot, at));
+        } else {
+            for (partition, next) in &page.next {
+                if let Ok(index) = self.index(*partition) {
+                    let last = until(self.until.as_ref(), index);
+                    if let Some((_, offset)) = self.cursor.get_mut(index) {
+                        *offset = (*offset).max((*next).min(last));
+                    }
+                }
+            }
+        }
+        Step::Next(if entries.is_empty() {
+            Next::Moved
+        } else {
+            Next::Records(entries)
+        })
+    }
+
+    fn loaded(&mut self, loaded: Loaded) {
+        match loaded {
+            Loaded::Page(page) => self.page = Some((page, 0)),
+            Loaded::Bounds(bounds) => self.bounded(&bounds),
+            Loaded::Busy if self.on_lag == OnLag::Skip && self.until.is_none() => {
+                let feed = Arc::clone(&self.feed);
+                let ring = feed.ring.read();
+                self.overrun(|partition| ring.next(partition));
+            }
+            Loaded::Busy => self.ended = Some(Ended::Busy),
+            Loaded::Failed(fault) if is_other_topic(&fault) => {
+                self.ended = Some(Ended::Recreated);
+            }
+            Loaded::Failed(fault) if fault.kind == crate::kafka::fault::FaultKind::UnknownTopic => {
+                self.ended = Some(Ended::Deleted);
+            }
+            Loaded::Failed(fault) if fault.retriable => {
+                tracing::debug!(
+                    topic = &*self.feed.topic.name,
+                    "catching up goes on after: {fault}"
+                );
+                let (missing, _) = self.missing(&self.feed.ring.read());
+                if !missing.is_empty() {
+                    let topic = &self.feed.topic;
+                    self.loading = Some(Load(self.pages.load(topic, missing, PAUSE)));
+                }
+            }
+            Loaded::Failed(fault) => self.ended = Some(Ended::Failed(fault)),
+        }
+    }
+
+    /// What is to be read next is not in the log: it goes on where the log begins.
+    fn bounded(&mut self, bounds: &[Bounds]) {
+        let mut moved = false;
+        for bound in bounds {
+            let Ok(index) = self.index(bound.partition) else {
+                continue;
+            };
+            let Some((_, offset)) = self.cursor.get_mut(index) else {
+                continue;
+            };
+            let (to, reason) = if *offset < bound.low {
+                (bound.low, GapReason::Retention)
+            } else if *offset > bound.end {
+                (bound.end, GapReason::Truncated)
+            } else {
+                continue;
+            };
+            // Partitions without a past are not told of one.
+            if *offset > 0 {
+                self.gaps.push_back(Gap {
+                    partition: bound.partition,
+                    from: *offset,
+                    to,
+                    reason,
+                });
+            }
+            *offset = to;
+            moved = true;
+        }
+        if !moved {
+            // The log's start moved and moved back, or a replica is behind: look again, not at once.
+            let (missing, _) = self.missing(&self.feed.ring.read());
+            if !missing.is_empty() {
+                let topic = &self.feed.topic;
+                self.loading = Some(Load(self.pages.load(topic, missing, PAUSE)));
+            }
+        }
+    }
+
+    fn index(&self, partition: i32) -> Result<usize, usize> {
+        self.cursor.binary_search_by_key(&partition, |(id, _)| *id)
+    }
+
+    fn wants(&self, record: &Delivered) -> bool {
+        let Ok(index) = self.index(record.partition) else {
+            return false;
+        };
+        let cursor = self
+            .cursor
+            .get(index)
+            .map_or(i64::MAX, |(_, offset)| *offset);
+        record.offset >= cursor && record.offset < until(self.until.as_ref(), index)
+    }
+
+    fn pass(&mut self, record: &Delivered) {
+        if let Ok(index) = self.index(record.partition)
+            && let Some((_, offset)) = self.cursor.get_mut(index)
+        {
+            *offset = (*offset).max(record.offset + 1);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.until.is_some()
+            && self
+                .cursor
+                .iter()
+                .enumerate()
+                .all(|(index, (_, offset))| *offset >= until(self.until.as_ref(), index))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.feeds.left(&self.feed);
+    }
+}
+
+/// Where the partition at `index` of a cursor ends.
+fn until(until: Option<&Vec<(i32, i64)>>, index: usize) -> i64 {
+    match until {
+        None => i64::MAX,
+        Some(until) => until.get(index).map_or(i64::MAX, |(_, offset)| *offset),
+    }
+}

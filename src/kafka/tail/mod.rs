@@ -1,0 +1,250 @@
+//! Follows topics: however many follow one, it is read from Kafka once.
+//!
+//! ```text
+//! Kafka --upstream (one consumer for each topic)--> ring --+--> follower: a cursor
+//!   |                                                      +--> follower
+//!   '------------pages (a bounded pool)--------------------+--> follower that is not in the ring
+//! ```
+//!
+//! - `upstream.rs`: the one reader, from the first follower until a minute after the last
+//! - `ring.rs`: what it has read lately, bounded by bytes and age
+//! - `feed.rs`: the two together, and who follows
+//! - `follower.rs`: a cursor, and whether it reads from the ring or from Kafka
+//! - `pages.rs`: what is read for those who are not in the ring
+//! - `entry.rs`: a record that all of them share, with what lanes of them made of it
+//!
+//! Followers pull: there is no queue for each, and none of them slows another. All of them see the
+//! topic at the isolation level that the gateway's readers are set to.
+
+mod entry;
+mod feed;
+mod follower;
+mod pages;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+
+use self::entry::Load;
+use self::feed::Feed;
+use self::pages::{Pages, Source};
+use self::ring::Bound;
+use super::admin::{Admin, Isolation};
+use super::bounds::{Bounds, bounds};
+use super::client::{Clients, ReaderTuning};
+use super::fault::Fault;
+use super::metadata::{Metadata, Topic};
+use super::reader::{Page, PageRequest, Reader};
+use crate::config::StreamSettings;
+
+pub use self::entry::Entry;
+pub use self::follower::{Ended, Follow, Follower, Gap, GapReason, Next, OnLag};
+
+/// How topics are read.
+#[derive(Debug)]
+pub(super) struct Kafka {
+    pub(super) clients: Clients,
+    pub(super) tuning: ReaderTuning,
+    pub(super) reader: Arc<Reader>,
+    pub(super) metadata: Metadata,
+    pub(super) admin: Admin,
+    pub(super) timeout: Duration,
+}
+
+impl Source for Kafka {
+    fn page(&self, request: PageRequest) -> BoxFuture<'_, Result<Page, Fault>> {
+        Box::pin(self.reader.page(request))
+    }
+
+    fn bounds<'a>(
+        &'a self,
+        topic: &'a str,
+        partitions: &'a [i32],
+    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+        let Self { admin, timeout, .. } = self;
+        Box::pin(bounds(
+            admin,
+            *timeout,
+            Isolation::Committed,
+            topic,
+            partitions,
+        ))
+    }
+}
+
+/// The topics that are followed.
+#[derive(Debug)]
+struct Feeds {
+    of: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
+    bound: Bound,
+    most_total: usize,
+    total: Arc<AtomicUsize>,
+}
+
+/// Makes followers.
+#[derive(Debug)]
+pub struct Tails {
+    kafka: Arc<Kafka>,
+    feeds: Arc<Feeds>,
+    pages: Arc<Pages>,
+}
+
+impl Tails {
+    pub(super) fn new(kafka: Kafka, settings: StreamSettings) -> Self {
+        Self::over(Arc::new(kafka), &settings)
+    }
+
+    /// The same, as `settings` say. Nobody follows yet.
+    pub(super) fn by(self, settings: StreamSettings) -> Self {
+        Self::over(self.kafka, &settings)
+    }
+
+    fn over(kafka: Arc<Kafka>, settings: &StreamSettings) -> Self {
+        let source: Arc<dyn Source> = Arc::clone(&kafka) as _;
+        Self {
+            feeds: Feeds::new(settings),
+            pages: pages(source, settings),
+            kafka,
+        }
+    }
+
+    /// A new follower; the first one of a topic starts its reader. One that ends at known offsets
+    /// needs none.
+    pub fn follow(&self, follow: Follow) -> Follower {
+        let feed = if follow.until.is_some() {
+            let feed = self.feeds.feed(Arc::clone(&follow.topic));
+            feed.joined();
+            feed
+        } else {
+            let (feed, new) = self.feeds.join(&follow.topic);
+            if new {
+                let kafka = Arc::clone(&self.kafka);
+                let feeds = Arc::clone(&self.feeds);
+                tokio::spawn(upstream::run(kafka, feeds, Arc::clone(&feed)));
+            }
+            feed
+        };
+        Follower::new(
+            Arc::clone(&self.feeds),
+            feed,
+            Arc::clone(&self.pages),
+            follow,
+        )
+    }
+
+    /// Puts what is true at this moment into the metrics.
+    pub(super) fn observe(&self) {
+        let oldest = {
+            let of = self.feeds.of.lock();
+            let ages = of.values().map(|feed| feed.ring.read().age());
+            ages.max().unwrap_or_default()
+        };
+        let bytes = self.feeds.held();
+        #[expect(clippy::cast_precision_loss, reason = "a metric")]
+        metrics::gauge!("tail_ring_bytes").set(bytes as f64);
+        metrics::gauge!("tail_ring_age_seconds").set(oldest.as_secs_f64());
+    }
+}
+
+fn pages(source: Arc<dyn Source>, settings: &StreamSettings) -> Arc<Pages> {
+    // Pages are bounded by their number.
+    let load = Arc::new(Load::new(Arc::default()));
+    Arc::new(Pages::new(source, settings.catchup_readers, load))
+}
+
+impl Feeds {
+    fn new(settings: &StreamSettings) -> Arc<Self> {
+        Arc::new(Self {
+            of: Mutex::default(),
+            bound: Bound {
+                bytes: settings.ring_bytes,
+                age: settings.ring_age,
+            },
+            most_total: settings.ring_total_bytes,
+            total: Arc::default(),
+        })
+    }
+
+    fn feed(&self, topic: Arc<Topic>) -> Arc<Feed> {
+        let load = Load::new(Arc::clone(&self.total));
+        Feed::new(topic, self.bound, Arc::new(load))
+    }
+
+    /// One more follower of the topic, and whether it is the first.
+    fn join(&self, topic: &Arc<Topic>) -> (Arc<Feed>, bool) {
+        let mut of = self.of.lock();
+        // Under the lock, as the decision to stop is.
+        if let Some(feed) = of.get(&topic.name)
+            && feed.topic.id == topic.id
+            && feed.ended().is_none()
+        {
+            feed.joined();
+            return (Arc::clone(feed), false);
+        }
+        let feed = self.feed(Arc::clone(topic));
+        feed.joined();
+        of.insert(Arc::clone(&topic.name), Arc::clone(&feed));
+        (feed, true)
+    }
+
+    fn left(&self, feed: &Feed) {
+        let _of = self.of.lock();
+        feed.left();
+    }
+
+    /// Whether nobody has followed for this long: then it is forgotten, and nobody will.
+    fn is_over(&self, feed: &Arc<Feed>, time: Duration) -> bool {
+        if !feed.is_idle(time) {
+            return false;
+        }
+        let mut of = self.of.lock();
+        if !feed.is_idle(time) {
+            return false;
+        }
+        if of
+            .get(&feed.topic.name)
+            .is_some_and(|known| Arc::ptr_eq(known, feed))
+        {
+            of.remove(&feed.topic.name);
+        }
+        true
+    }
+
+    fn forget(&self, feed: &Arc<Feed>) {
+        let mut of = self.of.lock();
+        if of
+            .get(&feed.topic.name)
+            .is_some_and(|known| Arc::ptr_eq(known, feed))
+        {
+            of.remove(&feed.topic.name);
+        }
+    }
+
+    /// Where all rings together are too large, those that nobody reads are emptied first, then the
+    /// largest ones let go of what is oldest.
+    fn relieve(&self) {
+        if self.held() <= self.most_total {
+            return;
+        }
+        let mut all: Vec<Arc<Feed>> = self.of.lock().values().cloned().collect();
+        for feed in all.iter().filter(|feed| feed.followers() == 0) {
+            feed.ring.write().clear();
+        }
+        all.sort_by_cached_key(|feed| std::cmp::Reverse(feed.ring.read().bytes()));
+        for feed in &all {
+            feed.ring.write().relieve(self.most_total);
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,349 @@
+//! What the upstream reader of a topic has read lately, in the order in which it came.
+//!
+//! For each partition the ring says from which offset on it lacks nothing (`low`), and how far the
+//! reader has come (`next`). So whoever stands at or after `low` in all of its partitions misses
+//! nothing by reading on from here, and records that it has seen are known by their offsets.
+//!
+//! A place in the ring is a number that never comes again, so that a follower knows at once whether
+//! what it has not read is still there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::entry::{Entry, Load};
+use crate::record::Delivered;
+
+/// Most entries that are passed over in one pull, so that the ring is not held for long.
+const MOST_PASSED: usize = 4_096;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) bytes: usize,
+    pub(super) age: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    low: i64,
+    next: i64,
+}
+
+/// The ring of one topic.
+#[derive(Debug)]
+pub(super) struct Ring {
+    entries: VecDeque<(Instant, Arc<Entry>)>,
+    /// The place of the first entry.
+    first: u64,
+    ranges: BTreeMap<i32, Range>,
+    /// How often a partition's log turned out to end before what was read of it.
+    rewinds: u64,
+    bound: Bound,
+    load: Arc<Load>,
+}
+
+/// What a pull came to.
+pub(super) struct Pull {
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// Where to go on.
+    pub(super) place: u64,
+    /// There is nothing after `place` yet.
+    pub(super) at_end: bool,
+}
+
+impl Ring {
+    pub(super) fn new(bound: Bound, load: Arc<Load>) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            ranges: BTreeMap::new(),
+            rewinds: 0,
+            bound,
+            load,
+        }
+    }
+
+    /// The place after the last entry.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn rewinds(&self) -> u64 {
+        self.rewinds
+    }
+
+    /// From where on nothing of the partition is missing; `None` while it is not read.
+    pub(super) fn low(&self, partition: i32) -> Option<i64> {
+        self.ranges.get(&partition).map(|range| range.low)
+    }
+
+    /// How far the partition has been read.
+    pub(super) fn next(&self, partition: i32) -> Option<i64> {
+        self.ranges.get(&partition).map(|range| range.next)
+    }
+
+    /// The partitions that are read, and from where on nothing of them is missing.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.ranges.iter().map(|(id, range)| (*id, range.low))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How old the first entry is.
+    pub(super) fn age(&self) -> Duration {
+        self.entries
+            .front()
+            .map_or(Duration::ZERO, |(at, _)| at.elapsed())
+    }
+
+    /// The partition is read from `offset` on. What was kept of it is dropped if that does not join
+    /// it.
+    pub(super) fn begin(&mut self, partition: i32, offset: i64) {
+        let begun = Range {
+            low: offset,
+            next: offset,
+        };
+        match self.ranges.get(&partition) {
+            Some(range) if range.next == offset => {}
+            None => {
+                self.ranges.insert(partition, begun);
+            }
+            Some(range) => {
+                if offset < range.next {
+                    self.rewinds += 1;
+                }
+                self.clear();
+                // A place before which nobody stands: all look at their offsets again.
+                self.first += 1;
+                self.ranges.insert(partition, begun);
+            }
+        }
+    }
+
+    /// Appends a record. One that was read before is left out.
+    pub(super) fn push(&mut self, record: Delivered, now: Instant) {
+        let Some(range) = self.ranges.get_mut(&record.partition) else {
+            return;
+        };
+        if record.offset < range.next {
+            return;
+        }
+        range.next = record.offset + 1;
+        let entry = Entry::new(record, &self.load);
+        self.entries.push_back((now, entry));
+        self.trim(now);
+    }
+
+    /// The reader has come to `offset`, over records that are not delivered.
+    pub(super) fn reached(&mut self, partition: i32, offset: i64) -> bool {
+        match self.ranges.get_mut(&partition) {
+            Some(range) if range.next < offset => {
+                range.next = offset;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets go of what is too old or too much.
+    pub(super) fn trim(&mut self, now: Instant) {
+        while let Some((at, _)) = self.entries.front() {
+            let old = now.saturating_duration_since(*at) > self.bound.age;
+            let much = self.load.bytes() > self.bound.bytes;
+            // The last one stays for those who are about to read it.
+            if !old && (!much || self.entries.len() == 1) {
+                return;
+            }
+            self.drop_first();
+        }
+    }
+
+    /// Lets go of what is needed for all rings together to be within `total`.
+    pub(super) fn relieve(&mut self, total: usize) {
+        while self.load.total() > total && self.entries.len() > 1 {
+            self.drop_first();
+        }
+    }
+
+    /// The bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.load.bytes()
+    }
+
+    /// Lets go of everything.
+    pub(super) fn clear(&mut self) {
+        while !self.entries.is_empty() {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some((_, entry)) = self.entries.pop_front() else {
+            return;
+        };
+        self.first += 1;
+        let record = entry.record();
+        if let Some(range) = self.ranges.get_mut(&record.partition) {
+            range.low = range.low.max(record.offset + 1);
+        }
+    }
+
+    /// Whether one who stands at `cursor` misses nothing by reading on from here.
+    pub(super) fn joins(&self, cursor: &[(i32, i64)]) -> bool {
+        cursor
+            .iter()
+            .all(|(partition, offset)| self.low(*partition).is_some_and(|low| low <= *offset))
+    }
+
+    /// The place from which one who stands at `cursor` reads on: all that comes before it was seen.
+    pub(super) fn place_of(&self, cursor: &[(i32, i64)]) -> u64 {
+        let mut open: Vec<(i32, i64)> = cursor
+            .iter()
+            .copied()
+            .filter(|(partition, offset)| self.next(*partition).is_none_or(|next| *offset < next))
+            .collect();
+        let mut place = self.end();
+        // Backwards, since most come at or near the end.
+        for (_, entry) in self.entries.iter().rev() {
+            if open.is_empty() {
+                break;
+            }
+            let record = entry.record();
+            open.retain(|(partition, offset)| {
+                *partition != record.partition || *offset <= record.offset
+            });
+            place -= 1;
+        }
+        place
+    }
+
+    /// Up to `most_bytes` of what stands at or after `place` and `wants` lets through, at least one.
+    pub(super) fn pull(
+        &self,
+        place: u64,
+        most_bytes: usize,
+        mut wants: impl FnMut(&Delivered) -> bool,
+    ) -> Pull {
+        let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut place = place.max(self.first);
+        for (_, entry) in self
+            .entries
+            .range(skip.min(self.entries.len())..)
+            .take(MOST_PASSED)
+        {
+            let record = entry.record();
+            if wants(record) {
+                let size = record.size();
+                if !entries.is_empty() && bytes + size > most_bytes {
+                    break;
+                }
+                bytes += size;
+                entries.push(Arc::clone(entry));
+            }
+            place += 1;
+        }
+        Pull {
+            entries,
+            at_end: place >= self.end(),
+            place,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::tests::record;
+    use super::*;
+
+    fn ring(bytes: usize) -> Ring {
+        let bound = Bound {
+            bytes,
+            age: Duration::from_secs(60),
+        };
+        Ring::new(bound, Arc::new(Load::new(Arc::new(AtomicUsize::new(0)))))
+    }
+
+    fn offsets(pull: &Pull) -> Vec<(i32, i64)> {
+        let place = |entry: &Arc<Entry>| (entry.record().partition, entry.record().offset);
+        pull.entries.iter().map(place).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_let_go_is_known_to_be_missing() {
+        let mut ring = ring(1_000);
+        ring.begin(0, 10);
+        ring.begin(1, 5);
+        for offset in 10..100 {
+            ring.push(record(0, offset), Instant::now());
+        }
+        assert!(ring.low(0) > Some(90) && ring.next(0) == Some(100));
+        assert_eq!((ring.low(1), ring.next(1)), (Some(5), Some(5)));
+        assert!(ring.joins(&[(0, 100), (1, 5)]) && !ring.joins(&[(0, 50), (1, 5)]));
+        assert!(!ring.joins(&[(0, 100), (1, 4)]) && !ring.joins(&[(2, 0)]));
+        let low = ring.low(0).unwrap();
+        let pull = ring.pull(ring.place_of(&[(0, low)]), 1 << 20, |_| true);
+        assert_eq!(offsets(&pull).first(), Some(&(0, low)));
+        assert!(pull.at_end);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_came_before_is_left_out() {
+        let mut ring = ring(1 << 20);
+        ring.begin(0, 0);
+        for offset in [0, 1, 1, 0, 2] {
+            ring.push(record(0, offset), Instant::now());
+        }
+        let pull = ring.pull(0, 1 << 20, |_| true);
+        assert_eq!(offsets(&pull), [(0, 0), (0, 1), (0, 2)]);
+        assert!(ring.reached(0, 9) && !ring.reached(0, 9) && !ring.reached(0, 8));
+        assert_eq!(ring.next(0), Some(9));
+        // A reader that begins where the last one stopped keeps all.
+        ring.begin(0, 9);
+        assert!(!ring.is_empty());
+        let first = ring.first();
+        ring.begin(0, 4);
+        assert_eq!(ring.rewinds(), 1);
+        assert!(ring.is_empty() && ring.first() > first);
+        assert_eq!((ring.low(0), ring.next(0)), (Some(4), Some(4)));
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_let_go() {
+        let mut ring = ring(1 << 20);
+        let now = Instant::now();
+        ring.begin(0, 0);
+        ring.push(record(0, 0), now);
+        ring.push(record(0, 1), now + Duration::from_secs(50));
+        ring.trim(now + Duration::from_secs(59));
+        assert_eq!(ring.low(0), Some(0));
+        ring.trim(now + Duration::from_secs(70));
+        assert_eq!(ring.low(0), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_bounded_but_never_empty_for_its_size() {
+        let mut ring = ring(1 << 20);
+        ring.begin(0, 0);
+        for offset in 0..10 {
+            ring.push(record(0, offset), Instant::now());
+        }
+        let one = ring.pull(0, 0, |_| true);
+        assert_eq!((offsets(&one), one.at_end), (vec![(0, 0)], false));
+        let rest = ring.pull(one.place, 1 << 20, |record| record.offset % 2 == 0);
+        assert_eq!(offsets(&rest), [(0, 2), (0, 4), (0, 6), (0, 8)]);
+        assert!(rest.at_end && rest.place == ring.end());
+    }
+}

@@ -1,0 +1,605 @@
+//! Followers over a log that is made up: going from Kafka to the ring and back, nothing is lost and
+//! nothing comes twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::pages::Source;
+use super::*;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::metadata::Partition;
+use crate::record::{Delivered, TimestampType};
+
+pub(super) fn record(partition: i32, offset: i64) -> Delivered {
+    Delivered {
+        topic: Arc::from("t"),
+        partition,
+        offset,
+        timestamp: offset,
+        timestamp_type: TimestampType::Create,
+        key: None,
+        value: Some(Bytes::from_static(b"0123456789")),
+        headers: Vec::new(),
+    }
+}
+
+fn topic(partitions: i32) -> Arc<Topic> {
+    Arc::new(Topic {
+        name: Arc::from("t"),
+        id: [1; 16],
+        internal: false,
+        rights: None,
+        partitions: (0..partitions)
+            .map(|id| Partition {
+                id,
+                leader: Some(1),
+                replicas: vec![1],
+                isr: vec![1],
+                offline: vec![],
+            })
+            .collect(),
+    })
+}
+
+/// A log: for each partition where it begins, and which offsets are records. Others are transaction
+/// markers, or were aborted or compacted away.
+#[derive(Debug, Default)]
+struct Log {
+    partitions: Mutex<BTreeMap<i32, (i64, Vec<bool>)>>,
+    page_records: usize,
+    pages: AtomicUsize,
+    /// How many pages are yet to fail.
+    failures: AtomicUsize,
+}
+
+impl Log {
+    fn append(&self, partition: i32, is_record: bool) -> i64 {
+        let mut partitions = self.partitions.lock();
+        let (_, log) = partitions.entry(partition).or_default();
+        log.push(is_record);
+        i64::try_from(log.len() - 1).unwrap()
+    }
+
+    fn is_record(&self, partition: i32, offset: i64) -> bool {
+        let partitions = self.partitions.lock();
+        partitions[&partition].1[usize::try_from(offset).unwrap()]
+    }
+
+    fn end(&self, partition: i32) -> i64 {
+        let partitions = self.partitions.lock();
+        partitions
+            .get(&partition)
+            .map_or(0, |(_, log)| i64::try_from(log.len()).unwrap())
+    }
+
+    fn all(&self) -> Vec<(i32, i64)> {
+        let partitions = self.partitions.lock().keys().copied().collect::<Vec<_>>();
+        let records = partitions
+            .into_iter()
+            .flat_map(|partition| (0..self.end(partition)).map(move |offset| (partition, offset)));
+        records.filter(|(p, o)| self.is_record(*p, *o)).collect()
+    }
+
+    fn read(&self, request: &PageRequest) -> Result<Page, Fault> {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        let left = self
+            .failures
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        if left.is_ok() {
+            return Err(Fault::new(FaultKind::Unavailable, "down"));
+        }
+        let mut page = Page {
+            records: Vec::new(),
+            next: Vec::new(),
+        };
+        for span in &request.spans {
+            assert!(span.from < span.end, "nothing to read: {span:?}");
+            if span.from < self.partitions.lock()[&span.partition].0 {
+                return Err(Fault::new(FaultKind::OffsetOutOfRange, "gone"));
+            }
+            let mut next = span.from;
+            while next < span.end && page.records.len() < self.page_records {
+                if self.is_record(span.partition, next) {
+                    page.records.push(record(span.partition, next));
+                }
+                next += 1;
+            }
+            page.next.push((span.partition, next));
+        }
+        Ok(page)
+    }
+}
+
+impl Source for Log {
+    fn page(&self, request: PageRequest) -> BoxFuture<'_, Result<Page, Fault>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.read(&request)
+        })
+    }
+
+    fn bounds<'a>(
+        &'a self,
+        _: &'a str,
+        partitions: &'a [i32],
+    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+        let bound = |partition: &i32| {
+            // Not in the struct: the lock would be held until its end.
+            let low = self.partitions.lock()[partition].0;
+            Bounds {
+                partition: *partition,
+                low,
+                end: self.end(*partition),
+            }
+        };
+        Box::pin(async move { Ok(partitions.iter().map(bound).collect()) })
+    }
+}
+
+/// The upstream's part, by hand: everything but the reader of Kafka.
+struct World {
+    log: Arc<Log>,
+    feeds: Arc<Feeds>,
+    pages: Arc<Pages>,
+    topic: Arc<Topic>,
+}
+
+impl World {
+    fn new(partitions: i32, ring_bytes: usize, page_records: usize) -> Self {
+        let log = Arc::new(Log {
+            page_records,
+            ..Log::default()
+        });
+        let settings = StreamSettings {
+            ring_bytes,
+            ..StreamSettings::default()
+        };
+        for partition in 0..partitions {
+            log.partitions.lock().insert(partition, (0, Vec::new()));
+        }
+        Self {
+            feeds: Feeds::new(&settings),
+            pages: pages(Arc::clone(&log) as _, &settings),
+            log,
+            topic: topic(partitions),
+        }
+    }
+
+    fn follow(&self, start: &[(i32, i64)], on_lag: OnLag) -> Follower {
+        self.follow_until(start, None, on_lag)
+    }
+
+    fn follow_until(
+        &self,
+        start: &[(i32, i64)],
+        until: Option<Vec<(i32, i64)>>,
+        on_lag: OnLag,
+    ) -> Follower {
+        let (feed, _) = self.feeds.join(&self.topic);
+        let follow = Follow {
+            topic: Arc::clone(&self.topic),
+            start: start.to_vec(),
+            all: true,
+            until,
+            on_lag,
+        };
+        let pages = Arc::clone(&self.pages);
+        Follower::new(Arc::clone(&self.feeds), feed, pages, follow)
+    }
+
+    fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.feeds.of.lock()["t"])
+    }
+
+    fn begin_at_end(&self) {
+        let feed = self.feed();
+        let partitions: Vec<i32> = self.log.partitions.lock().keys().copied().collect();
+        for partition in partitions {
+            let at = feed.ring.read().next(partition);
+            feed.ring
+                .write()
+                .begin(partition, at.unwrap_or(self.log.end(partition)));
+        }
+        feed.wake();
+    }
+
+    /// The reader reads up to `count` offsets of a partition on.
+    fn pump(&self, partition: i32, count: i64) {
+        let feed = self.feed();
+        let mut ring = feed.ring.write();
+        let Some(next) = ring.next(partition) else {
+            return;
+        };
+        for offset in next..(next + count).min(self.log.end(partition)) {
+            if self.log.is_record(partition, offset) {
+                ring.push(record(partition, offset), Instant::now());
+            } else {
+                ring.reached(partition, offset + 1);
+            }
+        }
+        drop(ring);
+        feed.wake();
+    }
+
+    fn pump_all(&self) {
+        let partitions: Vec<i32> = self.log.partitions.lock().keys().copied().collect();
+        for partition in partitions {
+            self.pump(partition, i64::MAX / 2);
+        }
+    }
+}
+
+/// Takes all that comes without waiting for anything but pages.
+async fn drain(follower: &mut Follower, most: usize, got: &mut Vec<(i32, i64)>) -> Option<Next> {
+    loop {
+        // Pages are made in a few polls; what still waits then waits for the ring.
+        let mut next = None;
+        for _ in 0..20 {
+            next = follower.next(most).now_or_never();
+            if next.is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        match next {
+            None => return None,
+            Some(Next::Records(entries)) => got.extend(
+                entries
+                    .iter()
+                    .map(|entry| (entry.record().partition, entry.record().offset)),
+            ),
+            Some(Next::Moved) => {}
+            Some(other) => return Some(other),
+        }
+    }
+}
+
+fn sorted(mut places: Vec<(i32, i64)>) -> Vec<(i32, i64)> {
+    places.sort_unstable();
+    places
+}
+
+fn in_order(places: &[(i32, i64)]) -> bool {
+    let mut last = BTreeMap::new();
+    places
+        .iter()
+        .all(|(partition, offset)| last.insert(*partition, *offset).is_none_or(|l| l < *offset))
+}
+
+#[tokio::test]
+async fn the_beginning_is_read_from_kafka_and_the_rest_from_the_ring() {
+    let world = World::new(2, 1 << 20, 7);
+    for n in 0..40 {
+        world.log.append(n % 2, n % 5 != 0);
+    }
+    let mut follower = world.follow(&[(0, 0), (1, 0)], OnLag::Catchup);
+    let mut got = Vec::new();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert!(got.is_empty(), "the upstream has not begun");
+    world.begin_at_end();
+    drain(&mut follower, 100, &mut got).await;
+    assert_eq!(sorted(got.clone()), world.log.all());
+    assert_eq!(follower.cursor(), [(0, 20), (1, 20)]);
+    assert_eq!(follower.lag(), None);
+    let pages = world.log.pages.load(Ordering::Relaxed);
+    for n in 0..40 {
+        world.log.append(n % 2, true);
+    }
+    world.pump_all();
+    drain(&mut follower, 100, &mut got).await;
+    assert_eq!(sorted(got.clone()), world.log.all());
+    assert_eq!(
+        world.log.pages.load(Ordering::Relaxed),
+        pages,
+        "no page more"
+    );
+    assert!(in_order(&got));
+}
+
+#[tokio::test]
+async fn a_crowd_at_the_beginning_shares_its_pages() {
+    let world = World::new(1, 1 << 20, 100);
+    for _ in 0..1_000 {
+        world.log.append(0, true);
+    }
+    let mut crowd: Vec<Follower> = (0..200)
+        .map(|_| world.follow(&[(0, 0)], OnLag::Catchup))
+        .collect();
+    world.begin_at_end();
+    let counts = futures::future::join_all(crowd.iter_mut().map(|follower| async move {
+        let mut count = 0;
+        while count < 1_000 {
+            if let Next::Records(entries) = follower.next(1 << 10).await {
+                count += entries.len();
+            }
+        }
+        count
+    }));
+    assert!(counts.await.iter().all(|count| *count == 1_000));
+    let pages = world.log.pages.load(Ordering::Relaxed);
+    assert!(pages < 40, "{pages} pages for ten");
+}
+
+#[tokio::test]
+async fn who_falls_behind_is_treated_as_it_wants() {
+    for on_lag in [OnLag::Catchup, OnLag::Skip, OnLag::Close] {
+        let world = World::new(1, 3_000, 100);
+        let mut follower = world.follow(&[(0, 0)], on_lag);
+        world.begin_at_end();
+        let mut got = Vec::new();
+        world.log.append(0, true);
+        world.pump_all();
+        assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        for _ in 0..200 {
+            world.log.append(0, true);
+        }
+        world.pump_all();
+        let said = drain(&mut follower, 100, &mut got).await;
+        let gap = Gap {
+            partition: 0,
+            from: 1,
+            to: 201,
+            reason: GapReason::Overrun,
+        };
+        match on_lag {
+            OnLag::Catchup => {
+                assert!(said.is_none());
+                assert_eq!(got, world.log.all());
+            }
+            OnLag::Skip => {
+                assert!(
+                    matches!(said, Some(Next::Gap(told)) if told == gap),
+                    "{said:?}"
+                );
+                world.log.append(0, true);
+                world.pump_all();
+                assert!(drain(&mut follower, 100, &mut got).await.is_none());
+                assert_eq!(got, [(0, 0), (0, 201)]);
+            }
+            OnLag::Close => {
+                assert!(
+                    matches!(said, Some(Next::Gap(told)) if told == gap),
+                    "{said:?}"
+                );
+                let end = drain(&mut follower, 100, &mut got).await;
+                assert!(matches!(end, Some(Next::Ended(Ended::Overrun))), "{end:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_retention_took_is_a_gap() {
+    let world = World::new(1, 1 << 20, 100);
+    for _ in 0..50 {
+        world.log.append(0, true);
+    }
+    world.log.partitions.lock().get_mut(&0).unwrap().0 = 30;
+    let mut follower = world.follow(&[(0, 10)], OnLag::Catchup);
+    world.begin_at_end();
+    let mut got = Vec::new();
+    let said = drain(&mut follower, 100, &mut got).await;
+    let gap = Gap {
+        partition: 0,
+        from: 10,
+        to: 30,
+        reason: GapReason::Retention,
+    };
+    assert!(
+        matches!(said, Some(Next::Gap(told)) if told == gap),
+        "{said:?}"
+    );
+    drain(&mut follower, 100, &mut got).await;
+    assert_eq!(got.first(), Some(&(0, 30)));
+    assert_eq!(got.len(), 20);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_a_gap() {
+    let world = World::new(1, 1 << 20, 100);
+    for _ in 0..50 {
+        world.log.append(0, true);
+    }
+    let mut follower = world.follow(&[(0, 50)], OnLag::Catchup);
+    world.begin_at_end();
+    let mut got = Vec::new();
+    drain(&mut follower, 100, &mut got).await;
+    world.feed().ring.write().begin(0, 40);
+    world.feed().wake();
+    let said = drain(&mut follower, 100, &mut got).await;
+    assert!(
+        matches!(said, Some(Next::Gap(gap)) if gap.reason == GapReason::Truncated && gap.to == 40),
+        "{said:?}"
+    );
+    world.pump(0, 3);
+    drain(&mut follower, 100, &mut got).await;
+    assert_eq!(got, [(0, 40), (0, 41), (0, 42)]);
+}
+
+#[tokio::test]
+async fn a_read_to_known_offsets_ends_there() {
+    let world = World::new(2, 1 << 20, 10);
+    for n in 0..60 {
+        world.log.append(n % 2, n % 7 != 0);
+    }
+    let until = Some(vec![(0, 30), (1, 12)]);
+    let mut follower = world.follow_until(&[(0, 3), (1, 0)], until, OnLag::Catchup);
+    let mut got = Vec::new();
+    let end = drain(&mut follower, 50, &mut got).await;
+    assert!(matches!(end, Some(Next::Ended(Ended::Until))), "{end:?}");
+    assert_eq!(follower.cursor(), [(0, 30), (1, 12)]);
+    let mut all = world.log.all();
+    all.retain(|(partition, offset)| match partition {
+        0 => *offset >= 3,
+        _ => *offset < 12,
+    });
+    assert_eq!(sorted(got), all);
+}
+
+#[tokio::test]
+async fn a_new_partition_is_followed_from_its_beginning() {
+    let world = World::new(1, 1 << 20, 100);
+    let mut follower = world.follow(&[(0, 0)], OnLag::Catchup);
+    world.begin_at_end();
+    let mut got = Vec::new();
+    drain(&mut follower, 100, &mut got).await;
+    for _ in 0..3 {
+        world.log.append(1, true);
+    }
+    world.begin_at_end();
+    for _ in 0..2 {
+        world.log.append(1, true);
+    }
+    world.pump_all();
+    drain(&mut follower, 100, &mut got).await;
+    assert_eq!(got, [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]);
+}
+
+#[tokio::test]
+async fn the_reader_stops_when_nobody_has_followed_for_a_while() {
+    let world = World::new(1, 1 << 20, 100);
+    let follower = world.follow(&[(0, 0)], OnLag::Catchup);
+    let feed = world.feed();
+    assert!(!world.feeds.is_over(&feed, Duration::ZERO));
+    drop(follower);
+    assert!(!world.feeds.is_over(&feed, Duration::from_secs(60)));
+    assert!(world.feeds.is_over(&feed, Duration::ZERO));
+    assert!(world.feeds.of.lock().is_empty());
+    let (_, new) = world.feeds.join(&world.topic);
+    assert!(new, "the next one starts a reader");
+}
+
+#[tokio::test]
+async fn a_topic_that_ends_is_read_to_its_end() {
+    let world = World::new(1, 1 << 20, 100);
+    let mut follower = world.follow(&[(0, 0)], OnLag::Catchup);
+    world.begin_at_end();
+    world.log.append(0, true);
+    world.pump_all();
+    world.feed().end(Ended::Deleted);
+    let mut got = Vec::new();
+    let end = drain(&mut follower, 100, &mut got).await;
+    assert_eq!(got, [(0, 0)]);
+    assert!(matches!(end, Some(Next::Ended(Ended::Deleted))), "{end:?}");
+}
+
+#[tokio::test]
+async fn idle_rings_are_emptied_first() {
+    let feeds = Feeds::new(&StreamSettings {
+        ring_total_bytes: 5_000,
+        ..StreamSettings::default()
+    });
+    let named = |name: &str| {
+        let topic = Topic {
+            name: Arc::from(name),
+            ..(*topic(1)).clone()
+        };
+        feeds.join(&Arc::new(topic)).0
+    };
+    let (idle, busy) = (named("idle"), named("busy"));
+    for feed in [&idle, &busy] {
+        let mut ring = feed.ring.write();
+        ring.begin(0, 0);
+        for offset in 0..20 {
+            ring.push(record(0, offset), Instant::now());
+        }
+    }
+    feeds.left(&idle);
+    feeds.relieve();
+    assert!(idle.ring.read().is_empty());
+    assert_eq!(busy.ring.read().low(0), Some(0), "there was enough");
+    for offset in 20..100 {
+        busy.ring.write().push(record(0, offset), Instant::now());
+    }
+    feeds.relieve();
+    assert!(busy.ring.read().low(0) > Some(50) && feeds.held() <= 5_000);
+}
+
+/// What happens between two looks of the follower.
+#[derive(Debug, Clone)]
+enum Deed {
+    Append(i32, bool),
+    Pump(i32, i64),
+    Drain(usize),
+    Fail,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        6 => (0..3, prop::bool::weighted(0.8)).prop_map(|(p, is)| Deed::Append(p, is)),
+        3 => (0..3, 1_i64..30).prop_map(|(p, count)| Deed::Pump(p, count)),
+        2 => (1_usize..200).prop_map(Deed::Drain),
+        1 => Just(Deed::Fail),
+    ];
+    prop::collection::vec(deed, 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever the ring keeps, and however reading, writing and failing come together: from where
+    /// the follower began, it gets every record once and in order.
+    #[test]
+    fn nothing_is_lost_or_comes_twice(
+        before in 0_i64..40,
+        starts in prop::collection::vec(0_i64..45, 3),
+        ring_bytes in 500_usize..8_000,
+        page in 1_usize..20,
+        deeds in deeds(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let world = World::new(3, ring_bytes, page);
+            for n in 0..before * 3 {
+                world.log.append(i32::try_from(n % 3).unwrap(), n % 4 != 1);
+            }
+            // After the end too: an administrator may know more than the reader.
+            let start: Vec<(i32, i64)> = (0..).zip(starts.iter().copied()).collect();
+            let mut follower = world.follow(&start, OnLag::Catchup);
+            world.begin_at_end();
+            let mut got = Vec::new();
+            for deed in deeds {
+                match deed {
+                    Deed::Append(partition, is) => { world.log.append(partition, is); }
+                    Deed::Pump(partition, count) => world.pump(partition, count),
+                    Deed::Drain(most) => {
+                        // Half of a pull too, dropped in the middle.
+                        let _ = follower.next(most).now_or_never().map(|next| {
+                            if let Next::Records(entries) = next {
+                                got.extend(entries.iter().map(|e| (e.record().partition, e.record().offset)));
+                            }
+                        });
+                    }
+                    Deed::Fail => { world.log.failures.fetch_add(1, Ordering::Relaxed); }
+                }
+            }
+            world.log.failures.store(0, Ordering::Relaxed);
+            world.pump_all();
+            let ends = |p: i32, start: i64| start.max(world.log.end(p));
+            for _ in 0..10_000 {
+                let said = drain(&mut follower, 300, &mut got).await;
+                assert!(said.is_none(), "{said:?}");
+                if follower.cursor().iter().zip(&start).all(|((p, o), (_, s))| *o >= ends(*p, *s)) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let mut all = world.log.all();
+            all.retain(|(p, o)| *o >= starts[usize::try_from(*p).unwrap()]);
+            assert!(in_order(&got));
+            assert_eq!(sorted(got), all);
+        });
+    }
+}
