@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::api::records::follow::registry::Streams;
 use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
@@ -25,6 +26,7 @@ struct Inner {
     auth: Authenticator,
     answers: Answers,
     sessions: Sessions,
+    streams: Streams,
     stopping: CancellationToken,
 }
 
@@ -37,6 +39,7 @@ impl Gateway {
         stopping: CancellationToken,
     ) -> Self {
         let sessions = Sessions::new(&settings);
+        let streams = Streams::new(&settings);
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
@@ -46,6 +49,7 @@ impl Gateway {
                 auth,
                 answers: Answers::default(),
                 sessions,
+                streams,
                 stopping,
             }),
         }
@@ -74,6 +78,11 @@ impl Gateway {
     /// The WebSocket sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    /// The streams of records.
+    pub fn streams(&self) -> &Streams {
+        &self.inner.streams
     }
 
     /// Cancelled when the process is about to stop: what would go on for ever ends then.

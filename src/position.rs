@@ -127,19 +127,39 @@ pub fn time_ms(text: &str) -> Option<i64> {
 
 /// Writes the vector of `offsets`, one list for each of `topics`.
 pub fn encode(cluster_id: &str, topics: &[&Topic], offsets: &[Offsets]) -> String {
-    let mut bytes = Vec::with_capacity(8 + offsets.iter().map(|o| 2 + o.len() * 6).sum::<usize>());
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&hash(cluster_id, topics).to_le_bytes());
-    for offsets in offsets {
-        put_varint(&mut bytes, offsets.len() as u64);
-        let mut previous = 0;
-        for (partition, offset) in offsets {
-            put_varint(&mut bytes, u64::try_from(partition - previous).unwrap_or(0));
-            put_varint(&mut bytes, u64::try_from(*offset).unwrap_or(0));
-            previous = *partition;
+    Vectors::new(cluster_id, topics).encode(offsets.iter().map(Vec::as_slice))
+}
+
+/// Writes vectors of the same topics again and again.
+#[derive(Debug, Clone, Copy)]
+pub struct Vectors {
+    hash: u32,
+}
+
+impl Vectors {
+    /// Vectors of `topics`.
+    pub fn new(cluster_id: &str, topics: &[&Topic]) -> Self {
+        Self {
+            hash: hash(cluster_id, topics),
         }
     }
-    URL_SAFE_NO_PAD.encode(bytes)
+
+    /// The vector of `offsets`, one list for each of the topics.
+    pub fn encode<'a>(&self, offsets: impl Iterator<Item = &'a [(i32, i64)]>) -> String {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.hash.to_le_bytes());
+        for offsets in offsets {
+            put_varint(&mut bytes, offsets.len() as u64);
+            let mut previous = 0;
+            for (partition, offset) in offsets {
+                put_varint(&mut bytes, u64::try_from(partition - previous).unwrap_or(0));
+                put_varint(&mut bytes, u64::try_from(*offset).unwrap_or(0));
+                previous = *partition;
+            }
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
 }
 
 /// Reads a vector, opaque or written out, for a read of `topics`. Partitions that it does not name

@@ -22,6 +22,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use super::offered::Offered;
+use super::records::follow;
 use super::ws::protocol::asyncapi;
 use super::ws::upgrade::{self, Shown};
 use super::{docs, everywhere, openapi, records, root, tickets, v2};
@@ -51,6 +52,8 @@ pub enum Access {
     Session,
     /// This permission, on the topic that the path parameter `topic` names.
     Topic(Action),
+    /// This permission, on each of the topics that the query parameter `topics` names.
+    Topics(Action),
 }
 
 /// One path and method of the API.
@@ -81,7 +84,7 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Open, Principal, Session, Topic};
+    use Access::{Open, Principal, Session, Topic, Topics};
     use Action::{Consume, Describe, Produce};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -96,6 +99,7 @@ pub fn rows() -> Vec<Row> {
         row(POST, "/tickets", Principal, routes!(tickets::create)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
+        row(GET,  "/records", Topics(Consume), routes!(follow::several)),
         row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
         row(GET,  "/topics", Principal, routes!(v2::topics::list)),
         row(GET,  "/topics/{topic}", Topic(Describe), routes!(v2::topics::get)),
@@ -340,16 +344,30 @@ async fn guard(
     if guard.access == Access::Principal {
         principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
     }
-    if let Access::Topic(action) = guard.access {
-        let topic = params
-            .iter()
-            .find_map(|(name, value)| (name == "topic").then_some(value));
-        let Some(topic) = topic else {
-            return ApiError::internal().into_response();
-        };
-        if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
-            let counted = asker.count().map(|()| ApiError::from(denied));
-            return counted.unwrap_or_else(ApiError::from).into_response();
+    let needed = match guard.access {
+        Access::Topic(action) => {
+            let topic = params
+                .iter()
+                .find_map(|(name, value)| (name == "topic").then_some(value));
+            let Some(topic) = topic else {
+                return ApiError::internal().into_response();
+            };
+            Some((action, vec![topic.to_owned()]))
+        }
+        Access::Topics(action) => match follow::named(request.uri().query()) {
+            // Of no topic: only who may read any is told what is missing.
+            Ok(topics) if topics.is_empty() => Some((action, vec![String::new()])),
+            Ok(topics) => Some((action, topics)),
+            Err(unread) => return unread.into_response(),
+        },
+        _ => None,
+    };
+    if let Some((action, topics)) = needed {
+        for topic in &topics {
+            if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
+                let counted = asker.count().map(|()| ApiError::from(denied));
+                return counted.unwrap_or_else(ApiError::from).into_response();
+            }
         }
     }
     request.extensions_mut().insert(principal);

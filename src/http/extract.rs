@@ -132,6 +132,20 @@ impl Query {
         }
     }
 
+    /// The parameters whose names begin with `prefix`, without it.
+    pub fn take_prefixed(&mut self, prefix: &'static str) -> Vec<(String, String)> {
+        self.known.push(prefix);
+        let mut taken = Vec::new();
+        self.pairs.retain_mut(|(name, value)| {
+            let Some(rest) = name.strip_prefix(prefix) else {
+                return true;
+            };
+            taken.push((rest.to_owned(), std::mem::take(value)));
+            false
+        });
+        taken
+    }
+
     /// Refuses whatever has not been taken: a misspelt `from` must not read as "no `from`".
     ///
     /// # Errors

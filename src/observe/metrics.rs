@@ -132,6 +132,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "websocket_records_produced_total",
         "Records written by WebSocket sessions"
     );
+    describe_streams();
     describe_counter!(
         "kafka_producer_replaced_total",
         "Times that the producer failed for good and was replaced"
@@ -141,6 +142,60 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Entries of the audit log that were not written, by reason"
     );
     Ok(handle)
+}
+
+/// Streams of records, and the shared reads under them.
+fn describe_streams() {
+    describe_gauge!("stream_readers", "Open streams of records, by door");
+    describe_gauge!(
+        "stream_lanes",
+        "Ways to show records that streams share, as of the last new one"
+    );
+    describe_counter!(
+        "stream_records_encoded_total",
+        "Records made into what a lane shows, once for all of its streams"
+    );
+    describe_counter!(
+        "stream_records_delivered_total",
+        "Records given to streams, by door"
+    );
+    describe_counter!(
+        "stream_gaps_total",
+        "Gaps that streams were told of, by reason"
+    );
+    describe_counter!(
+        "stream_readers_cut_total",
+        "Streams whose reader had stopped reading"
+    );
+    describe_gauge!("tail_upstreams", "Topics that are read for followers");
+    describe_gauge!("tail_followers", "Who follows them");
+    describe_gauge!(
+        "tail_ring_bytes",
+        Unit::Bytes,
+        "What is kept of them for followers"
+    );
+    describe_gauge!(
+        "tail_ring_age_seconds",
+        Unit::Seconds,
+        "The age of the oldest of it"
+    );
+    describe_counter!(
+        "tail_upstream_fetches_total",
+        "Fetches of the readers of followed topics"
+    );
+    describe_counter!(
+        "tail_upstream_restarts_total",
+        "Times that such a reader failed and went on with another connection"
+    );
+    describe_gauge!(
+        "tail_catchup_readers",
+        "Pages held for followers that are not in the ring"
+    );
+    describe_counter!("tail_catchup_pages_total", "Pages read from Kafka for them");
+    describe_counter!(
+        "tail_gaps_total",
+        "Offsets that followers did not get, by reason"
+    );
 }
 
 /// Counts requests, with the handles of what has been counted before at hand: to look one up in the

@@ -11,7 +11,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -315,11 +314,8 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
         let Ends { peer, listener } = self.ends;
-        let upgrades = request.headers().contains_key(header::UPGRADE);
         let extensions = request.extensions_mut();
-        if upgrades {
-            extensions.insert(Arc::clone(&self.wire));
-        }
+        extensions.insert(Arc::clone(&self.wire));
         extensions.insert(ConnectInfo(peer));
         extensions.insert(ListenerAddress(listener));
         if let Some(certificate) = &self.certificate {

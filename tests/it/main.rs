@@ -31,6 +31,7 @@ mod records_raw;
 mod records_read;
 mod records_write;
 mod secrets;
+mod streams;
 mod support_selftest;
 mod tls;
 mod v2_metadata;

@@ -143,7 +143,7 @@ fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Writes a key or value in the format asked for, else in the next one that can hold it; returns
 /// the format when it is not the one asked for.
-fn content(out: &mut Vec<u8>, bytes: Option<&[u8]>, asked: Format) -> Option<Format> {
+pub fn content(out: &mut Vec<u8>, bytes: Option<&[u8]>, asked: Format) -> Option<Format> {
     let Some(bytes) = bytes else {
         out.extend_from_slice(b"null");
         return None;

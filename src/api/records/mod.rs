@@ -1,6 +1,8 @@
-//! The records door: `/topics/{topic}/records`, the plain way to write and read a topic.
+//! The records door: `/topics/{topic}/records`, the plain way to write and read a topic,
+//! a page at a time or as it comes.
 
 pub mod encode;
+pub mod follow;
 pub mod format;
 pub mod json;
 pub mod parse;
@@ -9,3 +11,4 @@ pub mod write;
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
+const EVENT_STREAM: &str = "text/event-stream";

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::parse::Formats;
 use super::write::formats;
-use super::{JSON, encode};
+use super::{EVENT_STREAM, JSON, NDJSON, encode, follow};
+use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
+use crate::http::wire::Wire;
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
@@ -70,9 +73,12 @@ pub struct RecordPage {
     next: String,
 }
 
-/// Read a page of a topic
+/// Read a topic: a page, or a stream
 ///
-/// No consumer group and no state between calls: `next` of a page is `from` of the next one. The
+/// With `Accept: application/x-ndjson` or `text/event-stream` the answer is a stream that goes on as
+/// records come; `GET /records` says what it is made of and which parameters it takes.
+///
+/// As JSON it is a page. No consumer group and no state between calls: `next` of a page is `from` of the next one. The
 /// answer comes at once unless `wait` says otherwise. Aborted transactions are left out.
 ///
 /// Needs `consume` on the topic.
@@ -92,7 +98,7 @@ pub struct RecordPage {
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
     ),
     responses(
-        (status = 200, description = "The page; empty when there is nothing to read yet", body = RecordPage,
+        (status = 200, description = "The page; empty when there is nothing to read yet", content((RecordPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream")),
             example = json!({"records": [{"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "key": "c-17", "value": {"id": 1}, "headers": [["source", "curl"]]}], "next": "AYbQ5lUBACs"})),
         (status = 400, description = "A parameter cannot be read, or `from` belongs elsewhere", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
@@ -106,12 +112,25 @@ pub struct RecordPage {
 pub async fn page(
     State(gateway): State<Gateway>,
     Path(topic): Path<String>,
+    Extension(principal): Extension<Principal>,
+    wire: Option<Extension<Arc<Wire>>>,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
+    if let Ok(kind @ (NDJSON | EVENT_STREAM)) =
+        negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])
+    {
+        let caller = follow::Caller {
+            gateway,
+            principal,
+            wire: wire.map(|Extension(wire)| wire),
+            headers,
+        };
+        return Ok(follow::answer(caller, vec![topic], kind, query).await);
+    }
     let asked = Asked::parse(&mut query, &gateway)?;
     query.finish()?;
-    negotiate::accept(&headers, &[JSON])?;
+    negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])?;
     let cluster = gateway.cluster();
     let topic = known(cluster, &topic).await?;
     let partitions = asked.partitions.choose(&topic)?;
@@ -288,13 +307,13 @@ impl Asked {
 }
 
 /// The partitions of a page.
-enum Partitions {
+pub(super) enum Partitions {
     All,
     Some(Vec<std::ops::RangeInclusive<i32>>),
 }
 
 impl Partitions {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         text.split(',')
             .map(|part| {
                 let part = part.trim();
@@ -307,7 +326,7 @@ impl Partitions {
     }
 
     /// The partitions of `topic` that are meant, sorted.
-    fn choose(&self, topic: &Topic) -> Result<Vec<i32>, ApiError> {
+    pub(super) fn choose(&self, topic: &Topic) -> Result<Vec<i32>, ApiError> {
         let all = || topic.partitions.iter().map(|partition| partition.id);
         let chosen: Vec<i32> = match self {
             Self::All => all().collect(),
@@ -336,7 +355,7 @@ impl Partitions {
 }
 
 /// The topic that the path names.
-async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
+pub(super) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
     cluster
         .metadata
         .topic(topic)
@@ -450,7 +469,7 @@ fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> ApiError {
         .earliest(bounds.iter().map(|bound| (bound.partition, bound.low)))
 }
 
-fn at_from(error: &PositionError) -> ApiError {
+pub(super) fn at_from(error: &PositionError) -> ApiError {
     ApiError::bad_request(format!("from: {error}")).at("from")
 }
 

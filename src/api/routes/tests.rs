@@ -87,6 +87,7 @@ fn every_operation_is_described() {
             let description = operation["description"].as_str().unwrap_or_default();
             let says = match row.access {
                 Access::Topic(action) => format!("Needs `{action}` on the topic."),
+                Access::Topics(action) => format!("Needs `{action}` on each of the topics."),
                 _ => "Needs no permission".to_owned(),
             };
             assert!(

@@ -199,6 +199,11 @@ impl Follower {
         &self.cursor
     }
 
+    /// Whether it has come to its end, and said all.
+    pub fn is_over(&self) -> bool {
+        self.ended.is_some() && self.gaps.is_empty()
+    }
+
     /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
     pub fn lag(&self) -> Option<i64> {
         if self.place.is_some() || self.until.is_some() {
@@ -250,7 +255,7 @@ impl Follower {
 
     fn step(&mut self, most_bytes: usize) -> Step {
         if self.page.is_some() {
-            return self.from_page(most_bytes);
+            return self.page_on(most_bytes);
         }
         let feed = Arc::clone(&self.feed);
         let ring = feed.ring.read();
@@ -381,7 +386,7 @@ impl Follower {
         self.place = None;
     }
 
-    fn from_page(&mut self, most_bytes: usize) -> Step {
+    fn page_on(&mut self, most_bytes: usize) -> Step {
         let Some((slot, mut at)) = self.page.take() else {
             return Step::Again;
         };

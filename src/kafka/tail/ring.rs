@@ -94,6 +94,7 @@ impl Ring {
         self.ranges.iter().map(|(id, range)| (*id, range.low))
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -198,6 +199,7 @@ impl Ring {
     }
 
     /// Whether one who stands at `cursor` misses nothing by reading on from here.
+    #[cfg(test)]
     pub(super) fn joins(&self, cursor: &[(i32, i64)]) -> bool {
         cursor
             .iter()

@@ -1,0 +1,182 @@
+//! What a request for a stream asks for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+
+use super::fields::Fields;
+use crate::api::records::parse::Formats;
+use crate::api::records::read::{Partitions, at_from};
+use crate::api::records::write::formats;
+use crate::filter::{Filter, Spec};
+use crate::http::error::ApiError;
+use crate::http::extract::{Query, unexpected};
+use crate::kafka::tail::OnLag;
+use crate::position::From;
+
+/// Longest text of a filter's key or header.
+const LONGEST: usize = 4 << 10;
+/// Most headers of a filter.
+const MOST_HEADERS: usize = 8;
+/// Longest `timeout`, in milliseconds: a day.
+const LONGEST_TIMEOUT: u64 = 86_400_000;
+
+/// Where a stream begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// As `from` says.
+    From(From),
+    /// After the event with this id.
+    Id(String),
+}
+
+/// Where a stream ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Until {
+    /// At what is there when it begins.
+    End,
+    /// Before the first record of this time (ms since 1970).
+    Time(i64),
+    /// Before these offsets.
+    Vector(String),
+}
+
+/// The parameters.
+pub(super) struct Asked {
+    pub(super) origin: Origin,
+    /// Where to begin when the id cannot be used.
+    pub(super) fallback: From,
+    pub(super) until: Option<Until>,
+    pub(super) limit: Option<u64>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) partitions: Partitions,
+    pub(super) filter: Filter,
+    pub(super) fields: Option<Fields>,
+    pub(super) formats: Formats,
+    pub(super) bare: bool,
+    pub(super) on_lag: OnLag,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) retry: Option<u64>,
+    pub(super) every_id: bool,
+}
+
+impl Asked {
+    /// Takes all parameters of the query.
+    pub(super) fn parse(query: &mut Query, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let fallback = match query.take("from")? {
+            None => From::Latest,
+            Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
+        };
+        let in_query = query.take("last_event_id")?;
+        let id = match headers.get("last-event-id") {
+            // What is not text is no id of ours: it is told so, as any other.
+            Some(value) => Some(value.to_str().unwrap_or("?").to_owned()),
+            None => in_query,
+        };
+        let origin = match id.filter(|id| !id.is_empty()) {
+            Some(id) => Origin::Id(id),
+            None => Origin::From(fallback.clone()),
+        };
+        let until = match query.take("until")? {
+            None => None,
+            Some(text) => Some(until(&text)?),
+        };
+        let partitions = match query.take("partitions")? {
+            None => Partitions::All,
+            Some(text) => Partitions::parse(&text)
+                .ok_or_else(|| unexpected("partitions", &text, "a list such as 0,2-3"))?,
+        };
+        let fields = match query.take("fields")? {
+            None => None,
+            Some(text) => Some(
+                Fields::parse(&text)
+                    .ok_or_else(|| unexpected("fields", &text, Fields::EXPECTED))?,
+            ),
+        };
+        let bare = match query.take("meta")?.as_deref() {
+            None | Some("full") => false,
+            Some("none") => true,
+            Some(other) => return Err(unexpected("meta", other, "full or none")),
+        };
+        let on_lag = match query.take("on_lag")?.as_deref() {
+            None | Some("catchup") => OnLag::Catchup,
+            Some("skip") => OnLag::Skip,
+            Some("close") => OnLag::Close,
+            Some(other) => return Err(unexpected("on_lag", other, "catchup, skip or close")),
+        };
+        let every_id = match query.take("ids")?.as_deref() {
+            None => false,
+            Some("every") => true,
+            Some(other) => return Err(unexpected("ids", other, "every")),
+        };
+        Ok(Self {
+            origin,
+            fallback,
+            until,
+            limit: query.take_number("limit", 1..=u64::MAX)?,
+            timeout: query
+                .take_number("timeout", 1..=LONGEST_TIMEOUT)?
+                .map(Duration::from_millis),
+            partitions,
+            filter: filter(query)?,
+            fields,
+            formats: formats(query)?,
+            bare,
+            on_lag,
+            heartbeat: query
+                .take_number("heartbeat", 5..=60)?
+                .map(Duration::from_secs),
+            retry: query.take_number("retry", 1..=600_000)?,
+            every_id,
+        })
+    }
+}
+
+fn until(text: &str) -> Result<Until, ApiError> {
+    let expected = || {
+        unexpected(
+            "until",
+            text,
+            "end, a time that has passed, or a position such as topic:partition@offset,…",
+        )
+    };
+    if text == "end" {
+        return Ok(Until::End);
+    }
+    match From::parse(text) {
+        Ok(From::Time(time)) => Ok(Until::Time(time)),
+        Ok(From::Vector(vector)) => Ok(Until::Vector(vector)),
+        _ => Err(expected()),
+    }
+}
+
+fn filter(query: &mut Query) -> Result<Filter, ApiError> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in query.take_prefixed("header.") {
+        if headers.insert(name.clone(), value).is_some() {
+            let field = format!("header.{name}");
+            return Err(
+                ApiError::bad_request(format!("{field} is given more than once")).at(field),
+            );
+        }
+    }
+    if headers.len() > MOST_HEADERS {
+        return Err(ApiError::bad_request(format!("at most {MOST_HEADERS} headers")).at("header."));
+    }
+    let spec = Spec {
+        condition: query.take("where")?,
+        key: query.take("key")?,
+        key_prefix: query.take("key_prefix")?,
+        headers,
+    };
+    let texts = spec.key.iter().chain(&spec.key_prefix);
+    let texts = texts.chain(spec.headers.iter().flat_map(|(name, value)| [name, value]));
+    if texts.into_iter().any(|text| text.len() > LONGEST) {
+        return Err(ApiError::bad_request(format!(
+            "a key or header to compare with has at most {LONGEST} bytes"
+        ))
+        .at("key"));
+    }
+    Filter::new(&spec).map_err(|error| ApiError::bad_request(format!("where: {error}")).at("where"))
+}

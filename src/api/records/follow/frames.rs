@@ -1,0 +1,85 @@
+//! The wire shapes of events beside records: blocks of `text/event-stream` (the HTML standard, 9.2), or
+//! lines of NDJSON that a record could not be, because they have the field `event`.
+
+use serde::Serialize;
+
+use crate::api::records::{EVENT_STREAM, NDJSON, encode};
+
+/// Which of the two a stream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    Ndjson,
+    Sse,
+}
+
+impl Door {
+    pub(super) fn of(content_type: &str) -> Self {
+        if content_type == EVENT_STREAM {
+            Self::Sse
+        } else {
+            Self::Ndjson
+        }
+    }
+
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => NDJSON,
+            Self::Sse => EVENT_STREAM,
+        }
+    }
+
+    /// Its name in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// Writes an event.
+pub(super) fn event<T: Serialize>(
+    out: &mut Vec<u8>,
+    door: Door,
+    name: &str,
+    id: Option<&str>,
+    data: &T,
+) {
+    match door {
+        Door::Sse => {
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'\n');
+            if let Some(id) = id {
+                self::id(out, id);
+            }
+            out.extend_from_slice(b"data: ");
+            encode::json(out, data);
+            out.extend_from_slice(b"\n\n");
+        }
+        Door::Ndjson => {
+            #[derive(Serialize)]
+            struct Line<'a, T> {
+                event: &'a str,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                id: Option<&'a str>,
+                data: &'a T,
+            }
+            let event = name;
+            encode::json(out, &Line { event, id, data });
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Writes the line with the id of the event that follows.
+pub(super) fn id(out: &mut Vec<u8>, id: &str) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(id.as_bytes());
+    out.push(b'\n');
+}
+
+/// Writes how long a client is to wait before it connects again.
+pub(super) fn retry(out: &mut Vec<u8>, ms: u64) {
+    out.extend_from_slice(format!("retry: {ms}\n\n").as_bytes());
+}

@@ -1,0 +1,303 @@
+//! Streams of records: `GET /topics/{topic}/records` and `GET /records?topics=` as NDJSON and as server-sent
+//! events. They go on as records come, and a client that was cut off goes on where it was.
+//!
+//! - `asked.rs`: the parameters
+//! - `start.rs`: where it begins and ends, in offsets
+//! - `run.rs`: the stream
+//! - `lane.rs`: what a record is made into, once for all streams that show it alike
+//! - `fields.rs`: parts of values
+//! - `frames.rs`: the wire shapes
+//! - `registry.rs`: how many there are, and the end of those that nobody reads
+
+mod asked;
+mod fields;
+mod frames;
+mod lane;
+pub mod registry;
+mod run;
+mod start;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+
+use self::asked::{Asked, Origin, Until};
+use self::frames::Door;
+use self::lane::View;
+use self::registry::Full;
+use self::run::{OVER, RETRY_BUSY, Run};
+use self::start::Part;
+use super::read::{Partitions, at_from, known};
+use super::{EVENT_STREAM, NDJSON};
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::extract::Query;
+use crate::http::negotiate;
+use crate::http::wire::Wire;
+use crate::kafka::metadata::Topic;
+use crate::position::{From, MAX_PARTITIONS};
+
+/// Most topics of one stream.
+const MOST_TOPICS: usize = 16;
+
+/// Who asks for a stream, and over what.
+pub(super) struct Caller {
+    pub(super) gateway: Gateway,
+    pub(super) principal: Principal,
+    pub(super) wire: Option<Arc<Wire>>,
+    pub(super) headers: HeaderMap,
+}
+
+/// The topics that a query names, so that the permission for each can be asked.
+///
+/// # Errors
+///
+/// 400 where the query cannot be read.
+pub fn named(query: Option<&str>) -> Result<Vec<String>, ApiError> {
+    let mut query = Query::parse(query.unwrap_or_default())?;
+    Ok(list(query.take("topics")?.as_deref().unwrap_or_default()))
+}
+
+fn list(topics: &str) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for topic in topics.split(',').map(str::trim).filter(|t| !t.is_empty()) {
+        if !list.iter().any(|known| known == topic) {
+            list.push(topic.to_owned());
+        }
+    }
+    list
+}
+
+/// Stream topics
+///
+/// Records as they come, for ever unless `until`, `limit` or `timeout` says otherwise, as NDJSON or, with
+/// `Accept: text/event-stream`, as server-sent events. However many read a topic, it is read from Kafka
+/// once. The id of an event is a position over all partitions: whoever connects again with
+/// `Last-Event-ID` goes on exactly there, on any gateway of the same cluster.
+///
+/// Beside records there are the events `ready` (where it really begins), `gap` (offsets that do not
+/// come, and why), `reset` (the position could not be used, and why), `lag`, `auth-expiring`, `drain`,
+/// `stream-error` and `end`. In NDJSON they are lines with the field `event`. After `end` a client
+/// that comes back gets 204.
+///
+/// Needs `consume` on each of the topics.
+#[utoipa::path(
+    get,
+    path = "/records",
+    operation_id = "streamRecords",
+    tag = "Records",
+    params(
+        ("topics" = String, Query, description = "The topics, as a comma list (at most 16)", example = "orders,payments"),
+        ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, an id, or `topic:partition@offset,…`", example = "-10"),
+        ("last_event_id" = Option<String>, Query, description = "The id after which to go on; before `from`. The header `Last-Event-ID` stands before both"),
+        ("until" = Option<String>, Query, description = "`end`: what is there now; a time that has passed; or a position", example = "end"),
+        ("limit" = Option<u64>, Query, description = "Most records", minimum = 1),
+        ("timeout" = Option<u64>, Query, description = "Longest time, in milliseconds", maximum = 86_400_000),
+        ("key" = Option<String>, Query, description = "Only records with this key"),
+        ("key_prefix" = Option<String>, Query, description = "Only records whose key begins so"),
+        ("header.NAME" = Option<String>, Query, description = "Only records with a header of this name and value"),
+        ("where" = Option<String>, Query, description = "Only records whose value fulfils all of these, such as `/price>=10;/type==\"x\";/a/b exists`"),
+        ("fields" = Option<String>, Query, description = "Only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
+        ("meta" = Option<String>, Query, description = "`none`: the values alone"),
+        ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        ("on_lag" = Option<String>, Query, description = "When the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is new, after a `gap`) or `close`"),
+        ("heartbeat" = Option<u64>, Query, description = "Seconds of silence before a sign of life (15)", minimum = 5, maximum = 60),
+        ("retry" = Option<u64>, Query, description = "Milliseconds that an `EventSource` waits before it connects again (a random time of 1 to 5 s)", minimum = 1, maximum = 600_000),
+        ("ids" = Option<String>, Query, description = "`every`: an id on every event, where there are more than 8 partitions too"),
+    ),
+    responses(
+        (status = 200, description = "The stream", content((String = "application/x-ndjson"), (String = "text/event-stream"))),
+        (status = 204, description = "The stream with this id is over"),
+        (status = 400, description = "A parameter cannot be read", body = ErrorBody),
+        (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
+        (status = 404, description = "No such topic", body = ErrorBody),
+        (status = 406, description = "`Accept` asks for what is not offered; the answer lists what is", body = ErrorBody),
+        (status = 429, description = "The principal has as many streams as it may", body = ErrorBody),
+        (status = 503, description = "Kafka cannot be reached, or there are too many streams; try again", body = ErrorBody),
+        (status = 504, description = "Kafka did not answer in time", body = ErrorBody),
+    )
+)]
+pub async fn several(
+    State(gateway): State<Gateway>,
+    Extension(principal): Extension<Principal>,
+    wire: Option<Extension<Arc<Wire>>>,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, ApiError> {
+    let kind = negotiate::accept(&headers, &[NDJSON, EVENT_STREAM])?;
+    let topics = list(query.take("topics")?.as_deref().unwrap_or_default());
+    let problem = match topics.len() {
+        0 => "topics: name at least one, as in topics=orders,payments".to_owned(),
+        1..=MOST_TOPICS => {
+            let caller = Caller {
+                gateway,
+                principal,
+                wire: wire.map(|Extension(wire)| wire),
+                headers,
+            };
+            return Ok(answer(caller, topics, kind, query).await);
+        }
+        _ => format!("topics: at most {MOST_TOPICS}"),
+    };
+    Err(ApiError::bad_request(problem).at("topics"))
+}
+
+/// A stream of these topics. The permissions have been asked for.
+pub(super) async fn answer(
+    caller: Caller,
+    topics: Vec<String>,
+    kind: &'static str,
+    query: Query,
+) -> Response {
+    let door = Door::of(kind);
+    let comes_back = comes_back(&caller.headers);
+    match begin(caller, topics, door, query).await {
+        Ok(response) => response,
+        Err(error) if door == Door::Sse && comes_back && error.is_worth_retrying() => {
+            busy(error).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn begin(
+    caller: Caller,
+    topics: Vec<String>,
+    door: Door,
+    mut query: Query,
+) -> Result<Response, ApiError> {
+    let Caller {
+        gateway,
+        principal,
+        wire,
+        headers,
+    } = caller;
+    let asked = Asked::parse(&mut query, &headers)?;
+    query.finish()?;
+    if matches!(&asked.origin, Origin::Id(id) if id.ends_with(OVER)) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if matches!(asked.until, Some(Until::Time(time)) if time > now_ms()) {
+        return Err(ApiError::bad_request(
+            "until: this time has not come yet; use timeout to end a stream after a while",
+        )
+        .at("until"));
+    }
+    if topics.len() > 1 && !matches!(asked.partitions, Partitions::All) {
+        return Err(ApiError::bad_request("partitions: only of one topic").at("partitions"));
+    }
+    let cluster = gateway.cluster();
+    let mut parts = Vec::with_capacity(topics.len());
+    for name in &topics {
+        let topic = known(cluster, name).await?;
+        parts.push(Part {
+            partitions: asked.partitions.choose(&topic)?,
+            all: matches!(asked.partitions, Partitions::All),
+            topic,
+        });
+    }
+    let count: usize = parts.iter().map(|part| part.partitions.len()).sum();
+    if count > MAX_PARTITIONS {
+        return Err(ApiError::bad_request(format!(
+            "{count} partitions; one stream may have {MAX_PARTITIONS}: name fewer topics"
+        ))
+        .at("topics"));
+    }
+    let cluster_id = cluster.id().await?;
+    // What a person wrote is answered as such; an id that is no good is told in the stream.
+    if let Origin::From(From::Vector(text)) = &asked.origin {
+        written(text, &parts)?;
+    }
+    if let Some(Until::Vector(text)) = &asked.until {
+        start::vector(text, &cluster_id, &parts)
+            .map_err(|error| ApiError::bad_request(format!("until: {error}")).at("until"))?;
+    }
+    let seat = gateway
+        .streams()
+        .seat(door.name(), principal.name(), wire)
+        .map_err(full)?;
+    let lane = gateway.streams().lanes().lane(View {
+        door,
+        formats: asked.formats,
+        bare: asked.bare,
+        fields: asked.fields.clone(),
+        filter: asked.filter.clone(),
+    });
+    let mut run = Run::new(gateway, &principal, seat, lane, parts, cluster_id, asked);
+    run.hello();
+    // On the heap: the state of a stream is not moved with every piece.
+    let pieces = stream::unfold(Box::new(run), |mut run| async move {
+        let piece = run.piece().await?;
+        Some((Ok::<_, Infallible>(piece), run))
+    });
+    Ok(streamed(door, Body::from_stream(pieces)))
+}
+
+/// A vector in `from` that is written out must fit the request; an opaque one is looked at later.
+fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
+    if !text.contains('@') {
+        return Ok(());
+    }
+    let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
+    match crate::position::decode(text, "", &topics) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(at_from(&error)),
+    }
+}
+
+fn streamed(door: Door, body: Body) -> Response {
+    const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+    let mut response = (
+        [
+            (header::CONTENT_TYPE, door.content_type()),
+            (header::CACHE_CONTROL, "no-store, no-transform"),
+        ],
+        body,
+    )
+        .into_response();
+    // nginx would gather what comes.
+    let headers = response.headers_mut();
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// Whether this is a browser's `EventSource`, which never comes back after another status than 200.
+fn comes_back(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::USER_AGENT)
+        .and_then(|agent| agent.to_str().ok())
+        .is_some_and(|agent| agent.starts_with("Mozilla/"))
+}
+
+fn busy(error: ApiError) -> Response {
+    let mut out = Vec::new();
+    frames::retry(&mut out, RETRY_BUSY);
+    frames::event(
+        &mut out,
+        Door::Sse,
+        "stream-error",
+        None,
+        &error.into_body(),
+    );
+    streamed(Door::Sse, Body::from(out))
+}
+
+fn full(full: Full) -> ApiError {
+    let status = match full {
+        Full::Tails => StatusCode::SERVICE_UNAVAILABLE,
+        Full::OfPrincipal => StatusCode::TOO_MANY_REQUESTS,
+    };
+    ApiError::plain(status, full.to_string()).retry()
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

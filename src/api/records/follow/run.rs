@@ -1,0 +1,527 @@
+//! One stream: what its body is made of, piece by piece.
+//!
+//! The body is pulled: a piece is made when the connection has taken the last one, so a stream holds
+//! one piece and its followers' cursors, however slow its reader is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use metrics::Counter;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use super::asked::{Asked, Origin};
+use super::frames::{self, Door};
+use super::lane::Lane;
+use super::registry::Seat;
+use super::start::{self, Part, Start};
+use crate::auth::Principal;
+use crate::auth::jwt::now;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::kafka::tail::{Ended, Entry, Follow, Follower, Gap, Next};
+use crate::observe::metrics::topic_label;
+use crate::position::{From, Offsets, Vectors};
+
+/// Bytes of records in a piece, about.
+const PIECE: usize = 32 << 10;
+/// Above so many partitions only the last event of a piece has an id.
+const FEW_PARTITIONS: usize = 8;
+/// How long before its end a principal is told that its token expires.
+const EXPIRING: Duration = Duration::from_secs(60);
+/// What stands after the id of a stream that is over for good: who comes back with it gets 204.
+pub(super) const OVER: char = '~';
+/// Between these a client waits before it connects again, in milliseconds.
+const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
+/// How long clients of an overloaded gateway wait.
+pub(super) const RETRY_BUSY: u64 = 30_000;
+
+/// A stream under way.
+pub(super) struct Run {
+    gateway: Gateway,
+    seat: Seat,
+    lane: Arc<Lane>,
+    parts: Vec<Part>,
+    cluster_id: Arc<str>,
+    vectors: Vectors,
+    begin: Option<Begin>,
+    followers: Vec<Follower>,
+    /// Which of several is looked at first.
+    turn: usize,
+    /// The next offset of each partition after what was written.
+    sent: Vec<Offsets>,
+    /// `sent` has moved since an id was written.
+    moved: bool,
+    every_id: bool,
+    left: Option<u64>,
+    read: Vec<Counter>,
+    out: Vec<u8>,
+    over: bool,
+    heartbeat: Duration,
+    retry: u64,
+    beat: Instant,
+    ends: Option<Instant>,
+    expiry: Option<Expiry>,
+    drain: Option<Instant>,
+}
+
+/// How it begins.
+struct Begin {
+    asked: Asked,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    seconds: u64,
+    warns: Option<Instant>,
+    ends: Instant,
+}
+
+enum Woken {
+    Next(usize, Next),
+    Stopping,
+    Time,
+}
+
+impl Run {
+    pub(super) fn new(
+        gateway: Gateway,
+        principal: &Principal,
+        seat: Seat,
+        lane: Arc<Lane>,
+        parts: Vec<Part>,
+        cluster_id: Arc<str>,
+        asked: Asked,
+    ) -> Self {
+        let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
+        let vectors = Vectors::new(&cluster_id, &topics);
+        let begun = Instant::now();
+        let heartbeat = asked
+            .heartbeat
+            .unwrap_or(gateway.settings().streams.heartbeat);
+        let expiry = principal.expires().map(|seconds| {
+            let ends = begun + Duration::from_secs(seconds.saturating_sub(now()));
+            Expiry {
+                seconds,
+                warns: Some(ends.checked_sub(EXPIRING).unwrap_or(begun)),
+                ends,
+            }
+        });
+        let read = parts
+            .iter()
+            .map(|part| {
+                metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&part.topic.name))
+            })
+            .collect();
+        Self {
+            retry: asked.retry.unwrap_or_else(|| fastrand::u64(RETRY)),
+            every_id: asked.every_id,
+            left: asked.limit,
+            ends: asked.timeout.map(|timeout| begun + timeout),
+            begin: Some(Begin { asked }),
+            gateway,
+            seat,
+            lane,
+            parts,
+            cluster_id,
+            vectors,
+            followers: Vec::new(),
+            turn: 0,
+            sent: Vec::new(),
+            moved: false,
+            read,
+            out: Vec::new(),
+            over: false,
+            heartbeat,
+            beat: begun + heartbeat,
+            expiry,
+            drain: None,
+        }
+    }
+
+    /// What comes before anything of Kafka is known: the client sees at once that it is connected.
+    pub(super) fn hello(&mut self) {
+        match self.lane.door() {
+            Door::Sse => {
+                self.out.extend_from_slice(
+                    concat!(": tidegate ", env!("CARGO_PKG_VERSION"), "\n").as_bytes(),
+                );
+                frames::retry(&mut self.out, self.retry);
+            }
+            Door::Ndjson => self.out.push(b'\n'),
+        }
+    }
+
+    /// The next piece; `None` is the end.
+    pub(super) async fn piece(&mut self) -> Option<Bytes> {
+        self.seat.is_asked();
+        loop {
+            if !self.out.is_empty() {
+                self.beat = Instant::now() + self.heartbeat;
+                self.seat.gave();
+                return Some(std::mem::take(&mut self.out).into());
+            }
+            if self.over {
+                return None;
+            }
+            if let Some(begin) = self.begin.take() {
+                if let Err(error) = self.begin(&begin).await {
+                    self.failed(error);
+                }
+                continue;
+            }
+            match self.woken().await {
+                Woken::Next(index, next) => self.next(index, next),
+                Woken::Stopping => self.stopping(),
+                Woken::Time => self.time(),
+            }
+        }
+    }
+
+    async fn begin(&mut self, begin: &Begin) -> Result<(), ApiError> {
+        let asked = &begin.asked;
+        let gateway = self.gateway.clone();
+        let cluster = gateway.cluster();
+        let start = start::resolve(
+            cluster,
+            &self.cluster_id,
+            &self.parts,
+            &asked.origin,
+            &asked.fallback,
+            asked.until.as_ref(),
+        )
+        .await?;
+        self.followers = self
+            .parts
+            .iter()
+            .enumerate()
+            .map(|(index, part)| {
+                let of = |offsets: &Vec<Offsets>| offsets.get(index).cloned().unwrap_or_default();
+                cluster.tails.follow(Follow {
+                    topic: Arc::clone(&part.topic),
+                    start: of(&start.offsets),
+                    all: part.all,
+                    until: start.until.as_ref().map(of),
+                    on_lag: asked.on_lag,
+                })
+            })
+            .collect();
+        self.sent.clone_from(&start.offsets);
+        self.say_where(asked, &start);
+        Ok(())
+    }
+
+    /// `ready`, and what of the wish could not be fulfilled.
+    fn say_where(&mut self, asked: &Asked, start: &Start) {
+        let wish = match &asked.origin {
+            Origin::Id(id) => id.chars().take(200).collect(),
+            Origin::From(from) => match from {
+                From::Latest => "latest".to_owned(),
+                From::Earliest => "earliest".to_owned(),
+                From::Last(count) => format!("-{count}"),
+                From::Time(time) => time.to_string(),
+                From::Vector(vector) => vector.chars().take(200).collect(),
+            },
+        };
+        let from = json!(self.places());
+        if let Some(reason) = &start.reset {
+            self.event(
+                "reset",
+                &json!({"asked": wish, "reason": reason, "from": from}),
+            );
+        }
+        let exact = start.reset.is_none() && start.gaps.is_empty();
+        self.event(
+            "ready",
+            &json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog}),
+        );
+        for (index, gap) in &start.gaps {
+            self.gap(*index, gap);
+        }
+    }
+
+    fn places(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
+        let topics = self.parts.iter().zip(&self.sent);
+        topics
+            .map(|(part, offsets)| (&*part.topic.name, offsets.iter().copied().collect()))
+            .collect()
+    }
+
+    /// Waits for what comes first. Whatever does not come first loses nothing.
+    async fn woken(&mut self) -> Woken {
+        let until = [
+            Some(self.beat),
+            self.ends,
+            self.expiry.and_then(|expiry| expiry.warns),
+            self.expiry.map(|expiry| expiry.ends),
+            self.drain,
+        ];
+        let until = until.into_iter().flatten().min().unwrap_or(self.beat);
+        let stopping = self.gateway.stopping();
+        let told = self.drain.is_some();
+        tokio::select! {
+            biased;
+            () = stopping.cancelled(), if !told => Woken::Stopping,
+            () = sleep_until(until) => Woken::Time,
+            (index, next) = next(&mut self.followers, &mut self.turn) => Woken::Next(index, next),
+        }
+    }
+
+    fn next(&mut self, index: usize, next: Next) {
+        match next {
+            Next::Records(entries) => self.records(index, &entries),
+            Next::Moved => self.catch_up_with(index),
+            Next::Gap(gap) => {
+                self.catch_up_with(index);
+                self.gap(index, &gap);
+            }
+            Next::Ended(ended) => self.ended(index, &ended),
+        }
+    }
+
+    /// The followers have come as far as this.
+    fn catch_up_with(&mut self, index: usize) {
+        if let (Some(follower), Some(sent)) = (self.followers.get(index), self.sent.get_mut(index))
+            && sent.as_slice() != follower.cursor()
+        {
+            sent.clear();
+            sent.extend_from_slice(follower.cursor());
+            self.moved = true;
+        }
+    }
+
+    fn records(&mut self, index: usize, entries: &[Arc<Entry>]) {
+        let partitions: usize = self.sent.iter().map(Vec::len).sum();
+        let sse = self.lane.door() == Door::Sse;
+        let each = sse && (self.every_id || partitions <= FEW_PARTITIONS);
+        let lane = Arc::clone(&self.lane);
+        let mut written = 0;
+        // The last one waits, so that an id may be put before it.
+        let mut held: Option<Bytes> = None;
+        for entry in entries {
+            let made = lane.of(entry);
+            if made.is_some()
+                && let Some(held) = held.take()
+            {
+                if each {
+                    self.put_id();
+                }
+                self.out.extend_from_slice(&held);
+            }
+            // An id is of the place after its own record, and of what was passed over since.
+            let record = entry.record();
+            if let Some(sent) = self.sent.get_mut(index) {
+                match sent.binary_search_by_key(&record.partition, |(id, _)| *id) {
+                    Ok(at) => {
+                        if let Some((_, offset)) = sent.get_mut(at) {
+                            *offset = record.offset + 1;
+                        }
+                    }
+                    Err(at) => sent.insert(at, (record.partition, record.offset + 1)),
+                }
+                self.moved = true;
+            }
+            if let Some(made) = made {
+                held = Some(made);
+                written += 1;
+                if let Some(left) = &mut self.left {
+                    *left -= 1;
+                    if *left == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        let full = self.left == Some(0);
+        if !full {
+            self.catch_up_with(index);
+        }
+        if let Some(held) = held {
+            if sse {
+                self.put_id();
+            }
+            self.out.extend_from_slice(&held);
+        }
+        lane.delivered.increment(written);
+        if let Some(read) = self.read.get(index) {
+            read.increment(written);
+        }
+        if full {
+            self.end("limit", None);
+        }
+    }
+
+    fn put_id(&mut self) {
+        let id = self.id();
+        frames::id(&mut self.out, &id);
+        self.moved = false;
+    }
+
+    fn id(&self) -> String {
+        self.vectors.encode(self.sent.iter().map(Vec::as_slice))
+    }
+
+    fn gap(&mut self, index: usize, gap: &Gap) {
+        let Some(part) = self.parts.get(index) else {
+            return;
+        };
+        let data = json!({
+            "topic": &*part.topic.name,
+            "partition": gap.partition,
+            "from": gap.from,
+            "to": gap.to,
+            "reason": gap.reason.name(),
+        });
+        metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
+        self.event("gap", &data);
+    }
+
+    fn ended(&mut self, index: usize, ended: &Ended) {
+        self.catch_up_with(index);
+        let topic = self
+            .parts
+            .get(index)
+            .map(|part| part.topic.name.to_string());
+        match ended {
+            Ended::Until => {
+                if self.followers.iter().all(Follower::is_over) {
+                    self.end("until", None);
+                }
+            }
+            Ended::Deleted => self.end("topic deleted", topic),
+            Ended::Recreated => self.end("topic created again", topic),
+            Ended::Overrun => self.close(),
+            Ended::Busy => {
+                self.retry = RETRY_BUSY;
+                self.failed(
+                    ApiError::plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "too many others are catching up; connect again with the last id",
+                    )
+                    .retry(),
+                );
+            }
+            Ended::Failed(fault) => self.failed(ApiError::from(fault.clone())),
+        }
+    }
+
+    /// It is over for good.
+    fn end(&mut self, reason: &str, topic: Option<String>) {
+        let id = format!("{}{OVER}", self.id());
+        let data = match topic {
+            Some(topic) => json!({"reason": reason, "topic": topic}),
+            None => json!({"reason": reason}),
+        };
+        self.event_with("end", Some(&id), &data);
+        self.over = true;
+    }
+
+    /// It is over, and goes on when the client connects again.
+    fn close(&mut self) {
+        if self.lane.door() == Door::Sse {
+            frames::retry(&mut self.out, self.retry);
+        }
+        self.over = true;
+    }
+
+    fn failed(&mut self, error: ApiError) {
+        self.event("stream-error", &error.into_body());
+        self.close();
+    }
+
+    fn stopping(&mut self) {
+        // Not all at once: those that come back are the next process's load.
+        let grace = self.gateway.settings().server.shutdown_grace / 4;
+        let within = u64::try_from(grace.as_millis()).unwrap_or(0).max(1);
+        self.drain = Some(Instant::now() + Duration::from_millis(fastrand::u64(0..within)));
+    }
+
+    fn time(&mut self) {
+        let now = Instant::now();
+        if self.drain.is_some_and(|at| at <= now) {
+            self.retry = fastrand::u64(RETRY);
+            self.event("drain", &json!({"retry": self.retry}));
+            return self.close();
+        }
+        if let Some(expiry) = &mut self.expiry {
+            if expiry.ends <= now {
+                let error = ApiError::unauthenticated(
+                    Some("invalid_token"),
+                    "the token has expired; connect again with a new one",
+                );
+                return self.failed(error);
+            }
+            if expiry.warns.is_some_and(|at| at <= now) {
+                expiry.warns = None;
+                let data = json!({"expires": expiry.seconds, "in": (expiry.ends - now).as_secs()});
+                return self.event("auth-expiring", &data);
+            }
+        }
+        if self.ends.is_some_and(|at| at <= now) {
+            return self.end("timeout", None);
+        }
+        if self.beat <= now {
+            self.heartbeat();
+        }
+    }
+
+    /// A sign of life after silence: with the position where it has moved over what the client did not
+    /// want to see, so that it comes back to here and not to where it last saw something.
+    fn heartbeat(&mut self) {
+        let lag: i64 = self.followers.iter().filter_map(Follower::lag).sum();
+        if lag > 0 {
+            return self.event("lag", &json!({"records": lag}));
+        }
+        match self.lane.door() {
+            Door::Sse if self.moved => {
+                self.put_id();
+                self.out.push(b'\n');
+            }
+            Door::Sse => self.out.extend_from_slice(b": hb\n\n"),
+            Door::Ndjson => self.out.push(b'\n'),
+        }
+    }
+
+    fn event<T: Serialize>(&mut self, name: &str, data: &T) {
+        let id = self.id();
+        self.moved = false;
+        // Before there is a position there is no id: the client keeps the one it has.
+        let id = (!self.sent.is_empty()).then_some(id);
+        self.event_with(name, id.as_deref(), data);
+    }
+
+    fn event_with<T: Serialize>(&mut self, name: &str, id: Option<&str>, data: &T) {
+        let door = self.lane.door();
+        // Where lines are values, there is no place for anything else.
+        if door == Door::Ndjson && self.lane.is_bare() {
+            return;
+        }
+        frames::event(&mut self.out, door, name, id, data);
+    }
+}
+
+/// What comes next of any of the followers. Each of them comes first once in a while.
+async fn next(followers: &mut [Follower], turn: &mut usize) -> (usize, Next) {
+    if let [one] = followers {
+        return (0, one.next(PIECE).await);
+    }
+    *turn += 1;
+    let count = followers.len().max(1);
+    let first = *turn % count;
+    let mut waiting: Vec<_> = followers
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, follower)| !follower.is_over())
+        .map(|(index, follower)| Box::pin(async move { (index, follower.next(PIECE).await) }))
+        .collect();
+    if waiting.is_empty() {
+        return std::future::pending().await;
+    }
+    let first = first.min(waiting.len() - 1);
+    waiting.rotate_left(first);
+    futures::future::select_all(waiting).await.0
+}
