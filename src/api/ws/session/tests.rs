@@ -348,6 +348,19 @@ fn records_are_delivered_acknowledged_and_committed() {
 }
 
 #[test]
+fn a_frame_that_has_waited_long_enough_wakes_nobody_while_the_socket_is_stuck() {
+    let mut play = Play::subscribed(json!({"batch": {"linger_ms": 50}}));
+    play.offer(0, 0..3);
+    assert!(play.frames().is_empty(), "it waits for more");
+    play.pass(Duration::from_millis(50));
+    let next = play.session.next_tick();
+    assert!(next.is_none_or(|at| at > play.now), "{next:?}");
+    assert_eq!(tags(&play.frame()), [1, 2, 3]);
+    play.offer(0, 3..4);
+    assert!(play.frames().is_empty(), "the next one waits again");
+}
+
+#[test]
 fn nothing_comes_after_goodbye() {
     let mut play = Play::subscribed(json!({}));
     play.send(json!({"type": "bye"}));
