@@ -2,7 +2,7 @@
 // saw of each. What is to be done comes from tests/it, as the only argument:
 //
 //   { chromium, modules, profile,
-//     steps: [{ open | fetch | image | events | socket | form | link | script }] }
+//     steps: [{ open | fetch | image | events | socket | stream | form | link | script }] }
 //
 // It knows nothing of what should come of a step.
 
@@ -112,6 +112,22 @@ const kinds = {
         });
       },
       { url, protocols, ticket, type, count },
+    );
+  },
+
+  /** What an EventSource gets until it has closed for good. */
+  async stream(url) {
+    return page.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const source = new EventSource(url);
+          const seen = [];
+          for (const type of ["ready", "message", "end"]) {
+            source.addEventListener(type, ({ data }) => seen.push([type, JSON.parse(data)]));
+          }
+          source.onerror = () => source.readyState === EventSource.CLOSED && resolve(seen);
+        }),
+      url,
     );
   },
 

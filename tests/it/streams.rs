@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::support::broker::Broker;
+use crate::support::browser::Browser;
 use crate::support::gateway::Gateway;
 use crate::support::http;
 use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::tokens::{claims, seconds_from_now, sign};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 
 /// Longest wait for something that should come at once.
@@ -672,4 +674,81 @@ async fn open_streams_survive_leader_changes_and_a_restart() {
     let got: Vec<_> = got.expect("all records").iter().map(place).collect();
     assert_eq!(got.len(), wanted.len());
     assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_source_in_a_real_page_reads_to_the_end_and_stops() {
+    let Some(browser) = Browser::find().await else {
+        return;
+    };
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "page", 1).await;
+    for n in 0..3 {
+        write(&plain, &name, 0, &n.to_string()).await;
+    }
+    let gateway = shared_gateway().await;
+    let query = "from=earliest&until=end&retry=100";
+    let seen = browser
+        .run(vec![
+            json!({"open": gateway.url("/docs")}),
+            json!({"stream": gateway.url(&format!("/topics/{name}/records?{query}"))}),
+        ])
+        .await;
+    let seen = seen[1].as_array().unwrap();
+    let types: Vec<&str> = seen
+        .iter()
+        .map(|event| event[0].as_str().unwrap())
+        .collect();
+    assert_eq!(types, ["ready", "message", "message", "message", "end"]);
+    let values: Vec<i64> = seen
+        .iter()
+        .filter_map(|event| event[1]["value"].as_i64())
+        .collect();
+    assert_eq!(values, [0, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_its_token_and_shows_only_what_that_allows() {
+    const SECRET: &str = "a secret that is long enough for HS256";
+    let plain = kafka().await.plain();
+    let (mine, other) = (
+        topic_of(&plain, "mine", 1).await,
+        topic_of(&plain, "other", 1).await,
+    );
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .file("secret", SECRET)
+        .file(
+            "tidegate.toml",
+            "[auth]\nmode = \"jwt\"\nleeway_s = 0\n[limits]\ntails_per_principal = 1\n\
+             [[auth.issuers]]\nsecret_file = \"secret\"\nalgorithms = [\"HS256\"]\n",
+        )
+        .start()
+        .await;
+    let scope = format!("consume:{mine}");
+    let mut short = claims("ann", &scope);
+    short["exp"] = seconds_from_now(4).into();
+    let short = sign(&short, SECRET.as_bytes());
+    let open = async |path: &str, token: &str| {
+        let request = reqwest::Client::new().get(gateway.url(path));
+        let request = request.header("accept", "text/event-stream");
+        request.bearer_auth(token).send().await.unwrap()
+    };
+    let both = open(&format!("/records?topics={mine},{other}"), &short).await;
+    assert_eq!(both.status(), 403);
+    let response = open(&format!("/records?topics={mine}"), &short).await;
+    assert_eq!(response.status(), 200);
+    // One more is one too many for this principal.
+    let more = open(&format!("/topics/{mine}/records"), &short).await;
+    assert_eq!(more.status(), 429);
+    let mut stream = Stream {
+        response,
+        parser: Parser::default(),
+        events: std::collections::VecDeque::new(),
+    };
+    assert!(stream.named("auth-expiring").await.json()["in"].as_u64() <= Some(4));
+    let error = stream.named("stream-error").await;
+    assert_eq!(error.json()["error_code"], 40101);
+    assert_eq!(stream.next().await, None);
+    let again = open(&format!("/topics/{mine}/records"), &short).await;
+    assert_eq!(again.status(), 401);
 }

@@ -1350,8 +1350,10 @@ impl Subscription {
         });
         self.counted.delivered += took.records as u64;
         self.counted.redelivered += took.redelivered as u64;
-        self.lingers = None;
-        self.lingered = false;
+        if took.records > 0 {
+            self.lingers = None;
+            self.lingered = false;
+        }
         self.dead(sink);
         self.flow(sink);
         let frame = writer
