@@ -98,3 +98,12 @@ pub async fn raw_request(address: &str, bytes: &[u8], silence: Duration) -> RawR
         closed,
     }
 }
+
+/// Makes a request one for a WebSocket.
+pub fn handshake(request: RequestBuilder) -> RequestBuilder {
+    request
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+}
