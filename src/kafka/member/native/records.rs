@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::consumer::{Consumer, ConsumerRecord, TimestampType};
+use krafka::consumer::{Consumer, ConsumerRecord};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Done, End, Engine, REFRESH, ROUND, TopicIds, link};
@@ -13,7 +13,8 @@ use crate::kafka::fault::FaultKind;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Event, SeekTo, State};
 use crate::kafka::metadata::Right;
-use crate::record::{Delivered, Header, TimestampType as RecordTime, TopicPartition};
+use crate::kafka::reader::delivered;
+use crate::record::TopicPartition;
 
 impl Engine {
     pub(super) async fn polled(&mut self, records: Vec<ConsumerRecord>) {
@@ -279,25 +280,5 @@ impl Engine {
             self.set_state(State::Joining(None));
             self.wake.notify_one();
         }
-    }
-}
-
-fn delivered(record: ConsumerRecord) -> Delivered {
-    Delivered {
-        topic: record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        timestamp_type: match record.timestamp_type {
-            TimestampType::LogAppendTime => RecordTime::Append,
-            _ => RecordTime::Create,
-        },
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|(name, value)| Header { name, value })
-            .collect(),
     }
 }
