@@ -112,6 +112,7 @@ struct Play {
     unflushed: Vec<(i32, i64)>,
     /// Offered to the session, and not yet something that it may pass over.
     open: BTreeSet<(i32, i64)>,
+    offered: BTreeSet<(i32, i64)>,
     /// Frames that ask to write under an id, and their answers.
     asked: BTreeMap<String, i64>,
     closed: bool,
@@ -168,6 +169,7 @@ impl Play {
             tags: BTreeMap::new(),
             unflushed: Vec::new(),
             open: BTreeSet::new(),
+            offered: BTreeSet::new(),
             asked: BTreeMap::new(),
             closed: false,
         }
@@ -340,10 +342,7 @@ impl Play {
             let partition = i32::try_from(partition).expect("a partition");
             let offset = record["offset"].as_i64().expect("an offset");
             assert!(self.assigned.contains_key(&partition), "{frame}");
-            assert!(
-                self.open.contains(&(partition, offset)),
-                "what is done with does not come again: {record}"
-            );
+            assert!(self.offered.contains(&(partition, offset)), "{record}");
             self.tags.insert(tag, (partition, offset));
             if self.auto {
                 self.unflushed.push((partition, offset));
@@ -368,6 +367,7 @@ impl Play {
         let offsets = first..first + i64::from(records % 20);
         let next = *next;
         self.open.extend(offsets.clone().map(|o| (partition, o)));
+        self.offered.extend(offsets.clone().map(|o| (partition, o)));
         let records = offsets.map(|offset| Delivered {
             topic: Arc::from("t"),
             partition,
