@@ -580,12 +580,15 @@ impl Ledger {
         if self.policy.ack != AckMode::Auto {
             return;
         }
-        while let Some(tag) = self.tags.first_open_below(end) {
+        // One by one and not until none is left: what the client has acknowledged before, out of its
+        // turn, is among them.
+        for tag in self.tags.open_below(end) {
             match self.tags.find(tag) {
                 Found::At(id, seq, _) if self.partitions.contains_key(&id) => {
                     self.settle(id, seq);
                 }
-                _ => self.tags.settle(tag),
+                Found::At(..) => self.tags.settle(tag),
+                Found::Unknown | Found::Settled => {}
             }
         }
     }
@@ -722,7 +725,8 @@ impl Ledger {
     }
 
     /// The client could not handle the record under `tag`: it comes again after `delay`, or becomes
-    /// a dead letter, at once if that is what the client wants.
+    /// a dead letter, at once if that is what the client wants. In [`AckMode::Auto`] neither: nothing
+    /// of the record is kept.
     ///
     /// # Errors
     ///
@@ -735,7 +739,9 @@ impl Ledger {
         dead_letter: bool,
         reason: Option<String>,
     ) -> Result<(), Refused> {
-        if let Some((id, seq, _)) = self.in_flight_at(tag)? {
+        if let Some((id, seq, _)) = self.in_flight_at(tag)?
+            && self.policy.ack != AckMode::Auto
+        {
             if let Some(slot) = self.partitions.get(&id).and_then(|p| p.get(seq)) {
                 self.window.settle(slot.bytes);
             }

@@ -122,12 +122,11 @@ impl Tags {
         }
     }
 
-    /// The lowest tag below `end` that is open; what is settled in the order in which it was given.
-    pub(super) fn first_open_below(&self, end: u64) -> Option<u64> {
-        let (first, run) = self.runs.first_key_value()?;
-        // Settled in order, the open ones are the run's last.
-        let tag = first + (run.count - run.open);
-        (tag < end).then_some(tag)
+    /// The tags below `end` that may still be open, those of partitions that are gone too.
+    pub(super) fn open_below(&self, end: u64) -> Vec<u64> {
+        let runs = self.runs.range(..end);
+        let tags = runs.flat_map(|(first, run)| *first..(first + run.count).min(end));
+        tags.collect()
     }
 
     /// The tags in `range` that may still be open.

@@ -298,6 +298,25 @@ fn what_was_flushed_is_acknowledged_in_auto() {
 }
 
 #[test]
+fn what_the_client_says_before_the_flush_changes_nothing_in_auto() {
+    let now = Instant::now();
+    let mut ledger = offered(AckMode::Auto, Order::Partition, 0..6);
+    assert_eq!(take(&mut ledger, now, ALL).len(), 6);
+    // Tags can be guessed, and the socket may be stuck for long.
+    assert_eq!(ledger.ack(&[6, 3]), []);
+    ledger.nack(1, now, Duration::ZERO, true, None).unwrap();
+    ledger.nack(2, now, Duration::ZERO, false, None).unwrap();
+    assert_eq!(ledger.low(&place(0)), Some(0));
+    assert!(ledger.next_dead_letter().is_none());
+    ledger.flushed(5);
+    assert_eq!(ledger.low(&place(0)), Some(4));
+    ledger.flushed(7);
+    assert_eq!(ledger.low(&place(0)), Some(6));
+    assert_eq!(ledger.in_flight(), (0, 0));
+    assert!(take(&mut ledger, now, ALL).is_empty());
+}
+
+#[test]
 fn a_gap_that_is_too_wide_stops_its_partition() {
     let now = Instant::now();
     let mut ledger = offered(AckMode::Individual, Order::Relaxed, 0..40);
