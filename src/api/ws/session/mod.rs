@@ -1510,6 +1510,10 @@ fn rejection(rejected: &Rejected) -> Error {
             field: Some("records".to_owned()),
             ..Error::new("limit_exceeded", rejected.to_string())
         },
+        Rejected::Kafka(fault) if fault.kind == FaultKind::Invalid => Error {
+            field: Some("topic".to_owned()),
+            ..Error::from_fault("invalid_frame", fault)
+        },
         Rejected::Kafka(fault) | Rejected::Record { fault, .. } => Error {
             field: (fault.kind == FaultKind::UnknownTopic).then(|| "topic".to_owned()),
             ..topic_error(fault)

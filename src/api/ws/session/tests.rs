@@ -715,6 +715,23 @@ fn records_are_written_and_each_request_is_answered_once() {
 }
 
 #[test]
+fn a_topic_that_can_have_no_such_name_is_named() {
+    let mut play = Play::open();
+    play.send(json!({"type": "produce", "id": 1, "topic": "t/", "records": [{"value": 1}]}));
+    let Some(Effect::Produce { ticket, .. }) = play.effects.pop() else {
+        panic!("nothing to write");
+    };
+    let fault = crate::kafka::metadata::check_topic_name("t/").unwrap_err();
+    let rejected = Err(Rejected::Kafka(fault));
+    play.session.produced(ticket, rejected, play.now);
+    let error = play.frame();
+    assert_eq!(
+        (&error["code"], &error["field"]),
+        (&json!("invalid_frame"), &json!("topic"))
+    );
+}
+
+#[test]
 fn beyond_the_window_nothing_is_written() {
     let mut play = Play::open();
     for id in 0..=100 {
