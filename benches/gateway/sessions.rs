@@ -11,11 +11,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::direct::Direct;
 use super::load::{Pace, Ran, on_this_thread, percentile};
 use super::process::Server;
 use super::records::{self, Record};
 use super::report::{Compare, Row, Side, Target};
-use super::rows::{Bench, direct, per_request};
+use super::rows::{self, Bench, per_request};
+use super::support::broker::Broker;
 
 /// Longest time for a frame that must come.
 const STALLED: Duration = Duration::from_secs(60);
@@ -249,7 +251,7 @@ fn reading(bench: &Bench, name: &str, topic: &str, ack: &str, most: u64) -> Vec<
                 ..Side::default()
             }
         },
-        &|time| direct(|| bench.direct.consume(topic, time)),
+        &|time| rows::direct(|| bench.direct.consume(topic, time)),
     )]
 }
 
@@ -380,7 +382,7 @@ pub fn produce(bench: &Bench, name: &str) -> Vec<Row> {
                 ..Side::default()
             }
         },
-        &|time| direct(|| bench.direct.produce(topic, records, time)),
+        &|time| rows::direct(|| bench.direct.produce(topic, records, time)),
     )]
 }
 
@@ -449,9 +451,13 @@ async fn write(address: SocketAddr, frames: &[Vec<u8>], time: Duration) -> io::R
 /// each takes, and that a record reaches all of them.
 pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
     let sessions = sessions_that_fit();
+    // Each connection to Kafka knows of every topic there is, a kilobyte of each: that is the cluster's
+    // doing and not a session's, so these have one with few topics.
+    let broker = on_this_thread(Broker::builder().for_load().start());
+    let direct = Direct::new(&broker.bootstrap());
     let server = Server::gateway_with(
         &bench.binary,
-        &bench.bootstrap,
+        &broker.bootstrap(),
         &[
             "limits.connections=50000",
             "limits.connections_per_address=50000",
@@ -462,10 +468,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
     );
     let topic = group_name();
     let found = on_this_thread(async {
-        bench
-            .direct
-            .create_topics(std::slice::from_ref(&topic), 1)
-            .await;
+        direct.create_topics(std::slice::from_ref(&topic), 1).await;
         // What the first session costs is the process's, not a session's.
         let _first = join(server.address, &topic).await?;
         let before = server.rss_mib();
@@ -495,7 +498,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
         let idle = server.cpu();
         tokio::time::sleep(Duration::from_secs(5)).await;
         let idle = (server.cpu() - idle).as_secs_f64() / 5.0;
-        let producer = bench.direct.plain_producer();
+        let producer = direct.plain_producer();
         let produced = Instant::now();
         producer.send(&topic, b"1");
         let mut latencies = Vec::with_capacity(sessions);
