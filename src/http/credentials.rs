@@ -60,11 +60,8 @@ pub fn find(
     query: Option<&str>,
     allows_query_token: bool,
 ) -> Result<Found, ApiError> {
-    if let Some(found) = bearer(headers)? {
+    if let Some(found) = bearer_or_ticket(headers, query)? {
         return Ok(found);
-    }
-    if let Some(ticket) = parameter(query, "ticket") {
-        return Ok(Found::Ticket(ticket));
     }
     if let Some(token) = parameter(query, "access_token") {
         if !allows_query_token {
@@ -90,11 +87,8 @@ pub fn find_at_upgrade(
     query: Option<&str>,
     allows_query_token: bool,
 ) -> Result<Found, ApiError> {
-    if let Some(found) = bearer(headers)? {
+    if let Some(found) = bearer_or_ticket(headers, query)? {
         return Ok(found);
-    }
-    if let Some(ticket) = parameter(query, "ticket") {
-        return Ok(Found::Ticket(ticket));
     }
     if let Some(token) = subprotocol_token(headers) {
         return Ok(Found::Token(token.to_owned()));
@@ -103,9 +97,10 @@ pub fn find_at_upgrade(
     Ok(token.map_or(Found::Nothing, Found::Token))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<Found>, ApiError> {
+/// What comes first everywhere: a bearer token, and then a ticket.
+fn bearer_or_ticket(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Found>, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Ok(None);
+        return Ok(parameter(query, "ticket").map(Found::Ticket));
     };
     let token = value
         .to_str()

@@ -5,7 +5,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::records::encode;
-use crate::api::records::format::Format;
 use crate::api::records::parse::Formats;
 use crate::record::Delivered;
 
@@ -173,11 +172,6 @@ impl Writer {
         self.out.extend_from_slice(b"]}");
         self.out
     }
-}
-
-/// Whether a fallback of this format is an error to those who ask for no other.
-pub fn is_strict(format: Format) -> bool {
-    matches!(format, Format::Json | Format::String)
 }
 
 #[cfg(test)]

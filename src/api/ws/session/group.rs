@@ -120,7 +120,6 @@ pub struct Subscription {
     lingers: Option<Instant>,
     /// It has waited long enough, and goes as soon as it can.
     lingered: bool,
-    unavailable: bool,
     counted: Counted,
 }
 
@@ -202,7 +201,6 @@ impl Subscription {
             dead_letters: HashSet::new(),
             lingers: None,
             lingered: false,
-            unavailable: false,
             counted: Counted::default(),
             options,
         }
@@ -330,7 +328,6 @@ impl Subscription {
     }
 
     fn changed(&mut self, state: member::State, sink: &mut Sink<'_>) {
-        self.unavailable = matches!(state, member::State::Unavailable(_));
         let (name, detail) = match state {
             member::State::Joining(fault) => (StateName::Joining, fault),
             member::State::Active => (StateName::Active, None),

@@ -466,6 +466,15 @@ impl Session {
 
     fn ready(&mut self, hello: Option<Hello>, now: Instant) {
         self.phase = Phase::Ready;
+        self.welcome(hello, now);
+        match self.short.take().map(|short| *short) {
+            Some(Ok(short)) => self.subscribe(short, now),
+            Some(Err(error)) => self.refuse_subscription(error, now),
+            None => {}
+        }
+    }
+
+    fn welcome(&mut self, hello: Option<Hello>, now: Instant) {
         let id = hello.as_ref().and_then(|hello| hello.id.clone());
         if let Some(ms) = hello.as_ref().and_then(|hello| hello.heartbeat_ms) {
             let ms = ms.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1);
@@ -502,11 +511,6 @@ impl Session {
         };
         self.send(&ServerFrame::Welcome(welcome));
         self.tell_expiry(now);
-        match self.short.take().map(|short| *short) {
-            Some(Ok(short)) => self.subscribe(short, now),
-            Some(Err(error)) => self.refuse_subscription(error, now),
-            None => {}
-        }
     }
 
     fn expires(&self) -> Option<Instant> {
@@ -852,9 +856,7 @@ impl Session {
                 self.effects.push(Effect::Authenticate(token));
             }
             _ => {
-                let phase = self.phase;
-                self.ready(Some(hello), now);
-                self.phase = phase;
+                self.welcome(Some(hello), now);
             }
         }
     }
@@ -1193,9 +1195,7 @@ impl Session {
         }
         match hello {
             Some(hello) => {
-                let phase = self.phase;
-                self.ready(Some(hello), now);
-                self.phase = phase;
+                self.welcome(Some(hello), now);
             }
             None => {
                 self.send(&ServerFrame::Ok(Done {
