@@ -521,6 +521,25 @@ pub(super) static KEYS: &[Key] = &[
     ),
 ];
 
+/// Whether there is such a setting. Not true of what stands in a table that takes any name.
+pub fn is_setting(path: &str) -> bool {
+    find(path).is_some()
+}
+
+/// The variable that sets what is at this path: a setting, or a librdkafka property by its table and
+/// name. `None` when no variable does.
+pub fn variable_of(path: &str) -> Option<String> {
+    if let Some(key) = find(path) {
+        return Some(key.variable());
+    }
+    let (key, name) = find_entry(path)?;
+    // Underscores would be read as dots, capitals as small letters.
+    let sane = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
+    let can = matches!(key.slot, Slot::Properties(_)) && name.chars().all(sane);
+    let name = name.to_ascii_uppercase().replace('.', "_");
+    can.then(|| format!("{}__{name}", key.variable()))
+}
+
 /// The key at exactly this path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)

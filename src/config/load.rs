@@ -88,6 +88,8 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     subject: String,
+    /// Of the setting, if it is about one.
+    path: Option<String>,
     problem: String,
 }
 
@@ -96,12 +98,27 @@ impl ConfigError {
     pub fn new(subject: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
+            path: None,
             problem: problem.into(),
         }
     }
 
     fn about(path: &str, source: &Source, problem: impl Into<String>) -> Self {
-        Self::new(format!("{path} ({source})"), problem)
+        Self {
+            path: Some(path.to_owned()),
+            ..Self::new(format!("{path} ({source})"), problem)
+        }
+    }
+
+    /// The setting that it is about, as in `kafka.properties.ssl.ca.location`; `None` when it is about
+    /// something else, such as a whole file.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// What is wrong, without the setting's name.
+    pub fn problem(&self) -> &str {
+        &self.problem
     }
 }
 
@@ -178,6 +195,13 @@ pub fn read(inputs: &Inputs) -> Reading {
     reading
 }
 
+/// Reads the text of a settings file and no other layer. `path` is what messages call it.
+pub fn read_text(path: &Path, text: &str) -> Reading {
+    let mut reading = Reading::default();
+    reading.read_toml(path, text.as_bytes());
+    reading
+}
+
 /// Reads every layer and applies the rules between settings.
 ///
 /// # Errors
@@ -215,22 +239,25 @@ impl Reading {
         let Some((path, named)) = self.file_to_read(inputs) else {
             return;
         };
-        let subject = format!("file {}", path.display());
-        let bytes = match std::fs::read(inputs.cwd.join(&path)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return,
+        match std::fs::read(inputs.cwd.join(&path)) {
+            Ok(bytes) => self.read_toml(&path, &bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => {}
             Err(error) => {
                 self.unread.file = true;
+                let subject = format!("file {}", path.display());
                 let problem = format!("cannot be read: {error}");
                 self.errors.push(ConfigError::new(subject, problem));
-                return;
             }
-        };
-        let text = match std::str::from_utf8(&bytes) {
+        }
+    }
+
+    fn read_toml(&mut self, path: &Path, bytes: &[u8]) {
+        let subject = format!("file {}", path.display());
+        let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
                 self.unread.file = true;
-                let line = line_and_column_of(&bytes, error.valid_up_to()).0;
+                let line = line_and_column_of(bytes, error.valid_up_to()).0;
                 let subject = format!("{subject} line {line}");
                 self.errors
                     .push(ConfigError::new(subject, "expected UTF-8 text"));
@@ -239,13 +266,13 @@ impl Reading {
         };
         match DeTable::parse(text) {
             Ok(table) => {
-                let origin = Origin::File { path: &path, text };
+                let origin = Origin::File { path, text };
                 self.accept("", &Raw::from_table(table.get_ref()), &origin, 0);
             }
             Err(error) => {
                 self.unread.file = true;
                 let at = error.span().map_or(0, |span| span.start);
-                let (line, column) = line_and_column_of(&bytes, at);
+                let (line, column) = line_and_column_of(bytes, at);
                 // The library's long form quotes the line, which may hold a password.
                 self.errors.push(ConfigError::new(
                     format!("{subject} line {line} column {column}"),

@@ -38,11 +38,13 @@ use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
 pub use self::items::read_network;
-pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read};
+pub use self::keys::{is_setting, variable_of};
+pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text};
 pub use self::permission::{Action, PermissionError, read_permission};
 pub use self::properties::Properties;
 pub use self::sample::sample;
 pub use self::show::{is_secret_property, show};
+pub use self::value::quote;
 
 /// Everything that can be set. One field per table of the settings file.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -566,6 +566,6 @@ pub(super) fn list_to_toml(list: &[impl AsRef<str>]) -> String {
 }
 
 /// A string as TOML writes it.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

@@ -99,6 +99,17 @@ impl Clients {
     }
 }
 
+/// The table of the settings file in which a property that is meant for every client belongs: its
+/// role's own if it is for one role only, else `kafka.properties`. `None` when no library knows it.
+pub fn table_for_all(property: &str) -> Option<&'static str> {
+    use properties::Scope;
+    Some(match properties::scope(property)? {
+        Scope::Producer => "kafka.producer",
+        Scope::Consumer => "kafka.consumer",
+        _ => "kafka.properties",
+    })
+}
+
 fn token_source(settings: &KafkaSettings, role: Role) -> Option<oauth::Settings> {
     let merged = properties::merged(settings, role);
     security::token_source(&mut Reader::new(&merged))
