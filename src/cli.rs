@@ -2,6 +2,7 @@
 //! done, 1 failed, 2 asked wrongly (usage or settings). Standard output carries only what was asked
 //! for.
 
+mod import;
 mod token;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::import::{ImportArgs, Outcome};
 use self::token::TokenArgs;
 use crate::api::offered::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
@@ -32,7 +34,7 @@ struct Cli {
 enum Command {
     /// Run the gateway.
     Serve(ServeArgs),
-    /// Show, check or sample the settings.
+    /// Show, check, sample or import the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print the OpenAPI document.
@@ -81,6 +83,9 @@ enum ConfigCommand {
     Check(SettingArgs),
     /// Print the commented sample file, every setting with its default.
     Sample,
+    /// Carry over the settings of Confluent REST Proxy, Strimzi's bridge or Karapace. Prints a settings
+    /// file that loads, with a comment for each line that has no counterpart.
+    Import(ImportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +141,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(errors) => refuse(&errors),
         },
         Command::Config(ConfigCommand::Sample) => print(&config::sample()),
+        Command::Config(ConfigCommand::Import(args)) => import(&args),
         Command::Openapi => print(&crate::api::openapi::document_json()),
         Command::Asyncapi => print(&crate::api::ws::protocol::asyncapi::document_json()),
         Command::Token(args) => token(&args),
@@ -164,6 +170,24 @@ fn serve(loaded: Loaded) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+fn import(args: &ImportArgs) -> ExitCode {
+    match import::import(args) {
+        Outcome::Text(text, report) => {
+            say(&report);
+            print(&text)
+        }
+        Outcome::Written(report) => {
+            say(&report);
+            ExitCode::SUCCESS
+        }
+        Outcome::Refused(problem) => {
+            complain(&problem);
+            ExitCode::from(ASKED_WRONGLY)
+        }
+        Outcome::Failed(problem) => fail(&problem),
     }
 }
 

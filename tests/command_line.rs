@@ -387,3 +387,98 @@ fn healthcheck_takes_a_url() {
     ));
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// A file of Confluent's that has a secret and a line without a counterpart.
+const KAFKA_REST: &str = "bootstrap.servers=a:1\nclient.security.protocol=SASL_SSL\nclient.sasl.mechanism=PLAIN\nclient.sasl.jaas.config=x.PlainLoginModule required username=\"u\" password=\"hunter2\";\nconsumer.threads=50\n";
+
+#[test]
+fn import_prints_settings_that_check_accepts() {
+    let folder = folder();
+    let file = folder.path().join("kafka-rest.properties");
+    std::fs::write(file, KAFKA_REST).expect("written");
+    let import = ["config", "import", "kafka-rest.properties"];
+    let output = run(&mut tidegate(folder.path(), &import));
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    assert!(stdout(&output).contains("# line 5: consumer.threads: "));
+    assert!(stdout(&output).contains("\"sasl.password\" = \"hunter2\""));
+    assert_eq!(stderr_lines(&output).len(), 1);
+    assert!(!stderr_lines(&output)[0].contains("hunter2"));
+
+    std::fs::write(folder.path().join("tidegate.toml"), stdout(&output)).expect("written");
+    let output = run(&mut tidegate(folder.path(), &["config", "check"]));
+    assert_eq!(stdout(&output), "ok\n", "{:?}", stderr_lines(&output));
+}
+
+#[test]
+fn import_writes_a_file_for_its_owner_and_replaces_none_unasked() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder();
+    std::fs::write(folder.path().join("in"), KAFKA_REST).expect("written");
+    let out = folder.path().join("out.toml");
+    let import = ["config", "import", "in", "--output", "out.toml"];
+    let output = run(&mut tidegate(folder.path(), &import));
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    assert!(output.stdout.is_empty());
+    let mode = std::fs::metadata(&out).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    std::fs::write(&out, "mine").expect("written");
+    let output = run(&mut tidegate(folder.path(), &import));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&out).expect("there"), "mine");
+    let output = run(tidegate(folder.path(), &import).arg("--force"));
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr_lines(&output));
+    assert!(
+        std::fs::read_to_string(&out)
+            .expect("there")
+            .contains("hunter2")
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 2);
+
+    let output = run(&mut tidegate(
+        folder.path(),
+        &["config", "import", "in", "--output", "no/such/folder.toml"],
+    ));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn import_refuses_what_it_cannot_read_and_names_the_line() {
+    let folder = folder();
+    for (text, arguments, expected) in [
+        ("a=b", &[][..], "--from says which it is"),
+        ("a=1\nb=\\u12", &[], "line 2: "),
+        ("{\n\"port\": }", &["--from", "karapace"], "line 2: "),
+        ("[]", &["--from", "karapace"], "expected one JSON object"),
+        ("a=b", &["--from", "nobody"], "invalid value 'nobody'"),
+        ("a=b", &["--force"], "--output"),
+    ] {
+        std::fs::write(folder.path().join("in"), text).expect("written");
+        let mut command = tidegate(folder.path(), &["config", "import", "in"]);
+        let output = run(command.args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(output.stdout.is_empty());
+        let said = stderr_lines(&output).join("\n");
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+    for missing in ["none", "."] {
+        let output = run(&mut tidegate(folder.path(), &["config", "import", missing]));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stderr_lines(&output).len(), 1);
+    }
+}
+
+#[test]
+fn help_names_the_import() {
+    let folder = folder();
+    let output = run(&mut tidegate(folder.path(), &["config", "--help"]));
+    assert!(stdout(&output).contains("import"));
+    let output = run(&mut tidegate(
+        folder.path(),
+        &["config", "import", "--help"],
+    ));
+    for word in ["confluent", "strimzi", "karapace", "--output", "--force"] {
+        assert!(stdout(&output).contains(word), "{word}");
+    }
+}

@@ -19,6 +19,7 @@ mod support;
 mod auth;
 mod bad_input;
 mod broker_security;
+mod imported;
 mod lifecycle;
 mod members;
 mod no_kafka;
