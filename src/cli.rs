@@ -17,7 +17,7 @@ use self::import::{ImportArgs, Outcome};
 use self::token::TokenArgs;
 use crate::api::offered::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
-use crate::{healthcheck, kafka, observe, server};
+use crate::{auth, healthcheck, kafka, observe, server};
 
 /// Exit status for wrong usage and wrong settings.
 const ASKED_WRONGLY: u8 = 2;
@@ -214,8 +214,8 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
 }
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
-/// `config` does not know: what the Kafka clients think of their properties, the routes, and the
-/// certificates.
+/// `config` does not know: what the Kafka clients think of their properties, the routes, the
+/// certificates, and the filters of topics.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
     let loaded = &reading.loaded;
@@ -246,7 +246,10 @@ fn apply_rules(reading: &mut Reading) {
         false => server::check_tls(&settings.tls).err(),
     }
     .map(|error| loaded.error(error.setting, error.problem));
-    let errors: Vec<ConfigError> = kafka.chain(routes).chain(tls).collect();
+    let policies = auth::policy::problems(&settings.auth)
+        .into_iter()
+        .map(|(path, problem)| loaded.error(&path, problem));
+    let errors: Vec<ConfigError> = kafka.chain(routes).chain(tls).chain(policies).collect();
     reading.errors.extend(errors);
 }
 

@@ -5,6 +5,8 @@
 //! patterns, at most eight comparisons. A value that is not JSON, or a pointer that leads nowhere,
 //! holds for none but `!=`.
 
+pub mod template;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -65,9 +67,16 @@ struct Condition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
     conditions: Vec<Condition>,
-    key: Option<Vec<u8>>,
-    key_prefix: Option<Vec<u8>>,
+    keys: Vec<Vec<u8>>,
+    key_prefixes: Vec<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
+}
+
+/// What a comparison is with, as it was written.
+enum Against {
+    Value(Value),
+    /// In a template: whatever the claim is.
+    Claim(String),
 }
 
 impl Filter {
@@ -84,8 +93,8 @@ impl Filter {
         let bytes = |text: &String| text.clone().into_bytes();
         Ok(Self {
             conditions,
-            key: spec.key.as_ref().map(bytes),
-            key_prefix: spec.key_prefix.as_ref().map(bytes),
+            keys: spec.key.iter().map(bytes).collect(),
+            key_prefixes: spec.key_prefix.iter().map(bytes).collect(),
             headers: spec
                 .headers
                 .iter()
@@ -94,17 +103,39 @@ impl Filter {
         })
     }
 
+    /// Wants what both want.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.conditions.extend(other.conditions);
+        self.keys.extend(other.keys);
+        self.key_prefixes.extend(other.key_prefixes);
+        self.headers.extend(other.headers);
+        self
+    }
+
+    /// Whether every record is wanted.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The one key that a record that is wanted has, if it is known.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.keys.first().map(Vec::as_slice)
+    }
+
     /// Whether the record is wanted. What costs least is asked first.
     pub fn wants(&self, record: &Delivered) -> bool {
+        self.may_want(record) && self.wants_value(record)
+    }
+
+    /// Whether the record is wanted as far as its key and headers say, which costs little.
+    pub fn may_want(&self, record: &Delivered) -> bool {
         let key = record.key.as_deref();
-        if let Some(wanted) = &self.key
-            && key != Some(wanted.as_slice())
-        {
+        if !self.keys.iter().all(|wanted| key == Some(wanted)) {
             return false;
         }
-        if let Some(prefix) = &self.key_prefix
-            && !key.is_some_and(|key| key.starts_with(prefix))
-        {
+        let begins = |prefix: &Vec<u8>| key.is_some_and(|key| key.starts_with(prefix));
+        if !self.key_prefixes.iter().all(begins) {
             return false;
         }
         let has = |name: &str, value: &[u8]| {
@@ -113,9 +144,10 @@ impl Filter {
                 .iter()
                 .any(|header| header.name == *name && header.value.as_deref() == Some(value))
         };
-        if !self.headers.iter().all(|(name, value)| has(name, value)) {
-            return false;
-        }
+        self.headers.iter().all(|(name, value)| has(name, value))
+    }
+
+    fn wants_value(&self, record: &Delivered) -> bool {
         if self.conditions.is_empty() {
             return true;
         }
@@ -171,9 +203,29 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
     }
 }
 
-/// Reads a condition. Strings may hold `;` and comparison signs, so it is read from left to right.
+/// Reads a condition without places for claims.
 fn conditions(text: &str) -> Result<Vec<Condition>, ConditionError> {
-    let mut reader = Reader { text, at: 0 };
+    let parsed = parse(text, false)?.into_iter();
+    let conditions = parsed.map(|(pointer, comparison, against)| Condition {
+        pointer,
+        comparison,
+        against: match against {
+            Against::Value(value) => value,
+            // None is read without `claims`.
+            Against::Claim(name) => Value::String(name),
+        },
+    });
+    Ok(conditions.collect())
+}
+
+/// Reads a condition, with `claims` one that may have claims in the place of values. Strings may hold
+/// `;` and comparison signs, so it is read from left to right.
+fn parse(text: &str, claims: bool) -> Result<Vec<(String, Comparison, Against)>, ConditionError> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        claims,
+    };
     if text.len() > LONGEST {
         return Err(reader.expected(&format!("a condition has at most {LONGEST} bytes")));
     }
@@ -197,6 +249,7 @@ fn conditions(text: &str) -> Result<Vec<Condition>, ConditionError> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    claims: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -225,7 +278,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn condition(&mut self) -> Result<Condition, ConditionError> {
+    fn condition(&mut self) -> Result<(String, Comparison, Against), ConditionError> {
         let pointer = self.pointer()?;
         self.spaces();
         let comparison = if self.takes("==") {
@@ -246,16 +299,12 @@ impl<'a> Reader<'a> {
             return Err(self.expected("==, !=, <, <=, >, >= or exists"));
         };
         let against = if comparison == Comparison::Exists {
-            Value::Null
+            Against::Value(Value::Null)
         } else {
             self.spaces();
             self.value()?
         };
-        Ok(Condition {
-            pointer,
-            comparison,
-            against,
-        })
+        Ok((pointer, comparison, against))
     }
 
     fn pointer(&mut self) -> Result<String, ConditionError> {
@@ -275,8 +324,20 @@ impl<'a> Reader<'a> {
     }
 
     /// A JSON string, number, true, false or null.
-    fn value(&mut self) -> Result<Value, ConditionError> {
+    fn value(&mut self) -> Result<Against, ConditionError> {
         let rest = self.rest();
+        if self.claims && rest.starts_with('{') {
+            let name = rest.get(1..).and_then(|rest| rest.split_once('}'));
+            let Some((name, _)) = name else {
+                return Err(self.expected("{claim}"));
+            };
+            let claim = template::claim_name(name).map_err(|what| ConditionError {
+                expected: what,
+                ..self.expected("")
+            })?;
+            self.at += name.len() + 2;
+            return Ok(Against::Claim(claim));
+        }
         let end = if rest.starts_with('"') {
             // Whatever stands in the string.
             let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
@@ -289,7 +350,7 @@ impl<'a> Reader<'a> {
         match serde_json::from_str::<Value>(rest.get(..end).unwrap_or_default()) {
             Ok(value) if !value.is_array() && !value.is_object() => {
                 self.at += end;
-                Ok(value)
+                Ok(Against::Value(value))
             }
             _ => Err(self.expected("a JSON string, number, true, false or null")),
         }

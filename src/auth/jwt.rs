@@ -1,5 +1,6 @@
 //! JSON Web Tokens (RFC 7519, 8725): which issuer's, with which key, and whose permissions.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -9,11 +10,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3Builder;
 
-use super::Principal;
 use super::jwks::{Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::Permission;
 use super::refusals::TooMany;
+use super::{Inner, Principal};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
 /// Largest token that is looked at. A request's head has a limit too, a frame's may be higher.
@@ -84,17 +85,20 @@ enum Keys {
 struct Rules {
     permissions_claim: Option<Vec<String>>,
     roles_claim: Option<Vec<String>>,
-    roles: std::collections::BTreeMap<String, Vec<String>>,
+    roles: BTreeMap<String, Vec<String>>,
+    /// Claims that are kept, by name or path.
+    kept: Vec<String>,
 }
 
 impl Verifier {
     /// A verifier for the issuers of `settings`; reads their key files, and starts to ask for the
-    /// keys of those that have a URL. Call it on the runtime.
+    /// keys of those that have a URL. Principals keep the claims that `kept` names. Call it on the
+    /// runtime.
     ///
     /// # Errors
     ///
     /// A line for each issuer whose keys cannot be read.
-    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+    pub fn new(settings: &AuthSettings, kept: Vec<String>) -> Result<Self, Vec<String>> {
         let mut issuers = Vec::new();
         let mut errors = Vec::new();
         for (index, issuer) in settings.issuers.iter().enumerate() {
@@ -117,6 +121,7 @@ impl Verifier {
                 permissions_claim: settings.permissions_claim.as_deref().map(path),
                 roles_claim: settings.roles_claim.as_deref().map(path),
                 roles: settings.roles.clone(),
+                kept,
             },
             leeway: settings.leeway.as_secs(),
             verified: Cache::builder()
@@ -221,7 +226,18 @@ impl Verifier {
             )));
         }
         let expires = claims.get("exp").and_then(seconds);
-        Ok(Principal::new(subject, Some(permissions), expires))
+        let kept = self.rules.kept.iter().filter_map(|name| {
+            let value = at_path(claims, &path(name))?;
+            Some((name.clone(), value.clone()))
+        });
+        Ok(Principal::from_inner(Inner {
+            name: subject,
+            permissions: Some(permissions),
+            topics: None,
+            expires,
+            by_ticket: false,
+            claims: kept.collect(),
+        }))
     }
 }
 
@@ -339,15 +355,19 @@ fn path(claim: &str) -> Vec<String> {
     claim.split('.').map(str::to_owned).collect()
 }
 
-/// The texts at a path of claims: a list, or one text of words.
-fn strings<'a>(claims: &'a Map<String, Value>, path: &[String]) -> Result<Vec<&'a str>, Refused> {
+/// What is at a path of claims.
+fn at_path<'a>(claims: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
     // A claim whose own name has dots in it (a URL) is found by its whole name.
-    let found = claims.get(&path.join(".")).or_else(|| {
+    claims.get(&path.join(".")).or_else(|| {
         let (first, rest) = path.split_first()?;
         rest.iter()
             .try_fold(claims.get(first)?, |value, name| value.get(name))
-    });
-    match found {
+    })
+}
+
+/// The texts at a path of claims: a list, or one text of words.
+fn strings<'a>(claims: &'a Map<String, Value>, path: &[String]) -> Result<Vec<&'a str>, Refused> {
+    match at_path(claims, path) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(words)) => Ok(words.split_ascii_whitespace().collect()),
         Some(Value::Array(list)) => list

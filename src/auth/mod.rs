@@ -2,7 +2,8 @@
 //!
 //! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::decide`] says
 //! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
-//! write pipeline asks again for what it does. What they decide stands in the audit log; see
+//! write pipeline asks again for what it does. [`policy::sight`] says which records of a topic it is
+//! shown. What they decide stands in the audit log; see
 //! [`asker`].
 
 pub mod asker;
@@ -11,6 +12,7 @@ mod jwks;
 pub mod jwt;
 mod keys;
 pub mod permission;
+pub mod policy;
 pub mod refusals;
 pub mod ticket;
 
@@ -19,12 +21,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretSlice};
+use serde_json::Value;
 
 use crate::config::{AuthMode, AuthSettings, read_secret};
 use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
 use jwt::{Refused, Verifier};
 use permission::Permission;
+use policy::Policies;
 use refusals::Refusals;
 use ticket::{Purpose, Tickets};
 
@@ -33,6 +37,8 @@ use ticket::{Purpose, Tickets};
 pub struct Principal {
     inner: Arc<Inner>,
     asker: Asker,
+    /// Which records it is shown; `None` only where no door has let it in.
+    policies: Option<Arc<Policies>>,
 }
 
 /// Whoever asks from elsewhere is the same principal.
@@ -54,6 +60,8 @@ struct Inner {
     /// Seconds since 1970 from which the principal is not one any more.
     expires: Option<u64>,
     by_ticket: bool,
+    /// The claims that policies name, by the names that they have there.
+    claims: BTreeMap<String, Value>,
 }
 
 impl fmt::Debug for Principal {
@@ -86,6 +94,7 @@ impl Principal {
             topics: None,
             expires,
             by_ticket: false,
+            claims: BTreeMap::new(),
         })
     }
 
@@ -93,7 +102,21 @@ impl Principal {
         Self {
             inner: Arc::new(inner),
             asker: Asker::nobody(),
+            policies: None,
         }
+    }
+
+    /// The same principal, shown what `policies` say.
+    fn under(self, policies: &Arc<Policies>) -> Self {
+        Self {
+            policies: Some(Arc::clone(policies)),
+            ..self
+        }
+    }
+
+    /// What its token says under a name that a policy has.
+    fn claim(&self, name: &str) -> Option<&Value> {
+        self.inner.claims.get(name)
     }
 
     /// Whose request it is.
@@ -175,6 +198,7 @@ pub struct Authenticator {
     verifier: Option<Verifier>,
     tickets: Tickets,
     roles: BTreeMap<String, Vec<Permission>>,
+    policies: Arc<Policies>,
     allow_query_token: bool,
     audit: Option<Audit>,
     refusals: Option<Arc<Refusals>>,
@@ -198,9 +222,10 @@ impl Authenticator {
             }
             None => random_key().map_err(|error| vec![error])?,
         };
+        let policies = Policies::new(settings)?;
         let verifier = match settings.mode {
             AuthMode::None => None,
-            AuthMode::Jwt => Some(Verifier::new(settings)?),
+            AuthMode::Jwt => Some(Verifier::new(settings, policies.claims())?),
         };
         if verifier.is_some() && settings.ticket_key_file.is_none() {
             tracing::info!(
@@ -223,6 +248,7 @@ impl Authenticator {
             verifier,
             tickets: Tickets::new(key.expose_secret(), settings.sse_ticket_ttl),
             roles,
+            policies: Arc::new(policies),
             allow_query_token: settings.allow_query_token,
             audit,
             refusals: Refusals::new(refused_per_second).map(Arc::new),
@@ -265,7 +291,7 @@ impl Authenticator {
             return Err(too_many.into());
         }
         let refused = match self.identify(credential).await {
-            Ok(principal) => return Ok(principal.asking(asker)),
+            Ok(principal) => return Ok(principal.under(&self.policies).asking(asker)),
             Err(refused) => refused,
         };
         // It is not their fault when they cannot be checked.

@@ -5,11 +5,13 @@
 //! A ticket is signed with a key that processes can share, so that any of them can check it; that a
 //! WebSocket's is used once is known only to the process that saw it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::asker::Decision;
 use super::jwt::{Refused, now};
@@ -87,6 +89,9 @@ struct Claims {
     /// The origin of the page that asked for it, the only one that may show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<String>,
+    /// The claims that policies name. One that is not here is one that the principal does not have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    claims: BTreeMap<String, Value>,
 }
 
 /// Mints and checks tickets.
@@ -176,6 +181,7 @@ impl Tickets {
             permissions: principal.inner.permissions.clone(),
             until,
             origin,
+            claims: principal.inner.claims.clone(),
         };
         let ticket = encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
             .map_err(|error| NotMinted::Unsigned(error.to_string()))?;
@@ -224,6 +230,7 @@ impl Tickets {
             topics: claims.topics,
             expires: claims.until,
             by_ticket: true,
+            claims: claims.claims,
         }))
     }
 }
@@ -330,6 +337,7 @@ mod tests {
             topics: None,
             expires: Some(soon),
             by_ticket: false,
+            claims: BTreeMap::new(),
         });
         let minted = tickets(1)
             .mint(&principal, Purpose::Sse, None, None)
@@ -341,6 +349,7 @@ mod tests {
             topics: None,
             expires: Some(now() - 5),
             by_ticket: false,
+            claims: BTreeMap::new(),
         });
         let minted = tickets(1).mint(&expired, Purpose::Sse, None, None).unwrap();
         assert!(

@@ -108,6 +108,7 @@ fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
     // Whoever set these up meant them, and would find the door open.
     let meant = [
         ("auth.issuers", !auth.issuers.is_empty()),
+        ("auth.topic_filters", !auth.topic_filters.is_empty()),
         ("auth.roles", !auth.roles.is_empty()),
     ];
     if let Some((key, _)) = meant.iter().find(|(_, is_set)| *is_set) {

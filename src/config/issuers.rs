@@ -1,15 +1,12 @@
-//! `[[auth.issuers]]`: from a list of tables to [`IssuerSettings`] and back. Everything that is wrong
-//! with any of them is told at once, each with the path and place of its own field.
+//! `[[auth.issuers]]`: from a list of tables to [`IssuerSettings`] and back.
 
 use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
 
+use super::tables::{self, Read, one_text, unknown_field};
 use super::value::{Raw, list_to_toml, name_of, quote};
 use super::{IssuerSettings, KeySource};
-
-/// What the key takes, for messages and the reference.
-pub(super) const EXPECTS: &str = "a list of tables";
 
 /// The fields of one issuer.
 const FIELDS: [&str; 6] = [
@@ -37,70 +34,16 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// What reading the list gave.
-#[derive(Default)]
-pub(super) struct Read {
-    /// The issuers; to be used only when there is no problem.
-    pub(super) issuers: Vec<IssuerSettings>,
-    /// The path of every issuer and field, and where it begins.
-    pub(super) places: Vec<(String, usize)>,
-    /// Everything that is wrong.
-    pub(super) problems: Vec<Problem>,
+/// Reads the list at `path`, which begins at `at`.
+pub(super) fn read(path: &str, raw: &Raw, at: usize) -> Read<IssuerSettings> {
+    tables::read(path, raw, at, "secret_file = \"secret\"", read_one)
 }
 
-/// One thing that is wrong.
-pub(super) struct Problem {
-    /// The issuer's or field's path.
-    pub(super) path: String,
-    /// Where it begins.
-    pub(super) at: usize,
-    /// What was expected.
-    pub(super) text: String,
-}
-
-impl Read {
-    fn refuse(&mut self, path: &str, at: usize, text: impl Into<String>) {
-        self.problems.push(Problem {
-            path: path.to_owned(),
-            at,
-            text: text.into(),
-        });
-    }
-}
-
-/// Reads the list at `path`, which begins at `at`. What is quoted in messages is never what could be
-/// a secret in the wrong place.
-pub(super) fn read(path: &str, raw: &Raw, at: usize) -> Read {
-    let mut read = Read::default();
-    match &*raw.opened() {
-        Raw::List(list) => {
-            for (index, item) in list.iter().enumerate() {
-                read_one(&mut read, &format!("{path}[{index}]"), item, at);
-            }
-        }
-        Raw::Table(_) => {
-            let text = format!("expected {EXPECTS}, each under [[{path}]] with double brackets");
-            read.refuse(path, at, text);
-        }
-        other => {
-            let text = format!(
-                "expected {EXPECTS}, such as [{{ secret_file = \"secret\" }}] in TOML, got {}",
-                other.kind()
-            );
-            read.refuse(path, at, text);
-        }
-    }
-    read
-}
-
-fn read_one(read: &mut Read, path: &str, raw: &Raw, at: usize) {
-    let Raw::Table(entries) = raw else {
-        let text = format!("expected a table, got {}", raw.kind());
-        return read.refuse(path, at, text);
+fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
+    let Some((entries, at)) = read.entries(path, raw, at) else {
+        return;
     };
-    let at = entries.first().map_or(at, |entry| entry.at);
     let problems_before = read.problems.len();
-    read.places.push((path.to_owned(), at));
     let mut issuer = None;
     let mut audience = Vec::new();
     let mut algorithms = None;
@@ -125,7 +68,7 @@ fn read_one(read: &mut Read, path: &str, raw: &Raw, at: usize) {
                 .map(|url| {
                     keys.push(("jwks_url", KeySource::JwksUrl(url)));
                 }),
-            unknown => Err(unknown_field(unknown)),
+            unknown => Err(unknown_field(unknown, &FIELDS, "an issuer")),
         };
         match problem {
             Ok(()) => read.places.push((field, entry.at)),
@@ -164,7 +107,7 @@ fn read_one(read: &mut Read, path: &str, raw: &Raw, at: usize) {
             algorithms
         }
     };
-    read.issuers.push(IssuerSettings {
+    read.items.push(IssuerSettings {
         issuer,
         audience,
         algorithms,
@@ -198,14 +141,6 @@ fn names_of(algorithms: &[Algorithm]) -> Vec<&'static str> {
         .iter()
         .filter_map(|one| name_of(*one, &ALGORITHMS))
         .collect()
-}
-
-fn one_text(raw: &Raw) -> Result<String, String> {
-    match raw.text() {
-        Some(text) if !text.trim().is_empty() => Ok(text.to_owned()),
-        Some(_) => Err("expected a string, got an empty one".into()),
-        None => Err(format!("expected a string, got {}", raw.kind())),
-    }
 }
 
 fn several_texts(raw: &Raw) -> Result<Vec<String>, String> {
@@ -255,20 +190,6 @@ fn web_address(text: &str) -> Result<String, String> {
         return Err("expected a URL without a user and password: keys are public".into());
     }
     Ok(text.trim().to_owned())
-}
-
-fn unknown_field(name: &str) -> String {
-    let likely = |known: &&&str| name.len() >= 3 && known.starts_with(name);
-    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
-    let near = |known: &&&str| distance(known) <= known.len().div_ceil(3);
-    let nearest = FIELDS
-        .iter()
-        .find(likely)
-        .or_else(|| FIELDS.iter().filter(near).min_by_key(distance));
-    match nearest {
-        Some(known) => format!("unknown field; did you mean {known}?"),
-        None => format!("unknown field; an issuer has {}", FIELDS.join(", ")),
-    }
 }
 
 /// The list as TOML has it on one line.

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::items::{self, Item};
-use super::{AuditTo, AuthMode, GroupEngine, IssuerSettings, LogFormat, Properties, Settings};
+use super::{
+    AuditTo, AuthMode, GroupEngine, IssuerSettings, KeyedTopicSettings, LogFormat, Properties,
+    Settings, TopicFilterSettings,
+};
 
 /// Finds a setting's place in the typed settings.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -62,6 +65,10 @@ pub(super) enum Slot {
     Roles(Place<BTreeMap<String, Vec<String>>>),
     /// A list of tables, one for each issuer of tokens.
     Issuers(Place<Vec<IssuerSettings>>),
+    /// A list of tables, one for each filter of topics.
+    TopicFilters(Place<Vec<TopicFilterSettings>>),
+    /// A list of tables, one for each pattern of topics whose keys have their partition.
+    KeyedTopics(Place<Vec<KeyedTopicSettings>>),
 }
 
 /// One setting.
@@ -119,6 +126,14 @@ impl Key {
     /// and has a source of its own.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.slot, Slot::Properties(_) | Slot::Roles(_))
+    }
+
+    /// True for a list of tables, which is set as a whole.
+    pub(super) fn is_list_of_tables(&self) -> bool {
+        matches!(
+            self.slot,
+            Slot::Issuers(_) | Slot::TopicFilters(_) | Slot::KeyedTopics(_)
+        )
     }
 }
 
@@ -385,6 +400,15 @@ pub(super) static KEYS: &[Key] = &[
         "Silence after which a stream sends a sign of life, in seconds, unless the client says otherwise.",
     ),
     key(
+        "streams.keyed_topics",
+        Slot::KeyedTopics(|s| &mut s.streams.keyed_topics),
+        "Topics in which every record with a key lies in the partition that a hash of the key says, a table for each pattern: of these, who reads one key reads one partition. partitioner: \"murmur2\" (Java's clients, and the gateway) or \"crc32\" (librdkafka's consistent). Leave out topics to which partitions were added, or whose writers choose partitions themselves: older records of a key would not be found.",
+    )
+    .when_unset(
+        "all partitions are read",
+        "topic = \"orders\"\npartitioner = \"murmur2\"",
+    ),
+    key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),
         "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, or a client certificate.",
@@ -431,6 +455,15 @@ pub(super) static KEYS: &[Key] = &[
     .when_unset(
         "no token is accepted",
         "issuer = \"https://id.example\"\naudience = \"tidegate\"\njwks_url = \"https://id.example/jwks.json\"",
+    ),
+    key(
+        "auth.topic_filters",
+        Slot::TopicFilters(|s| &mut s.auth.topic_filters),
+        "Which records of topics are shown to whom, a table for each pattern of topics, over every door that reads, beside what clients ask for. One or several of key, key_prefix, header.NAME and where, in which {claim} is a claim of the token: all must hold, and so must all tables that match a topic. Who lacks a claim sees nothing; admin sees everything.",
+    )
+    .when_unset(
+        "all records of a topic that may be read",
+        "topic = \"orders\"\nkey = \"{sub}\"",
     ),
     key(
         "auth.roles",
@@ -563,8 +596,7 @@ pub(super) fn nearest(path: &str) -> Option<&'static str> {
     // A list is set as a whole, whatever of it was meant.
     let into_list = |key: &&Key| {
         let rest = path.strip_prefix(key.path);
-        matches!(key.slot, Slot::Issuers(_))
-            && rest.is_some_and(|rest| rest.starts_with(['.', '[']))
+        key.is_list_of_tables() && rest.is_some_and(|rest| rest.starts_with(['.', '[']))
     };
     if let Some(key) = KEYS.iter().find(into_list) {
         return Some(key.path);

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::Settings;
 use super::check;
 use super::issuers;
 use super::keys::{self, KEYS, Key, Place, Slot, VARIABLE_PREFIX};
+use super::tables::Read;
+use super::topics;
 use super::value::{Raw, quote};
-use super::{IssuerSettings, Settings};
 
 /// The variable that names the settings file; it is no setting itself.
 const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
@@ -380,7 +382,18 @@ impl Reading {
     fn accept(&mut self, path: &str, raw: &Raw, origin: &Origin<'_>, at: usize) {
         if let Some(key) = keys::find(path) {
             match &key.slot {
-                Slot::Issuers(place) => self.accept_issuers(key, *place, raw, origin, at),
+                Slot::Issuers(place) => {
+                    let read = issuers::read(key.path, raw, at);
+                    self.accept_tables(key, *place, read, origin, at);
+                }
+                Slot::TopicFilters(place) => {
+                    let read = topics::read_filters(key.path, raw, at);
+                    self.accept_tables(key, *place, read, origin, at);
+                }
+                Slot::KeyedTopics(place) => {
+                    let read = topics::read_keyed(key.path, raw, at);
+                    self.accept_tables(key, *place, read, origin, at);
+                }
                 // A variable can hold the whole table.
                 _ if key.is_open() => self.accept_entries(key, "", &raw.opened(), origin, at),
                 _ => self.accept_value(key, raw, origin, at),
@@ -423,15 +436,14 @@ impl Reading {
 
     /// A later layer's list replaces the whole of an earlier one, so that no issuer stays trusted
     /// unseen.
-    fn accept_issuers(
+    fn accept_tables<T>(
         &mut self,
         key: &'static Key,
-        place: Place<Vec<IssuerSettings>>,
-        raw: &Raw,
+        place: Place<Vec<T>>,
+        read: Read<T>,
         origin: &Origin<'_>,
         at: usize,
     ) {
-        let read = issuers::read(key.path, raw, at);
         if !read.problems.is_empty() {
             self.unread.keys.insert(key.path);
             for problem in read.problems {
@@ -446,7 +458,7 @@ impl Reading {
         for (path, at) in read.places {
             sources.insert(path, origin.source(at));
         }
-        *place(&mut self.loaded.settings) = read.issuers;
+        *place(&mut self.loaded.settings) = read.items;
     }
 
     /// Merges properties or roles into their table. Names may be quoted whole or written dotted, which TOML

@@ -8,7 +8,8 @@
 //! - `items.rs`: networks, hosts, origins, routes, claims
 //! - `permission.rs`: `action:pattern`
 //! - `properties.rs`: librdkafka's properties, some of which are secrets
-//! - `issuers.rs`: `[[auth.issuers]]`
+//! - `tables.rs`: lists of tables; `issuers.rs`: `[[auth.issuers]]`; `topics.rs`: `[[auth.topic_filters]]`
+//!   and `[[streams.keyed_topics]]`
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `check.rs`: what must hold between settings before anything listens
@@ -25,6 +26,8 @@ mod permission;
 mod properties;
 mod sample;
 mod show;
+mod tables;
+mod topics;
 mod value;
 
 #[cfg(test)]
@@ -236,6 +239,33 @@ pub struct StreamSettings {
     pub catchup_readers: usize,
     /// `heartbeat_s`: silence after which a stream shows that it is alive.
     pub heartbeat: Duration,
+    /// `[[streams.keyed_topics]]`: topics in which a key has its partition.
+    pub keyed_topics: Vec<KeyedTopicSettings>,
+}
+
+/// One entry of `[[streams.keyed_topics]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedTopicSettings {
+    /// `topic`: a pattern of names.
+    pub topic: String,
+    /// `partitioner`: how a key's partition is found.
+    pub partitioner: Partitioner,
+}
+
+/// How the partition of a record with a key is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Partitioner {
+    /// By murmur2, as Java's clients and the gateway do.
+    #[default]
+    Murmur2,
+    /// By CRC-32, as librdkafka's `consistent` and `consistent_random` do.
+    Crc32,
+}
+
+impl Partitioner {
+    /// Every partitioner by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("murmur2", Self::Murmur2), ("crc32", Self::Crc32)];
 }
 
 impl Default for StreamSettings {
@@ -246,6 +276,7 @@ impl Default for StreamSettings {
             ring_total_bytes: 512 << 20,
             catchup_readers: 32,
             heartbeat: Duration::from_secs(15),
+            keyed_topics: Vec::new(),
         }
     }
 }
@@ -271,6 +302,24 @@ pub struct AuthSettings {
     pub ticket_key_file: Option<PathBuf>,
     /// `sse_ticket_ttl_s`: how long a ticket for event streams lasts.
     pub sse_ticket_ttl: Duration,
+    /// `[[auth.topic_filters]]`: which records are shown to whom.
+    pub topic_filters: Vec<TopicFilterSettings>,
+}
+
+/// One entry of `[[auth.topic_filters]]`. In all of it but `topic`, `{claim}` stands for a claim of the
+/// token.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicFilterSettings {
+    /// `topic`: a pattern of names.
+    pub topic: String,
+    /// `key`: the whole key.
+    pub key: Option<String>,
+    /// `key_prefix`: how the key begins.
+    pub key_prefix: Option<String>,
+    /// `header.NAME`: one of the name has this value.
+    pub headers: BTreeMap<String, String>,
+    /// `where`: comparisons on the value.
+    pub condition: Option<String>,
 }
 
 /// One entry of `[[auth.issuers]]`.
@@ -452,6 +501,7 @@ impl Default for AuthSettings {
             allow_query_token: false,
             ticket_key_file: None,
             sse_ticket_ttl: Duration::from_secs(3600),
+            topic_filters: Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `tidegate config sample`: a settings file with every key, its meaning and its default.
 
-use super::keys::{KEYS, Slot, TABLES};
+use super::keys::{KEYS, TABLES};
 use super::show::default_toml;
 
 const HEAD: &str = "\
@@ -39,14 +39,13 @@ pub fn sample() -> String {
                 if let Some(meaning) = key.when_unset {
                     comment(&mut out, &format!("Unset: {meaning}."));
                 }
-                match key.slot {
-                    Slot::Issuers(_) => {
-                        out.push_str(&format!("# [[{}]]\n", key.path));
-                        for line in key.example.lines() {
-                            out.push_str(&format!("# {line}\n"));
-                        }
+                if key.is_list_of_tables() {
+                    out.push_str(&format!("# [[{}]]\n", key.path));
+                    for line in key.example.lines() {
+                        out.push_str(&format!("# {line}\n"));
                     }
-                    _ => out.push_str(&format!("# {name} = {}\n", key.example)),
+                } else {
+                    out.push_str(&format!("# {name} = {}\n", key.example));
                 }
             }
         }

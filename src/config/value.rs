@@ -15,7 +15,7 @@ use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
-use super::{AuditTo, AuthMode, GroupEngine, LogFormat, Settings, issuers};
+use super::{AuditTo, AuthMode, GroupEngine, LogFormat, Settings, issuers, tables, topics};
 
 /// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
 /// kind it is.
@@ -271,7 +271,7 @@ impl Slot {
             // These are not assigned as a whole: their entries merge one by one.
             Self::Properties(_) | Self::Roles(_) => return refuse(),
             // Read field by field, as each has a place and an error of its own.
-            Self::Issuers(_) => return refuse(),
+            Self::Issuers(_) | Self::TopicFilters(_) | Self::KeyedTopics(_) => return refuse(),
         }
         Ok(())
     }
@@ -331,6 +331,14 @@ impl Slot {
                 [] => return None,
                 list => issuers::to_toml(list),
             },
+            Self::TopicFilters(place) => match place(settings).as_slice() {
+                [] => return None,
+                list => topics::filters_to_toml(list),
+            },
+            Self::KeyedTopics(place) => match place(settings).as_slice() {
+                [] => return None,
+                list => topics::keyed_to_toml(list),
+            },
             Self::Properties(_) | Self::Roles(_) => return None,
         })
     }
@@ -363,7 +371,9 @@ impl Slot {
             Self::Claim(_) => "a claim, or a path of them with dots".into(),
             Self::Strings(_, item) => item.expects.into(),
             Self::Roles(_) => "a table of lists of permissions".into(),
-            Self::Issuers(_) => issuers::EXPECTS.into(),
+            Self::Issuers(_) | Self::TopicFilters(_) | Self::KeyedTopics(_) => {
+                tables::EXPECTS.into()
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::rate;
 use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
+use crate::auth::policy::Hidden;
 use crate::auth::refusals::TooMany;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::write::{Field, Rejected};
@@ -269,6 +270,12 @@ impl From<Denied> for ApiError {
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"insufficient_scope\""),
         )
+    }
+}
+
+impl From<Hidden> for ApiError {
+    fn from(hidden: Hidden) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 40301, hidden.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod fault;
 mod ffi;
 pub mod member;
 pub mod metadata;
+pub mod partitioner;
 pub mod producer;
 pub mod reader;
 pub mod tail;

@@ -24,6 +24,7 @@ mod lifecycle;
 mod members;
 mod no_kafka;
 mod packed;
+mod policies;
 mod producing_proven;
 mod reading_proven;
 mod readme;

@@ -5,7 +5,9 @@ pub mod encode;
 pub mod follow;
 pub mod format;
 pub mod json;
+mod page;
 pub mod parse;
+mod partitions;
 pub mod read;
 pub mod write;
 

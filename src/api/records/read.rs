@@ -1,4 +1,4 @@
-//! `GET /topics/{topic}/records`, a page at a time, and `GET …/records/{offset}`, one record.
+//! `GET /topics/{topic}/records`, a page or a stream, and `GET …/records/{offset}`, one record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::parse::Formats;
+use super::page::{self, read};
+use super::partitions::{known, sight};
 use super::write::formats;
 use super::{EVENT_STREAM, JSON, NDJSON, encode, follow};
 use crate::auth::Principal;
@@ -17,18 +18,12 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
 use crate::http::wire::Wire;
-use crate::kafka::fault::FaultKind;
+use crate::kafka::Bounds;
 use crate::kafka::metadata::Topic;
-use crate::kafka::reader::{Page, PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::reader::{PageRequest, Span};
 use crate::observe::metrics::topic_label;
-use crate::position::{self, From, Offsets, PositionError};
+use crate::position::PositionError;
 use crate::record::Delivered;
-
-/// Records on a page when `limit` is not given.
-const DEFAULT_LIMIT: u64 = 100;
-/// Longest `wait`, in milliseconds: below the idle timeouts of common proxies.
-const MAX_WAIT_MS: u64 = 25_000;
 
 const BYTES: &str = "application/octet-stream";
 
@@ -115,7 +110,7 @@ pub async fn page(
     Extension(principal): Extension<Principal>,
     wire: Option<Extension<Arc<Wire>>>,
     headers: HeaderMap,
-    mut query: Query,
+    query: Query,
 ) -> Result<Response, ApiError> {
     if let Ok(kind @ (NDJSON | EVENT_STREAM)) =
         negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])
@@ -128,26 +123,8 @@ pub async fn page(
         };
         return Ok(follow::answer(caller, vec![topic], kind, query).await);
     }
-    let asked = Asked::parse(&mut query, &gateway)?;
-    query.finish()?;
     negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])?;
-    let cluster = gateway.cluster();
-    let topic = known(cluster, &topic).await?;
-    let partitions = asked.partitions.choose(&topic)?;
-    let cluster_id = cluster.id().await?;
-    let spans = spans(cluster, &topic, &partitions, &asked.from, &cluster_id).await?;
-    let request = PageRequest {
-        topic: Arc::clone(&topic),
-        spans,
-        limit: asked.limit,
-        max_bytes: gateway.settings().http.max_body_bytes,
-        wait: asked.wait,
-    };
-    let page = read(cluster, request).await?;
-    metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&topic.name))
-        .increment(page.records.len() as u64);
-    let next = position::encode(&cluster_id, &[&topic], &[page.next]);
-    Ok(json_answer(page_body(&page.records, &next, asked.formats)))
+    page::answer(&gateway, &principal, &[topic], query).await
 }
 
 /// Read one record
@@ -183,6 +160,7 @@ pub async fn page(
 pub async fn one(
     State(gateway): State<Gateway>,
     Path((topic, partition, offset)): Path<(String, String, String)>,
+    Extension(principal): Extension<Principal>,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
@@ -191,6 +169,7 @@ pub async fn one(
     let formats = formats(&mut query)?;
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
+    let sight = sight(&principal, &[Arc::from(topic.as_str())])?;
     let cluster = gateway.cluster();
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
@@ -215,7 +194,9 @@ pub async fn one(
             max_bytes: usize::MAX,
             wait: Duration::ZERO,
         };
-        read(cluster, request).await?.records.into_iter().next()
+        let page = read(cluster, request).await?;
+        // One that is not shown is answered as one that is not there.
+        page.records.into_iter().find(|record| sight.shows(record))
     };
     let Some(record) = found else {
         return Err(ApiError::plain(
@@ -223,8 +204,8 @@ pub async fn one(
             if offset >= bound.end {
                 format!("partition {partition} ends at offset {}", bound.end)
             } else {
-                "there is no record at this offset: it was compacted away, aborted, or marks a \
-                 transaction"
+                "there is no record at this offset: it was compacted away, aborted, marks a \
+                 transaction, or is not shown to you"
                     .to_owned()
             },
         )
@@ -240,129 +221,6 @@ pub async fn one(
     Ok(json_answer(out))
 }
 
-/// Reads, and says where the log starts when it was truncated after the bounds had been asked for.
-async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page, ApiError> {
-    let topic = Arc::clone(&request.topic);
-    let asked: Offsets = request
-        .spans
-        .iter()
-        .map(|span| (span.partition, span.from))
-        .collect();
-    let fault = match cluster.reader.page(request).await {
-        Ok(page) => return Ok(page),
-        Err(fault) => fault,
-    };
-    if fault.kind == FaultKind::OffsetOutOfRange {
-        let partitions: Vec<i32> = asked.iter().map(|(partition, _)| *partition).collect();
-        let bounds = cluster.bounds(&topic.name, &partitions).await?;
-        let truncated = bounds
-            .iter()
-            .zip(&asked)
-            .any(|(bound, (_, offset))| *offset < bound.low);
-        if truncated {
-            return Err(gone(&topic, &asked, &bounds));
-        }
-    }
-    Err(fault.into())
-}
-
-/// The parameters of a page.
-struct Asked {
-    from: From,
-    partitions: Partitions,
-    limit: usize,
-    wait: Duration,
-    formats: Formats,
-}
-
-impl Asked {
-    fn parse(query: &mut Query, gateway: &Gateway) -> Result<Self, ApiError> {
-        let from = match query.take("from")? {
-            None => From::Latest,
-            Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
-        };
-        let partitions = match query.take("partitions")? {
-            None => Partitions::All,
-            Some(text) => Partitions::parse(&text)
-                .ok_or_else(|| unexpected("partitions", &text, "a list such as 0,2-3"))?,
-        };
-        let most = gateway.settings().limits.records_per_request as u64;
-        let limit = query
-            .take_number("limit", 1..=most)?
-            .unwrap_or(DEFAULT_LIMIT.min(most));
-        let wait = query.take_number("wait", 0..=MAX_WAIT_MS)?.unwrap_or(0);
-        let wait = match query.take("until")?.as_deref() {
-            None => wait,
-            Some("end") => 0,
-            Some(other) => return Err(unexpected("until", other, "end")),
-        };
-        Ok(Self {
-            from,
-            partitions,
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            wait: Duration::from_millis(wait),
-            formats: formats(query)?,
-        })
-    }
-}
-
-/// The partitions of a page.
-pub(super) enum Partitions {
-    All,
-    Some(Vec<std::ops::RangeInclusive<i32>>),
-}
-
-impl Partitions {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        text.split(',')
-            .map(|part| {
-                let part = part.trim();
-                let (first, last) = part.split_once('-').unwrap_or((part, part));
-                let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
-                (first <= last).then_some(i32::from(first)..=i32::from(last))
-            })
-            .collect::<Option<_>>()
-            .map(Self::Some)
-    }
-
-    /// The partitions of `topic` that are meant, sorted.
-    pub(super) fn choose(&self, topic: &Topic) -> Result<Vec<i32>, ApiError> {
-        let all = || topic.partitions.iter().map(|partition| partition.id);
-        let chosen: Vec<i32> = match self {
-            Self::All => all().collect(),
-            Self::Some(ranges) => {
-                for partition in ranges
-                    .iter()
-                    .flat_map(|range| [*range.start(), *range.end()])
-                {
-                    check_partition(topic, partition).map_err(|error| error.at("partitions"))?;
-                }
-                all()
-                    .filter(|id| ranges.iter().any(|range| range.contains(id)))
-                    .collect()
-            }
-        };
-        if chosen.len() > position::MAX_PARTITIONS {
-            return Err(ApiError::bad_request(format!(
-                "{} partitions; one read may have {}: name some of them",
-                chosen.len(),
-                position::MAX_PARTITIONS
-            ))
-            .at("partitions"));
-        }
-        Ok(chosen)
-    }
-}
-
-/// The topic that the path names.
-pub(super) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
-    cluster
-        .metadata
-        .topic(topic)
-        .await
-        .map_err(|fault| ApiError::from_topic_fault(&fault))
-}
-
 fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
     match topic.partition(partition) {
         Ok(_) => Ok(()),
@@ -370,84 +228,8 @@ fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
     }
 }
 
-/// Turns `from` into offsets.
-async fn spans(
-    cluster: &Cluster,
-    topic: &Topic,
-    partitions: &[i32],
-    from: &From,
-    cluster_id: &str,
-) -> Result<Vec<Span>, ApiError> {
-    let vector: Option<Offsets> = match from {
-        From::Vector(text) => position::decode(text, cluster_id, &[topic])
-            .map_err(|error| at_from(&error))?
-            .into_iter()
-            .next(),
-        _ => None,
-    };
-    let times = async {
-        match from {
-            From::Time(time) => cluster
-                .offsets_at(&topic.name, partitions, *time)
-                .await
-                .map(Some),
-            _ => Ok(None),
-        }
-    };
-    let (bounds, times) = tokio::try_join!(cluster.bounds(&topic.name, partitions), times)?;
-    if let Some(vector) = &vector {
-        check_vector(topic, vector, &bounds)?;
-    }
-    let start = |index: usize, bound: &Bounds| match from {
-        From::Latest => bound.end,
-        From::Earliest => bound.low,
-        From::Last(count) => bound.low.max(bound.end.saturating_sub(*count)),
-        // No record is that new: the end, so that the next one written is the first.
-        From::Time(_) => times
-            .as_ref()
-            .and_then(|times| times.get(index).copied().flatten())
-            .unwrap_or(bound.end),
-        // A partition that the vector does not know came into being after it was written.
-        From::Vector(_) => vector
-            .as_ref()
-            .and_then(|v| v.iter().find(|(p, _)| *p == bound.partition))
-            .map_or(bound.low, |(_, offset)| *offset),
-    };
-    Ok(bounds
-        .iter()
-        .enumerate()
-        .map(|(index, bound)| Span {
-            partition: bound.partition,
-            from: start(index, bound),
-            end: bound.end,
-        })
-        .collect())
-}
-
-fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Bounds]) -> Result<(), ApiError> {
-    let bound_of = |partition: i32| bounds.iter().find(|bound| bound.partition == partition);
-    let truncated = vector
-        .iter()
-        .any(|(partition, offset)| bound_of(*partition).is_some_and(|b| *offset < b.low));
-    if truncated {
-        return Err(gone(topic, vector, bounds));
-    }
-    let beyond = vector.iter().find_map(|(partition, offset)| {
-        let bound = bound_of(*partition)?;
-        (*offset > bound.end).then_some((*bound, *offset))
-    });
-    match beyond {
-        None => Ok(()),
-        Some((bound, offset)) => Err(ApiError::bad_request(format!(
-            "offset {offset} is beyond the end of {}:{}, which is {}",
-            topic.name, bound.partition, bound.end
-        ))
-        .at("from")),
-    }
-}
-
 /// 410: what was asked for is not in the log any more.
-fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> ApiError {
+pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> ApiError {
     let lost: Vec<String> = asked
         .iter()
         .filter_map(|(partition, offset)| {
@@ -481,25 +263,6 @@ fn number<T: std::str::FromStr + PartialOrd + Default>(
         .ok()
         .filter(|number| *number >= T::default())
         .ok_or_else(|| unexpected(name, text, "a whole number from 0"))
-}
-
-fn page_body(records: &[Delivered], next: &str, formats: Formats) -> Vec<u8> {
-    let size: usize = records
-        .iter()
-        .map(|r| 128 + r.value.as_ref().map_or(0, bytes::Bytes::len))
-        .sum();
-    let mut out = Vec::with_capacity(64 + size);
-    out.extend_from_slice(b"{\"records\":[");
-    for (index, record) in records.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        encode::record(&mut out, record, formats);
-    }
-    out.extend_from_slice(b"],\"next\":");
-    encode::string(&mut out, next);
-    out.push(b'}');
-    out
 }
 
 fn raw(record: Delivered) -> Response {

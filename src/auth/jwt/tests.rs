@@ -56,7 +56,7 @@ fn sign(claims: &Value, secret: &str, algorithm: Algorithm) -> String {
 
 async fn verify(more: Value) -> Result<Principal, String> {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
     let token = sign(&claims(more), SECRET, Algorithm::HS256);
     verifier.verify(&token).await.map_err(|e| e.to_string())
 }
@@ -127,7 +127,7 @@ async fn claims_that_are_not_as_they_should_be_are_refused() {
 #[tokio::test]
 async fn a_token_that_says_it_has_expired_is_not_looked_at_further() {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
     let expired = claims(json!({"exp": now() - 120}));
     let forged = sign(
         &expired,
@@ -149,7 +149,7 @@ async fn clocks_may_differ_by_the_leeway() {
 #[tokio::test]
 async fn forged_tokens_are_refused() {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file)).unwrap();
+    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
     let good = sign(&claims(json!({})), SECRET, Algorithm::HS256);
     let (head, rest) = good.split_once('.').unwrap();
     let (body, signature) = rest.split_once('.').unwrap();
@@ -188,11 +188,11 @@ async fn forged_tokens_are_refused() {
 #[tokio::test]
 async fn a_verified_token_is_remembered_until_it_expires() {
     let file = secret_file();
-    let verifier = Verifier::new(&AuthSettings {
+    let settings = AuthSettings {
         leeway: Duration::ZERO,
         ..settings(&file)
-    })
-    .unwrap();
+    };
+    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
     let token = sign(&claims(json!({"exp": now() + 1})), SECRET, Algorithm::HS256);
     verifier.verify(&token).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2100)).await;
@@ -221,7 +221,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         algorithms: vec![Algorithm::HS256],
         keys,
     };
-    let errors = Verifier::new(&AuthSettings {
+    let settings = AuthSettings {
         issuers: vec![
             issuer(KeySource::SecretFile(short.path().to_owned())),
             issuer(KeySource::SecretFile("/nonexistent".into())),
@@ -229,8 +229,8 @@ async fn keys_that_cannot_be_read_are_all_told() {
             issuer(KeySource::JwksUrl("ftp://x".to_owned())),
         ],
         ..AuthSettings::default()
-    })
-    .unwrap_err();
+    };
+    let errors = Verifier::new(&settings, Vec::new()).unwrap_err();
     assert_eq!(errors.len(), 4, "{errors:?}");
     assert!(errors[0].contains("32"), "{errors:?}");
     assert!(errors[3].contains("auth.issuers[3]"), "{errors:?}");

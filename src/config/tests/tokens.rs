@@ -5,7 +5,9 @@ use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::{IssuerSettings, KeySource, Source, read_permission, read_secret, show};
+use crate::config::{
+    IssuerSettings, KeySource, Partitioner, Source, read_permission, read_secret, show,
+};
 
 const JWT: &str = "auth.mode=jwt";
 const JWKS: &str = "auth.issuers=[{jwks_url = \"https://id.example/keys\"}]";
@@ -494,4 +496,83 @@ fn issuers_are_shown_with_their_source() {
     // What is shown loads as the same.
     let again = load_text(&shown).expect("the output is sound");
     assert_eq!(again.settings, loaded.settings);
+}
+
+#[test]
+fn topic_filters_are_read_and_shown() {
+    let text = "[auth]\nmode = \"none\"\n\
+         [[auth.topic_filters]]\ntopic = \"orders.*\"\nkey = \"{sub}\"\nheader.\"a.b\" = \"x\"\n\
+         [[auth.topic_filters]]\ntopic = \"t\"\nwhere = '/a==\"{b}\"'\n";
+    let loaded = load_text(text).expect("the filters are sound");
+    let [first, second] = loaded.settings.auth.topic_filters.as_slice() else {
+        panic!("{:?}", loaded.settings.auth.topic_filters);
+    };
+    assert_eq!(first.topic, "orders.*");
+    assert_eq!(first.key.as_deref(), Some("{sub}"));
+    assert_eq!(first.headers["a.b"], "x");
+    assert_eq!(second.condition.as_deref(), Some("/a==\"{b}\""));
+    let shown = show(&loaded);
+    let line = shown.lines().find(|line| line.contains("topic_filters"));
+    let line = line.expect("they are shown");
+    assert!(line.contains("header.\"a.b\" = \"x\""), "{line}");
+    let (value, _source) = line.rsplit_once("  # ").expect("its source");
+    let again = with_set(&[&value.trim_end().replacen(" = ", "=", 1), "auth.mode=none"]);
+    let again = load_lines(&again).expect("what is shown can be set");
+    assert_eq!(again.settings.auth, loaded.settings.auth);
+}
+
+#[test]
+fn topic_filters_that_say_nothing_are_refused_by_field() {
+    for (text, expected) in [
+        ("key = \"a\"", "auth.topic_filters[0] (file"),
+        ("topic = \"t\"", "auth.topic_filters[0] (file"),
+        (
+            "topic = \"t/\"\nkey = \"a\"",
+            "auth.topic_filters[0].topic (file",
+        ),
+        (
+            "topic = \"t\"\nkey = \"\"",
+            "auth.topic_filters[0].key (file",
+        ),
+        (
+            "topic = \"t\"\nkeys = \"a\"",
+            "auth.topic_filters[0].keys (file",
+        ),
+        (
+            "topic = \"t\"\nheader = \"a\"",
+            "auth.topic_filters[0].header (file",
+        ),
+        (
+            "topic = \"t\"\nheader.a.b = \"c\"",
+            "auth.topic_filters[0].header (file",
+        ),
+    ] {
+        let text = format!("auth.mode = \"none\"\n[[auth.topic_filters]]\n{text}\n");
+        let line = complaint_about_text(&text);
+        assert!(line.starts_with(expected), "{line}");
+    }
+    let unasked = complaint_about_text("[[auth.topic_filters]]\ntopic = \"t\"\nkey = \"a\"\n");
+    assert!(unasked.starts_with("auth.mode (default)"), "{unasked}");
+}
+
+#[test]
+fn keyed_topics_have_a_partitioner() {
+    let text = "[[streams.keyed_topics]]\ntopic = \"a\"\n\
+         [[streams.keyed_topics]]\ntopic = \"b*\"\npartitioner = \"crc32\"\n";
+    let loaded = load_text(text).expect("they are sound");
+    let named: Vec<_> = loaded
+        .settings
+        .streams
+        .keyed_topics
+        .iter()
+        .map(|keyed| (keyed.topic.as_str(), keyed.partitioner))
+        .collect();
+    let expected = [("a", Partitioner::Murmur2), ("b*", Partitioner::Crc32)];
+    assert_eq!(named, expected);
+    let line =
+        complaint_about_text("[[streams.keyed_topics]]\ntopic = \"a\"\npartitioner = \"murmur\"\n");
+    assert!(
+        line.starts_with("streams.keyed_topics[0].partitioner (file"),
+        "{line}"
+    );
 }

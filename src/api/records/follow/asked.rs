@@ -7,7 +7,8 @@ use axum::http::HeaderMap;
 
 use super::fields::Fields;
 use crate::api::records::parse::Formats;
-use crate::api::records::read::{Partitions, at_from};
+use crate::api::records::partitions::Partitions;
+use crate::api::records::read::at_from;
 use crate::api::records::write::formats;
 use crate::filter::{Filter, Spec};
 use crate::http::error::ApiError;
@@ -82,18 +83,8 @@ impl Asked {
             None => None,
             Some(text) => Some(until(&text)?),
         };
-        let partitions = match query.take("partitions")? {
-            None => Partitions::All,
-            Some(text) => Partitions::parse(&text)
-                .ok_or_else(|| unexpected("partitions", &text, "a list such as 0,2-3"))?,
-        };
-        let fields = match query.take("fields")? {
-            None => None,
-            Some(text) => Some(
-                Fields::parse(&text)
-                    .ok_or_else(|| unexpected("fields", &text, Fields::EXPECTED))?,
-            ),
-        };
+        let partitions = Partitions::take(query)?;
+        let fields = Fields::take(query)?;
         let bare = match query.take("meta")?.as_deref() {
             None | Some("full") => false,
             Some("none") => true,
@@ -151,7 +142,8 @@ fn until(text: &str) -> Result<Until, ApiError> {
     }
 }
 
-fn filter(query: &mut Query) -> Result<Filter, ApiError> {
+/// Takes the parameters that say which records are wanted.
+pub(in crate::api::records) fn filter(query: &mut Query) -> Result<Filter, ApiError> {
     let mut headers = BTreeMap::new();
     for (name, value) in query.take_prefixed("header.") {
         if headers.insert(name.clone(), value).is_some() {

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::value::RawValue;
 
 use crate::api::records::encode;
+use crate::http::error::ApiError;
+use crate::http::extract::{Query, unexpected};
 use crate::record::Delivered;
 
 /// Most pointers, and most steps of one.
@@ -15,17 +17,25 @@ const DEEPEST: usize = 16;
 
 /// The parts that are wanted, as the tree of their names.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fields {
+pub(in crate::api::records) struct Fields {
     under: BTreeMap<String, Self>,
 }
 
 impl Fields {
-    /// What the parameter expects, for its error.
-    pub(super) const EXPECTED: &'static str =
+    const EXPECTED: &'static str =
         "JSON Pointers separated by commas, such as /id,/customer/name (at most 32)";
 
-    /// Reads the parameter.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Takes the parameter.
+    pub(in crate::api::records) fn take(query: &mut Query) -> Result<Option<Self>, ApiError> {
+        let Some(text) = query.take("fields")? else {
+            return Ok(None);
+        };
+        let fields =
+            Self::parse(&text).ok_or_else(|| unexpected("fields", &text, Self::EXPECTED))?;
+        Ok(Some(fields))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         let mut fields = Self::default();
         let pointers: Vec<&str> = text.split(',').map(str::trim).collect();
         if pointers.len() > MOST {
@@ -49,7 +59,7 @@ impl Fields {
     }
 
     /// The record with these parts of its value. A value that is not JSON stays as it is.
-    pub(super) fn of(&self, record: &Delivered) -> Delivered {
+    pub(in crate::api::records) fn of(&self, record: &Delivered) -> Delivered {
         let mut record = record.clone();
         let json = record
             .value

@@ -13,6 +13,7 @@ use super::frames::Door;
 use crate::api::records::encode;
 use crate::api::records::format::Format;
 use crate::api::records::parse::Formats;
+use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::kafka::tail::Entry;
 use crate::record::Delivered;
@@ -26,6 +27,8 @@ pub(super) struct View {
     pub(super) bare: bool,
     pub(super) fields: Option<Fields>,
     pub(super) filter: Filter,
+    /// Which records may be shown, whatever is wanted.
+    pub(super) sight: Sight,
 }
 
 /// A view that streams share.
@@ -80,6 +83,11 @@ impl Lane {
 
     /// The record as the lane shows it; `None` when it leaves it out.
     pub(super) fn of(&self, entry: &Entry) -> Option<Bytes> {
+        // Where each principal sees its own, there are as many lanes: most records are in none of
+        // them, and are not to be kept for that.
+        if !self.view.may_make(entry.record()) {
+            return None;
+        }
         entry.made(self.id, |record| {
             self.made.increment(1);
             self.view.make(record)
@@ -88,8 +96,12 @@ impl Lane {
 }
 
 impl View {
+    fn may_make(&self, record: &Delivered) -> bool {
+        self.sight.may_show(record) && self.filter.may_want(record)
+    }
+
     fn make(&self, record: &Delivered) -> Option<Bytes> {
-        if !self.filter.wants(record) {
+        if !self.sight.shows(record) || !self.filter.wants(record) {
             return None;
         }
         let mut out = Vec::with_capacity(160 + record.size());

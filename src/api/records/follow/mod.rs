@@ -9,8 +9,8 @@
 //! - `frames.rs`: the wire shapes
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
 
-mod asked;
-mod fields;
+pub(super) mod asked;
+pub(super) mod fields;
 mod frames;
 mod lane;
 pub mod registry;
@@ -32,9 +32,9 @@ use self::frames::Door;
 use self::lane::View;
 use self::registry::Full;
 use self::run::{OVER, RETRY_BUSY, Run};
-use self::start::Part;
-use super::read::{Partitions, at_from, known};
-use super::{EVENT_STREAM, NDJSON};
+use super::partitions::{Part, Scope};
+use super::read::at_from;
+use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
@@ -42,7 +42,7 @@ use crate::http::extract::Query;
 use crate::http::negotiate;
 use crate::http::wire::Wire;
 use crate::kafka::metadata::Topic;
-use crate::position::{From, MAX_PARTITIONS};
+use crate::position::From;
 
 /// Most topics of one stream.
 const MOST_TOPICS: usize = 16;
@@ -132,10 +132,13 @@ pub async fn several(
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
-    let kind = negotiate::accept(&headers, &[NDJSON, EVENT_STREAM])?;
+    let kind = negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])?;
     let topics = list(query.take("topics")?.as_deref().unwrap_or_default());
     let problem = match topics.len() {
         0 => "topics: name at least one, as in topics=orders,payments".to_owned(),
+        1..=MOST_TOPICS if kind == JSON => {
+            return page::answer(&gateway, &principal, &topics, query).await;
+        }
         1..=MOST_TOPICS => {
             let caller = Caller {
                 gateway,
@@ -191,26 +194,16 @@ async fn begin(
         )
         .at("until"));
     }
-    if topics.len() > 1 && !matches!(asked.partitions, Partitions::All) {
-        return Err(ApiError::bad_request("partitions: only of one topic").at("partitions"));
-    }
+    let scope = Scope::new(
+        &gateway,
+        &principal,
+        &topics,
+        &asked.partitions,
+        &asked.filter,
+    )
+    .await?;
+    let Scope { parts, sight } = scope;
     let cluster = gateway.cluster();
-    let mut parts = Vec::with_capacity(topics.len());
-    for name in &topics {
-        let topic = known(cluster, name).await?;
-        parts.push(Part {
-            partitions: asked.partitions.choose(&topic)?,
-            all: matches!(asked.partitions, Partitions::All),
-            topic,
-        });
-    }
-    let count: usize = parts.iter().map(|part| part.partitions.len()).sum();
-    if count > MAX_PARTITIONS {
-        return Err(ApiError::bad_request(format!(
-            "{count} partitions; one stream may have {MAX_PARTITIONS}: name fewer topics"
-        ))
-        .at("topics"));
-    }
     let cluster_id = cluster.id().await?;
     // What a person wrote is answered as such; an id that is no good is told in the stream.
     if let Origin::From(From::Vector(text)) = &asked.origin {
@@ -230,6 +223,7 @@ async fn begin(
         bare: asked.bare,
         fields: asked.fields.clone(),
         filter: asked.filter.clone(),
+        sight,
     });
     let mut run = Run::new(gateway, &principal, seat, lane, parts, cluster_id, asked);
     run.hello();

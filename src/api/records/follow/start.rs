@@ -1,23 +1,13 @@
 //! Where a stream begins and ends, in offsets. A position that cannot be used does not end a stream: an
 //! `EventSource` that is refused never comes back. It is told, and where the stream begins instead.
 
-use std::sync::Arc;
-
 use super::asked::{Origin, Until};
+use crate::api::records::partitions::Part;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Bounds, Cluster};
 use crate::position::{self, From, Offsets, PositionError};
-
-/// What is read of a topic.
-#[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) topic: Arc<Topic>,
-    pub(super) partitions: Vec<i32>,
-    /// All of them, and those that come into being.
-    pub(super) all: bool,
-}
 
 /// Where a stream begins.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use crate::api::ws::protocol::server::{
     Seeked, ServerFrame, State, StateName,
 };
 use crate::api::ws::protocol::{Id, Partition};
+use crate::auth::policy::Sight;
 use crate::delivery::{
     self, AckMode, DeadLetterId, Ledger, Left, Reason, Refused, Stale, Take, Verdict,
 };
@@ -104,6 +105,8 @@ enum Leaving {
 pub struct Subscription {
     options: Options,
     topics: Vec<Arc<str>>,
+    /// Which records of them the principal is shown.
+    sight: Sight,
     ledger: Ledger,
     epoch: u64,
     /// The last change took partitions away: those that come with it have the same number.
@@ -185,10 +188,17 @@ fn offset(partition: &TopicPartition, offset: i64) -> Offset {
 
 impl Subscription {
     /// A subscription to `topics`, whose member is being made; tags begin with `first_tag`.
-    pub fn new(options: Options, topics: Vec<Arc<str>>, first_tag: u64, now: Instant) -> Self {
+    pub fn new(
+        options: Options,
+        topics: Vec<Arc<str>>,
+        sight: Sight,
+        first_tag: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             ledger: Ledger::new(options.policy.clone(), first_tag),
             topics,
+            sight,
             epoch: 0,
             taken_away: false,
             state: None,
@@ -224,6 +234,11 @@ impl Subscription {
     /// Its topics now.
     pub fn topics(&self) -> &[Arc<str>] {
         &self.topics
+    }
+
+    /// Which records of them are shown.
+    pub fn sees(&self) -> &Sight {
+        &self.sight
     }
 
     /// Which topics were asked for.
@@ -377,6 +392,8 @@ impl Subscription {
         next: &[(TopicPartition, i64)],
         sink: &mut Sink<'_>,
     ) {
+        // As with the client's own filter, what is left out counts as acknowledged.
+        records.retain(|record| self.sight.shows(record));
         if let Some(filter) = &self.options.filter {
             records.retain(|record| filter.wants(record));
         }
@@ -1122,8 +1139,9 @@ impl Subscription {
     }
 
     /// The topics that the pattern matches have changed.
-    pub fn retopic(&mut self, topics: Vec<Arc<str>>, sink: &mut Sink<'_>) {
+    pub fn retopic(&mut self, topics: Vec<Arc<str>>, sight: Sight, sink: &mut Sink<'_>) {
         if self.leaving.is_none() && topics != self.topics && !topics.is_empty() {
+            self.sight = sight;
             self.topics.clone_from(&topics);
             sink.tell(Command::Subscribe(topics));
         }

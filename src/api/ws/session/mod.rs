@@ -43,6 +43,7 @@ use super::protocol::server::{
 use super::protocol::{Id, MINOR};
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::policy::{self, Sight};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member;
@@ -1051,9 +1052,10 @@ impl Session {
                 }
                 // The token may have been renewed since.
                 self.check_rights(&options)?;
-                Ok(topics)
+                let sight = self.sight(&topics)?;
+                Ok((topics, sight))
             });
-        let topics = match topics {
+        let (topics, sight) = match topics {
             Ok(topics) => topics,
             Err(error) => {
                 let error = Error {
@@ -1080,9 +1082,19 @@ impl Session {
         self.group = Some(Box::new(Subscription::new(
             *options,
             topics,
+            sight,
             self.next_tag,
             now,
         )));
+    }
+
+    /// Which of their records the principal is shown.
+    fn sight(&self, topics: &[Arc<str>]) -> Result<Sight, Error> {
+        let Some(principal) = &self.principal else {
+            return Err(Error::new("forbidden", "nobody is known yet"));
+        };
+        policy::sight(principal, topics)
+            .map_err(|hidden| Error::new("forbidden", hidden.to_string()))
     }
 
     /// Of what a pattern finds, what the principal may consume.
@@ -1095,7 +1107,9 @@ impl Session {
         };
         let mut topics = found;
         topics.retain(|name| {
-            pattern.matches(name) && may(principal, Action::Consume, Resource::Topic(name))
+            pattern.matches(name)
+                && may(principal, Action::Consume, Resource::Topic(name))
+                && policy::may_see(principal, name)
         });
         topics.sort_unstable();
         topics
@@ -1108,7 +1122,12 @@ impl Session {
         };
         if let Ok(found) = found {
             let topics = self.allowed(&asked, found);
-            self.with_group(now, |group, sink| group.retopic(topics, sink));
+            // What still comes of topics that it had is shown as before.
+            let before = self.group.iter().flat_map(|group| group.topics());
+            let all: Vec<_> = topics.iter().chain(before).cloned().collect();
+            if let Ok(sight) = self.sight(&all) {
+                self.with_group(now, |group, sink| group.retopic(topics, sight, sink));
+            }
         }
     }
 
@@ -1208,7 +1227,8 @@ impl Session {
         self.check_kept_rights(now);
     }
 
-    /// A right that the new token does not have ends the subscription that needs it.
+    /// A right that the new token does not have ends the subscription that needs it. So does a claim
+    /// by which the new one is shown other records: what waits to be delivered was picked by the old.
     fn check_kept_rights(&mut self, now: Instant) {
         let (Some(group), Some(principal)) = (&self.group, &self.principal) else {
             return;
@@ -1221,10 +1241,22 @@ impl Session {
         let denied = std::iter::once(of_group)
             .chain(of_topics)
             .find_map(Result::err);
+        let seen: Vec<_> = group.sees().topics().cloned().collect();
+        let sees_other = || match self.sight(&seen) {
+            Ok(sight) if sight == *group.sees() => None,
+            Ok(_) => Some(Error::new(
+                "forbidden",
+                "the new token is shown other records (auth.topic_filters): subscribe again",
+            )),
+            Err(hidden) => Some(hidden),
+        };
+        let denied = denied
+            .map(|denied| Error::new("forbidden", denied.to_string()))
+            .or_else(sees_other);
         if let Some(denied) = denied {
             let error = Error {
                 sub: Some(group.name().to_owned()),
-                ..Error::new("forbidden", denied.to_string())
+                ..denied
             };
             self.error(error, now);
             self.with_group(now, |group, sink| {

@@ -1,0 +1,275 @@
+//! Which partitions of which topics a request reads.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::auth::Principal;
+use crate::auth::policy::{self, Sight};
+use crate::config::KeyedTopicSettings;
+use crate::filter::Filter;
+use crate::gateway::Gateway;
+use crate::glob::Glob;
+use crate::http::error::ApiError;
+use crate::http::extract::{Query, unexpected};
+use crate::kafka::metadata::Topic;
+use crate::kafka::{Cluster, partitioner};
+use crate::position::MAX_PARTITIONS;
+
+const EXPECTED: &str = "a list such as 0,2-3, or orders:0,orders:2-3,users:1 of several topics";
+
+/// What is read of a topic.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) topic: Arc<Topic>,
+    /// Sorted.
+    pub(super) partitions: Vec<i32>,
+    /// All of them, and those that come into being.
+    pub(super) all: bool,
+}
+
+/// The parameter `partitions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Partitions {
+    /// `None`: of the one topic that is read.
+    of: Vec<(Option<String>, RangeInclusive<i32>)>,
+}
+
+/// What a request reads, and what of it is shown.
+pub(super) struct Scope {
+    pub(super) parts: Vec<Part>,
+    pub(super) sight: Sight,
+}
+
+impl Partitions {
+    /// Takes the parameter; without it, all are meant.
+    pub(super) fn take(query: &mut Query) -> Result<Self, ApiError> {
+        match query.take("partitions")? {
+            None => Ok(Self::default()),
+            Some(text) => {
+                Self::parse(&text).ok_or_else(|| unexpected("partitions", &text, EXPECTED))
+            }
+        }
+    }
+
+    /// As in a position, a number without a topic is of the topic before it.
+    fn parse(text: &str) -> Option<Self> {
+        let mut topic = None;
+        let ranges = text.split(',').map(|part| {
+            let part = part.trim();
+            let range = match part.rsplit_once(':') {
+                Some((name, range)) => {
+                    topic = Some(name.trim().to_owned());
+                    range
+                }
+                None => part,
+            };
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+            (first <= last).then(|| (topic.clone(), i32::from(first)..=i32::from(last)))
+        });
+        let of = ranges.collect::<Option<_>>()?;
+        Some(Self { of })
+    }
+
+    /// Each part must be of a topic that is read.
+    fn check(&self, topics: &[String]) -> Result<(), ApiError> {
+        let problem = self.of.iter().find_map(|(name, range)| match name {
+            None if topics.len() > 1 => Some(format!(
+                "partitions: of which topic is {}? Name it, as in {}:{0}",
+                range.start(),
+                topics.first().map_or("orders", String::as_str)
+            )),
+            Some(name) if !topics.contains(name) => Some(format!(
+                "partitions: this request does not read topic {name:.200}"
+            )),
+            _ => None,
+        });
+        match problem {
+            None => Ok(()),
+            Some(problem) => Err(ApiError::bad_request(problem).at("partitions")),
+        }
+    }
+
+    /// The partitions of `topic` that are meant. A topic that is not named is read whole.
+    fn choose(&self, topic: &Arc<Topic>) -> Result<Part, ApiError> {
+        let ranges: Vec<_> = self
+            .of
+            .iter()
+            .filter(|(name, _)| name.as_ref().is_none_or(|name| **name == *topic.name))
+            .map(|(_, range)| range)
+            .collect();
+        for partition in ranges
+            .iter()
+            .flat_map(|range| [*range.start(), *range.end()])
+        {
+            topic
+                .partition(partition)
+                .map_err(|fault| ApiError::from(fault).at("partitions"))?;
+        }
+        let chosen = |id: &i32| ranges.is_empty() || ranges.iter().any(|range| range.contains(id));
+        let ids = topic.partitions.iter().map(|partition| partition.id);
+        Ok(Part {
+            topic: Arc::clone(topic),
+            partitions: ids.filter(chosen).collect(),
+            all: ranges.is_empty(),
+        })
+    }
+}
+
+impl Part {
+    /// Where all records of `key` lie in one partition, only that one is read.
+    fn of_key(&mut self, key: Option<&[u8]>, keyed: &[KeyedTopicSettings]) {
+        let Some(key) = key.filter(|_| self.all) else {
+            return;
+        };
+        let declared = keyed
+            .iter()
+            .find(|keyed| Glob::new(&keyed.topic).matches(&self.topic.name));
+        let partition = declared.and_then(|declared| {
+            let count = self.topic.partitions.len();
+            partitioner::partition(declared.partitioner, key, count)
+        });
+        if let Some(partition) = partition
+            && self.topic.partition(partition).is_ok()
+        {
+            self.partitions = vec![partition];
+            self.all = false;
+        }
+    }
+}
+
+impl Scope {
+    /// What `principal` reads of `topics` that `partitions` and `filter` ask for. The permissions have
+    /// been asked for; which records they show is asked here.
+    ///
+    /// # Errors
+    ///
+    /// 403 where nothing of a topic is shown, 404 for a topic or partition that there is not, 400 for
+    /// parts of topics that are not read, and for too many partitions; Kafka's refusals.
+    pub(super) async fn new(
+        gateway: &Gateway,
+        principal: &Principal,
+        topics: &[String],
+        partitions: &Partitions,
+        filter: &Filter,
+    ) -> Result<Self, ApiError> {
+        let names: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(name.as_str())).collect();
+        let sight = sight(principal, &names)?;
+        partitions.check(topics)?;
+        let mut parts = Vec::with_capacity(topics.len());
+        for name in topics {
+            let mut part = partitions.choose(&known(gateway.cluster(), name).await?)?;
+            let key = filter.key().or_else(|| sight.key(name));
+            part.of_key(key, &gateway.settings().streams.keyed_topics);
+            parts.push(part);
+        }
+        let count: usize = parts.iter().map(|part| part.partitions.len()).sum();
+        if count > MAX_PARTITIONS {
+            return Err(ApiError::bad_request(format!(
+                "{count} partitions; one read may have {MAX_PARTITIONS}: name some of them"
+            ))
+            .at("partitions"));
+        }
+        Ok(Self { parts, sight })
+    }
+}
+
+/// What `principal` is shown of `topics`. To be shown nothing counts as being refused.
+///
+/// # Errors
+///
+/// 403; 429 when that was too often.
+pub(super) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
+    policy::sight(principal, topics).map_err(|hidden| {
+        let counted = principal.asker().count();
+        counted.map_or_else(ApiError::from, |()| ApiError::from(hidden))
+    })
+}
+
+/// The topic that the request names.
+pub(super) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
+    cluster
+        .metadata
+        .topic(topic)
+        .await
+        .map_err(|fault| ApiError::from_topic_fault(&fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Partitioner;
+    use crate::kafka::metadata::Partition;
+
+    fn topic(name: &str, partitions: i32) -> Arc<Topic> {
+        let partitions = (0..partitions).map(|id| Partition {
+            id,
+            leader: Some(1),
+            replicas: vec![1],
+            isr: vec![1],
+            offline: vec![],
+        });
+        Arc::new(Topic {
+            name: Arc::from(name),
+            id: [1; 16],
+            internal: false,
+            rights: None,
+            partitions: partitions.collect(),
+        })
+    }
+
+    fn chosen(text: &str, topic: &Arc<Topic>) -> Vec<i32> {
+        let partitions = Partitions::parse(text).unwrap();
+        partitions.choose(topic).unwrap().partitions
+    }
+
+    #[test]
+    fn parts_are_of_the_topics_they_name() {
+        let (orders, users) = (topic("orders", 5), topic("users", 2));
+        assert_eq!(chosen("0,2-3", &orders), [0, 2, 3]);
+        let text = "orders:0, orders:3-4,users:1";
+        assert_eq!(chosen(text, &orders), [0, 3, 4]);
+        assert_eq!(chosen(text, &users), [1]);
+        assert_eq!(chosen("orders:0,3,users:1", &orders), [0, 3]);
+        assert_eq!(chosen("orders:0", &users), [0, 1], "it is read whole");
+        let both = ["orders".to_owned(), "users".to_owned()];
+        let check = |text: &str, topics: &[String]| {
+            let checked = Partitions::parse(text).unwrap().check(topics);
+            checked.map_err(|error| error.message().to_owned())
+        };
+        assert_eq!(check(text, &both), Ok(()));
+        assert_eq!(check("1", &both[..1]), Ok(()));
+        assert!(check("1", &both).unwrap_err().contains("orders:1"));
+        assert!(check(text, &both[..1]).unwrap_err().contains("users"));
+        for bad in ["", "x", "3-2", "orders:", "orders:x", "0,,1", "-1", "70000"] {
+            assert_eq!(Partitions::parse(bad), None, "{bad}");
+        }
+        let beyond = Partitions::parse("2").unwrap().choose(&users);
+        assert_eq!(beyond.unwrap_err().status(), 404);
+    }
+
+    #[test]
+    fn a_key_has_its_partition_only_where_that_is_declared() {
+        let keyed = [KeyedTopicSettings {
+            topic: "ord*".to_owned(),
+            partitioner: Partitioner::Murmur2,
+        }];
+        let narrowed = |text: &str, name: &str, key: Option<&[u8]>| {
+            let mut part = Partitions::parse(text)
+                .unwrap_or_default()
+                .choose(&topic(name, 7))
+                .unwrap();
+            part.of_key(key, &keyed);
+            (part.partitions.len(), part.all)
+        };
+        assert_eq!(narrowed("", "orders", Some(b"k")), (1, false));
+        assert_eq!(narrowed("", "orders", None), (7, true));
+        assert_eq!(narrowed("", "orders", Some(b"")), (7, true));
+        assert_eq!(narrowed("", "users", Some(b"k")), (7, true));
+        assert_eq!(
+            narrowed("0-1", "orders", Some(b"k")),
+            (2, false),
+            "as asked"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! `[[auth.topic_filters]]`: which records of a topic a principal is shown, over every door.
+//!
+//! A door that gives records away asks [`sight`] for the topics that it reads, and gives only what the
+//! [`Sight`] shows, beside whatever the client wants to see of it. A claim that a filter needs and the
+//! token does not have is a refusal: then nothing is shown.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Principal;
+use super::asker::Decision;
+use super::permission::{Action, Resource, may};
+use crate::config::{AuthSettings, TopicFilterSettings};
+use crate::filter::template::{Template, TemplateError, Unfilled};
+use crate::filter::{Filter, Spec};
+use crate::glob::Glob;
+use crate::record::Delivered;
+
+/// The name of a principal as a claim. It is the token's, or the subject of a certificate.
+const SUBJECT: &str = "sub";
+
+/// All filters.
+#[derive(Debug, Default)]
+pub struct Policies {
+    list: Vec<Policy>,
+}
+
+#[derive(Debug)]
+struct Policy {
+    /// Its path in the settings.
+    name: String,
+    topics: Glob,
+    template: Template,
+}
+
+/// A filter that could not be filled in: nothing of the topic is shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{policy} shows records of topic {topic} by {unfilled}")]
+pub struct Hidden {
+    /// The topic.
+    pub topic: String,
+    /// The filter, by its path in the settings.
+    pub policy: String,
+    /// What is missing.
+    pub unfilled: Unfilled,
+}
+
+/// Which records a principal is shown of some topics.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sight {
+    /// All of them.
+    Everything,
+    /// Of each of these topics what its filter wants, and of others nothing.
+    Of(Vec<(Arc<str>, Filter)>),
+}
+
+impl Policies {
+    /// The filters of `settings`.
+    ///
+    /// # Errors
+    ///
+    /// A line for each field that cannot be read, which begins with its path.
+    pub fn new(settings: &AuthSettings) -> Result<Self, Vec<String>> {
+        let mut list = Vec::new();
+        let mut errors = Vec::new();
+        for (index, filter) in settings.topic_filters.iter().enumerate() {
+            let name = path(index);
+            match template(filter) {
+                Ok(template) => list.push(Policy {
+                    name,
+                    topics: Glob::new(&filter.topic),
+                    template,
+                }),
+                Err(error) => errors.push(format!("{name}.{}: {error}", error.field)),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(Self { list }),
+            false => Err(errors),
+        }
+    }
+
+    /// The claims that filters name, and nothing else of a token.
+    pub(super) fn claims(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .list
+            .iter()
+            .flat_map(|policy| policy.template.claims())
+            .filter(|name| *name != SUBJECT)
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn filter(&self, principal: &Principal, topic: &str) -> Result<Filter, Hidden> {
+        let subject = Value::String(principal.name().to_owned());
+        let claim = |name: &str| match name {
+            SUBJECT => Some(&subject),
+            name => principal.claim(name),
+        };
+        let mut filter = Filter::default();
+        for policy in self.list.iter().filter(|p| p.topics.matches(topic)) {
+            let filled = policy.template.fill(&claim).map_err(|unfilled| Hidden {
+                topic: topic.to_owned(),
+                policy: policy.name.clone(),
+                unfilled,
+            })?;
+            filter = filter.and(filled);
+        }
+        Ok(filter)
+    }
+}
+
+/// What is wrong with the filters, each with the path of its field.
+pub fn problems(settings: &AuthSettings) -> Vec<(String, String)> {
+    let filters = settings.topic_filters.iter().enumerate();
+    filters
+        .filter_map(|(index, filter)| {
+            let error = template(filter).err()?;
+            Some((format!("{}.{}", path(index), error.field), error.problem))
+        })
+        .collect()
+}
+
+fn path(index: usize) -> String {
+    format!("auth.topic_filters[{index}]")
+}
+
+fn template(filter: &TopicFilterSettings) -> Result<Template, TemplateError> {
+    Template::new(&Spec {
+        condition: filter.condition.clone(),
+        key: filter.key.clone(),
+        key_prefix: filter.key_prefix.clone(),
+        headers: filter.headers.clone(),
+    })
+}
+
+/// What `principal` is shown of `topics`. Whoever may do everything sees everything.
+///
+/// # Errors
+///
+/// [`Hidden`], which the audit log is told of: of one of them nothing may be shown, so nothing may be
+/// read.
+pub fn sight<'a>(
+    principal: &Principal,
+    topics: impl IntoIterator<Item = &'a Arc<str>>,
+) -> Result<Sight, Hidden> {
+    let Some(policies) = principal.policies.as_ref() else {
+        return Ok(Sight::Everything);
+    };
+    if policies.list.is_empty() || may(principal, Action::Admin, Resource::Cluster) {
+        return Ok(Sight::Everything);
+    }
+    let filters = topics.into_iter().map(|topic| {
+        let filter = policies.filter(principal, topic)?;
+        Ok((Arc::clone(topic), filter))
+    });
+    let filters: Result<Vec<_>, Hidden> = filters.collect();
+    if let Err(hidden) = &filters {
+        principal.asker.tell(|| Decision {
+            principal: Some(principal.name()),
+            action: Action::Consume.name(),
+            kind: "topic",
+            resource: hidden.topic.clone(),
+            verdict: Err(hidden.to_string()),
+        });
+    }
+    filters.map(Sight::Of)
+}
+
+/// Whether `principal` is shown any of the topic, for what only lists topics: the audit log is told of
+/// nothing.
+pub fn may_see(principal: &Principal, topic: &str) -> bool {
+    let seen = |policies: &Arc<Policies>| policies.filter(principal, topic).is_ok();
+    principal.policies.as_ref().is_none_or(seen) || may(principal, Action::Admin, Resource::Cluster)
+}
+
+impl Sight {
+    /// The topics that it was made for, where it does not show everything.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        let topics = match self {
+            Self::Everything => [].as_slice(),
+            Self::Of(topics) => topics.as_slice(),
+        };
+        topics.iter().map(|(name, _)| name)
+    }
+
+    /// Whether the record is shown.
+    pub fn shows(&self, record: &Delivered) -> bool {
+        self.asks(&record.topic, |filter| filter.wants(record))
+    }
+
+    /// Whether it is as far as its key and headers say, which costs little to find out.
+    pub fn may_show(&self, record: &Delivered) -> bool {
+        self.asks(&record.topic, |filter| filter.may_want(record))
+    }
+
+    fn asks(&self, topic: &str, wants: impl FnOnce(&Filter) -> bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Of(topics) => topics
+                .iter()
+                .find(|(name, _)| **name == *topic)
+                .is_some_and(|(_, filter)| wants(filter)),
+        }
+    }
+
+    /// The one key that a record of the topic has where it is shown, if it is known.
+    pub fn key(&self, topic: &str) -> Option<&[u8]> {
+        match self {
+            Self::Everything => None,
+            Self::Of(topics) => {
+                let (_, filter) = topics.iter().find(|(name, _)| **name == *topic)?;
+                filter.key()
+            }
+        }
+    }
+
+    /// Whether some of what these topics have may not be shown.
+    pub fn hides(&self) -> bool {
+        match self {
+            Self::Everything => false,
+            Self::Of(topics) => topics.iter().any(|(_, filter)| !filter.is_all()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

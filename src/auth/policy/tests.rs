@@ -1,0 +1,128 @@
+//! Which records whom is shown.
+
+use std::collections::BTreeMap;
+
+use super::super::Inner;
+use super::super::permission::Permission;
+use super::*;
+use crate::record::TimestampType;
+
+fn policies(filters: &[(&str, &str)]) -> Arc<Policies> {
+    let filters = filters.iter().map(|(topic, key)| TopicFilterSettings {
+        topic: (*topic).to_owned(),
+        key: Some((*key).to_owned()),
+        ..TopicFilterSettings::default()
+    });
+    let settings = AuthSettings {
+        topic_filters: filters.collect(),
+        ..AuthSettings::default()
+    };
+    Arc::new(Policies::new(&settings).unwrap())
+}
+
+fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>) -> Principal {
+    let claims = claims
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+    Principal::from_inner(Inner {
+        name: "ann".to_owned(),
+        permissions: Some(vec![Permission::parse(permission, "ann").unwrap()]),
+        topics: None,
+        expires: None,
+        by_ticket: false,
+        claims: claims.collect::<BTreeMap<_, _>>(),
+    })
+    .under(policies)
+}
+
+fn record(topic: &str, key: &str) -> Delivered {
+    Delivered {
+        topic: Arc::from(topic),
+        partition: 0,
+        offset: 0,
+        timestamp: 0,
+        timestamp_type: TimestampType::Create,
+        key: Some(bytes::Bytes::copy_from_slice(key.as_bytes())),
+        value: None,
+        headers: Vec::new(),
+    }
+}
+
+fn sees(principal: &Principal, topics: &[&str]) -> Result<Sight, Hidden> {
+    let topics: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(*name)).collect();
+    sight(principal, &topics)
+}
+
+#[test]
+fn all_filters_that_match_a_topic_hold() {
+    let policies = policies(&[("orders*", "{sub}"), ("orders.eu", "{tenant}")]);
+    assert_eq!(policies.claims(), ["tenant"]);
+    let ann = principal("consume:*", &[("tenant", "acme")], &policies);
+    let sight = sees(&ann, &["orders.us", "users"]).unwrap();
+    assert!(sight.shows(&record("orders.us", "ann")));
+    assert!(!sight.shows(&record("orders.us", "bob")));
+    assert!(
+        sight.shows(&record("users", "bob")),
+        "no filter is about it"
+    );
+    assert!(
+        !sight.shows(&record("payments", "ann")),
+        "it was not asked for"
+    );
+    assert_eq!(sight.key("orders.us"), Some(b"ann".as_slice()));
+    assert_eq!(sight.key("users"), None);
+    let both = sees(&ann, &["orders.eu"]).unwrap();
+    assert!(!both.shows(&record("orders.eu", "ann")) && !both.shows(&record("orders.eu", "acme")));
+}
+
+#[test]
+fn a_missing_claim_shows_nothing_and_names_the_filter() {
+    let policies = policies(&[("users", "x"), ("orders", "{tenant}")]);
+    let ann = principal("consume:*", &[], &policies);
+    let hidden = sees(&ann, &["users", "orders"]).unwrap_err();
+    assert_eq!(
+        hidden.to_string(),
+        "auth.topic_filters[1] shows records of topic orders by the claim tenant, which the token \
+         does not have"
+    );
+    assert!(!may_see(&ann, "orders") && may_see(&ann, "users"));
+}
+
+#[test]
+fn only_admin_and_a_gateway_without_authentication_see_everything() {
+    let policies = policies(&[("orders", "{tenant}")]);
+    for permission in ["consume:*", "alter:*", "consume:orders"] {
+        let ann = principal(permission, &[("tenant", "acme")], &policies);
+        assert!(sees(&ann, &["orders"]).unwrap().hides(), "{permission}");
+    }
+    let admin = principal("admin:*", &[], &policies);
+    assert_eq!(sees(&admin, &["orders"]), Ok(Sight::Everything));
+    let all = Principal::anonymous().under(&policies);
+    assert_eq!(sees(&all, &["orders"]), Ok(Sight::Everything));
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_path() {
+    let filter = |key: Option<&str>, condition: Option<&str>| TopicFilterSettings {
+        topic: "t".to_owned(),
+        key: key.map(str::to_owned),
+        condition: condition.map(str::to_owned),
+        ..TopicFilterSettings::default()
+    };
+    let settings = AuthSettings {
+        topic_filters: vec![
+            filter(Some("{sub}"), None),
+            filter(Some("{"), None),
+            filter(None, Some("/a=={b};c")),
+        ],
+        ..AuthSettings::default()
+    };
+    let problems = problems(&settings);
+    let paths: Vec<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["auth.topic_filters[1].key", "auth.topic_filters[2].where"]
+    );
+    assert!(problems[1].1.contains("column 9"), "{problems:?}");
+    assert_eq!(Policies::new(&settings).unwrap_err().len(), 2);
+}
