@@ -11,6 +11,23 @@
 //!   (varint partition - previous partition, varint offset) for each, by partition
 //! ```
 //!
+//! One with times (`ids=time` of streams) can also be used in another cluster that mirrors the topics,
+//! where offsets are others:
+//!
+//! ```text
+//! 1 byte   version (2)
+//! 4 bytes  hash of each topic's name, little endian
+//! 4 bytes  hash as above
+//! varint   the newest time (ms since 1970)
+//! then for each topic, in the order of the request:
+//!   varint   number of partitions
+//!   (varint partition - previous partition, varint offset, varint age) for each, by partition
+//! ```
+//!
+//! The age is 0 where the time is not known, else the newest time less the partition's, plus 1. The time
+//! is that of the last record before the offset: of the records that were not read none lies before the
+//! first record of that time or a later one.
+//!
 //! The topic's id is in the hash, so that a vector does not outlive a topic that was deleted and
 //! created again: its offsets would point at other records. Varints are LEB128.
 
@@ -21,6 +38,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::kafka::metadata::Topic;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_TIMES: u8 = 2;
 
 /// Most partitions a vector may have, so that it fits in the header of an event-stream resume.
 pub const MAX_PARTITIONS: usize = 512;
@@ -30,6 +48,19 @@ const MAX_TEXT: usize = 16 << 10;
 
 /// The next offset by partition, for one topic, sorted by partition.
 pub type Offsets = Vec<(i32, i64)>;
+
+/// The time of the last record that was read (ms since the epoch), by partition, for one topic;
+/// `None` where it is not known.
+pub type Times = Vec<(i32, Option<i64>)>;
+
+/// What a vector says, one list for each topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The next offsets; `None` in a vector of another cluster.
+    pub offsets: Option<Vec<Offsets>>,
+    /// Times, where it has them.
+    pub times: Option<Vec<Times>>,
+}
 
 /// Where a read starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +165,7 @@ pub fn encode(cluster_id: &str, topics: &[&Topic], offsets: &[Offsets]) -> Strin
 #[derive(Debug, Clone, Copy)]
 pub struct Vectors {
     hash: u32,
+    hash_of_names: u32,
 }
 
 impl Vectors {
@@ -141,7 +173,39 @@ impl Vectors {
     pub fn new(cluster_id: &str, topics: &[&Topic]) -> Self {
         Self {
             hash: hash(cluster_id, topics),
+            hash_of_names: hash_of_names(topics),
         }
+    }
+
+    /// The same with times: `time` of a topic's index and a partition.
+    pub fn encode_with_times<'a>(
+        &self,
+        offsets: impl Iterator<Item = &'a [(i32, i64)]> + Clone,
+        time: impl Fn(usize, i32) -> Option<i64>,
+    ) -> String {
+        // A record without a time has one below 0.
+        let time = |index, partition| time(index, partition).and_then(|ms| u64::try_from(ms).ok());
+        let all = offsets.clone().enumerate();
+        let all = all.flat_map(|(index, of)| of.iter().map(move |(id, _)| (index, *id)));
+        let newest = all.filter_map(|(index, id)| time(index, id)).max();
+        let newest = newest.unwrap_or(0);
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(VERSION_WITH_TIMES);
+        bytes.extend_from_slice(&self.hash_of_names.to_le_bytes());
+        bytes.extend_from_slice(&self.hash.to_le_bytes());
+        put_varint(&mut bytes, newest);
+        for (index, offsets) in offsets.enumerate() {
+            put_varint(&mut bytes, offsets.len() as u64);
+            let mut previous = 0;
+            for (partition, offset) in offsets {
+                put_varint(&mut bytes, u64::try_from(partition - previous).unwrap_or(0));
+                put_varint(&mut bytes, u64::try_from(*offset).unwrap_or(0));
+                let age = time(index, *partition).map_or(0, |time| newest - time + 1);
+                put_varint(&mut bytes, age);
+                previous = *partition;
+            }
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// The vector of `offsets`, one list for each of the topics.
@@ -173,63 +237,116 @@ pub fn decode(
     cluster_id: &str,
     topics: &[&Topic],
 ) -> Result<Vec<Offsets>, PositionError> {
-    let offsets = if text.contains('@') {
-        decode_written_out(text, topics)?
+    read(text, cluster_id, topics)?
+        .offsets
+        .ok_or(PositionError::Foreign)
+}
+
+/// The same, of another cluster too where it has times.
+///
+/// # Errors
+///
+/// [`PositionError`].
+pub fn read(text: &str, cluster_id: &str, topics: &[&Topic]) -> Result<Position, PositionError> {
+    let position = if text.contains('@') {
+        Position {
+            offsets: Some(decode_written_out(text, topics)?),
+            times: None,
+        }
     } else {
         decode_opaque(text, cluster_id, topics)?
     };
-    if offsets.iter().map(Vec::len).sum::<usize>() > MAX_PARTITIONS {
+    let offsets = position.offsets.iter().flatten().map(Vec::len).sum();
+    let times = position.times.iter().flatten().map(Vec::len).sum();
+    if usize::max(offsets, times) > MAX_PARTITIONS {
         return Err(PositionError::Mismatch(format!(
             "a position may name {MAX_PARTITIONS} partitions"
         )));
     }
-    Ok(offsets)
+    Ok(position)
 }
 
 fn decode_opaque(
     text: &str,
     cluster_id: &str,
     topics: &[&Topic],
-) -> Result<Vec<Offsets>, PositionError> {
+) -> Result<Position, PositionError> {
     if text.len() > MAX_TEXT {
         return Err(PositionError::Unreadable);
     }
     let bytes = URL_SAFE_NO_PAD
         .decode(text)
         .map_err(|_| PositionError::Unreadable)?;
-    let [VERSION, a, b, c, d, rest @ ..] = bytes.as_slice() else {
-        return Err(PositionError::Unreadable);
-    };
-    if u32::from_le_bytes([*a, *b, *c, *d]) != hash(cluster_id, topics) {
-        return Err(PositionError::Foreign);
+    let own = hash(cluster_id, topics);
+    match bytes.as_slice() {
+        [VERSION, a, b, c, d, rest @ ..] => {
+            if u32::from_le_bytes([*a, *b, *c, *d]) != own {
+                return Err(PositionError::Foreign);
+            }
+            entries(rest, topics, None, true)
+        }
+        [VERSION_WITH_TIMES, a, b, c, d, e, f, g, h, rest @ ..] => {
+            if u32::from_le_bytes([*a, *b, *c, *d]) != hash_of_names(topics) {
+                return Err(PositionError::Foreign);
+            }
+            let mut rest = rest;
+            let newest = take_varint(&mut rest).ok_or(PositionError::Unreadable)?;
+            let at_home = u32::from_le_bytes([*e, *f, *g, *h]) == own;
+            entries(rest, topics, Some(newest), at_home)
+        }
+        _ => Err(PositionError::Unreadable),
     }
-    let mut rest = rest;
+}
+
+/// The entries of a vector, with times where there is a newest one. Of another cluster's the offsets
+/// say nothing, and the partitions may be others.
+fn entries(
+    mut rest: &[u8],
+    topics: &[&Topic],
+    newest: Option<u64>,
+    at_home: bool,
+) -> Result<Position, PositionError> {
+    let take = |rest: &mut &[u8]| take_varint(rest).ok_or(PositionError::Unreadable);
     let mut all = Vec::with_capacity(topics.len());
+    let mut all_times = Vec::with_capacity(topics.len());
     for topic in topics {
-        let count = take_varint(&mut rest).ok_or(PositionError::Unreadable)?;
-        let mut offsets = Offsets::new();
+        let count = take(&mut rest)?;
+        let (mut offsets, mut times) = (Offsets::new(), Times::new());
         let mut partition = 0_i32;
         for index in 0..count {
-            let delta = take_varint(&mut rest)
-                .and_then(|delta| i32::try_from(delta).ok())
+            let delta = i32::try_from(take(&mut rest)?)
+                .ok()
                 .filter(|delta| index == 0 || *delta > 0)
                 .ok_or(PositionError::Unreadable)?;
-            let offset = take_varint(&mut rest)
-                .and_then(|offset| i64::try_from(offset).ok())
-                .ok_or(PositionError::Unreadable)?;
+            let offset = i64::try_from(take(&mut rest)?).map_err(|_| PositionError::Unreadable)?;
             partition = partition
                 .checked_add(delta)
-                .filter(|partition| topic.partition(*partition).is_ok())
+                .filter(|partition| !at_home || topic.partition(*partition).is_ok())
                 .ok_or(PositionError::Unreadable)?;
             offsets.push((partition, offset));
+            if let Some(newest) = newest {
+                let time = match take(&mut rest)?.checked_sub(1) {
+                    None => None,
+                    Some(age) => Some(
+                        newest
+                            .checked_sub(age)
+                            .and_then(|time| i64::try_from(time).ok())
+                            .ok_or(PositionError::Unreadable)?,
+                    ),
+                };
+                times.push((partition, time));
+            }
         }
         all.push(offsets);
+        all_times.push(times);
     }
-    if rest.is_empty() {
-        Ok(all)
-    } else {
-        Err(PositionError::Unreadable)
+    if !rest.is_empty() {
+        return Err(PositionError::Unreadable);
     }
+    Ok(Position {
+        offsets: at_home.then_some(all),
+        times: newest.map(|_| all_times),
+    })
 }
 
 fn decode_written_out(text: &str, topics: &[&Topic]) -> Result<Vec<Offsets>, PositionError> {
@@ -289,6 +406,17 @@ fn hash(cluster_id: &str, topics: &[&Topic]) -> u32 {
         hasher.update(topic.name.as_bytes());
         hasher.update(&[0]);
         hasher.update(&topic.id);
+    }
+    let [a, b, c, d, ..] = hasher.digest().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Of topics wherever they are.
+fn hash_of_names(topics: &[&Topic]) -> u32 {
+    let mut hasher = Xxh3::new();
+    for topic in topics {
+        hasher.update(topic.name.as_bytes());
+        hasher.update(&[0]);
     }
     let [a, b, c, d, ..] = hasher.digest().to_le_bytes();
     u32::from_le_bytes([a, b, c, d])

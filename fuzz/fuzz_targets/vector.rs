@@ -38,4 +38,22 @@ fuzz_target!(|text: &str| {
     // The same behind a head that passes, so that what follows it is looked at.
     let head = position::encode("cluster", &topics, &[vec![], vec![]]);
     let _ = position::decode(&format!("{}{text}", &head[..head.len().min(6)]), "cluster", &topics);
+    // One with times, of this cluster and of another.
+    for cluster in ["cluster", "mirror"] {
+        let vectors = position::Vectors::new(cluster, &topics);
+        let head = vectors.encode_with_times([[].as_slice(), &[]].into_iter(), |_, _| None);
+        let text = format!("{}{text}", &head[..head.len().min(12)]);
+        let Ok(read) = position::read(&text, "cluster", &topics) else {
+            continue;
+        };
+        let (Some(offsets), Some(times)) = (&read.offsets, &read.times) else {
+            continue;
+        };
+        let time = |index: usize, partition: i32| {
+            let found = times[index].iter().find(|(id, _)| *id == partition);
+            found.and_then(|(_, time)| *time)
+        };
+        let again = vectors.encode_with_times(offsets.iter().map(Vec::as_slice), time);
+        assert_eq!(position::read(&again, "cluster", &topics), Ok(read));
+    }
 });

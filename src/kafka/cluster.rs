@@ -241,9 +241,23 @@ impl Cluster {
         partitions: &[i32],
         time: i64,
     ) -> Result<Vec<Option<i64>>, Fault> {
-        let wanted: Vec<Wanted> = partitions
+        let times: Vec<(i32, i64)> = partitions.iter().map(|id| (*id, time)).collect();
+        self.offsets_at_each(topic, &times).await
+    }
+
+    /// The same, each partition at a time of its own.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that could not be asked.
+    pub async fn offsets_at_each(
+        &self,
+        topic: &str,
+        times: &[(i32, i64)],
+    ) -> Result<Vec<Option<i64>>, Fault> {
+        let wanted: Vec<Wanted> = times
             .iter()
-            .map(|partition| Wanted::new(topic, *partition, OffsetSpec::At(time)))
+            .map(|(partition, time)| Wanted::new(topic, *partition, OffsetSpec::At(*time)))
             .collect();
         self.look_up(&wanted, Isolation::Committed)
             .await

@@ -98,7 +98,67 @@ fn a_foreign_vector_is_refused() {
     );
 }
 
+#[test]
+fn a_vector_with_times_is_good_elsewhere_by_its_times() {
+    let (here, there) = (topic("orders", 1, 3), topic("orders", 9, 2));
+    let offsets = [vec![(0, 5), (2, 7)]];
+    let times = |_: usize, partition: i32| (partition == 2).then_some(1_000);
+    let vectors = Vectors::new("cluster", &[&here]);
+    let text = vectors.encode_with_times(offsets.iter().map(Vec::as_slice), times);
+    let times = Some(vec![vec![(0, None), (2, Some(1_000))]]);
+    let home = read(&text, "cluster", &[&here]).unwrap();
+    assert_eq!(home.offsets.as_deref(), Some(offsets.as_slice()));
+    assert_eq!(home.times, times);
+    for (cluster, topic) in [("mirror", &here), ("cluster", &there), ("mirror", &there)] {
+        let elsewhere = read(&text, cluster, &[topic]).unwrap();
+        assert_eq!((elsewhere.offsets, &elsewhere.times), (None, &times));
+        assert_eq!(
+            decode(&text, cluster, &[topic]),
+            Err(PositionError::Foreign)
+        );
+    }
+    let other = topic("payments", 1, 3);
+    assert_eq!(
+        read(&text, "cluster", &[&other]),
+        Err(PositionError::Foreign)
+    );
+    let without = encode("cluster", &[&here], &offsets);
+    assert_eq!(
+        read(&without, "mirror", &[&here]),
+        Err(PositionError::Foreign)
+    );
+}
+
 proptest! {
+    #[test]
+    fn a_vector_with_times_comes_back_as_it_went(
+        places in proptest::collection::btree_map(
+            0..100_i32, (0..i64::MAX, proptest::option::of(0..i64::MAX)), 0..40,
+        ),
+        more in proptest::collection::btree_map(0..100_i32, (0..1000_i64, Just(None)), 0..4),
+    ) {
+        let (a, b) = (topic("a", 1, 100), topic("b", 2, 100));
+        let given = [places, more];
+        let offsets: Vec<Offsets> = given
+            .iter()
+            .map(|of| of.iter().map(|(id, (offset, _))| (*id, *offset)).collect())
+            .collect();
+        let times: Vec<Times> = given
+            .iter()
+            .map(|of| of.iter().map(|(id, (_, time))| (*id, *time)).collect())
+            .collect();
+        let vectors = Vectors::new("c", &[&a, &b]);
+        let text = vectors.encode_with_times(
+            offsets.iter().map(Vec::as_slice),
+            |index, partition| given[index][&partition].1,
+        );
+        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        let position = Position { offsets: Some(offsets), times: Some(times.clone()) };
+        prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
+        let elsewhere = Position { offsets: None, times: Some(times) };
+        prop_assert_eq!(read(&text, "d", &[&a, &b]), Ok(elsewhere));
+    }
+
     #[test]
     fn a_vector_comes_back_as_it_went(
         offsets in proptest::collection::btree_map(0..100_i32, 0..i64::MAX, 0..40),
@@ -120,5 +180,12 @@ proptest! {
         head.extend_from_slice(&hash("c", &[&orders]).to_le_bytes());
         head.extend_from_slice(&bytes);
         let _ = decode(&URL_SAFE_NO_PAD.encode(head), "c", &[&orders]);
+        for cluster in ["c", "d"] {
+            let mut head = vec![VERSION_WITH_TIMES];
+            head.extend_from_slice(&hash_of_names(&[&orders]).to_le_bytes());
+            head.extend_from_slice(&hash(cluster, &[&orders]).to_le_bytes());
+            head.extend_from_slice(&bytes);
+            let _ = read(&URL_SAFE_NO_PAD.encode(head), "c", &[&orders]);
+        }
     }
 }

@@ -34,6 +34,7 @@ mod records_read;
 mod records_write;
 mod secrets;
 mod streams;
+mod streams_asked;
 mod support_selftest;
 mod tls;
 mod v2_metadata;

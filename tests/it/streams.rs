@@ -22,14 +22,14 @@ const PROMPT: Duration = Duration::from_secs(20);
 
 /// What a client of server-sent events sees, by the rules of the HTML standard (9.2.6).
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Event {
-    name: String,
-    data: String,
-    id: String,
+pub struct Event {
+    pub name: String,
+    pub data: String,
+    pub id: String,
 }
 
 impl Event {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
@@ -83,14 +83,14 @@ impl Parser {
 }
 
 /// An open stream.
-struct Stream {
+pub struct Stream {
     response: reqwest::Response,
     parser: Parser,
     events: std::collections::VecDeque<Event>,
 }
 
 impl Stream {
-    async fn open(url: &str, last_id: Option<&str>) -> Self {
+    pub async fn open(url: &str, last_id: Option<&str>) -> Self {
         let mut request = reqwest::Client::new()
             .get(url)
             .header("accept", "text/event-stream");
@@ -111,7 +111,7 @@ impl Stream {
     }
 
     /// The next event; `None` is the end.
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
@@ -123,7 +123,7 @@ impl Stream {
     }
 
     /// The next event of this name; records on the way are dropped.
-    async fn named(&mut self, name: &str) -> Event {
+    pub async fn named(&mut self, name: &str) -> Event {
         loop {
             let event = self.next().await.unwrap_or_else(|| panic!("no {name}"));
             if event.name == name {
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// The next records.
-    async fn records(&mut self, count: usize) -> Vec<Event> {
+    pub async fn records(&mut self, count: usize) -> Vec<Event> {
         let mut records = Vec::new();
         while records.len() < count {
             let event = self.next().await.expect("more records");
@@ -145,7 +145,7 @@ impl Stream {
     }
 }
 
-fn place(event: &Event) -> (String, i64, i64) {
+pub fn place(event: &Event) -> (String, i64, i64) {
     let record = event.json();
     (
         record["topic"].as_str().unwrap().to_owned(),
@@ -154,7 +154,7 @@ fn place(event: &Event) -> (String, i64, i64) {
     )
 }
 
-async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
+pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
     let record = PlainOutgoing {
         topic,
         partition: Some(partition),
@@ -164,13 +164,13 @@ async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
     plain.produce(record).await.1
 }
 
-async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
+pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
     let name = topic(prefix);
     plain.create_topic(&name, partitions, &[]).await;
     name
 }
 
-async fn ndjson(url: &str) -> Vec<Value> {
+pub async fn ndjson(url: &str) -> Vec<Value> {
     let request = http::client()
         .get(url)
         .header("accept", "application/x-ndjson");
@@ -386,7 +386,6 @@ async fn what_cannot_be_read_is_named() {
         ("from=yesterday", "from"),
         ("from=9@1", "from"),
         ("until=later", "until"),
-        ("until=2999-01-01", "until"),
         ("until=x:0@1", "until"),
         ("limit=0", "limit"),
         ("timeout=x", "timeout"),

@@ -42,6 +42,9 @@ const LOOKING: Duration = Duration::from_secs(5);
 /// How often several topics are looked at while none of them has anything. One is waited for at the
 /// broker; several would each hold a connection meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
+/// Records that are read at once at least where most of them may be left out. What has no place on
+/// the page is read again for the next one.
+const LOOKED_AT: usize = 1_000;
 
 /// The parameters of a page.
 struct Asked {
@@ -248,7 +251,10 @@ impl Reading<'_> {
         let request = PageRequest {
             topic: Arc::clone(&part.topic),
             spans: spans.clone(),
-            limit,
+            limit: match self.filtered {
+                true => limit.max(LOOKED_AT),
+                false => limit,
+            },
             max_bytes,
             wait,
         };

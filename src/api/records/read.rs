@@ -74,9 +74,12 @@ pub struct RecordPage {
 /// records come; `GET /records` says what it is made of and which parameters it takes.
 ///
 /// As JSON it is a page. No consumer group and no state between calls: `next` of a page is `from` of the next one. The
-/// answer comes at once unless `wait` says otherwise. Aborted transactions are left out.
+/// answer comes at once unless `wait` says otherwise. Aborted transactions are left out. Where records
+/// are left out by a filter, an empty page need not be the end: while `next` is not the `from` that it
+/// answers, there may be more.
 ///
-/// Needs `consume` on the topic.
+/// Needs `consume` on the topic. Which records are shown may depend on the token
+/// (`auth.topic_filters`).
 #[utoipa::path(
     get,
     path = "/topics/{topic}/records",
@@ -89,6 +92,11 @@ pub struct RecordPage {
         ("limit" = Option<u64>, Query, description = "Most records on the page (100)", minimum = 1, maximum = 10000),
         ("wait" = Option<u64>, Query, description = "When there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
         ("until" = Option<String>, Query, description = "`end`: never wait, stop at what is there now"),
+        ("key" = Option<String>, Query, description = "Only records with this key"),
+        ("key_prefix" = Option<String>, Query, description = "Only records whose key begins so"),
+        ("header.NAME" = Option<String>, Query, description = "Only records with a header of this name and value"),
+        ("where" = Option<String>, Query, description = "Only records whose value fulfils all of these, such as `/price>=10;/type==\"x\";/a/b exists`"),
+        ("fields" = Option<String>, Query, description = "Only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
     ),
@@ -96,7 +104,7 @@ pub struct RecordPage {
         (status = 200, description = "The page; empty when there is nothing to read yet", content((RecordPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream")),
             example = json!({"records": [{"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "key": "c-17", "value": {"id": 1}, "headers": [["source", "curl"]]}], "next": "AYbQ5lUBACs"})),
         (status = 400, description = "A parameter cannot be read, or `from` belongs elsewhere", body = ErrorBody),
-        (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
+        (status = 403, description = "No permission, here or at the broker, or no claim by which records are shown", body = ErrorBody),
         (status = 404, description = "No such topic or partition", body = ErrorBody),
         (status = 406, description = "`Accept` asks for what is not offered; the answer lists what is", body = ErrorBody),
         (status = 410, description = "`from` is no longer in the log; `earliest` says where it starts now", body = ErrorBody),
@@ -149,8 +157,8 @@ pub async fn page(
         (status = 200, description = "The record", content((Record = "application/json"), (Vec<u8> = "application/octet-stream"))),
         (status = 204, description = "A tombstone, where bytes were asked for"),
         (status = 400, description = "A parameter cannot be read", body = ErrorBody),
-        (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
-        (status = 404, description = "No such topic or partition, or no record at this offset: not written yet, compacted away, or not a record", body = ErrorBody),
+        (status = 403, description = "No permission, here or at the broker, or no claim by which records are shown", body = ErrorBody),
+        (status = 404, description = "No such topic or partition, or no record at this offset: not written yet, compacted away, not a record, or not shown to the principal", body = ErrorBody),
         (status = 406, description = "`Accept` asks for what is not offered; the answer lists what is", body = ErrorBody),
         (status = 410, description = "The offset is no longer in the log; `earliest` says where it starts now", body = ErrorBody),
         (status = 503, description = "Kafka cannot be reached, or too many reads are under way; try again", body = ErrorBody),

@@ -217,6 +217,11 @@ impl Follower {
         Some(self.cursor.iter().map(lag).sum()).filter(|lag| *lag > 0)
     }
 
+    /// The timestamp of the last record that the upstream reader has read and that is still kept.
+    pub fn newest(&self) -> Option<i64> {
+        self.feed.ring.read().newest()
+    }
+
     /// Waits for what comes next: up to `most_bytes` of records, at least one. Nothing is lost when
     /// the future is dropped.
     pub async fn next(&mut self, most_bytes: usize) -> Next {

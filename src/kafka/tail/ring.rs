@@ -99,6 +99,12 @@ impl Ring {
         self.entries.is_empty()
     }
 
+    /// The timestamp of the last entry.
+    pub(super) fn newest(&self) -> Option<i64> {
+        let (_, last) = self.entries.back()?;
+        Some(last.record().timestamp)
+    }
+
     /// How old the first entry is.
     pub(super) fn age(&self) -> Duration {
         self.entries

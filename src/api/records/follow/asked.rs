@@ -37,7 +37,7 @@ pub(super) enum Origin {
 pub(super) enum Until {
     /// At what is there when it begins.
     End,
-    /// Before the first record of this time (ms since 1970).
+    /// Before the first record of this time (ms since 1970), which may not have come yet.
     Time(i64),
     /// Before these offsets.
     Vector(String),
@@ -60,6 +60,8 @@ pub(super) struct Asked {
     pub(super) heartbeat: Option<Duration>,
     pub(super) retry: Option<u64>,
     pub(super) every_id: bool,
+    /// Ids have times too.
+    pub(super) timed: bool,
 }
 
 impl Asked {
@@ -96,11 +98,15 @@ impl Asked {
             Some("close") => OnLag::Close,
             Some(other) => return Err(unexpected("on_lag", other, "catchup, skip or close")),
         };
-        let every_id = match query.take("ids")?.as_deref() {
-            None => false,
-            Some("every") => true,
-            Some(other) => return Err(unexpected("ids", other, "every")),
-        };
+        let ids = query.take("ids")?;
+        let (mut every_id, mut timed) = (false, false);
+        for id in ids.iter().flat_map(|ids| ids.split(',')) {
+            match id.trim() {
+                "every" => every_id = true,
+                "time" => timed = true,
+                other => return Err(unexpected("ids", other, "every, time, or both")),
+            }
+        }
         Ok(Self {
             origin,
             fallback,
@@ -120,6 +126,7 @@ impl Asked {
                 .map(Duration::from_secs),
             retry: query.take_number("retry", 1..=600_000)?,
             every_id,
+            timed,
         })
     }
 }
@@ -129,7 +136,7 @@ fn until(text: &str) -> Result<Until, ApiError> {
         unexpected(
             "until",
             text,
-            "end, a time that has passed, or a position such as topic:partition@offset,…",
+            "end, a time (ISO 8601 or milliseconds), or a position such as topic:partition@offset,…",
         )
     };
     if text == "end" {

@@ -2,6 +2,7 @@
 //! events. They go on as records come, and a client that was cut off goes on where it was.
 //!
 //! - `asked.rs`: the parameters
+//! - `ahead.rs`: an end that has not come yet
 //! - `start.rs`: where it begins and ends, in offsets
 //! - `run.rs`: the stream
 //! - `lane.rs`: what a record is made into, once for all streams that show it alike
@@ -9,6 +10,7 @@
 //! - `frames.rs`: the wire shapes
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
 
+mod ahead;
 pub(super) mod asked;
 pub(super) mod fields;
 mod frames;
@@ -33,7 +35,7 @@ use self::lane::View;
 use self::registry::Full;
 use self::run::{OVER, RETRY_BUSY, Run};
 use super::partitions::{Part, Scope};
-use super::read::at_from;
+use super::read::{RecordPage, at_from};
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -75,19 +77,23 @@ fn list(topics: &str) -> Vec<String> {
     list
 }
 
-/// Stream topics
+/// Read topics: a page, or a stream
 ///
-/// Records as they come, for ever unless `until`, `limit` or `timeout` says otherwise, as NDJSON or, with
-/// `Accept: text/event-stream`, as server-sent events. However many read a topic, it is read from Kafka
+/// As JSON a page of all of them, as `GET /topics/{topic}/records` has it of one; topics that have something
+/// to read share it.
+///
+/// With `Accept: application/x-ndjson`, or `text/event-stream` for server-sent events, records as they
+/// come, for ever unless `until`, `limit` or `timeout` says otherwise. However many read a topic, it is read from Kafka
 /// once. The id of an event is a position over all partitions: whoever connects again with
 /// `Last-Event-ID` goes on exactly there, on any gateway of the same cluster.
 ///
 /// Beside records there are the events `ready` (where it really begins), `gap` (offsets that do not
 /// come, and why), `reset` (the position could not be used, and why), `lag`, `auth-expiring`, `drain`,
-/// `stream-error` and `end`. In NDJSON they are lines with the field `event`. After `end` a client
+/// `stream-error` and `end`, and in NDJSON `position` (it has moved over what is left out). In NDJSON they are lines with the field `event`. After `end` a client
 /// that comes back gets 204.
 ///
-/// Needs `consume` on each of the topics.
+/// Needs `consume` on each of the topics. Which records are shown may depend on the token
+/// (`auth.topic_filters`).
 #[utoipa::path(
     get,
     path = "/records",
@@ -97,9 +103,11 @@ fn list(topics: &str) -> Vec<String> {
         ("topics" = String, Query, description = "The topics, as a comma list (at most 16)", example = "orders,payments"),
         ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, an id, or `topic:partition@offset,…`", example = "-10"),
         ("last_event_id" = Option<String>, Query, description = "The id after which to go on; before `from`. The header `Last-Event-ID` stands before both"),
-        ("until" = Option<String>, Query, description = "`end`: what is there now; a time that has passed; or a position", example = "end"),
-        ("limit" = Option<u64>, Query, description = "Most records", minimum = 1),
-        ("timeout" = Option<u64>, Query, description = "Longest time, in milliseconds", maximum = 86_400_000),
+        ("until" = Option<String>, Query, description = "`end`: what is there now; of streams also a time, past or future, or a position", example = "end"),
+        ("limit" = Option<u64>, Query, description = "Most records; of a page 100 where it is not given, and no more than 10000", minimum = 1),
+        ("timeout" = Option<u64>, Query, description = "Longest time of a stream, in milliseconds", maximum = 86_400_000),
+        ("wait" = Option<u64>, Query, description = "Of a page, when there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
+        ("partitions" = Option<String>, Query, description = "Only these; a topic that is not named is read whole. A number without a topic is of the topic before it", example = "orders:0,orders:2-3,users:1"),
         ("key" = Option<String>, Query, description = "Only records with this key"),
         ("key_prefix" = Option<String>, Query, description = "Only records whose key begins so"),
         ("header.NAME" = Option<String>, Query, description = "Only records with a header of this name and value"),
@@ -111,15 +119,16 @@ fn list(topics: &str) -> Vec<String> {
         ("on_lag" = Option<String>, Query, description = "When the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is new, after a `gap`) or `close`"),
         ("heartbeat" = Option<u64>, Query, description = "Seconds of silence before a sign of life (15)", minimum = 5, maximum = 60),
         ("retry" = Option<u64>, Query, description = "Milliseconds that an `EventSource` waits before it connects again (a random time of 1 to 5 s)", minimum = 1, maximum = 600_000),
-        ("ids" = Option<String>, Query, description = "`every`: an id on every event, where there are more than 8 partitions too"),
+        ("ids" = Option<String>, Query, description = "`every`: an id on every event, where there are more than 8 partitions too; `time`: ids that are good in a cluster that mirrors the topics, too; or both", example = "every,time"),
     ),
     responses(
-        (status = 200, description = "The stream", content((String = "application/x-ndjson"), (String = "text/event-stream"))),
+        (status = 200, description = "The page, or the stream", content((RecordPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"))),
         (status = 204, description = "The stream with this id is over"),
         (status = 400, description = "A parameter cannot be read", body = ErrorBody),
-        (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
-        (status = 404, description = "No such topic", body = ErrorBody),
+        (status = 403, description = "No permission, here or at the broker, or no claim by which records are shown", body = ErrorBody),
+        (status = 404, description = "No such topic or partition", body = ErrorBody),
         (status = 406, description = "`Accept` asks for what is not offered; the answer lists what is", body = ErrorBody),
+        (status = 410, description = "Of a page: `from` is no longer in the log; `earliest` says where it starts now", body = ErrorBody),
         (status = 429, description = "The principal has as many streams as it may", body = ErrorBody),
         (status = 503, description = "Kafka cannot be reached, or there are too many streams; try again", body = ErrorBody),
         (status = 504, description = "Kafka did not answer in time", body = ErrorBody),
@@ -187,12 +196,6 @@ async fn begin(
     query.finish()?;
     if matches!(&asked.origin, Origin::Id(id) if id.ends_with(OVER)) {
         return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    if matches!(asked.until, Some(Until::Time(time)) if time > now_ms()) {
-        return Err(ApiError::bad_request(
-            "until: this time has not come yet; use timeout to end a stream after a while",
-        )
-        .at("until"));
     }
     let scope = Scope::new(
         &gateway,

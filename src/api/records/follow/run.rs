@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use super::ahead::Ahead;
 use super::asked::{Asked, Origin};
 use super::frames::{self, Door};
 use super::lane::Lane;
@@ -58,6 +59,12 @@ pub(super) struct Run {
     /// `sent` has moved since an id was written.
     moved: bool,
     every_id: bool,
+    /// The time of the last record that was passed in each partition, where ids have it.
+    times: Option<Vec<BTreeMap<i32, i64>>>,
+    /// The time of the last record of each part.
+    last: Vec<Option<i64>>,
+    /// An end that has not come yet.
+    ahead: Option<Ahead>,
     left: Option<u64>,
     read: Vec<Counter>,
     out: Vec<u8>,
@@ -121,6 +128,9 @@ impl Run {
         Self {
             retry: asked.retry.unwrap_or_else(|| fastrand::u64(RETRY)),
             every_id: asked.every_id,
+            times: asked.timed.then(Vec::new),
+            last: vec![None; parts.len()],
+            ahead: None,
             left: asked.limit,
             ends: asked.timeout.map(|timeout| begun + timeout),
             begin: Some(Begin { asked }),
@@ -175,8 +185,17 @@ impl Run {
                 }
                 continue;
             }
+            if self.ahead.as_ref().is_some_and(Ahead::is_due) {
+                if let Err(error) = self.close_ahead().await {
+                    self.failed(error);
+                }
+                continue;
+            }
             match self.woken().await {
-                Woken::Next(index, next) => self.next(index, next),
+                Woken::Next(index, next) => {
+                    self.next(index, next);
+                    self.check_ahead();
+                }
                 Woken::Stopping => self.stopping(),
                 Woken::Time => self.time(),
             }
@@ -212,8 +231,42 @@ impl Run {
             })
             .collect();
         self.sent.clone_from(&start.offsets);
+        if let Some(times) = &mut self.times {
+            times.clone_from(&start.times);
+        }
         self.say_where(asked, &start);
+        if let Some((time, ends)) = start.ahead {
+            self.ahead = Some(Ahead::new(time, ends));
+            self.check_ahead();
+        }
         Ok(())
+    }
+
+    /// The clock has passed the end: where the logs end now, the stream does.
+    async fn close_ahead(&mut self) -> Result<(), ApiError> {
+        let gateway = self.gateway.clone();
+        let read = self.parts.iter().zip(&self.sent).map(async |(part, sent)| {
+            let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
+            gateway
+                .cluster()
+                .bounds(&part.topic.name, &partitions)
+                .await
+        });
+        let bounds = futures::future::try_join_all(read).await?;
+        if let Some(ahead) = &mut self.ahead {
+            for (index, bounds) in bounds.iter().enumerate() {
+                ahead.close(index, bounds);
+            }
+        }
+        self.check_ahead();
+        Ok(())
+    }
+
+    fn check_ahead(&mut self) {
+        let reached = |ahead: &Ahead| ahead.is_reached(&self.sent);
+        if !self.over && self.ahead.as_ref().is_some_and(reached) {
+            self.end("until", None);
+        }
     }
 
     /// `ready`, and what of the wish could not be fulfilled.
@@ -235,7 +288,7 @@ impl Run {
                 &json!({"asked": wish, "reason": reason, "from": from}),
             );
         }
-        let exact = start.reset.is_none() && start.gaps.is_empty();
+        let exact = start.reset.is_none() && start.gaps.is_empty() && !start.by_time;
         self.event(
             "ready",
             &json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog}),
@@ -260,6 +313,10 @@ impl Run {
             self.expiry.and_then(|expiry| expiry.warns),
             self.expiry.map(|expiry| expiry.ends),
             self.drain,
+            self.ahead
+                .as_ref()
+                .and_then(Ahead::due)
+                .map(|left| Instant::now() + left),
         ];
         let until = until.into_iter().flatten().min().unwrap_or(self.beat);
         let stopping = self.gateway.stopping();
@@ -291,6 +348,9 @@ impl Run {
         {
             sent.clear();
             sent.extend_from_slice(follower.cursor());
+            if let Some(ahead) = &self.ahead {
+                ahead.bound(index, sent);
+            }
             self.moved = true;
         }
     }
@@ -304,6 +364,11 @@ impl Run {
         // The last one waits, so that an id may be put before it.
         let mut held: Option<Bytes> = None;
         for entry in entries {
+            if let Some(ahead) = &mut self.ahead
+                && !ahead.takes(index, entry.record())
+            {
+                continue;
+            }
             let made = lane.of(entry);
             if made.is_some()
                 && let Some(held) = held.take()
@@ -315,6 +380,7 @@ impl Run {
             }
             // An id is of the place after its own record, and of what was passed over since.
             let record = entry.record();
+            self.passed(index, record.partition, record.timestamp);
             if let Some(sent) = self.sent.get_mut(index) {
                 match sent.binary_search_by_key(&record.partition, |(id, _)| *id) {
                     Ok(at) => {
@@ -356,6 +422,15 @@ impl Run {
         }
     }
 
+    fn passed(&mut self, index: usize, partition: i32, time: i64) {
+        if let Some(last) = self.last.get_mut(index) {
+            *last = Some(time);
+        }
+        if let Some(times) = self.times.as_mut().and_then(|times| times.get_mut(index)) {
+            times.insert(partition, time);
+        }
+    }
+
     fn put_id(&mut self) {
         let id = self.id();
         frames::id(&mut self.out, &id);
@@ -363,7 +438,13 @@ impl Run {
     }
 
     fn id(&self) -> String {
-        self.vectors.encode(self.sent.iter().map(Vec::as_slice))
+        let offsets = self.sent.iter().map(Vec::as_slice);
+        match &self.times {
+            None => self.vectors.encode(offsets),
+            Some(times) => self.vectors.encode_with_times(offsets, |index, partition| {
+                times.get(index)?.get(&partition).copied()
+            }),
+        }
     }
 
     fn gap(&mut self, index: usize, gap: &Gap) {
@@ -475,9 +556,12 @@ impl Run {
     fn heartbeat(&mut self) {
         let lag: i64 = self.followers.iter().filter_map(Follower::lag).sum();
         if lag > 0 {
-            return self.event("lag", &json!({"records": lag}));
+            return self.event("lag", &json!({"records": lag, "ms": self.lag_ms()}));
         }
         match self.lane.door() {
+            Door::Ndjson if self.moved && !self.lane.is_bare() => {
+                self.event("position", &json!({"from": self.places()}));
+            }
             Door::Sse if self.moved => {
                 self.put_id();
                 self.out.push(b'\n');
@@ -485,6 +569,17 @@ impl Run {
             Door::Sse => self.out.extend_from_slice(b": hb\n\n"),
             Door::Ndjson => self.out.push(b'\n'),
         }
+    }
+
+    /// How much older the last record is than the newest one that the gateway has read, at most; `None`
+    /// where either is not known.
+    fn lag_ms(&self) -> Option<i64> {
+        let parts = self.followers.iter().zip(&self.last);
+        let lags = parts.filter_map(|(follower, last)| {
+            follower.lag()?;
+            Some((follower.newest()? - (*last)?).max(0))
+        });
+        lags.max()
     }
 
     fn event<T: Serialize>(&mut self, name: &str, data: &T) {

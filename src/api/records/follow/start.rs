@@ -1,13 +1,16 @@
 //! Where a stream begins and ends, in offsets. A position that cannot be used does not end a stream: an
 //! `EventSource` that is refused never comes back. It is told, and where the stream begins instead.
 
+use std::collections::BTreeMap;
+
 use super::asked::{Origin, Until};
+use super::now_ms;
 use crate::api::records::partitions::Part;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Bounds, Cluster};
-use crate::position::{self, From, Offsets, PositionError};
+use crate::position::{self, From, Offsets, PositionError, Times};
 
 /// Where a stream begins.
 #[derive(Debug)]
@@ -21,7 +24,17 @@ pub(super) struct Start {
     /// Records and what else has an offset between here and the end.
     pub(super) backlog: i64,
     pub(super) until: Option<Vec<Offsets>>,
+    /// In the place of `until`, where the time has not come yet: the ends that are known already.
+    pub(super) ahead: Option<(i64, Vec<BTreeMap<i32, i64>>)>,
+    /// The position was one of another cluster, and was found by its times.
+    pub(super) by_time: bool,
+    /// The times of the last records before the start, as far as they are known.
+    pub(super) times: Vec<BTreeMap<i32, i64>>,
 }
+
+/// How much older than the start of a stream a record may be that comes only after it: clocks differ,
+/// and what is written takes its time.
+const LATE: i64 = 60_000;
 
 /// A vector that the request gave, decoded before there is an answer.
 pub(super) fn vector(
@@ -47,17 +60,19 @@ pub(super) async fn resolve(
         Origin::Id(text) | Origin::From(From::Vector(text)) => Some(text),
         Origin::From(_) => None,
     };
-    let vectors = text.and_then(|text| match vector(text, cluster_id, parts) {
-        Ok(vectors) => Some(vectors),
-        Err(PositionError::Unreadable) => {
-            reset = Some("it is no position of a stream".to_owned());
-            None
+    let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
+    let read = text.map(|text| position::read(text, cluster_id, &topics));
+    let (vectors, times) = match read {
+        None => (None, None),
+        Some(Ok(position)) => (position.offsets, position.times),
+        Some(Err(error)) => {
+            reset = Some(match error {
+                PositionError::Unreadable => "it is no position of a stream".to_owned(),
+                error => error.to_string(),
+            });
+            (None, None)
         }
-        Err(error) => {
-            reset = Some(error.to_string());
-            None
-        }
-    });
+    };
     // A vector that cannot be used says nothing; what stands beside it does.
     let from = match fallback {
         From::Vector(_) => &From::Latest,
@@ -73,7 +88,17 @@ pub(super) async fn resolve(
         gaps: Vec::new(),
         backlog: 0,
         until: until.map(|_| Vec::new()),
+        ahead: None,
+        by_time: vectors.is_none() && times.is_some(),
+        times: Vec::with_capacity(parts.len()),
     };
+    let now = now_ms();
+    if let Some(Until::Time(time)) = until
+        && *time > now
+    {
+        start.until = None;
+        start.ahead = Some((*time, Vec::new()));
+    }
     for (index, part) in parts.iter().enumerate() {
         let name = &part.topic.name;
         let at = async |time: Option<i64>| match time {
@@ -88,30 +113,57 @@ pub(super) async fn resolve(
             Some(Until::Time(time)) => Some(*time),
             _ => None,
         };
-        let (bounds, begins, ends_at) = tokio::try_join!(
+        let known = times.as_ref().and_then(|times| times.get(index));
+        let wanted = match (&vectors, known) {
+            (None, Some(known)) => elsewhere(part, known),
+            _ => Vec::new(),
+        };
+        let (bounds, begins, ends_at, found) = tokio::try_join!(
             cluster.bounds(name, &part.partitions),
             at(begins),
-            at(ends_at)
+            at(ends_at),
+            cluster.offsets_at_each(name, &wanted),
         )?;
         let of = |vectors: &Option<Vec<Offsets>>, partition: i32| {
             let offsets = vectors.as_ref()?.get(index)?;
             let (_, offset) = offsets.iter().find(|(id, _)| *id == partition)?;
             Some(*offset)
         };
+        let mut start_times = BTreeMap::new();
+        let mut known_ends = BTreeMap::new();
         let mut offsets = Offsets::with_capacity(bounds.len());
         let mut last = Offsets::with_capacity(bounds.len());
         for (nth, bound) in bounds.iter().enumerate() {
             let time_of = |times: &[Option<i64>]| times.get(nth).copied().flatten();
-            let asked = match (&vectors, from) {
+            let by_time = wanted.iter().position(|(id, _)| *id == bound.partition);
+            // Where there is none so new, it goes on with what comes.
+            let timed = by_time.map(|at| found.get(at).copied().flatten().unwrap_or(bound.end));
+            let asked = timed.unwrap_or_else(|| match (&vectors, from) {
                 // One that the vector does not know came into being after it.
                 (Some(_), _) => of(&vectors, bound.partition).unwrap_or(bound.low),
                 (None, From::Latest | From::Vector(_)) => bound.end,
                 (None, From::Earliest) => bound.low,
                 (None, From::Last(count)) => bound.low.max(bound.end.saturating_sub(*count)),
                 (None, From::Time(_)) => time_of(&begins).unwrap_or(bound.end),
-            };
+            });
             let offset = start.within(index, part, bound, asked);
             start.backlog += bound.end - offset;
+            let of_id = known.and_then(|known| known.iter().find(|(id, _)| *id == bound.partition));
+            let time = match (of_id.and_then(|(_, time)| *time), by_time, from) {
+                (Some(time), ..) => Some(time),
+                (None, Some(at), _) => wanted.get(at).map(|(_, time)| *time),
+                (None, None, _) if vectors.is_some() => None,
+                (None, None, From::Latest) => Some(now - LATE),
+                (None, None, From::Earliest) => Some(0),
+                (None, None, From::Time(time)) => Some(*time),
+                (None, None, From::Last(_) | From::Vector(_)) => None,
+            };
+            start_times.extend(time.map(|time| (bound.partition, time)));
+            if start.ahead.is_some()
+                && let Some(end) = time_of(&ends_at)
+            {
+                known_ends.insert(bound.partition, end.max(offset));
+            }
             offsets.push((bound.partition, offset));
             let end = match until {
                 None | Some(Until::End) => bound.end,
@@ -121,11 +173,34 @@ pub(super) async fn resolve(
             last.push((bound.partition, end));
         }
         start.offsets.push(offsets);
+        start.times.push(start_times);
+        if let Some((_, ends)) = &mut start.ahead {
+            ends.push(known_ends);
+        }
         if let Some(until) = &mut start.until {
             until.push(last);
         }
     }
     Ok(start)
+}
+
+/// At which time each partition goes on in another cluster than the one that the position is of. Where
+/// that has other partitions, a key's records may be in any of them, and all go on at the oldest time.
+fn elsewhere(part: &Part, known: &Times) -> Vec<(i32, i64)> {
+    let time_of = |partition: &i32| {
+        let (_, time) = known.iter().find(|(id, _)| id == partition)?;
+        Some((*partition, *time))
+    };
+    let same = part.partitions.len() == known.len() || !part.all;
+    let own: Option<Vec<_>> = part.partitions.iter().map(time_of).collect();
+    if let Some(own) = own.filter(|_| same) {
+        // Those whose time is not known begin as `from` says.
+        let timed = own.into_iter().filter_map(|(id, time)| Some((id, time?)));
+        return timed.collect();
+    }
+    let oldest = known.iter().filter_map(|(_, time)| *time).min();
+    let all = part.partitions.iter().map(|id| Some((*id, oldest?)));
+    all.flatten().collect()
 }
 
 impl Start {
@@ -149,5 +224,45 @@ impl Start {
             return bound.end;
         }
         asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kafka::metadata::Partition;
+
+    fn part(partitions: std::ops::Range<i32>, all: bool) -> Part {
+        let known = partitions.clone().map(|id| Partition {
+            id,
+            leader: Some(1),
+            replicas: vec![1],
+            isr: vec![1],
+            offline: vec![],
+        });
+        Part {
+            topic: Arc::new(Topic {
+                name: Arc::from("t"),
+                id: [1; 16],
+                internal: false,
+                rights: None,
+                partitions: known.collect(),
+            }),
+            partitions: partitions.collect(),
+            all,
+        }
+    }
+
+    #[test]
+    fn in_another_cluster_the_oldest_time_counts_where_partitions_differ() {
+        let known = vec![(0, Some(50)), (1, None), (2, Some(40))];
+        assert_eq!(elsewhere(&part(0..3, true), &known), [(0, 50), (2, 40)]);
+        assert_eq!(elsewhere(&part(2..3, false), &known), [(2, 40)]);
+        let all = |count: i32| (0..count).map(|id| (id, 40)).collect::<Vec<_>>();
+        assert_eq!(elsewhere(&part(0..4, true), &known), all(4));
+        assert_eq!(elsewhere(&part(0..2, true), &known), all(2));
+        assert_eq!(elsewhere(&part(0..2, true), &vec![(0, None)]), []);
     }
 }
