@@ -300,6 +300,12 @@ impl Sender {
         let record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).payload(value);
         assert!(self.producer.send(record).is_ok(), "no room for a record");
     }
+
+    /// Hands over a record with a key.
+    pub fn send_keyed(&self, topic: &str, key: &[u8], value: &[u8]) {
+        let record = BaseRecord::to(topic).key(key).payload(value);
+        assert!(self.producer.send(record).is_ok(), "no room for a record");
+    }
 }
 
 fn pour(config: &ClientConfig, topic: &str, records: &[Record], time: Duration, most: u64) -> Ran {

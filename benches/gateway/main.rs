@@ -15,6 +15,7 @@ mod records;
 mod report;
 mod rows;
 mod sessions;
+mod streams;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(
     dead_code,

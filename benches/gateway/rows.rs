@@ -15,6 +15,7 @@ use super::process::{self, Server};
 use super::records::{self, Record};
 use super::report::{Compare, Row, Side, Target};
 use super::sessions;
+use super::streams;
 
 /// Connections of the rows that are about throughput.
 const CONNECTIONS: usize = 64;
@@ -126,6 +127,11 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("ws-latency", sessions::latency),
     ("ws-produce", sessions::produce),
     ("ws-sessions", sessions::many),
+    ("stream-ndjson", streams::ndjson),
+    ("stream-ndjson-1k", streams::ndjson_1k),
+    ("sse-idle", streams::idle),
+    ("sse-fanout", streams::fanout),
+    ("sse-filters", streams::filters),
 ];
 
 type Limit<'a> = &'a dyn Fn(Duration) -> Side;

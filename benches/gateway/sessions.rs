@@ -156,7 +156,8 @@ fn masked(text: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn group_name() -> String {
+/// A name that nothing else has.
+pub fn group_name() -> String {
     format!("bench-{:016x}", fastrand::u64(..))
 }
 
