@@ -6,6 +6,7 @@ pub mod client;
 pub mod cors;
 pub mod credentials;
 pub mod cross_site;
+pub mod cut;
 pub mod encoding;
 pub mod error;
 pub mod extract;

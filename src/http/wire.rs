@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 pub struct Wire {
     written: AtomicU64,
     aborted: AtomicBool,
+    timed_out: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -44,6 +45,12 @@ impl Wire {
         self.aborted.load(Ordering::Acquire)
     }
 
+    /// Whether the system gave the peer up, because it took nothing for too long
+    /// (`TCP_USER_TIMEOUT`) or was gone.
+    pub fn has_timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Relaxed)
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.is_aborted() {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -59,6 +66,11 @@ impl Wire {
         waker: &AtomicWaker,
         context: &Context<'_>,
     ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &came
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.timed_out.store(true, Ordering::Relaxed);
+        }
         if came.is_pending() {
             waker.register(context.waker());
             if let Err(aborted) = self.check() {

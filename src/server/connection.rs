@@ -14,7 +14,7 @@ use axum::extract::ConnectInfo;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,6 +27,7 @@ use super::tls::Tls;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::Settings;
 use crate::http::client::ListenerAddress;
+use crate::http::cut;
 use crate::http::wire::{Wire, Wired};
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
@@ -153,8 +154,9 @@ impl Door {
         ends: Ends,
         closing: CancellationToken,
     ) {
+        // Each of the ways is a state of its own size, on the heap so that a connection has only its own.
         if let Some(tls) = &self.tls {
-            return self.serve_tls(tls, stream, place, ends, closing).await;
+            return Box::pin(self.serve_tls(tls, stream, place, ends, closing)).await;
         }
         let version = tokio::select! {
             version = version_of(&stream) => version,
@@ -163,8 +165,8 @@ impl Door {
         let stream = Wired::new(stream, place);
         let service = self.service(ends, stream.wire(), None);
         let ended = match version {
-            Some(Version::One) => self.serve_h1(stream, service, closing).await,
-            Some(Version::Two) => self.serve_h2(stream, service, closing).await,
+            Some(Version::One) => Box::pin(self.serve_h1(stream, service, closing)).await,
+            Some(Version::Two) => Box::pin(self.serve_h2(stream, service, closing)).await,
             None => return,
         };
         if let Err(error) = ended {
@@ -207,9 +209,9 @@ impl Door {
             // hyper reads the preface for itself, so it is put back in front.
             let (read, write) = tokio::io::split(secured.stream);
             let stream = tokio::io::join(PREFACE.chain(read), write);
-            self.serve_h2(stream, service, closing).await
+            Box::pin(self.serve_h2(stream, service, closing)).await
         } else {
-            self.serve_h1(secured.stream, service, closing).await
+            Box::pin(self.serve_h1(secured.stream, service, closing)).await
         };
         if let Err(error) = ended {
             tracing::debug!(peer = %ends.peer, %error, "a connection ended early");
@@ -252,7 +254,7 @@ impl Door {
     {
         let activity = Activity::default();
         let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let connection = http2::Builder::new(cut::Executor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
             .max_send_buf_size(H2_SEND_BUFFER)
