@@ -392,7 +392,12 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "streams.catchup_readers",
         Slot::Count(|s| &mut s.streams.catchup_readers, (1, 256)),
-        "Most reads at once for readers that are not in the ring: those that begin at the beginning, and those that fell behind. Each holds about a mebibyte.",
+        "Most reads at once for readers that are not in the ring: those that begin at the beginning, and those that fell behind.",
+    ),
+    key(
+        "streams.catchup_bytes",
+        Slot::Size(|s| &mut s.streams.catchup_bytes, (2 << 20, 64 * 1024 * MIB)),
+        "Most bytes of what was read for them and has not been sent yet. Above it, what was not asked for the longest time is dropped, and read again when it is needed.",
     ),
     key(
         "streams.heartbeat_s",

@@ -237,6 +237,8 @@ pub struct StreamSettings {
     pub ring_total_bytes: usize,
     /// `catchup_readers`: reads of what is not kept, at once.
     pub catchup_readers: usize,
+    /// `catchup_bytes`: what these have read and readers have not taken yet.
+    pub catchup_bytes: usize,
     /// `heartbeat_s`: silence after which a stream shows that it is alive.
     pub heartbeat: Duration,
     /// `[[streams.keyed_topics]]`: topics in which a key has its partition.
@@ -275,6 +277,7 @@ impl Default for StreamSettings {
             ring_age: Duration::from_secs(600),
             ring_total_bytes: 512 << 20,
             catchup_readers: 32,
+            catchup_bytes: 64 << 20,
             heartbeat: Duration::from_secs(15),
             keyed_topics: Vec::new(),
         }

@@ -187,9 +187,22 @@ fn describe_streams() {
         "tail_upstream_restarts_total",
         "Times that such a reader failed and went on with another connection"
     );
+    describe_counter!("tail_records_total", "Records that such readers have read");
     describe_gauge!(
         "tail_catchup_readers",
-        "Pages held for followers that are not in the ring"
+        "Reads under way for followers that are not in the ring"
+    );
+    describe_gauge!(
+        "tail_catchup_bytes",
+        "Bytes of pages that are held for them"
+    );
+    describe_counter!(
+        "tail_catchup_pages_dropped_total",
+        "Pages that were dropped before they were finished, for others"
+    );
+    describe_counter!(
+        "stream_records_conflated_total",
+        "Records that newer ones took the place of"
     );
     describe_counter!("tail_catchup_pages_total", "Pages read from Kafka for them");
     describe_counter!(

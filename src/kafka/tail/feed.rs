@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::Load;
 use super::follower::Ended;
+use super::keyed::Changed;
 use super::ring::{Bound, Ring};
 use crate::kafka::metadata::Topic;
 
@@ -21,6 +23,8 @@ pub(super) struct Feed {
     changed: watch::Sender<u64>,
     ended: OnceLock<Ended>,
     followers: AtomicUsize,
+    /// Those of them who follow a key alone.
+    keyed: AtomicUsize,
     /// When the last follower left.
     left: Mutex<Instant>,
 }
@@ -33,18 +37,46 @@ impl Feed {
             changed: watch::Sender::new(0),
             ended: OnceLock::new(),
             followers: AtomicUsize::new(0),
+            keyed: AtomicUsize::new(0),
             left: Mutex::new(Instant::now()),
         })
     }
 
-    /// Counts up with everything that followers should look at.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Counts up with everything that those who follow all of the topic, or only `key`, should look at.
+    pub(super) fn changes(&self, key: Option<&Bytes>) -> watch::Receiver<u64> {
+        match key {
+            None => self.changed.subscribe(),
+            Some(key) => {
+                self.keyed.fetch_add(1, Ordering::Relaxed);
+                self.ring.write().follow_key(key)
+            }
+        }
     }
 
-    /// Wakes the followers.
+    /// One who followed only `key` has left.
+    pub(super) fn left_key(&self, key: &Bytes) {
+        self.keyed.fetch_sub(1, Ordering::Relaxed);
+        self.ring.write().leave_key(key);
+    }
+
+    /// Wakes all followers.
     pub(super) fn wake(&self) {
+        let keys = self.ring.read().all_keys();
+        self.wake_for(&keys);
+    }
+
+    /// Wakes those who follow all of the topic, and of the others these.
+    pub(super) fn wake_for(&self, keys: &[Changed]) {
         self.changed.send_modify(|count| *count += 1);
+        for changed in keys {
+            changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// How many are woken by every record.
+    pub(super) fn crowd(&self) -> usize {
+        self.followers()
+            .saturating_sub(self.keyed.load(Ordering::Relaxed))
     }
 
     /// Nothing comes any more.

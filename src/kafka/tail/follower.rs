@@ -15,12 +15,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Feeds;
 use super::entry::Entry;
 use super::feed::Feed;
-use super::pages::{Loaded, Loading, Pages, Slot};
+use super::pages::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
@@ -131,15 +132,21 @@ pub struct Follower {
     changes: watch::Receiver<u64>,
     cursor: Vec<(i32, i64)>,
     until: Option<Vec<(i32, i64)>>,
+    /// The only key that it follows.
+    key: Option<Bytes>,
     all: bool,
     on_lag: OnLag,
     /// Where it stands in the ring; `None` while it catches up.
     place: Option<u64>,
     rewinds: u64,
     page: Option<(Arc<Slot>, usize)>,
+    /// How large the next page is to be: smaller where one was let go of before it was finished.
+    page_bytes: usize,
     loading: Option<Load>,
     gaps: VecDeque<Gap>,
     ended: Option<Ended>,
+    /// The last look left something.
+    more: bool,
 }
 
 /// A catch-up read under way.
@@ -168,8 +175,9 @@ impl Follower {
         feed: Arc<Feed>,
         pages: Arc<Pages>,
         follow: Follow,
+        key: Option<Bytes>,
     ) -> Self {
-        let changes = feed.changes();
+        let changes = feed.changes(key.as_ref());
         let rewinds = feed.ring.read().rewinds();
         Self {
             feeds,
@@ -178,14 +186,17 @@ impl Follower {
             changes,
             cursor: follow.start,
             until: follow.until,
+            key,
             all: follow.all,
             on_lag: follow.on_lag,
             place: None,
             rewinds,
             page: None,
+            page_bytes: MOST_BYTES,
             loading: None,
             gaps: VecDeque::new(),
             ended: None,
+            more: false,
         }
     }
 
@@ -202,6 +213,11 @@ impl Follower {
     /// Whether it has come to its end, and said all.
     pub fn is_over(&self) -> bool {
         self.ended.is_some() && self.gaps.is_empty()
+    }
+
+    /// Whether there is more at once.
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
@@ -245,8 +261,7 @@ impl Follower {
                 Step::Next(next) => return next,
                 Step::Again => {}
                 Step::Load(spans) => {
-                    let topic = &self.feed.topic;
-                    self.loading = Some(Load(self.pages.load(topic, spans, Duration::ZERO)));
+                    self.load(spans, Duration::ZERO);
                 }
                 Step::Wait => {
                     if self.changes.changed().await.is_err() {
@@ -296,6 +311,15 @@ impl Follower {
         }
         let place = match self.place {
             Some(place) if place >= ring.first() => place,
+            // What the ring has let go of since was not of its key.
+            Some(place)
+                if self
+                    .key
+                    .as_ref()
+                    .is_some_and(|key| ring.has_all_of(key, place)) =>
+            {
+                place
+            }
             _ => {
                 let (missing, unread) = self.missing(&ring);
                 if missing.is_empty() && !unread {
@@ -317,8 +341,12 @@ impl Follower {
             }
         };
         let before: i64 = self.cursor.iter().map(|(_, offset)| offset).sum();
-        let pull = ring.pull(place, most_bytes, |record| self.wants(record));
+        let pull = match &self.key {
+            None => ring.pull(place, most_bytes, |record| self.wants(record)),
+            Some(key) => ring.pull_key(key, place, most_bytes, |record| self.wants(record)),
+        };
         self.place = Some(pull.place);
+        self.more = !pull.at_end;
         for entry in &pull.entries {
             self.pass(entry.record());
         }
@@ -395,7 +423,9 @@ impl Follower {
         let Some((slot, mut at)) = self.page.take() else {
             return Step::Again;
         };
-        let Some(page) = slot.get() else {
+        let Some(page) = self.pages.page(&slot) else {
+            // What is left of it is read again, from the cursor on.
+            self.page_bytes = (self.page_bytes / 2).max(LEAST_BYTES);
             return Step::Again;
         };
         let mut entries = Vec::new();
@@ -413,9 +443,11 @@ impl Follower {
             }
             at += 1;
         }
-        if at < page.entries.len() {
+        self.more = at < page.entries.len();
+        if self.more {
             self.page = Some((slot, at));
         } else {
+            self.page_bytes = (self.page_bytes * 2).min(MOST_BYTES);
             for (partition, next) in &page.next {
                 if let Ok(index) = self.index(*partition) {
                     let last = until(self.until.as_ref(), index);
@@ -430,6 +462,12 @@ impl Follower {
         } else {
             Next::Records(entries)
         })
+    }
+
+    fn load(&mut self, spans: Vec<Span>, pause: Duration) {
+        let topic = &self.feed.topic;
+        let loading = self.pages.load(topic, spans, self.page_bytes, pause);
+        self.loading = Some(Load(loading));
     }
 
     fn loaded(&mut self, loaded: Loaded) {
@@ -455,8 +493,7 @@ impl Follower {
                 );
                 let (missing, _) = self.missing(&self.feed.ring.read());
                 if !missing.is_empty() {
-                    let topic = &self.feed.topic;
-                    self.loading = Some(Load(self.pages.load(topic, missing, PAUSE)));
+                    self.load(missing, PAUSE);
                 }
             }
             Loaded::Failed(fault) => self.ended = Some(Ended::Failed(fault)),
@@ -496,8 +533,7 @@ impl Follower {
             // The log's start moved and moved back, or a replica is behind: look again, not at once.
             let (missing, _) = self.missing(&self.feed.ring.read());
             if !missing.is_empty() {
-                let topic = &self.feed.topic;
-                self.loading = Some(Load(self.pages.load(topic, missing, PAUSE)));
+                self.load(missing, PAUSE);
             }
         }
     }
@@ -507,6 +543,9 @@ impl Follower {
     }
 
     fn wants(&self, record: &Delivered) -> bool {
+        if self.key.is_some() && self.key != record.key {
+            return false;
+        }
         let Ok(index) = self.index(record.partition) else {
             return false;
         };
@@ -537,6 +576,9 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.feed.left_key(key);
+        }
         self.feeds.left(&self.feed);
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! - `upstream.rs`: the one reader, from the first follower until a minute after the last
 //! - `ring.rs`: what it has read lately, bounded by bytes and age
+//! - `keyed.rs`: of the keys that are followed alone, where their records stand in it
 //! - `feed.rs`: the two together, and who follows
 //! - `follower.rs`: a cursor, and whether it reads from the ring or from Kafka
 //! - `pages.rs`: what is read for those who are not in the ring
@@ -19,6 +20,7 @@
 mod entry;
 mod feed;
 mod follower;
+mod keyed;
 mod pages;
 mod ring;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
@@ -119,6 +122,11 @@ impl Tails {
     /// A new follower; the first one of a topic starts its reader. One that ends at known offsets
     /// needs none.
     pub fn follow(&self, follow: Follow) -> Follower {
+        self.follow_key(follow, None)
+    }
+
+    /// The same of the records with `key` alone. Others neither wake it nor are they looked at.
+    pub fn follow_key(&self, follow: Follow, key: Option<Bytes>) -> Follower {
         let feed = if follow.until.is_some() {
             let feed = self.feeds.feed(Arc::clone(&follow.topic));
             feed.joined();
@@ -137,6 +145,7 @@ impl Tails {
             feed,
             Arc::clone(&self.pages),
             follow,
+            key,
         )
     }
 
@@ -151,13 +160,18 @@ impl Tails {
         #[expect(clippy::cast_precision_loss, reason = "a metric")]
         metrics::gauge!("tail_ring_bytes").set(bytes as f64);
         metrics::gauge!("tail_ring_age_seconds").set(oldest.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a metric")]
+        metrics::gauge!("tail_catchup_bytes").set(self.pages.held() as f64);
     }
 }
 
 fn pages(source: Arc<dyn Source>, settings: &StreamSettings) -> Arc<Pages> {
-    // Pages are bounded by their number.
-    let load = Arc::new(Load::new(Arc::default()));
-    Arc::new(Pages::new(source, settings.catchup_readers, load))
+    let StreamSettings {
+        catchup_readers,
+        catchup_bytes,
+        ..
+    } = settings;
+    Arc::new(Pages::new(source, *catchup_readers, *catchup_bytes))
 }
 
 impl Feeds {

@@ -1,17 +1,21 @@
 //! Catch-up reads: pages from Kafka for followers that are not in the ring.
 //!
-//! There are at most so many pages at a time, whoever waits for them: a page holds its permit until
-//! the last follower has let go of it, so that memory is bounded with it. Followers that stand at the
-//! same place share a page, so that a crowd that asks for the beginning is one reader.
+//! There are at most so many reads at a time, and no more than so many bytes of pages are held, whoever
+//! waits for them. A page is read by a task of its own, so a follower whose client has stopped reading
+//! keeps neither a read from going on nor a page in memory: where there is too much, the pages that were
+//! used longest ago are let go of, and whoever had not finished its page reads a smaller one from its
+//! cursor. Followers that stand at the same place share a page, so that a crowd that asks for the
+//! beginning is one reader.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::entry::{Entry, Load};
 use crate::kafka::bounds::Bounds;
@@ -19,10 +23,12 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
 
-/// Most records and bytes of a page.
+/// Most records of a page.
 const RECORDS: usize = 10_000;
-const BYTES: usize = 1 << 20;
-/// Longest wait for a permit.
+/// Most bytes of a page, and to what it comes down for one who does not finish it in time.
+pub(super) const MOST_BYTES: usize = 1 << 20;
+pub(super) const LEAST_BYTES: usize = 64 << 10;
+/// Longest wait for a read to begin.
 const BUSY: Duration = Duration::from_secs(30);
 
 /// Where pages come from: Kafka, or a test.
@@ -42,7 +48,6 @@ pub(super) trait Source: Send + Sync + std::fmt::Debug {
 pub(super) struct CatchUp {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) next: Vec<(i32, i64)>,
-    _permit: Reading,
 }
 
 /// What a load came to.
@@ -51,7 +56,7 @@ pub(super) enum Loaded {
     Page(Arc<Slot>),
     /// Some of it is no longer in the log, or not yet: this is.
     Bounds(Vec<Bounds>),
-    /// There was no permit in time.
+    /// No read could begin in time.
     Busy,
     Failed(Fault),
 }
@@ -65,20 +70,62 @@ struct Key {
     from: Vec<(i32, i64)>,
 }
 
-/// A page that is being read, or was. Whoever waits for it holds it too, so that one who is quick does
-/// not take it away from the others.
-pub(super) type Slot = OnceCell<CatchUp>;
-
-/// The permit of a page, counted.
-#[derive(Debug)]
-struct Reading {
-    _permit: OwnedSemaphorePermit,
+/// A page that is being read, or was, or has been let go of. Those who wait for it hold it, so that one
+/// who is quick does not take it away from the others.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// What the read came to; the page itself stands in `page`.
+    read: OnceLock<Result<(), Failed>>,
+    page: Mutex<Option<Arc<CatchUp>>>,
+    done: Notify,
+    waiting: AtomicUsize,
+    /// When it was used last, counted in uses of all pages.
+    used: AtomicU64,
 }
 
+/// Why there is no page.
+#[derive(Debug, Clone)]
+enum Failed {
+    /// No read could begin in time.
+    Busy,
+    /// When it could, nobody waited for it any more.
+    Abandoned,
+    Fault(Fault),
+}
+
+/// One who waits for a page, counted.
+struct Waiting(Arc<Slot>);
+
+impl Waiting {
+    fn of(slot: Arc<Slot>) -> Self {
+        slot.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(slot)
+    }
+
+    async fn read(&self) -> Result<(), Failed> {
+        loop {
+            let done = self.0.done.notified();
+            if let Some(read) = self.0.read.get() {
+                return read.clone();
+            }
+            done.await;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A read under way, counted.
+struct Reading;
+
 impl Reading {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    fn new() -> Self {
         metrics::gauge!("tail_catchup_readers").increment(1.0);
-        Self { _permit: permit }
+        Self
     }
 }
 
@@ -88,32 +135,54 @@ impl Drop for Reading {
     }
 }
 
+/// The pages that are known, and at how many those are looked for that nobody needs any more.
+#[derive(Debug)]
+struct Slots {
+    of: HashMap<Key, Weak<Slot>>,
+    sweep_at: usize,
+}
+
+/// Below so many pages nobody looks for those that are not needed.
+const FEW: usize = 64;
+
 /// Loads pages.
 #[derive(Debug)]
 pub(super) struct Pages {
     source: Arc<dyn Source>,
     permits: Arc<Semaphore>,
-    most: usize,
-    slots: Mutex<HashMap<Key, Weak<Slot>>>,
+    most_bytes: usize,
+    slots: Mutex<Slots>,
+    uses: AtomicU64,
     load: Arc<Load>,
 }
 
 impl Pages {
-    pub(super) fn new(source: Arc<dyn Source>, most: usize, load: Arc<Load>) -> Self {
+    /// At most `most` reads at once, and about `most_bytes` of pages.
+    pub(super) fn new(source: Arc<dyn Source>, most: usize, most_bytes: usize) -> Self {
         Self {
             source,
             permits: Arc::new(Semaphore::new(most)),
-            most,
-            slots: Mutex::default(),
-            load,
+            most_bytes,
+            slots: Mutex::new(Slots {
+                of: HashMap::new(),
+                sweep_at: FEW,
+            }),
+            uses: AtomicU64::new(0),
+            load: Arc::new(Load::new(Arc::default())),
         }
     }
 
-    /// Reads on from these spans, after `pause`.
+    /// The bytes of all pages that are held.
+    pub(super) fn held(&self) -> usize {
+        self.load.bytes()
+    }
+
+    /// Reads on from these spans, about `bytes`, after `pause`.
     pub(super) fn load(
         self: &Arc<Self>,
         topic: &Arc<Topic>,
         spans: Vec<Span>,
+        bytes: usize,
         pause: Duration,
     ) -> Loading {
         let pages = Arc::clone(self);
@@ -122,75 +191,136 @@ impl Pages {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            match pages.page(&topic, &spans).await {
-                Ok(Some(page)) => Loaded::Page(page),
-                Ok(None) => Loaded::Busy,
-                Err(fault) if fault.kind == FaultKind::OffsetOutOfRange => {
-                    let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
-                    match pages.source.bounds(&topic.name, &partitions).await {
-                        Ok(bounds) => Loaded::Bounds(bounds),
-                        Err(fault) => Loaded::Failed(fault),
-                    }
+            let begun = Instant::now();
+            loop {
+                let waiting = pages.wait(&topic, &spans, bytes);
+                let fault = match waiting.read().await {
+                    Ok(()) => return Loaded::Page(Arc::clone(&waiting.0)),
+                    // It was another one's wait that was too long, or that ended.
+                    Err(Failed::Busy) if begun.elapsed() >= BUSY => return Loaded::Busy,
+                    Err(Failed::Busy | Failed::Abandoned) => continue,
+                    Err(Failed::Fault(fault)) => fault,
+                };
+                if fault.kind != FaultKind::OffsetOutOfRange {
+                    return Loaded::Failed(fault);
                 }
-                Err(fault) => Loaded::Failed(fault),
+                let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
+                return match pages.source.bounds(&topic.name, &partitions).await {
+                    Ok(bounds) => Loaded::Bounds(bounds),
+                    Err(fault) => Loaded::Failed(fault),
+                };
             }
         })
     }
 
-    /// The page at this place; `None` when there was no permit in time. Whoever comes first reads for
-    /// all who wait.
-    async fn page(&self, topic: &Arc<Topic>, spans: &[Span]) -> Result<Option<Arc<Slot>>, Fault> {
-        let slot = self.slot(Key {
-            topic: Arc::clone(&topic.name),
-            id: topic.id,
-            from: spans
-                .iter()
-                .map(|span| (span.partition, span.from))
-                .collect(),
-        });
-        match slot.get_or_try_init(|| self.read(topic, spans)).await {
-            Ok(_) => Ok(Some(slot)),
-            Err(None) => Ok(None),
-            Err(Some(fault)) => Err(fault),
-        }
+    /// The page that a follower reads on in; `None` when it has been let go of.
+    pub(super) fn page(&self, slot: &Slot) -> Option<Arc<CatchUp>> {
+        slot.used.store(self.use_now(), Ordering::Relaxed);
+        let page = slot.page.lock().clone();
+        // What lanes have made of records counts too.
+        self.relieve();
+        page
     }
 
-    /// Reads a page; the error is `None` when there was no permit in time.
-    async fn read(&self, topic: &Arc<Topic>, spans: &[Span]) -> Result<CatchUp, Option<Fault>> {
-        let permit = timeout(BUSY, Arc::clone(&self.permits).acquire_owned());
-        let Ok(Ok(permit)) = permit.await else {
-            return Err(None);
+    fn use_now(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for the page at this place: the one that is there, or one that a task begins to read.
+    fn wait(self: &Arc<Self>, topic: &Arc<Topic>, spans: &[Span], bytes: usize) -> Waiting {
+        let places = spans.iter().map(|span| (span.partition, span.from));
+        let key = Key {
+            topic: Arc::clone(&topic.name),
+            id: topic.id,
+            from: places.collect(),
         };
-        let reading = Reading::new(permit);
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.of.get(&key).and_then(Weak::upgrade)
+            && match slot.read.get() {
+                None => true,
+                Some(Ok(())) => slot.page.lock().is_some(),
+                Some(Err(_)) => false,
+            }
+        {
+            return Waiting::of(slot);
+        }
+        if slots.of.len() >= slots.sweep_at {
+            slots.of.retain(|_, slot| slot.strong_count() > 0);
+            slots.sweep_at = FEW.max(2 * slots.of.len());
+        }
+        let slot = Arc::new(Slot::default());
+        slots.of.insert(key, Arc::downgrade(&slot));
+        drop(slots);
         let request = PageRequest {
             topic: Arc::clone(topic),
             spans: spans.to_vec(),
             limit: RECORDS,
-            max_bytes: BYTES,
+            max_bytes: bytes,
             wait: Duration::ZERO,
         };
+        let waiting = Waiting::of(Arc::clone(&slot));
+        let pages = Arc::clone(self);
+        tokio::spawn(async move {
+            let read = pages.read(&slot, request).await;
+            // Nobody else sets it.
+            let _ = slot.read.set(read);
+            slot.done.notify_waiters();
+        });
+        waiting
+    }
+
+    async fn read(&self, slot: &Slot, request: PageRequest) -> Result<(), Failed> {
+        let permit = timeout(BUSY, self.permits.acquire());
+        let Ok(Ok(_permit)) = permit.await else {
+            return Err(Failed::Busy);
+        };
+        if slot.waiting.load(Ordering::Acquire) == 0 {
+            return Err(Failed::Abandoned);
+        }
+        let _reading = Reading::new();
         metrics::counter!("tail_catchup_pages_total").increment(1);
-        let page = self.source.page(request).await.map_err(Some)?;
+        let page = self.source.page(request).await.map_err(Failed::Fault)?;
         let entries = page.records.into_iter();
-        Ok(CatchUp {
+        let page = CatchUp {
             entries: entries
                 .map(|record| Entry::new(record, &self.load))
                 .collect(),
             next: page.next,
-            _permit: reading,
-        })
+        };
+        slot.used.store(self.use_now(), Ordering::Relaxed);
+        *slot.page.lock() = Some(Arc::new(page));
+        self.relieve();
+        Ok(())
     }
 
-    fn slot(&self, key: Key) -> Arc<Slot> {
+    /// Lets go of the pages that were used longest ago, where there is too much, and of a few more so
+    /// that it is not done for each.
+    fn relieve(&self) {
+        if self.held() <= self.most_bytes {
+            return;
+        }
         let mut slots = self.slots.lock();
-        if let Some(slot) = slots.get(&key).and_then(Weak::upgrade) {
-            return slot;
+        // Dropped when the lock is free.
+        let mut held: Vec<Arc<Slot>> = Vec::new();
+        slots.of.retain(|_, slot| {
+            let Some(slot) = slot.upgrade() else {
+                return false;
+            };
+            let keep = slot.read.get().is_none() || slot.page.lock().is_some();
+            held.push(slot);
+            keep
+        });
+        drop(slots);
+        held.sort_by_cached_key(|slot| slot.used.load(Ordering::Relaxed));
+        // The one that was used last stays, however large it is.
+        held.pop();
+        for slot in &held {
+            if self.held() <= self.most_bytes / 8 * 7 {
+                return;
+            }
+            if slot.page.lock().take().is_some() {
+                metrics::counter!("tail_catchup_pages_dropped_total").increment(1);
+            }
         }
-        if slots.len() > 4 * self.most + 64 {
-            slots.retain(|_, slot| slot.strong_count() > 0);
-        }
-        let slot = Arc::new(Slot::new());
-        slots.insert(key, Arc::downgrade(&slot));
-        slot
     }
 }

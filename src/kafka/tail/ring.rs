@@ -5,15 +5,22 @@
 //! nothing by reading on from here, and records that it has seen are known by their offsets.
 //!
 //! A place in the ring is a number that never comes again, so that a follower knows at once whether
-//! what it has not read is still there.
+//! what it has not read is still there. What came together is pulled together, so that those who follow
+//! at the head are given the very same, and what was made of it for one of them serves the others.
+//!
+//! Of keys that are followed alone the ring knows the places (`keyed.rs`): who follows one is woken by its
+//! records only, and does not look at others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Load};
+use super::keyed::{Changed, Keys};
 use crate::record::Delivered;
 
 /// Most entries that are passed over in one pull, so that the ring is not held for long.
@@ -39,6 +46,9 @@ pub(super) struct Ring {
     /// The place of the first entry.
     first: u64,
     ranges: BTreeMap<i32, Range>,
+    /// The places after what came together.
+    joints: VecDeque<u64>,
+    keys: Keys,
     /// How often a partition's log turned out to end before what was read of it.
     rewinds: u64,
     bound: Bound,
@@ -60,6 +70,8 @@ impl Ring {
             entries: VecDeque::new(),
             first: 0,
             ranges: BTreeMap::new(),
+            joints: VecDeque::new(),
+            keys: Keys::default(),
             rewinds: 0,
             bound,
             load,
@@ -131,6 +143,7 @@ impl Ring {
                 self.clear();
                 // A place before which nobody stands: all look at their offsets again.
                 self.first += 1;
+                self.keys.forget(self.first);
                 self.ranges.insert(partition, begun);
             }
         }
@@ -145,9 +158,46 @@ impl Ring {
             return;
         }
         range.next = record.offset + 1;
+        if let Some(key) = &record.key {
+            let place = self.first + self.entries.len() as u64;
+            self.keys.came(key, place);
+        }
         let entry = Entry::new(record, &self.load);
         self.entries.push_back((now, entry));
         self.trim(now);
+    }
+
+    /// What was pushed since the last call came together. Tells whom of those who follow keys it is for.
+    pub(super) fn join(&mut self) -> Vec<Changed> {
+        let end = self.end();
+        if self.joints.back() != Some(&end) {
+            self.joints.push_back(end);
+        }
+        while self.joints.front().is_some_and(|at| *at <= self.first) {
+            self.joints.pop_front();
+        }
+        self.keys.changed()
+    }
+
+    /// One more who follows this key alone.
+    pub(super) fn follow_key(&mut self, key: &Bytes) -> watch::Receiver<u64> {
+        let end = self.end();
+        self.keys.follow(key, end)
+    }
+
+    /// One of them has left.
+    pub(super) fn leave_key(&mut self, key: &Bytes) {
+        self.keys.leave(key);
+    }
+
+    /// All who follow keys.
+    pub(super) fn all_keys(&self) -> Vec<Changed> {
+        self.keys.all()
+    }
+
+    /// Whether nothing of the key that came at or after `place` has been let go of.
+    pub(super) fn has_all_of(&self, key: &Bytes, place: u64) -> bool {
+        self.keys.has_all(key, place)
     }
 
     /// The reader has come to `offset`, over records that are not delivered.
@@ -197,8 +247,11 @@ impl Ring {
         let Some((_, entry)) = self.entries.pop_front() else {
             return;
         };
-        self.first += 1;
         let record = entry.record();
+        if let Some(key) = &record.key {
+            self.keys.went(key, self.first);
+        }
+        self.first += 1;
         if let Some(range) = self.ranges.get_mut(&record.partition) {
             range.low = range.low.max(record.offset + 1);
         }
@@ -234,7 +287,49 @@ impl Ring {
         place
     }
 
-    /// Up to `most_bytes` of what stands at or after `place` and `wants` lets through, at least one.
+    /// The same of one key.
+    pub(super) fn pull_key(
+        &self,
+        key: &Bytes,
+        place: u64,
+        most_bytes: usize,
+        mut wants: impl FnMut(&Delivered) -> bool,
+    ) -> Pull {
+        let of_key = |record: &Delivered| record.key.as_ref() == Some(key);
+        let Some(places) = self.keys.after(key, place) else {
+            return self.pull(place, most_bytes, |record| of_key(record) && wants(record));
+        };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for at in places {
+            let index = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
+            let Some((_, entry)) = self.entries.get(index) else {
+                continue;
+            };
+            let record = entry.record();
+            if !wants(record) {
+                continue;
+            }
+            let size = record.size();
+            if !entries.is_empty() && bytes + size > most_bytes {
+                return Pull {
+                    entries,
+                    place: at,
+                    at_end: false,
+                };
+            }
+            bytes += size;
+            entries.push(Arc::clone(entry));
+        }
+        Pull {
+            entries,
+            place: self.end(),
+            at_end: true,
+        }
+    }
+
+    /// Up to `most_bytes` of what stands at or after `place` and `wants` lets through, at least one; and
+    /// no more than came together.
     pub(super) fn pull(
         &self,
         place: u64,
@@ -245,10 +340,13 @@ impl Ring {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut place = place.max(self.first);
+        let joint = self.joints.partition_point(|at| *at <= place);
+        let joint = self.joints.get(joint).map_or(u64::MAX, |at| at - place);
+        let together = usize::try_from(joint).unwrap_or(usize::MAX);
         for (_, entry) in self
             .entries
             .range(skip.min(self.entries.len())..)
-            .take(MOST_PASSED)
+            .take(MOST_PASSED.min(together))
         {
             let record = entry.record();
             if wants(record) {

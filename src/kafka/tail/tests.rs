@@ -26,10 +26,15 @@ pub(super) fn record(partition: i32, offset: i64) -> Delivered {
         offset,
         timestamp: offset,
         timestamp_type: TimestampType::Create,
-        key: None,
+        key: Some(key(offset)),
         value: Some(Bytes::from_static(b"0123456789")),
         headers: Vec::new(),
     }
+}
+
+/// The key of the record at this offset.
+fn key(offset: i64) -> Bytes {
+    Bytes::from_static(&[b"0", b"1", b"2", b"3"][usize::try_from(offset % 4).unwrap()][..])
 }
 
 fn topic(partitions: i32) -> Arc<Topic> {
@@ -155,20 +160,24 @@ struct World {
 
 impl World {
     fn new(partitions: i32, ring_bytes: usize, page_records: usize) -> Self {
-        let log = Arc::new(Log {
-            page_records,
-            ..Log::default()
-        });
         let settings = StreamSettings {
             ring_bytes,
             ..StreamSettings::default()
         };
+        Self::with(partitions, &settings, page_records)
+    }
+
+    fn with(partitions: i32, settings: &StreamSettings, page_records: usize) -> Self {
+        let log = Arc::new(Log {
+            page_records,
+            ..Log::default()
+        });
         for partition in 0..partitions {
             log.partitions.lock().insert(partition, (0, Vec::new()));
         }
         Self {
-            feeds: Feeds::new(&settings),
-            pages: pages(Arc::clone(&log) as _, &settings),
+            feeds: Feeds::new(settings),
+            pages: pages(Arc::clone(&log) as _, settings),
             log,
             topic: topic(partitions),
         }
@@ -184,6 +193,16 @@ impl World {
         until: Option<Vec<(i32, i64)>>,
         on_lag: OnLag,
     ) -> Follower {
+        self.follow_key(start, until, on_lag, None)
+    }
+
+    fn follow_key(
+        &self,
+        start: &[(i32, i64)],
+        until: Option<Vec<(i32, i64)>>,
+        on_lag: OnLag,
+        key: Option<Bytes>,
+    ) -> Follower {
         let (feed, _) = self.feeds.join(&self.topic);
         let follow = Follow {
             topic: Arc::clone(&self.topic),
@@ -193,7 +212,7 @@ impl World {
             on_lag,
         };
         let pages = Arc::clone(&self.pages);
-        Follower::new(Arc::clone(&self.feeds), feed, pages, follow)
+        Follower::new(Arc::clone(&self.feeds), feed, pages, follow, key)
     }
 
     fn feed(&self) -> Arc<Feed> {
@@ -226,8 +245,9 @@ impl World {
                 ring.reached(partition, offset + 1);
             }
         }
+        let keys = ring.join();
         drop(ring);
-        feed.wake();
+        feed.wake_for(&keys);
     }
 
     fn pump_all(&self) {
@@ -327,6 +347,121 @@ async fn a_crowd_at_the_beginning_shares_its_pages() {
     assert!(counts.await.iter().all(|count| *count == 1_000));
     let pages = world.log.pages.load(Ordering::Relaxed);
     assert!(pages < 40, "{pages} pages for ten");
+}
+
+/// One that was given something and asks for no more holds up nobody, however many there are, and its
+/// page is read again when it goes on.
+#[tokio::test]
+async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
+    let settings = StreamSettings {
+        catchup_readers: 2,
+        catchup_bytes: 50_000,
+        ..StreamSettings::default()
+    };
+    let world = World::with(1, &settings, 100);
+    for _ in 0..1_000 {
+        world.log.append(0, true);
+    }
+    let mut stopped: Vec<Follower> = (0..40)
+        .map(|n| world.follow(&[(0, n)], OnLag::Catchup))
+        .collect();
+    world.begin_at_end();
+    for follower in &mut stopped {
+        assert!(matches!(follower.next(30).await, Next::Records(_)));
+        assert!(world.pages.held() <= 50_000, "{}", world.pages.held());
+    }
+    // In the middle of a read.
+    let mut halfway = world.follow(&[(0, 500)], OnLag::Catchup);
+    assert!(halfway.next(30).now_or_never().is_none());
+    let mut fast = world.follow(&[(0, 0)], OnLag::Catchup);
+    let mut got = Vec::new();
+    assert!(drain(&mut fast, 1_000, &mut got).await.is_none());
+    assert_eq!(got, world.log.all());
+    for (n, follower) in (0..).zip(&mut stopped) {
+        let mut rest = Vec::new();
+        let first = follower.cursor()[0].1;
+        assert!(first > n && first < n + 100);
+        assert!(drain(follower, 1_000, &mut rest).await.is_none());
+        assert_eq!(rest, (first..1_000).map(|o| (0, o)).collect::<Vec<_>>());
+    }
+    assert!(world.pages.held() <= 50_000);
+    drop(stopped);
+    drop((halfway, fast));
+    tokio::task::yield_now().await;
+    assert_eq!(world.pages.held(), 0);
+}
+
+/// Who follows a key is woken by its records alone, and misses nothing by not looking, however much the
+/// ring lets go of.
+#[tokio::test]
+async fn who_follows_a_key_sees_only_its_records() {
+    let world = World::new(1, 3_000, 100);
+    for _ in 0..10 {
+        world.log.append(0, true);
+    }
+    let follow = |on_lag| world.follow_key(&[(0, 0)], None, on_lag, Some(key(3)));
+    let mut skips = follow(OnLag::Skip);
+    world.begin_at_end();
+    let mut got = Vec::new();
+    assert!(drain(&mut skips, 100, &mut got).await.is_none());
+    assert_eq!(got, [(0, 3), (0, 7)]);
+    let pages = world.log.pages.load(Ordering::Relaxed);
+    // Many of other keys: the ring lets go of most.
+    for n in 10..500 {
+        world.log.append(0, n % 4 != 3);
+    }
+    let mut waits = Box::pin(skips.next(100));
+    let woken = Arc::new(AtomicUsize::new(0));
+    let waker = futures::task::waker(Arc::new(Count(Arc::clone(&woken))));
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(waits.as_mut().poll(&mut context).is_pending());
+    for _ in 0..49 {
+        world.pump(0, 10);
+    }
+    assert!(world.feed().ring.read().low(0) > Some(400));
+    assert_eq!(woken.load(Ordering::Relaxed), 0);
+    world
+        .log
+        .partitions
+        .lock()
+        .get_mut(&0)
+        .unwrap()
+        .1
+        .truncate(500);
+    for _ in 0..4 {
+        world.log.append(0, true);
+    }
+    world.pump(0, 4);
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+    let next = waits.await;
+    assert!(
+        matches!(&next, Next::Records(entries) if entries[0].record().offset == 503),
+        "{next:?}"
+    );
+    assert_eq!(skips.cursor(), [(0, 504)]);
+    assert_eq!(world.log.pages.load(Ordering::Relaxed), pages);
+    // One that misses some of its own is told so.
+    for _ in 0..400 {
+        world.log.append(0, true);
+    }
+    world.pump_all();
+    let said = drain(&mut skips, 100, &mut got).await;
+    assert!(
+        matches!(said, Some(Next::Gap(gap)) if gap.reason == GapReason::Overrun && gap.from == 504),
+        "{said:?}"
+    );
+    drop(skips);
+    let feed = world.feed();
+    assert!(feed.ring.read().all_keys().is_empty());
+}
+
+/// Counts wakes.
+struct Count(Arc<AtomicUsize>);
+
+impl futures::task::ArcWake for Count {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[tokio::test]
@@ -553,7 +688,9 @@ proptest! {
         before in 0_i64..40,
         starts in prop::collection::vec(0_i64..45, 3),
         ring_bytes in 500_usize..8_000,
+        catchup_bytes in 500_usize..20_000,
         page in 1_usize..20,
+        keyed in prop::bool::ANY,
         deeds in deeds(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -561,13 +698,15 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let world = World::new(3, ring_bytes, page);
+            let settings = StreamSettings { ring_bytes, catchup_bytes, ..StreamSettings::default() };
+            let world = World::with(3, &settings, page);
             for n in 0..before * 3 {
                 world.log.append(i32::try_from(n % 3).unwrap(), n % 4 != 1);
             }
             // After the end too: an administrator may know more than the reader.
             let start: Vec<(i32, i64)> = (0..).zip(starts.iter().copied()).collect();
-            let mut follower = world.follow(&start, OnLag::Catchup);
+            let only = keyed.then(|| key(1));
+            let mut follower = world.follow_key(&start, None, OnLag::Catchup, only.clone());
             world.begin_at_end();
             let mut got = Vec::new();
             for deed in deeds {
@@ -597,7 +736,10 @@ proptest! {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let mut all = world.log.all();
-            all.retain(|(p, o)| *o >= starts[usize::try_from(*p).unwrap()]);
+            all.retain(|(p, o)| {
+                let begun = *o >= starts[usize::try_from(*p).unwrap()];
+                begun && only.as_ref().is_none_or(|only| *only == key(*o))
+            });
             assert!(in_order(&got));
             assert_eq!(sorted(got), all);
         });

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::feed::Feed;
 use super::follower::Ended;
+use super::keyed::Changed;
 use super::{Feeds, Kafka};
 use crate::kafka::admin::Isolation;
 use crate::kafka::bounds::{Bounds, bounds};
@@ -47,9 +48,10 @@ const CLOSE: Duration = Duration::from_secs(2);
 const ATTACH: Duration = Duration::from_secs(30);
 /// How often records may fail to be decoded in a row before they count as damaged in the log.
 const UNDECODABLE: u32 = 5;
-/// From so many followers on they are woken at most every so often.
+/// From so many followers on they are woken at most every so often: a microsecond for each, and no
+/// longer than this.
 const CROWD: usize = 1_000;
-const CROWD_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_CROWD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads until nobody has followed for a while, or there is nothing to read any more.
 pub(super) async fn run(kafka: Arc<Kafka>, feeds: Arc<Feeds>, feed: Arc<Feed>) {
@@ -279,18 +281,20 @@ impl Upstream {
             if some {
                 self.pause = PAUSE;
                 self.undecodable = 0;
+                metrics::counter!("tail_records_total").increment(records.len() as u64);
             }
             let now = Instant::now();
-            {
+            let keys = {
                 let mut ring = self.feed.ring.write();
                 for record in records {
                     ring.push(delivered(record), now);
                 }
                 ring.trim(now);
-            }
+                ring.join()
+            };
             let moved = self.reach(consumer, partitions).await;
             if some || moved {
-                self.wake().await;
+                self.wake(&keys).await;
                 self.feeds.relieve();
             }
             let of = consumer.metrics().consumer;
@@ -381,13 +385,15 @@ impl Upstream {
         moved
     }
 
-    /// Wakes the followers: a crowd not for each record.
-    async fn wake(&mut self) {
-        if self.feed.followers() >= CROWD {
-            sleep_until(self.woken + CROWD_PAUSE).await;
+    /// Wakes the followers, of those of keys these: a crowd not for each record.
+    async fn wake(&mut self, keys: &[Changed]) {
+        let crowd = self.feed.crowd();
+        if crowd >= CROWD {
+            let pause = Duration::from_micros(crowd as u64).min(LONGEST_CROWD_PAUSE);
+            sleep_until(self.woken + pause).await;
         }
         self.woken = Instant::now();
-        self.feed.wake();
+        self.feed.wake_for(keys);
     }
 }
 
