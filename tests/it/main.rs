@@ -35,6 +35,7 @@ mod records_write;
 mod secrets;
 mod streams;
 mod streams_asked;
+mod streams_fanout;
 mod support_selftest;
 mod tls;
 mod v2_metadata;

@@ -62,6 +62,10 @@ pub(super) struct Asked {
     pub(super) every_id: bool,
     /// Ids have times too.
     pub(super) timed: bool,
+    /// Most records a second.
+    pub(super) max_rate: Option<f64>,
+    /// Of records that wait only the newest of each key is written.
+    pub(super) conflate: bool,
 }
 
 impl Asked {
@@ -107,6 +111,21 @@ impl Asked {
                 other => return Err(unexpected("ids", other, "every, time, or both")),
             }
         }
+        let max_rate = match query.take("max_rate")? {
+            None => None,
+            Some(text) => match text.parse::<f64>() {
+                Ok(rate) if (0.1..=1_000.0).contains(&rate) => Some(rate),
+                _ => {
+                    let expected = "records a second, from 0.1 to 1000";
+                    return Err(unexpected("max_rate", &text, expected));
+                }
+            },
+        };
+        let conflate = match query.take("conflate")?.as_deref() {
+            None => false,
+            Some("key") => true,
+            Some(other) => return Err(unexpected("conflate", other, "key")),
+        };
         Ok(Self {
             origin,
             fallback,
@@ -127,6 +146,8 @@ impl Asked {
             retry: query.take_number("retry", 1..=600_000)?,
             every_id,
             timed,
+            max_rate,
+            conflate,
         })
     }
 }

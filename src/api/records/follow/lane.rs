@@ -1,7 +1,10 @@
 //! Lanes: streams that show records in the same way share what a record was made into.
+//!
+//! Those that stand at the same place share more: whole pieces, ids included. So at the head of a topic
+//! a record costs a lane once and a stream next to nothing, whatever its filter.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -16,7 +19,14 @@ use crate::api::records::parse::Formats;
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::kafka::tail::Entry;
+use crate::position::Offsets;
 use crate::record::Delivered;
+
+/// Most pieces that a lane keeps, and bytes of those of all lanes.
+const MOST_PIECES: usize = 32;
+const MOST_PIECE_BYTES: usize = 16 << 20;
+/// Below so many lanes nobody looks for those that are not used any more.
+const FEW: usize = 64;
 
 /// How a stream shows records, and which.
 #[derive(Debug, Clone)]
@@ -39,13 +49,93 @@ pub(super) struct Lane {
     made: Counter,
     /// Records given to readers of its door.
     pub(super) delivered: Counter,
+    pieces: Mutex<VecDeque<Arc<Piece>>>,
+    /// A piece was made or used since the last sweep.
+    used: AtomicBool,
+    held: Arc<AtomicUsize>,
+}
+
+/// What some records were made into for a stream that stood before them.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// The records: these are the same ones only if they are the same allocations.
+    first: Arc<Entry>,
+    last: Arc<Entry>,
+    count: usize,
+    /// Each of them has an id.
+    each: bool,
+    before: Offsets,
+    after: Offsets,
+    /// What is written.
+    pub(super) out: Bytes,
+    /// How many records that is.
+    pub(super) written: u64,
+    /// The last id is not of the place after all of the records.
+    pub(super) moved: bool,
+    held: Arc<AtomicUsize>,
+}
+
+/// What tells one piece from another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) entries: &'a [Arc<Entry>],
+    pub(super) each: bool,
+    pub(super) before: &'a Offsets,
+    pub(super) after: &'a [(i32, i64)],
+}
+
+impl Piece {
+    fn is_at(&self, place: Place<'_>) -> bool {
+        let Place {
+            entries: [first, ..],
+            ..
+        } = place
+        else {
+            return false;
+        };
+        Arc::ptr_eq(first, &self.first)
+            && place.entries.len() == self.count
+            && place
+                .entries
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(last, &self.last))
+            && place.each == self.each
+            && *place.before == self.before
+            && *place.after == self.after
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.out.len(), Ordering::Relaxed);
+    }
 }
 
 /// The lanes that are in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
-    of: Mutex<HashMap<String, Weak<Lane>>>,
+    known: Mutex<Known>,
     next: AtomicU64,
+    held: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Known {
+    of: HashMap<String, Weak<Lane>>,
+    sweep_at: usize,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(Known {
+                of: HashMap::new(),
+                sweep_at: FEW,
+            }),
+            next: AtomicU64::new(0),
+            held: Arc::default(),
+        }
+    }
 }
 
 impl Lanes {
@@ -53,21 +143,45 @@ impl Lanes {
     pub(super) fn lane(&self, view: View) -> Arc<Lane> {
         // What is seen alike is written alike.
         let key = format!("{view:?}");
-        let mut of = self.of.lock();
-        if let Some(lane) = of.get(&key).and_then(Weak::upgrade) {
+        let mut known = self.known.lock();
+        if let Some(lane) = known.of.get(&key).and_then(Weak::upgrade) {
             return lane;
         }
-        of.retain(|_, lane| lane.strong_count() > 0);
+        if known.of.len() >= known.sweep_at {
+            known.of.retain(|_, lane| lane.strong_count() > 0);
+            known.sweep_at = FEW.max(2 * known.of.len());
+        }
         let lane = Arc::new(Lane {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             made: metrics::counter!("stream_records_encoded_total"),
             delivered: metrics::counter!("stream_records_delivered_total", "door" => view.door.name()),
             view,
+            pieces: Mutex::default(),
+            used: AtomicBool::new(false),
+            held: Arc::clone(&self.held),
         });
-        of.insert(key, Arc::downgrade(&lane));
-        #[expect(clippy::cast_precision_loss, reason = "a metric")]
-        metrics::gauge!("stream_lanes").set(of.len() as f64);
+        known.of.insert(key, Arc::downgrade(&lane));
+        metrics::gauge!("stream_lanes").increment(1.0);
         lane
+    }
+
+    /// Lets go of the pieces of lanes that have not used any since the last call.
+    pub(super) fn sweep(&self) {
+        let known = self.known.lock();
+        // Dropped when the lock is free.
+        let lanes: Vec<Arc<Lane>> = known.of.values().filter_map(Weak::upgrade).collect();
+        drop(known);
+        for lane in lanes {
+            if !lane.used.swap(false, Ordering::Relaxed) {
+                lane.pieces.lock().clear();
+            }
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        metrics::gauge!("stream_lanes").decrement(1.0);
     }
 }
 
@@ -79,6 +193,53 @@ impl Lane {
     /// Whether the values stand alone.
     pub(super) fn is_bare(&self) -> bool {
         self.view.bare
+    }
+
+    /// The key that all of its records of a topic have, if it is known.
+    pub(super) fn key(&self, topic: &str) -> Option<&[u8]> {
+        let view = &self.view;
+        view.filter.key().or_else(|| view.sight.key(topic))
+    }
+
+    /// The piece at this place, if another stream has made it.
+    pub(super) fn piece(&self, place: Place<'_>) -> Option<Arc<Piece>> {
+        let pieces = self.pieces.lock();
+        let found = pieces.iter().rev().find(|piece| piece.is_at(place));
+        if found.is_some() {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        found.map(Arc::clone)
+    }
+
+    /// Keeps a piece for the other streams, if there are any and there is room.
+    pub(super) fn keep(lane: &Arc<Self>, place: Place<'_>, out: &Bytes, written: u64, moved: bool) {
+        let ([first, ..], [.., last]) = (place.entries, place.entries) else {
+            return;
+        };
+        let is_alone = Arc::strong_count(lane) < 2;
+        let held = lane.held.load(Ordering::Relaxed);
+        if is_alone || held + out.len() > MOST_PIECE_BYTES {
+            return;
+        }
+        lane.held.fetch_add(out.len(), Ordering::Relaxed);
+        let piece = Arc::new(Piece {
+            first: Arc::clone(first),
+            last: Arc::clone(last),
+            count: place.entries.len(),
+            each: place.each,
+            before: place.before.clone(),
+            after: place.after.to_vec(),
+            out: out.clone(),
+            written,
+            moved,
+            held: Arc::clone(&lane.held),
+        });
+        lane.used.store(true, Ordering::Relaxed);
+        let mut pieces = lane.pieces.lock();
+        if pieces.len() >= MOST_PIECES {
+            pieces.pop_front();
+        }
+        pieces.push_back(piece);
     }
 
     /// The record as the lane shows it; `None` when it leaves it out.

@@ -6,6 +6,7 @@
 //! - `start.rs`: where it begins and ends, in offsets
 //! - `run.rs`: the stream
 //! - `lane.rs`: what a record is made into, once for all streams that show it alike
+//! - `latest.rs`: where not every record is to be shown, the newest
 //! - `fields.rs`: parts of values
 //! - `frames.rs`: the wire shapes
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
@@ -15,6 +16,7 @@ pub(super) mod asked;
 pub(super) mod fields;
 mod frames;
 mod lane;
+mod latest;
 pub mod registry;
 mod run;
 mod start;
@@ -117,6 +119,8 @@ fn list(topics: &str) -> Vec<String> {
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("on_lag" = Option<String>, Query, description = "When the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is new, after a `gap`) or `close`"),
+        ("max_rate" = Option<f64>, Query, description = "Most records a second: of those that come in between the newest is sent, the others are left out", minimum = 0.1, maximum = 1000),
+        ("conflate" = Option<String>, Query, description = "`key`: of records that wait because the client reads slowly, or because of `max_rate`, only the newest of each key is sent"),
         ("heartbeat" = Option<u64>, Query, description = "Seconds of silence before a sign of life (15)", minimum = 5, maximum = 60),
         ("retry" = Option<u64>, Query, description = "Milliseconds that an `EventSource` waits before it connects again (a random time of 1 to 5 s)", minimum = 1, maximum = 600_000),
         ("ids" = Option<String>, Query, description = "`every`: an id on every event, where there are more than 8 partitions too; `time`: ids that are good in a cluster that mirrors the topics, too; or both", example = "every,time"),

@@ -3,10 +3,13 @@
 //!
 //! A body that is not read is simply not asked for more, so nothing here grows; but a reader that is
 //! gone without a word would keep its place for ever. So a stream that has given a piece and is not
-//! asked for the next one, while no byte goes out on its connection, is cut.
+//! asked for the next one is cut: over HTTP/1, where no byte goes out on its connection either, by
+//! resetting the connection; over HTTP/2 by resetting the stream, whatever else goes on on the
+//! connection. Streams of a connection share its window, so one that is stuck may hold up the others:
+//! the one that has waited longest goes first, and the others get the same time again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lane::Lanes;
 use crate::config::{AuthMode, Settings};
+use crate::http::cut::Cut;
 use crate::http::wire::Wire;
 
 /// How long a reader may read nothing while something waits for it.
@@ -56,6 +60,9 @@ pub(super) enum Full {
 #[derive(Debug)]
 struct Watch {
     wire: Arc<Wire>,
+    /// Ends the stream alone; `None` where it has the connection for itself.
+    cut: Option<Arc<Cut>>,
+    counted: AtomicBool,
     /// Since when the stream has not been asked for more, in ms since the registry began; 0 while it
     /// has nothing to give.
     waits: AtomicU64,
@@ -94,12 +101,24 @@ impl Streams {
         &self.inner.lanes
     }
 
-    /// A place for one more stream of `principal` over `wire`.
+    /// A place for one more stream of `principal`, the answer to the request that is being served, over
+    /// `wire`.
     pub(super) fn seat(
         &self,
         door: &'static str,
         principal: &str,
         wire: Option<Arc<Wire>>,
+    ) -> Result<Seat, Full> {
+        self.seat_with(door, principal, wire, Cut::current())
+    }
+
+    /// The same; `cut` ends the stream alone where others share the connection.
+    fn seat_with(
+        &self,
+        door: &'static str,
+        principal: &str,
+        wire: Option<Arc<Wire>>,
+        cut: Option<Arc<Cut>>,
     ) -> Result<Seat, Full> {
         let inner = &self.inner;
         let before = inner.open.fetch_add(1, Ordering::Relaxed);
@@ -128,6 +147,8 @@ impl Streams {
         if let Some(wire) = wire {
             let watch = Arc::new(Watch {
                 wire,
+                cut,
+                counted: AtomicBool::new(false),
                 waits: AtomicU64::new(0),
                 written: AtomicU64::new(0),
             });
@@ -157,9 +178,38 @@ async fn look(inner: Weak<Inner>) {
         if watched.is_empty() {
             return;
         }
-        let now = inner.now();
-        for watch in watched.values() {
-            watch.check(now);
+        check(watched.values(), inner.now());
+        drop(watched);
+        inner.lanes.sweep();
+    }
+}
+
+/// Ends those of `watched` whose reader has stopped.
+fn check<'a>(watched: impl Iterator<Item = &'a Arc<Watch>> + Clone, now: u64) {
+    // Of each connection that streams share, the one that has waited longest.
+    let mut first: HashMap<*const Wire, &Watch> = HashMap::new();
+    for watch in watched.clone() {
+        if !watch.is_stuck(now) {
+            continue;
+        }
+        if watch.cut.is_none() {
+            watch.end();
+            continue;
+        }
+        let of_wire = first.entry(Arc::as_ptr(&watch.wire)).or_insert(watch);
+        if watch.waits() < of_wire.waits() {
+            *of_wire = watch;
+        }
+    }
+    if first.is_empty() {
+        return;
+    }
+    for watch in first.values() {
+        watch.end();
+    }
+    for watch in watched {
+        if first.contains_key(&Arc::as_ptr(&watch.wire)) {
+            watch.wait_anew(now);
         }
     }
 }
@@ -171,22 +221,51 @@ impl Inner {
 }
 
 impl Watch {
-    fn check(&self, now: u64) {
-        let waits = self.waits.load(Ordering::Relaxed);
-        if waits == 0 || self.wire.is_aborted() {
-            return;
+    fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether its reader has taken nothing for too long, and it is not ended yet.
+    fn is_stuck(&self, now: u64) -> bool {
+        let waits = self.waits();
+        let ended = self.cut.as_ref().map_or_else(
+            || self.wire.is_aborted(),
+            |cut| cut.is_made() || self.wire.is_aborted(),
+        );
+        if waits == 0 || ended {
+            return false;
         }
         let written = self.wire.written();
-        if self.written.swap(written, Ordering::Relaxed) != written {
+        if self.cut.is_none() && self.written.swap(written, Ordering::Relaxed) != written {
             // Slow, but alive.
+            self.wait_anew(now);
+            return false;
+        }
+        now.saturating_sub(waits) >= u64::try_from(STALL.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// If it waits, it does so from now on.
+    fn wait_anew(&self, now: u64) {
+        let waits = self.waits();
+        if waits != 0 {
+            // Where it has just been asked for more, that holds.
             let _ = self
                 .waits
                 .compare_exchange(waits, now, Ordering::Relaxed, Ordering::Relaxed);
-            return;
         }
-        if now.saturating_sub(waits) >= u64::try_from(STALL.as_millis()).unwrap_or(u64::MAX) {
+    }
+
+    fn end(&self) {
+        self.count();
+        match &self.cut {
+            Some(cut) => cut.make(),
+            None => self.wire.abort(),
+        }
+    }
+
+    fn count(&self) {
+        if !self.counted.swap(true, Ordering::Relaxed) {
             metrics::counter!("stream_readers_cut_total").increment(1);
-            self.wire.abort();
         }
     }
 }
@@ -199,6 +278,12 @@ impl Seat {
                 .waits
                 .store(self.streams.inner.now(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether others share the connection. Then only what it is asked for tells whether its reader
+    /// reads, so it should not give much at once.
+    pub(super) fn is_shared(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.cut.is_some())
     }
 
     /// The next piece is asked for.
@@ -214,8 +299,12 @@ impl Drop for Seat {
         let inner = &self.streams.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("stream_readers", "door" => self.door).decrement(1.0);
-        if self.watch.is_some() {
+        if let Some(watch) = &self.watch {
             inner.watched.lock().remove(&self.id);
+            // The system may have been the first to give the reader up.
+            if watch.wire.has_timed_out() {
+                watch.count();
+            }
         }
         if let Some(principal) = self.principal.take() {
             let mut counts = inner.of_principal.lock();
@@ -252,25 +341,61 @@ mod tests {
         streams.seat("sse", "ann", None).unwrap();
     }
 
+    fn stall() -> u64 {
+        u64::try_from(STALL.as_millis()).unwrap()
+    }
+
+    fn look(streams: &Streams, now: u64) {
+        check(streams.inner.watched.lock().values(), now);
+    }
+
     #[tokio::test]
     async fn only_who_has_stopped_is_cut() {
         let streams = Streams::new(&Settings::default());
         let wire = Arc::new(Wire::default());
-        let seat = streams.seat("sse", "", Some(Arc::clone(&wire))).unwrap();
-        let watch = Arc::clone(seat.watch.as_ref().unwrap());
-        let later = u64::try_from(STALL.as_millis()).unwrap() + 10;
-        watch.check(later);
+        let seat = streams.seat("sse", "", Some(Arc::clone(&wire)));
+        let seat = seat.unwrap();
+        let later = stall() + 10;
+        look(&streams, later);
         assert!(!wire.is_aborted(), "there was nothing to read");
         seat.gave();
         seat.is_asked();
-        watch.check(later);
+        look(&streams, later);
         assert!(!wire.is_aborted(), "it was read");
         seat.gave();
-        watch.check(later - 100);
+        look(&streams, later - 100);
         assert!(!wire.is_aborted(), "it has time");
-        watch.check(later + 1_000);
+        look(&streams, later + 1_000);
         assert!(wire.is_aborted());
         drop(seat);
         assert!(streams.inner.watched.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_streams_that_share_a_connection_the_one_that_has_waited_longest_is_cut() {
+        let streams = Streams::new(&Settings::default());
+        let wire = Arc::new(Wire::default());
+        let sit = || {
+            let cut = Arc::new(Cut::default());
+            let wire = Some(Arc::clone(&wire));
+            let seat = streams.seat_with("sse", "", wire, Some(Arc::clone(&cut)));
+            (seat.unwrap(), cut)
+        };
+        let (stuck, of_stuck) = sit();
+        let (held_up, of_held_up) = sit();
+        let (_silent, of_silent) = sit();
+        stuck.gave();
+        held_up.gave();
+        let watched = |seat: &Seat| Arc::clone(seat.watch.as_ref().unwrap());
+        watched(&held_up).waits.fetch_add(5, Ordering::Relaxed);
+        let later = stall() + 1_000;
+        look(&streams, later);
+        assert!(of_stuck.is_made() && !wire.is_aborted());
+        assert!(!of_held_up.is_made() && !of_silent.is_made());
+        drop(stuck);
+        look(&streams, later + stall() - 10);
+        assert!(!of_held_up.is_made(), "it has the same time again");
+        look(&streams, later + stall() + 10);
+        assert!(of_held_up.is_made() && !of_silent.is_made());
     }
 }

@@ -4,20 +4,26 @@
 //! one piece and its followers' cursors, however slow its reader is.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
+use futures::FutureExt;
 use metrics::Counter;
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::ahead::Ahead;
 use super::asked::{Asked, Origin};
 use super::frames::{self, Door};
-use super::lane::Lane;
+use super::lane::{Lane, Place};
+use super::latest::Latest;
 use super::registry::Seat;
 use super::start::{self, Start};
 use crate::api::records::partitions::Part;
@@ -31,6 +37,11 @@ use crate::position::{From, Offsets, Vectors};
 
 /// Bytes of records in a piece, about.
 const PIECE: usize = 32 << 10;
+/// Bytes of a piece on a connection that others share: whether they are taken is all that tells that the
+/// reader reads.
+const SHARED_PIECE: usize = 16 << 10;
+/// Most pulls that are put into one piece.
+const MOST_PULLS: usize = 64;
 /// Above so many partitions only the last event of a piece has an id.
 const FEW_PARTITIONS: usize = 8;
 /// How long before its end a principal is told that its token expires.
@@ -50,7 +61,7 @@ pub(super) struct Run {
     parts: Vec<Part>,
     cluster_id: Arc<str>,
     vectors: Vectors,
-    begin: Option<Begin>,
+    begin: Option<Box<Asked>>,
     followers: Vec<Follower>,
     /// Which of several is looked at first.
     turn: usize,
@@ -66,8 +77,15 @@ pub(super) struct Run {
     /// An end that has not come yet.
     ahead: Option<Ahead>,
     left: Option<u64>,
+    /// What waits where not every record is to be written.
+    latest: Option<Box<Latest>>,
     read: Vec<Counter>,
+    /// What is to be written: bytes that are shared with other streams if they are all of it, else made
+    /// for this one.
+    shared: Bytes,
     out: Vec<u8>,
+    /// What did not fit into the last piece.
+    rest: Bytes,
     over: bool,
     heartbeat: Duration,
     retry: u64,
@@ -75,11 +93,8 @@ pub(super) struct Run {
     ends: Option<Instant>,
     expiry: Option<Expiry>,
     drain: Option<Instant>,
-}
-
-/// How it begins.
-struct Begin {
-    asked: Asked,
+    timer: Pin<Box<Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +148,11 @@ impl Run {
             ahead: None,
             left: asked.limit,
             ends: asked.timeout.map(|timeout| begun + timeout),
-            begin: Some(Begin { asked }),
+            latest: (asked.max_rate.is_some() || asked.conflate)
+                .then(|| Box::new(Latest::new(asked.max_rate, asked.conflate))),
+            begin: Some(Box::new(asked)),
+            timer: Box::pin(sleep_until(begun + heartbeat)),
+            stopping: Box::pin(gateway.stopping().clone().cancelled_owned()),
             gateway,
             seat,
             lane,
@@ -145,7 +164,9 @@ impl Run {
             sent: Vec::new(),
             moved: false,
             read,
+            shared: Bytes::new(),
             out: Vec::new(),
+            rest: Bytes::new(),
             over: false,
             heartbeat,
             beat: begun + heartbeat,
@@ -171,16 +192,27 @@ impl Run {
     pub(super) async fn piece(&mut self) -> Option<Bytes> {
         self.seat.is_asked();
         loop {
-            if !self.out.is_empty() {
+            if self.rest.is_empty() {
+                self.write_latest(false);
+                self.check_ahead();
+                self.rest = self.take();
+            }
+            if !self.rest.is_empty() {
                 self.beat = Instant::now() + self.heartbeat;
                 self.seat.gave();
-                return Some(std::mem::take(&mut self.out).into());
+                let most = if self.seat.is_shared() {
+                    SHARED_PIECE
+                } else {
+                    usize::MAX
+                };
+                return Some(self.rest.split_to(self.rest.len().min(most)));
             }
             if self.over {
                 return None;
             }
-            if let Some(begin) = self.begin.take() {
-                if let Err(error) = self.begin(&begin).await {
+            if let Some(asked) = self.begin.take() {
+                // On the heap, for it is large and soon over.
+                if let Err(error) = Box::pin(self.begin(&asked)).await {
                     self.failed(error);
                 }
                 continue;
@@ -194,7 +226,7 @@ impl Run {
             match self.woken().await {
                 Woken::Next(index, next) => {
                     self.next(index, next);
-                    self.check_ahead();
+                    self.pull_more(index);
                 }
                 Woken::Stopping => self.stopping(),
                 Woken::Time => self.time(),
@@ -202,8 +234,52 @@ impl Run {
         }
     }
 
-    async fn begin(&mut self, begin: &Begin) -> Result<(), ApiError> {
-        let asked = &begin.asked;
+    /// Adds bytes that are shared with other streams.
+    fn give(&mut self, bytes: &Bytes) {
+        if self.out.is_empty() && self.shared.is_empty() {
+            self.shared = bytes.clone();
+        } else {
+            self.own().extend_from_slice(bytes);
+        }
+    }
+
+    /// What is written for this stream alone.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if !self.shared.is_empty() {
+            let shared = std::mem::take(&mut self.shared);
+            self.out.extend_from_slice(&shared);
+        }
+        &mut self.out
+    }
+
+    /// What has been written so far.
+    fn take(&mut self) -> Bytes {
+        if self.out.is_empty() {
+            std::mem::take(&mut self.shared)
+        } else {
+            std::mem::take(&mut self.out).into()
+        }
+    }
+
+    /// What else is there at once goes into the same piece, as long as that is not large.
+    fn pull_more(&mut self, index: usize) {
+        for _ in 0..MOST_PULLS {
+            let full = self.shared.len() + self.out.len() >= PIECE
+                || self.latest.as_ref().is_some_and(|latest| latest.is_full());
+            let follower = self.followers.get_mut(index);
+            let Some(follower) =
+                follower.filter(|follower| !self.over && !full && follower.has_more())
+            else {
+                return;
+            };
+            let Some(next) = follower.next(PIECE).now_or_never() else {
+                return;
+            };
+            self.next(index, next);
+        }
+    }
+
+    async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
         let gateway = self.gateway.clone();
         let cluster = gateway.cluster();
         let start = start::resolve(
@@ -215,19 +291,25 @@ impl Run {
             asked.until.as_ref(),
         )
         .await?;
+        // Who is to see how far the topic has come cannot leave out the records of others.
+        let lane = start.ahead.is_none().then(|| Arc::clone(&self.lane));
         self.followers = self
             .parts
             .iter()
             .enumerate()
             .map(|(index, part)| {
                 let of = |offsets: &Vec<Offsets>| offsets.get(index).cloned().unwrap_or_default();
-                cluster.tails.follow(Follow {
+                let follow = Follow {
                     topic: Arc::clone(&part.topic),
                     start: of(&start.offsets),
                     all: part.all,
                     until: start.until.as_ref().map(of),
                     on_lag: asked.on_lag,
-                })
+                };
+                let key = lane.as_ref().and_then(|lane| lane.key(&part.topic.name));
+                cluster
+                    .tails
+                    .follow_key(follow, key.map(Bytes::copy_from_slice))
             })
             .collect();
         self.sent.clone_from(&start.offsets);
@@ -237,7 +319,6 @@ impl Run {
         self.say_where(asked, &start);
         if let Some((time, ends)) = start.ahead {
             self.ahead = Some(Ahead::new(time, ends));
-            self.check_ahead();
         }
         Ok(())
     }
@@ -258,7 +339,6 @@ impl Run {
                 ahead.close(index, bounds);
             }
         }
-        self.check_ahead();
         Ok(())
     }
 
@@ -317,16 +397,47 @@ impl Run {
                 .as_ref()
                 .and_then(Ahead::due)
                 .map(|left| Instant::now() + left),
+            self.latest.as_ref().and_then(|latest| latest.due()),
         ];
         let until = until.into_iter().flatten().min().unwrap_or(self.beat);
-        let stopping = self.gateway.stopping();
         let told = self.drain.is_some();
-        tokio::select! {
-            biased;
-            () = stopping.cancelled(), if !told => Woken::Stopping,
-            () = sleep_until(until) => Woken::Time,
-            (index, next) = next(&mut self.followers, &mut self.turn) => Woken::Next(index, next),
+        // Records may never stop to come.
+        if !told && self.gateway.stopping().is_cancelled() {
+            return Woken::Stopping;
         }
+        if until <= Instant::now() {
+            return Woken::Time;
+        }
+        let full = self.latest.as_ref().is_some_and(|latest| latest.is_full());
+        let Self {
+            followers,
+            turn,
+            timer,
+            stopping,
+            ..
+        } = self;
+        let mut next = pin!(next(followers, turn));
+        poll_fn(|context| {
+            if !full && let Poll::Ready((index, next)) = next.as_mut().poll(context) {
+                return Poll::Ready(Woken::Next(index, next));
+            }
+            // Only now: most of the time there are records, and these cost nothing.
+            if !told && stopping.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Stopping);
+            }
+            // One that is early is set again when it is over; the heartbeat moves with every piece.
+            if timer.deadline() > until || timer.is_elapsed() {
+                timer.as_mut().reset(until);
+            }
+            while timer.as_mut().poll(context).is_ready() {
+                if until <= Instant::now() {
+                    return Poll::Ready(Woken::Time);
+                }
+                timer.as_mut().reset(until);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn next(&mut self, index: usize, next: Next) {
@@ -334,6 +445,7 @@ impl Run {
             Next::Records(entries) => self.records(index, &entries),
             Next::Moved => self.catch_up_with(index),
             Next::Gap(gap) => {
+                self.write_latest(true);
                 self.catch_up_with(index);
                 self.gap(index, &gap);
             }
@@ -343,6 +455,14 @@ impl Run {
 
     /// The followers have come as far as this.
     fn catch_up_with(&mut self, index: usize) {
+        if self
+            .latest
+            .as_ref()
+            .is_some_and(|latest| !latest.is_empty())
+        {
+            // What waits must not be passed over.
+            return;
+        }
         if let (Some(follower), Some(sent)) = (self.followers.get(index), self.sent.get_mut(index))
             && sent.as_slice() != follower.cursor()
         {
@@ -355,21 +475,83 @@ impl Run {
         }
     }
 
-    fn records(&mut self, index: usize, entries: &[Arc<Entry>]) {
+    /// Whether each record has an id.
+    fn each_has_id(&self) -> bool {
         let partitions: usize = self.sent.iter().map(Vec::len).sum();
-        let sse = self.lane.door() == Door::Sse;
-        let each = sse && (self.every_id || partitions <= FEW_PARTITIONS);
-        let lane = Arc::clone(&self.lane);
+        self.lane.door() == Door::Sse && (self.every_id || partitions <= FEW_PARTITIONS)
+    }
+
+    fn records(&mut self, index: usize, entries: &[Arc<Entry>]) {
+        if self.latest.is_some() {
+            return self.keep_latest(index, entries);
+        }
+        // What other streams of the lane write too: where there is one topic, the position tells all.
+        let shareable = self.left.is_none()
+            && self.ahead.is_none()
+            && self.times.is_none()
+            && self.followers.len() == 1;
+        let before = if shareable {
+            self.sent.first().cloned().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let each = self.each_has_id();
+        let after = self.followers.get(index).map(Follower::cursor);
+        let place = Place {
+            entries,
+            each,
+            before: &before,
+            after: after.unwrap_or_default(),
+        };
+        if shareable && let Some(piece) = self.lane.piece(place) {
+            self.catch_up_with(index);
+            if let Some(entry) = entries.last() {
+                let record = entry.record();
+                self.passed(index, record.partition, record.timestamp);
+            }
+            self.moved = piece.moved;
+            self.give(&piece.out);
+            return self.count(index, piece.written);
+        }
+        let so_far = self.take();
+        let written = self.write(index, entries, each);
+        let out = Bytes::from(std::mem::take(&mut self.out));
+        if shareable && let Some(after) = self.sent.first() {
+            let place = Place {
+                entries,
+                each,
+                before: &before,
+                after,
+            };
+            Lane::keep(&self.lane, place, &out, written, self.moved);
+        }
+        self.give(&so_far);
+        self.give(&out);
+        self.count(index, written);
+        if self.left == Some(0) {
+            self.end("limit", None);
+        }
+    }
+
+    fn count(&self, index: usize, written: u64) {
+        if written > 0 {
+            self.lane.delivered.increment(written);
+            if let Some(read) = self.read.get(index) {
+                read.increment(written);
+            }
+        }
+    }
+
+    /// Writes records, and tells how many are shown.
+    fn write(&mut self, index: usize, entries: &[Arc<Entry>], each: bool) -> u64 {
         let mut written = 0;
         // The last one waits, so that an id may be put before it.
         let mut held: Option<Bytes> = None;
         for entry in entries {
-            if let Some(ahead) = &mut self.ahead
-                && !ahead.takes(index, entry.record())
-            {
+            if !self.is_before_end(index, entry) {
                 continue;
             }
-            let made = lane.of(entry);
+            let made = self.lane.of(entry);
             if made.is_some()
                 && let Some(held) = held.take()
             {
@@ -380,18 +562,8 @@ impl Run {
             }
             // An id is of the place after its own record, and of what was passed over since.
             let record = entry.record();
+            self.pass(index, record.partition, record.offset);
             self.passed(index, record.partition, record.timestamp);
-            if let Some(sent) = self.sent.get_mut(index) {
-                match sent.binary_search_by_key(&record.partition, |(id, _)| *id) {
-                    Ok(at) => {
-                        if let Some((_, offset)) = sent.get_mut(at) {
-                            *offset = record.offset + 1;
-                        }
-                    }
-                    Err(at) => sent.insert(at, (record.partition, record.offset + 1)),
-                }
-                self.moved = true;
-            }
             if let Some(made) = made {
                 held = Some(made);
                 written += 1;
@@ -403,25 +575,94 @@ impl Run {
                 }
             }
         }
-        let full = self.left == Some(0);
-        if !full {
+        if self.left != Some(0) {
             self.catch_up_with(index);
         }
         if let Some(held) = held {
-            if sse {
+            if self.lane.door() == Door::Sse {
                 self.put_id();
             }
             self.out.extend_from_slice(&held);
         }
-        lane.delivered.increment(written);
-        if let Some(read) = self.read.get(index) {
-            read.increment(written);
-        }
-        if full {
-            self.end("limit", None);
+        written
+    }
+
+    fn is_before_end(&mut self, index: usize, entry: &Entry) -> bool {
+        match &mut self.ahead {
+            Some(ahead) => ahead.takes(index, entry.record()),
+            None => true,
         }
     }
 
+    /// The position moves over a record.
+    fn pass(&mut self, index: usize, partition: i32, offset: i64) {
+        if let Some(sent) = self.sent.get_mut(index) {
+            match sent.binary_search_by_key(&partition, |(id, _)| *id) {
+                Ok(at) => {
+                    if let Some((_, next)) = sent.get_mut(at) {
+                        *next = offset + 1;
+                    }
+                }
+                Err(at) => sent.insert(at, (partition, offset + 1)),
+            }
+            self.moved = true;
+        }
+    }
+
+    /// Takes in records of which only the newest are to be written.
+    fn keep_latest(&mut self, index: usize, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            if !self.is_before_end(index, entry) {
+                continue;
+            }
+            let made = self.lane.of(entry);
+            if let (Some(made), Some(latest)) = (made, &mut self.latest) {
+                latest.came(index, entry.record(), made);
+            }
+        }
+        self.catch_up_with(index);
+    }
+
+    /// Writes what may leave of what waits, up to a piece of it; or all of it.
+    fn write_latest(&mut self, all: bool) {
+        if self.latest.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let each = self.each_has_id();
+        let sse = self.lane.door() == Door::Sse;
+        while !self.over && (all || self.shared.len() + self.out.len() < PIECE) {
+            let Some(latest) = &mut self.latest else {
+                return;
+            };
+            let Some(waiting) = latest.leave(now, all) else {
+                return;
+            };
+            let last = latest.is_empty();
+            let due = latest.due().is_some_and(|due| due > now);
+            self.pass(waiting.index, waiting.partition, waiting.offset);
+            self.passed(waiting.index, waiting.partition, waiting.timestamp);
+            if last {
+                // What was replaced or left out lies before it.
+                for index in 0..self.followers.len() {
+                    self.catch_up_with(index);
+                }
+            }
+            if each || (sse && (last || due)) {
+                self.put_id();
+            }
+            self.own().extend_from_slice(&waiting.made);
+            self.count(waiting.index, 1);
+            if let Some(left) = &mut self.left {
+                *left -= 1;
+                if *left == 0 {
+                    return self.end("limit", None);
+                }
+            }
+        }
+    }
+
+    /// What has been passed has this time.
     fn passed(&mut self, index: usize, partition: i32, time: i64) {
         if let Some(last) = self.last.get_mut(index) {
             *last = Some(time);
@@ -433,7 +674,7 @@ impl Run {
 
     fn put_id(&mut self) {
         let id = self.id();
-        frames::id(&mut self.out, &id);
+        frames::id(self.own(), &id);
         self.moved = false;
     }
 
@@ -463,6 +704,10 @@ impl Run {
     }
 
     fn ended(&mut self, index: usize, ended: &Ended) {
+        self.write_latest(true);
+        if self.over {
+            return;
+        }
         self.catch_up_with(index);
         let topic = self
             .parts
@@ -505,7 +750,8 @@ impl Run {
     /// It is over, and goes on when the client connects again.
     fn close(&mut self) {
         if self.lane.door() == Door::Sse {
-            frames::retry(&mut self.out, self.retry);
+            let retry = self.retry;
+            frames::retry(self.own(), retry);
         }
         self.over = true;
     }
@@ -547,7 +793,24 @@ impl Run {
             return self.end("timeout", None);
         }
         if self.beat <= now {
-            self.heartbeat();
+            self.look();
+            if self.shared.is_empty() && self.out.is_empty() {
+                self.heartbeat();
+            }
+        }
+    }
+
+    /// Sees how far the followers have come. One of a key is not woken by others' records.
+    fn look(&mut self) {
+        for index in 0..self.followers.len() {
+            let follower = self.followers.get_mut(index);
+            let follower = follower.filter(|follower| !follower.is_over());
+            let next = follower.and_then(|follower| follower.next(PIECE).now_or_never());
+            if let Some(next) = next
+                && !self.over
+            {
+                self.next(index, next);
+            }
         }
     }
 
@@ -566,8 +829,8 @@ impl Run {
                 self.put_id();
                 self.out.push(b'\n');
             }
-            Door::Sse => self.out.extend_from_slice(b": hb\n\n"),
-            Door::Ndjson => self.out.push(b'\n'),
+            Door::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
+            Door::Ndjson => self.give(&Bytes::from_static(b"\n")),
         }
     }
 
@@ -596,7 +859,7 @@ impl Run {
         if door == Door::Ndjson && self.lane.is_bare() {
             return;
         }
-        frames::event(&mut self.out, door, name, id, data);
+        frames::event(self.own(), door, name, id, data);
     }
 }
 
