@@ -517,15 +517,12 @@ impl Follower {
             } else {
                 continue;
             };
-            // Partitions without a past are not told of one.
-            if *offset > 0 {
-                self.gaps.push_back(Gap {
-                    partition: bound.partition,
-                    from: *offset,
-                    to,
-                    reason,
-                });
-            }
+            self.gaps.push_back(Gap {
+                partition: bound.partition,
+                from: *offset,
+                to,
+                reason,
+            });
             *offset = to;
             moved = true;
         }

@@ -720,7 +720,17 @@ impl Run {
                 }
             }
             Ended::Deleted => self.end("topic deleted", topic),
-            Ended::Recreated => self.end("topic created again", topic),
+            // Not for good: whoever comes back is told by `reset` where it begins.
+            Ended::Recreated => {
+                let topic = topic.unwrap_or_default();
+                self.failed(
+                    ApiError::plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("topic {topic} was deleted and created again; connect again"),
+                    )
+                    .retry(),
+                );
+            }
             Ended::Overrun => self.close(),
             Ended::Busy => {
                 self.retry = RETRY_BUSY;
