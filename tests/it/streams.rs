@@ -1,16 +1,32 @@
 //! Streams of records, NDJSON and server-sent events: where they begin, what they say, how they end, and
 //! that a client that was cut off goes on where it was.
+//!
+//! - `cuts.rs`: cut at random bytes, through leader changes and restarts of the gateway
+//! - `partitions.rs`: many partitions, and where ids stand
+//! - `changes.rs`: topics and positions that change or go away under a stream, and between two
+//! - `limits.rs`: how many streams there may be of one, and readers that stop reading
+//! - `outage.rs`: brokers that are away
+//! - `h2.rs`: several streams on one connection
+//! - `clients/`: clients that others wrote
+//! - `recipes/`: what docs/streams.md says, as it stands there
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+mod clients;
+mod cuts;
+mod h2;
+mod limits;
+mod outage;
+mod partitions;
+mod recipes;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::support::broker::Broker;
-use crate::support::browser::Browser;
 use crate::support::gateway::Gateway;
 use crate::support::http;
 use crate::support::plain::{Plain, PlainOutgoing};
@@ -41,6 +57,8 @@ struct Parser {
     current: Event,
     has_data: bool,
     last_id: String,
+    /// What a client would come back with: the last id of a whole block.
+    resume: Option<String>,
     retry: Option<u64>,
     comments: usize,
 }
@@ -57,6 +75,9 @@ impl Parser {
             if line.is_empty() {
                 // The id counts even where there is no data.
                 self.current.id.clone_from(&self.last_id);
+                if !self.last_id.is_empty() {
+                    self.resume = Some(self.last_id.clone());
+                }
                 let event = std::mem::take(&mut self.current);
                 if std::mem::take(&mut self.has_data) {
                     events.push(event);
@@ -82,6 +103,16 @@ impl Parser {
     }
 }
 
+impl From<reqwest::Response> for Stream {
+    fn from(response: reqwest::Response) -> Self {
+        Self {
+            response,
+            parser: Parser::default(),
+            events: std::collections::VecDeque::new(),
+        }
+    }
+}
+
 /// An open stream.
 pub struct Stream {
     response: reqwest::Response,
@@ -91,19 +122,18 @@ pub struct Stream {
 
 impl Stream {
     pub async fn open(url: &str, last_id: Option<&str>) -> Self {
-        let mut request = reqwest::Client::new()
-            .get(url)
-            .header("accept", "text/event-stream");
+        Self::of(&reqwest::Client::new(), url, last_id).await
+    }
+
+    /// Over a connection of this client, if it has one that can take it.
+    pub async fn of(client: &reqwest::Client, url: &str, last_id: Option<&str>) -> Self {
+        let mut request = client.get(url).header("accept", "text/event-stream");
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
         }
         let response = timeout(PROMPT, request.send()).await.unwrap().unwrap();
         assert_eq!(response.status(), 200, "{url}");
-        Self {
-            response,
-            parser: Parser::default(),
-            events: std::collections::VecDeque::new(),
-        }
+        Self::from(response)
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -436,123 +466,6 @@ async fn what_cannot_be_read_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_is_deleted_or_grows_under_a_stream() {
-    let plain = kafka().await.plain();
-    let name = topic_of(&plain, "grows", 1).await;
-    let url = shared_gateway()
-        .await
-        .url(&format!("/topics/{name}/records"));
-    let mut stream = Stream::open(&url, None).await;
-    stream.named("ready").await;
-    plain.add_partitions(&name, 2).await;
-    write(&plain, &name, 1, "1").await;
-    let record = stream.records(1).await;
-    assert_eq!((place(&record[0]).1, place(&record[0]).2), (1, 0));
-    plain.delete_topic(&name).await;
-    let end = stream.named("end").await;
-    assert_eq!(end.json()["reason"], "topic deleted");
-    assert_eq!(stream.next().await, None);
-}
-
-/// Cut at random bytes and resumed by its last id, a stream over three topics, one of them with aborted
-/// transactions, misses nothing and repeats nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_cut_goes_on_where_it_was() {
-    let plain = kafka().await.plain();
-    let mut topics = Vec::new();
-    for (prefix, partitions) in [("cut-a", 1), ("cut-b", 3), ("cut-tx", 2)] {
-        topics.push((topic_of(&plain, prefix, partitions).await, partitions));
-    }
-    let written = tokio::spawn({
-        let (plain, topics) = (plain.clone(), topics.clone());
-        async move {
-            let mut all = BTreeSet::new();
-            for n in 0..600_i32 {
-                let (name, partitions) = &topics[usize::try_from(n % 2).unwrap()];
-                let partition = n % partitions;
-                let offset = write(&plain, name, partition, &n.to_string()).await;
-                all.insert((name.clone(), i64::from(partition), offset));
-                if n % 30 == 0 {
-                    let (name, partitions) = &topics[2];
-                    let transaction = plain.transaction(&format!("{name}-{}", n % 60)).await;
-                    let mut places = Vec::new();
-                    for m in 0..4 {
-                        let record = PlainOutgoing {
-                            topic: name,
-                            partition: Some(m % partitions),
-                            value: Some(b"1"),
-                            ..PlainOutgoing::default()
-                        };
-                        let (partition, offset) = transaction.produce(record).await;
-                        places.push((name.clone(), i64::from(partition), offset));
-                    }
-                    if n % 60 == 0 {
-                        transaction.abort().await;
-                    } else {
-                        transaction.commit().await;
-                        all.extend(places);
-                    }
-                }
-            }
-            all
-        }
-    });
-    let names: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
-    let url = shared_gateway().await.url(&format!(
-        "/records?topics={}&from=earliest",
-        names.join(",")
-    ));
-    let mut seen: BTreeMap<(String, i64, i64), usize> = BTreeMap::new();
-    let mut last_id: Option<String> = None;
-    let mut cuts = 0;
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let mut random = 7_u64;
-    let mut all = None;
-    let mut written = Some(written);
-    loop {
-        let mut stream = Stream::open(&url, last_id.as_deref()).await;
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let mut budget = usize::try_from((random >> 33) % 6_000).unwrap();
-        let body = stream.response.bytes_stream();
-        let mut body = std::pin::pin!(body);
-        while let Ok(Some(Ok(chunk))) = timeout(Duration::from_millis(700), body.next()).await {
-            let take = chunk.len().min(budget);
-            for event in stream.parser.push(&chunk[..take]) {
-                assert_ne!(event.name, "reset");
-                assert_ne!(event.name, "stream-error", "{}", event.data);
-                if event.name.is_empty() {
-                    *seen.entry(place(&event)).or_default() += 1;
-                }
-                last_id = Some(event.id.clone());
-            }
-            budget -= take;
-            if budget == 0 {
-                break;
-            }
-        }
-        cuts += 1;
-        if written.as_ref().is_some_and(|task| task.is_finished()) {
-            all = Some(written.take().unwrap().await.unwrap());
-        }
-        if all.as_ref().is_some_and(|all| seen.len() >= all.len()) {
-            break;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{} after {cuts} cuts",
-            seen.len()
-        );
-    }
-    let seen_places: BTreeSet<_> = seen.keys().cloned().collect();
-    assert_eq!(seen_places, all.unwrap());
-    assert!(cuts > 10, "{cuts}");
-    let repeated = seen.values().filter(|count| **count > 1).count();
-    assert_eq!(repeated, 0, "each event has its own id");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_readers_of_a_topic_are_one_reader_of_kafka() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "many", 2).await;
@@ -676,37 +589,6 @@ async fn open_streams_survive_leader_changes_and_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_source_in_a_real_page_reads_to_the_end_and_stops() {
-    let Some(browser) = Browser::find().await else {
-        return;
-    };
-    let plain = kafka().await.plain();
-    let name = topic_of(&plain, "page", 1).await;
-    for n in 0..3 {
-        write(&plain, &name, 0, &n.to_string()).await;
-    }
-    let gateway = shared_gateway().await;
-    let query = "from=earliest&until=end&retry=100";
-    let seen = browser
-        .run(vec![
-            json!({"open": gateway.url("/docs")}),
-            json!({"stream": gateway.url(&format!("/topics/{name}/records?{query}"))}),
-        ])
-        .await;
-    let seen = seen[1].as_array().unwrap();
-    let types: Vec<&str> = seen
-        .iter()
-        .map(|event| event[0].as_str().unwrap())
-        .collect();
-    assert_eq!(types, ["ready", "message", "message", "message", "end"]);
-    let values: Vec<i64> = seen
-        .iter()
-        .filter_map(|event| event[1]["value"].as_i64())
-        .collect();
-    assert_eq!(values, [0, 1, 2]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_with_its_token_and_shows_only_what_that_allows() {
     const SECRET: &str = "a secret that is long enough for HS256";
     let plain = kafka().await.plain();
@@ -739,11 +621,7 @@ async fn a_stream_ends_with_its_token_and_shows_only_what_that_allows() {
     // One more is one too many for this principal.
     let more = open(&format!("/topics/{mine}/records"), &short).await;
     assert_eq!(more.status(), 429);
-    let mut stream = Stream {
-        response,
-        parser: Parser::default(),
-        events: std::collections::VecDeque::new(),
-    };
+    let mut stream = Stream::from(response);
     assert!(stream.named("auth-expiring").await.json()["in"].as_u64() <= Some(4));
     let error = stream.named("stream-error").await;
     assert_eq!(error.json()["error_code"], 40101);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::support::groups::{assigned, broker, committed, fill, gateway, spot};
-use crate::support::python::{Python, Script};
+use crate::support::python::Python;
+use crate::support::script::Script;
 use crate::support::topic;
 use crate::support::ws::{Client, tags};
 

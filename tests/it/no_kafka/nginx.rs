@@ -1,8 +1,7 @@
 //! The recipe of docs/security.md for nginx, with a real one. `./test` skips these where there is
 //! none.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Command;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -18,6 +17,7 @@ use crate::support::certs::Authority;
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, send};
+use crate::support::nginx;
 use crate::support::process::Supervised;
 use crate::support::recipe::{block, put};
 use crate::support::tokens::{SECRET, token};
@@ -42,10 +42,7 @@ impl Fronted {
         let gateway = gateway.file("tidegate.toml", &toml).start().await;
         let authority = Authority::new();
         let own = authority.server_of("gw.example");
-        let port = {
-            let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-            probe.local_addr().unwrap().port()
-        };
+        let port = nginx::port();
         let recipe = block("security.md", HEADING, "nginx");
         let recipe = put(
             &recipe,
@@ -53,25 +50,8 @@ impl Fronted {
             &format!("listen 127.0.0.1:{port} ssl;"),
         );
         let recipe = put(&recipe, "http://127.0.0.1:8082", &gateway.url(""));
-        let mut nginx = Supervised::new("tidegate-nginx-");
-        let folder = nginx.folder().to_owned();
-        let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let places = places
-            .map(|name| format!("{name}_temp_path {name};\n"))
-            .concat();
-        let whole = format!(
-            "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\n\
-             events {{}}\nhttp {{\n{places}{recipe}}}\n"
-        );
-        std::fs::write(folder.join("nginx.conf"), whole).unwrap();
-        std::fs::write(folder.join("gw.example.pem"), &own.cert).unwrap();
-        std::fs::write(folder.join("gw.example.key"), &own.key).unwrap();
-        let mut command = Command::new("nginx");
-        command
-            .arg("-p")
-            .arg(&folder)
-            .args(["-c", "nginx.conf", "-e", "stderr"]);
-        nginx.spawn(&mut command);
+        let files = [("gw.example.pem", &own.cert), ("gw.example.key", &own.key)];
+        let nginx = nginx::start(&recipe, &files);
         let client = authority
             .http()
             .local_address(CLIENT)

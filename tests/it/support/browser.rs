@@ -4,7 +4,6 @@
 //! its environment, or leaves the tests of browsers out and says so; a plain `cargo test` looks for
 //! them itself.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,12 +13,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::blocking;
+use super::node::{Node, TESTS, program};
 use super::process::Supervised;
 
 /// A cold start of Chromium on a busy machine, and all steps of a test.
 const BOUND: Duration = Duration::from_secs(180);
-
-const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
 /// Where the browser is.
 pub struct Browser {
@@ -41,30 +39,11 @@ impl Browser {
     }
 
     fn look() -> Result<Self, String> {
-        let path = |program: &str| {
-            let folders = std::env::var_os("PATH").unwrap_or_default();
-            let found: Option<PathBuf> = std::env::split_paths(&folders)
-                .map(|folder| folder.join(program))
-                .find(|file| file.is_file());
-            found.ok_or_else(|| format!("{program} is not installed"))
-        };
-        path("node")?;
-        let chromium = path("chromium").or_else(|_| path("chromium-browser"))?;
-        let modules = match std::env::var("TIDEGATE_BROWSER_MODULES") {
-            Ok(modules) => modules,
-            Err(_) => {
-                let fetch = Command::new(format!("{TESTS}/fetch")).output();
-                let output = fetch.map_err(|error| error.to_string())?;
-                if !output.status.success() {
-                    return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-                }
-                let modules = String::from_utf8_lossy(&output.stdout);
-                modules.trim_end().to_owned()
-            }
-        };
+        let node = Node::look()?;
+        let chromium = program("chromium").or_else(|_| program("chromium-browser"))?;
         Ok(Self {
             chromium: chromium.to_string_lossy().into_owned(),
-            modules,
+            modules: node.modules,
         })
     }
 

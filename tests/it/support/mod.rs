@@ -8,9 +8,13 @@
 //! - `fault`: a broker that answers with the error a test orders
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
+//! - `front`: an address that stays while gateways change, and cuts connections
 //! - `recipe`: the recipes of the docs
 //! - `groups`: what tests of sessions in consumer groups share
-//! - `python`: a Python with the Kafka and WebSocket clients of PyPI
+//! - `nginx`: a real nginx
+//! - `node`: Node.js with packages of npm
+//! - `python`: a Python with the Kafka, WebSocket and event-stream clients of PyPI
+//! - `script`: a program in another language at work
 //! - `ws`: a WebSocket client that checks every frame against the AsyncAPI document
 //! - `process`: how all of these are stopped, whatever becomes of the test
 //!
@@ -21,13 +25,17 @@ pub mod broker;
 pub mod browser;
 pub mod certs;
 pub mod fault;
+pub mod front;
 pub mod gateway;
 pub mod groups;
 pub mod http;
+pub mod nginx;
+pub mod node;
 pub mod plain;
 pub mod process;
 pub mod python;
 pub mod recipe;
+pub mod script;
 pub mod secured;
 pub mod tokens;
 pub mod ws;
@@ -98,7 +106,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 /// What a metric without labels stands at now, 0 when it has not been counted yet; the sum over its
 /// labels when it has some.
 pub async fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let reply = http::get(&gateway.management_url("/metrics")).await;
+    metric_over(&http::client(), gateway, name).await
+}
+
+/// The same of a gateway that this client can talk to.
+pub async fn metric_over(client: &reqwest::Client, gateway: &Gateway, name: &str) -> f64 {
+    let reply = http::send(client.get(gateway.management_url("/metrics"))).await;
     assert_eq!(reply.status, 200);
     let values = reply.text().lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;

@@ -7,15 +7,12 @@ mod python;
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 use crate::support::broker::Broker;
+use crate::support::front::Front;
 use crate::support::gateway::Gateway;
 use crate::support::process::Supervised;
 use crate::support::recipe::{block, put};
@@ -30,47 +27,6 @@ async fn broker() -> &'static Broker {
     SHARED
         .get_or_init(|| async { Broker::builder().fast_groups().start().await })
         .await
-}
-
-/// An address that stays while the gateway behind it is another one, as a balancer's does.
-struct Front {
-    address: String,
-    behind: Arc<Mutex<String>>,
-    task: JoinHandle<()>,
-}
-
-impl Front {
-    async fn of(gateway: &Gateway) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let behind = Arc::new(Mutex::new(gateway.address().to_owned()));
-        let target = Arc::clone(&behind);
-        let task = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let target = target.lock().clone();
-                tokio::spawn(async move {
-                    if let Ok(mut gateway) = TcpStream::connect(target).await {
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut gateway).await;
-                    }
-                });
-            }
-        });
-        Self {
-            address,
-            behind,
-            task,
-        }
-    }
-
-    fn lead_to(&self, gateway: &Gateway) {
-        gateway.address().clone_into(&mut self.behind.lock());
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 async fn order(gateway: &Gateway, topic: &str, ids: std::ops::Range<i64>) {

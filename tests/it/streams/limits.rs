@@ -1,0 +1,160 @@
+//! How many streams there may be of one principal, and the end of those that nobody reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::time::Instant;
+
+use super::{PROMPT, Stream, topic_of};
+use crate::support::gateway::Gateway;
+use crate::support::plain::PlainOutgoing;
+use crate::support::tokens::{SECRET, token};
+use crate::support::{eventually, http, kafka, metric};
+
+/// A page gone wild, on one connection: it gets what one principal may have, and others lose nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_opens_ten_thousand_streams_gets_its_share() {
+    const SHARE: usize = 40;
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "wild", 1).await;
+    let issuers =
+        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .file("secret", SECRET)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", issuers)
+        .set("limits.tails_per_principal", &SHARE.to_string())
+        .start()
+        .await;
+    let url = gateway.url(&format!("/topics/{name}/records"));
+    let page = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let ann = token("ann", "consume:*");
+    let open: Mutex<Vec<Stream>> = Mutex::default();
+    let refused: Mutex<BTreeMap<String, usize>> = Mutex::default();
+    let (page, url, ann, open, refused) = (&page, &url, &ann, &open, &refused);
+    stream::iter(0..10_000_u32)
+        .for_each_concurrent(100, |n| async move {
+            let mut request = page.get(url).header("accept", "text/event-stream");
+            if n % 2 == 0 {
+                request = request.header("user-agent", "Mozilla/5.0 (X11)");
+            }
+            let mut response = request.bearer_auth(ann).send().await.unwrap();
+            if response.status() == 429 {
+                *refused.lock().entry("429".into()).or_default() += 1;
+                return;
+            }
+            assert_eq!(response.status(), 200);
+            // An EventSource that is refused would never come back: it is told to wait long.
+            let first = response.chunk().await.unwrap().unwrap();
+            if first.starts_with(b"retry: 30000\n") {
+                let rest = response.text().await.unwrap();
+                let said = format!("{}{rest}", String::from_utf8_lossy(&first));
+                assert!(said.contains("event: stream-error\n"), "{said}");
+                assert!(said.contains("limits.tails_per_principal"), "{said}");
+                *refused.lock().entry("told to wait".into()).or_default() += 1;
+                return;
+            }
+            open.lock().push(response.into());
+        })
+        .await;
+    assert_eq!(open.lock().len(), SHARE);
+    let refused: usize = refused.lock().values().sum();
+    assert_eq!(refused, 10_000 - SHARE);
+    assert!((metric(&gateway, "stream_readers").await - 40.0).abs() < 0.1);
+    // Somebody else is not concerned.
+    let bob = token("bob", "consume:*");
+    let response = page.get(url).header("accept", "text/event-stream");
+    let response = response.bearer_auth(&bob).send().await.unwrap();
+    Stream::from(response).named("ready").await;
+    // When some are closed there is place again.
+    open.lock().truncate(SHARE - 1);
+    eventually(PROMPT, async || {
+        let request = page.get(url).header("accept", "text/event-stream");
+        request.bearer_auth(ann).send().await.unwrap().status() == 200
+    })
+    .await;
+}
+
+/// A client that takes nothing although there is something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a reader is waited for half a minute"]
+async fn a_reader_that_stops_reading_is_cut_and_gives_its_place_back() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "stops", 1).await;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .set("limits.tails", "2")
+        .start()
+        .await;
+    let path = format!("/topics/{name}/records");
+    let url = gateway.url(&path);
+    let mut other = Stream::open(&url, None).await;
+    other.named("ready").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut stopped = socket
+        .connect(gateway.address().parse().unwrap())
+        .await
+        .unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
+        gateway.address()
+    );
+    stopped.write_all(request.as_bytes()).await.unwrap();
+    eventually(PROMPT, async || {
+        metric(&gateway, "stream_readers").await > 1.5
+    })
+    .await;
+    let ask = || {
+        http::client()
+            .get(&url)
+            .header("accept", "text/event-stream")
+    };
+    assert_eq!(
+        http::send(ask()).await.status,
+        503,
+        "there is no third place"
+    );
+    // More than a socket holds, all of which the other one reads as it comes.
+    let value: Arc<str> = format!("\"{}\"", "x".repeat(100_000)).into();
+    let begun = Instant::now();
+    let mut cut = None;
+    let mut count = 0;
+    while cut.is_none() || count < 200 {
+        let record = PlainOutgoing {
+            topic: &name,
+            value: Some(value.as_bytes()),
+            ..PlainOutgoing::default()
+        };
+        plain.produce(record).await;
+        count += 1;
+        other.records(1).await;
+        if count > 150 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        if cut.is_none() && metric(&gateway, "stream_readers_cut_total").await > 0.5 {
+            cut = Some(begun.elapsed());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90));
+    }
+    let cut = cut.unwrap();
+    assert!(cut > Duration::from_secs(25), "{cut:?}");
+    assert!((metric(&gateway, "stream_readers_cut_total").await - 1.0).abs() < 0.1);
+    eventually(PROMPT, async || {
+        metric(&gateway, "stream_readers").await < 1.5
+    })
+    .await;
+    // The connection was reset: it is not that it got everything after all.
+    let mut got = Vec::new();
+    let ended = tokio::time::timeout(PROMPT, stopped.read_to_end(&mut got)).await;
+    assert!(ended.unwrap().is_err(), "{} bytes", got.len());
+    let mut third = Stream::open(&url, None).await;
+    third.named("ready").await;
+}

@@ -1,0 +1,108 @@
+//! A broker that is away under open streams: they stay open, miss nothing, and repeat nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::{Stream, place, topic_of, write};
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
+use crate::support::http;
+
+/// How long it is away.
+const AWAY: Duration = Duration::from_secs(30);
+
+/// Kafka as a whole: killed, and then frozen, so that its connections stay and nothing answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a broker is away for half a minute, twice"]
+async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
+    let kafka = Broker::start().await;
+    let plain = kafka.plain();
+    let (one, two) = (
+        topic_of(&plain, "away", 2).await,
+        topic_of(&plain, "away", 1).await,
+    );
+    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    let url = gateway.url(&format!("/records?topics={one},{two}&heartbeat=5"));
+    let only = gateway.url(&format!("/topics/{one}/records?from=earliest&heartbeat=5"));
+    let mut streams = vec![
+        Stream::open(&format!("{url}&from=earliest"), None).await,
+        Stream::open(&url, None).await,
+        Stream::open(&only, None).await,
+    ];
+    for stream in &mut streams {
+        stream.named("ready").await;
+    }
+    let mut round = 0;
+    let mut wanted = BTreeSet::new();
+    let mut seen = vec![BTreeSet::new(); streams.len()];
+    for outage in [Some(Broker::kill as fn(&Broker)), Some(Broker::pause), None] {
+        for n in 0..60 {
+            let topic = if n % 3 == 2 { &two } else { &one };
+            let partition = if n % 3 == 2 { 0 } else { n % 3 };
+            let value = format!("{round}");
+            let offset = write(&plain, topic, partition, &value).await;
+            wanted.insert((topic.clone(), i64::from(partition), offset));
+            round += 1;
+        }
+        for (stream, seen) in streams.iter_mut().zip(&mut seen) {
+            let of: BTreeSet<_> = wanted
+                .iter()
+                .filter(|(topic, ..)| {
+                    !stream.response.url().path().contains("/topics/") || *topic == one
+                })
+                .cloned()
+                .collect();
+            let begun = Instant::now();
+            while *seen != of {
+                let event = timeout(Duration::from_secs(60), stream.next()).await;
+                let event = event.unwrap_or_else(|_| panic!("{} of {}", seen.len(), of.len()));
+                let event = event.expect("the stream stays open");
+                match event.name.as_str() {
+                    "" => assert!(seen.insert(place(&event)), "{event:?} comes again"),
+                    "lag" => {}
+                    other => panic!("{other}: {}", event.data),
+                }
+                assert!(begun.elapsed() < Duration::from_secs(90));
+            }
+        }
+        let Some(outage) = outage else {
+            break;
+        };
+        let comments: Vec<usize> = streams
+            .iter()
+            .map(|stream| stream.parser.comments)
+            .collect();
+        outage(&kafka);
+        // All the while there are signs of life, and nothing else.
+        let away = Instant::now();
+        while away.elapsed() < AWAY {
+            for stream in &mut streams {
+                let chunk = timeout(Duration::from_secs(20), stream.response.chunk()).await;
+                let chunk = chunk.expect("a sign of life").unwrap();
+                let chunk = chunk.expect("the stream stays open");
+                let events = stream.parser.push(&chunk);
+                assert!(events.iter().all(|event| event.name == "lag"), "{events:?}");
+            }
+        }
+        for (stream, before) in streams.iter().zip(comments) {
+            assert!(stream.parser.comments > before + 2);
+        }
+        // Who comes now is not left waiting for ever, and a browser is not sent away for ever.
+        let request = http::client()
+            .get(&only)
+            .header("accept", "text/event-stream");
+        let response = request
+            .header("user-agent", "Mozilla/5.0 (X11)")
+            .send()
+            .await;
+        assert_eq!(response.unwrap().status(), 200);
+        if round < 100 {
+            kafka.restart().await;
+        } else {
+            kafka.resume();
+        }
+    }
+    assert!(gateway.terminate().await.status.success());
+}

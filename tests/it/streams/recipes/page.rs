@@ -1,0 +1,74 @@
+//! Those for a page, in Chromium. `./test` skips them where there is none.
+
+use serde_json::json;
+
+use super::DOCUMENT;
+use crate::streams::{PROMPT, topic_of, write};
+use crate::support::browser::Browser;
+use crate::support::front::Front;
+use crate::support::gateway::Gateway;
+use crate::support::recipe::{block, put};
+use crate::support::tokens::{SECRET, token};
+use crate::support::{eventually, kafka, metric};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_lines_show_what_comes_and_go_on_after_a_cut() {
+    let Some(browser) = Browser::find().await else {
+        return;
+    };
+    let plain = kafka().await.plain();
+    let topic = topic_of(&plain, "lines", 1).await;
+    for n in 0..12 {
+        write(&plain, &topic, 0, &n.to_string()).await;
+    }
+    let gateway = Gateway::start(&kafka().await.bootstrap()).await;
+    let front = Front::of(&gateway).await;
+    let code = put(&block(DOCUMENT, "## In a page", "js"), "orders", &topic);
+    assert!(code.lines().count() <= 10);
+    let steps = vec![
+        json!({"open": front.url("/docs")}),
+        json!({"script": {"code": code, "until": "0 13 13"}}),
+    ];
+    let cut = async {
+        let delivered = "stream_records_delivered_total";
+        eventually(6 * PROMPT, async || metric(&gateway, delivered).await > 9.5).await;
+        front.cut();
+        for n in 12..14 {
+            write(&plain, &topic, 0, &n.to_string()).await;
+        }
+    };
+    tokio::join!(browser.run(steps), cut);
+    assert!(metric(&gateway, "stream_records_delivered_total").await < 12.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_lets_a_page_in_that_cannot_set_headers() {
+    let Some(browser) = Browser::find().await else {
+        return;
+    };
+    let plain = kafka().await.plain();
+    let topic = topic_of(&plain, "ticket", 1).await;
+    write(&plain, &topic, 0, "7").await;
+    let issuers =
+        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .file("secret", SECRET)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", issuers)
+        .start()
+        .await;
+    let line = "headers: with `auth.mode = \"jwt\"` get a ticket first and put it in the URL.";
+    let code = put(&block(DOCUMENT, line, "js"), "orders", &topic);
+    let code = put(&code, "?ticket=", "?from=earliest&ticket=");
+    let code = put(&code, "new EventSource(", "const source = new EventSource(");
+    let token = token("ann", "consume:*");
+    let code = format!(
+        "(async () => {{ const token = {token:?};\n{code}\n\
+         source.onmessage = ({{ data }}) => console.log('came', JSON.parse(data).value); }})()"
+    );
+    let steps = vec![
+        json!({"open": gateway.url("/docs")}),
+        json!({"script": {"code": code, "until": "came 7"}}),
+    ];
+    browser.run(steps).await;
+}
