@@ -13,6 +13,12 @@ use crate::support::http;
 /// How long it is away.
 const AWAY: Duration = Duration::from_secs(30);
 
+#[derive(Clone, Copy)]
+enum Outage {
+    Killed,
+    Frozen,
+}
+
 /// Kafka as a whole: killed, and then frozen, so that its connections stay and nothing answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a broker is away for half a minute, twice"]
@@ -37,7 +43,7 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
     let mut round = 0;
     let mut wanted = BTreeSet::new();
     let mut seen = vec![BTreeSet::new(); streams.len()];
-    for outage in [Some(Broker::kill as fn(&Broker)), Some(Broker::pause), None] {
+    for outage in [Some(Outage::Killed), Some(Outage::Frozen), None] {
         for n in 0..60 {
             let topic = if n % 3 == 2 { &two } else { &one };
             let partition = if n % 3 == 2 { 0 } else { n % 3 };
@@ -74,7 +80,10 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
             .iter()
             .map(|stream| stream.parser.comments)
             .collect();
-        outage(&kafka);
+        match outage {
+            Outage::Killed => kafka.kill(),
+            Outage::Frozen => kafka.pause(),
+        }
         // All the while there are signs of life, and nothing else.
         let away = Instant::now();
         while away.elapsed() < AWAY {
@@ -98,10 +107,27 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
             .send()
             .await;
         assert_eq!(response.unwrap().status(), 200);
-        if round < 100 {
-            kafka.restart().await;
-        } else {
-            kafka.resume();
+        // Nor by a gateway that has never seen this Kafka, and whoever has an id is no browser perhaps,
+        // but an EventSource.
+        let fresh = Gateway::start(&kafka.bootstrap()).await;
+        let request = http::client()
+            .get(fresh.url(&format!("/topics/{one}/records")))
+            .header("accept", "text/event-stream")
+            .header(
+                "last-event-id",
+                streams[2].parser.resume.as_deref().unwrap(),
+            );
+        let told = http::send(request).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert!(told.text().starts_with("retry: 30000\n"), "{}", told.text());
+        assert!(
+            told.text().contains("event: stream-error\n"),
+            "{}",
+            told.text()
+        );
+        match outage {
+            Outage::Killed => kafka.restart().await,
+            Outage::Frozen => kafka.resume(),
         }
     }
     assert!(gateway.terminate().await.status.success());

@@ -270,12 +270,14 @@ fn streamed(door: Door, body: Body) -> Response {
     response
 }
 
-/// Whether this is a browser's `EventSource`, which never comes back after another status than 200.
+/// Whether this is an `EventSource`, which never comes back after another status than 200: that of a
+/// browser, or one elsewhere that has been here before.
 fn comes_back(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::USER_AGENT)
-        .and_then(|agent| agent.to_str().ok())
-        .is_some_and(|agent| agent.starts_with("Mozilla/"))
+    headers.contains_key("last-event-id")
+        || headers
+            .get(header::USER_AGENT)
+            .and_then(|agent| agent.to_str().ok())
+            .is_some_and(|agent| agent.starts_with("Mozilla/"))
 }
 
 fn busy(error: ApiError) -> Response {
