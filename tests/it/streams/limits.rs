@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::{PROMPT, Stream, topic_of};
@@ -83,6 +83,49 @@ async fn a_page_that_opens_ten_thousand_streams_gets_its_share() {
     .await;
 }
 
+async fn asks_and_never_reads(gateway: &Gateway, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let address = gateway.address();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_has_stopped_does_not_hold_up_the_end() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "holds", 1).await;
+    let value = format!("\"{}\"", "x".repeat(500_000));
+    for _ in 0..20 {
+        let record = PlainOutgoing {
+            topic: &name,
+            value: Some(value.as_bytes()),
+            ..PlainOutgoing::default()
+        };
+        plain.produce(record).await;
+    }
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .set("shutdown_grace_ms", "2000")
+        .start()
+        .await;
+    let path = format!("/topics/{name}/records?from=earliest");
+    let stopped = asks_and_never_reads(&gateway, &path).await;
+    let mut other = Stream::open(&gateway.url(&path), None).await;
+    other.records(20).await;
+    eventually(PROMPT, async || {
+        metric(&gateway, "stream_readers").await > 1.5
+    })
+    .await;
+    gateway.ask_to_end();
+    other.named("drain").await;
+    let ended = gateway.ended().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    drop(stopped);
+}
+
 /// A client that takes nothing although there is something.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a reader is waited for half a minute"]
@@ -97,17 +140,7 @@ async fn a_reader_that_stops_reading_is_cut_and_gives_its_place_back() {
     let url = gateway.url(&path);
     let mut other = Stream::open(&url, None).await;
     other.named("ready").await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4 << 10).unwrap();
-    let mut stopped = socket
-        .connect(gateway.address().parse().unwrap())
-        .await
-        .unwrap();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
-        gateway.address()
-    );
-    stopped.write_all(request.as_bytes()).await.unwrap();
+    let mut stopped = asks_and_never_reads(&gateway, &path).await;
     eventually(PROMPT, async || {
         metric(&gateway, "stream_readers").await > 1.5
     })
