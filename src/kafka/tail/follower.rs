@@ -220,6 +220,11 @@ impl Follower {
         self.more
     }
 
+    /// Whether the next thing that it says is of a gap.
+    pub fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
     /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
     pub fn lag(&self) -> Option<i64> {
         if self.place.is_some() || self.until.is_some() {

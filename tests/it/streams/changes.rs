@@ -327,3 +327,35 @@ async fn an_end_in_the_future_is_waited_for_quietly() {
     assert_eq!(stream.named("end").await.json()["reason"], "until");
     assert_eq!(stream.next().await, None);
 }
+
+/// Cut off between two gaps, a client comes back to before both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_gaps_only_the_last_one_has_an_id() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "gaps", 3).await;
+    for n in 0..9 {
+        write(&plain, &name, n % 3, &n.to_string()).await;
+    }
+    for partition in 0..3 {
+        plain.delete_records(&name, partition, 2).await;
+    }
+    let url = shared_gateway()
+        .await
+        .url(&format!("/topics/{name}/records?from=0@1,1@0,2@2"));
+    let mut stream = Stream::open(&url, None).await;
+    let ready = stream.next().await.unwrap();
+    assert_eq!((ready.name.as_str(), ready.id.as_str()), ("ready", ""));
+    assert_eq!(ready.json()["exact"], false);
+    let first = stream.next().await.unwrap();
+    assert_eq!((first.name.as_str(), first.id.as_str()), ("gap", ""));
+    let second = stream.next().await.unwrap();
+    assert_eq!(second.name, "gap");
+    let told = [&first, &second].map(|gap| {
+        let gap = gap.json();
+        ["partition", "from", "to"].map(|field| gap[field].as_i64().unwrap())
+    });
+    assert_eq!(told, [[0, 1, 2], [1, 0, 2]]);
+    let mut again = Stream::open(&url, Some(&second.id)).await;
+    assert_eq!(again.named("ready").await.json()["exact"], true);
+    assert_eq!(again.records(3).await.len(), 3);
+}

@@ -362,19 +362,17 @@ impl Run {
             },
         };
         let from = json!(self.places());
+        let mut gaps = start.gaps.iter().peekable();
+        let told = gaps.peek().is_none();
         if let Some(reason) = &start.reset {
-            self.event(
-                "reset",
-                &json!({"asked": wish, "reason": reason, "from": from}),
-            );
+            let data = json!({"asked": wish, "reason": reason, "from": from});
+            self.event_at("reset", told, &data);
         }
-        let exact = start.reset.is_none() && start.gaps.is_empty() && !start.by_time;
-        self.event(
-            "ready",
-            &json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog}),
-        );
-        for (index, gap) in &start.gaps {
-            self.gap(*index, gap);
+        let exact = start.reset.is_none() && told && !start.by_time;
+        let data = json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog});
+        self.event_at("ready", told, &data);
+        while let Some((index, gap)) = gaps.next() {
+            self.gap(*index, gap, gaps.peek().is_none());
         }
     }
 
@@ -446,8 +444,11 @@ impl Run {
             Next::Moved => self.catch_up_with(index),
             Next::Gap(gap) => {
                 self.write_latest(true);
-                self.catch_up_with(index);
-                self.gap(index, &gap);
+                let more = self.followers.get(index).is_some_and(Follower::has_gaps);
+                if !more {
+                    self.catch_up_with(index);
+                }
+                self.gap(index, &gap, !more);
             }
             Next::Ended(ended) => self.ended(index, &ended),
         }
@@ -688,7 +689,9 @@ impl Run {
         }
     }
 
-    fn gap(&mut self, index: usize, gap: &Gap) {
+    /// Of several gaps only the last one has an id: whoever is cut off between them comes back to
+    /// where it was, and is told of all of them.
+    fn gap(&mut self, index: usize, gap: &Gap, last: bool) {
         let Some(part) = self.parts.get(index) else {
             return;
         };
@@ -700,7 +703,7 @@ impl Run {
             "reason": gap.reason.name(),
         });
         metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
-        self.event("gap", &data);
+        self.event_at("gap", last, &data);
     }
 
     fn ended(&mut self, index: usize, ended: &Ended) {
@@ -853,6 +856,15 @@ impl Run {
             Some((follower.newest()? - (*last)?).max(0))
         });
         lags.max()
+    }
+
+    /// An event, with an id unless more is to be told before the place that we have come to counts.
+    fn event_at<T: Serialize>(&mut self, name: &str, counts: bool, data: &T) {
+        if counts {
+            self.event(name, data);
+        } else {
+            self.event_with(name, None, data);
+        }
     }
 
     fn event<T: Serialize>(&mut self, name: &str, data: &T) {
