@@ -27,6 +27,8 @@ pub(super) struct Feed {
     keyed: AtomicUsize,
     /// When the last follower left.
     left: Mutex<Instant>,
+    /// Since when it cannot be read.
+    down: Mutex<Option<Instant>>,
 }
 
 impl Feed {
@@ -39,6 +41,7 @@ impl Feed {
             followers: AtomicUsize::new(0),
             keyed: AtomicUsize::new(0),
             left: Mutex::new(Instant::now()),
+            down: Mutex::default(),
         })
     }
 
@@ -88,6 +91,22 @@ impl Feed {
 
     pub(super) fn ended(&self) -> Option<Ended> {
         self.ended.get().cloned()
+    }
+
+    /// Kafka does not answer, or does again: followers are told.
+    pub(super) fn is_down(&self, down: bool) {
+        let mut since = self.down.lock();
+        if since.is_some() == down {
+            return;
+        }
+        *since = down.then(Instant::now);
+        drop(since);
+        self.wake();
+    }
+
+    /// Since when it cannot be read; `None` while it can.
+    pub(super) fn down_since(&self) -> Option<Instant> {
+        *self.down.lock()
     }
 
     pub(super) fn followers(&self) -> usize {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Feeds;
 use super::entry::Entry;
@@ -63,10 +64,12 @@ pub struct Follow {
 pub enum Next {
     /// Records, in order within each partition.
     Records(Vec<Arc<Entry>>),
-    /// The cursor moved over what is not delivered.
+    /// The cursor moved over what is not delivered, or it has caught up.
     Moved,
     /// Offsets that will not come.
     Gap(Gap),
+    /// Kafka does not answer, or does again: see [`Follower::down_since`].
+    Health,
     /// Nothing comes any more.
     Ended(Ended),
 }
@@ -143,6 +146,10 @@ pub struct Follower {
     /// How large the next page is to be: smaller where one was let go of before it was finished.
     page_bytes: usize,
     loading: Option<Load>,
+    /// Partitions of which nothing is wanted for now.
+    held: Vec<i32>,
+    /// What was last said of Kafka.
+    down: Option<Instant>,
     gaps: VecDeque<Gap>,
     ended: Option<Ended>,
     /// The last look left something.
@@ -194,6 +201,8 @@ impl Follower {
             page: None,
             page_bytes: MOST_BYTES,
             loading: None,
+            held: Vec::new(),
+            down: None,
             gaps: VecDeque::new(),
             ended: None,
             more: false,
@@ -231,11 +240,62 @@ impl Follower {
             return None;
         }
         let ring = self.feed.ring.read();
+        let wanted = self.cursor.iter().filter(|(id, _)| !self.is_held(*id));
         let lag = |(partition, offset): &(i32, i64)| {
             ring.next(*partition)
                 .map_or(0, |next| (next - offset).max(0))
         };
-        Some(self.cursor.iter().map(lag).sum()).filter(|lag| *lag > 0)
+        Some(wanted.map(lag).sum()).filter(|lag| *lag > 0)
+    }
+
+    /// Since when the topic cannot be read; `None` while it can.
+    pub fn down_since(&self) -> Option<Instant> {
+        self.down
+    }
+
+    /// The partitions of which it has all that the upstream reader has read.
+    pub fn ends(&self) -> Vec<i32> {
+        if self.place.is_none() || self.down.is_some() {
+            return Vec::new();
+        }
+        let ring = self.feed.ring.read();
+        let at_end = |(partition, offset): &(i32, i64)| {
+            let next = ring.next(*partition);
+            next.is_some_and(|next| *offset >= next)
+                .then_some(*partition)
+        };
+        self.cursor.iter().filter_map(at_end).collect()
+    }
+
+    /// Goes on at these offsets, of partitions that it follows; the others stay where they are. What
+    /// was to be said of these partitions is not said any more.
+    pub fn seek(&mut self, offsets: &[(i32, i64)]) {
+        for (partition, offset) in offsets {
+            if let Ok(index) = self.index(*partition)
+                && let Some((_, cursor)) = self.cursor.get_mut(index)
+            {
+                *cursor = *offset;
+                self.gaps.retain(|gap| gap.partition != *partition);
+            }
+        }
+        self.look_again();
+    }
+
+    /// Wants nothing of these partitions until it is told others: they stay where they are.
+    pub fn hold(&mut self, partitions: Vec<i32>) {
+        self.held = partitions;
+        self.look_again();
+    }
+
+    fn is_held(&self, partition: i32) -> bool {
+        self.held.contains(&partition)
+    }
+
+    /// Only the cursor counts: what was being read by an older one is not.
+    fn look_again(&mut self) {
+        self.place = None;
+        self.page = None;
+        self.loading = None;
     }
 
     /// The timestamp of the last record that the upstream reader has read and that is still kept.
@@ -262,6 +322,11 @@ impl Follower {
             }
             // Before the look, so that what changes after it is noticed.
             self.changes.borrow_and_update();
+            let down = self.feed.down_since();
+            if down != self.down {
+                self.down = down;
+                return Next::Health;
+            }
             match self.step(most_bytes) {
                 Step::Next(next) => return next,
                 Step::Again => {}
@@ -328,9 +393,8 @@ impl Follower {
             _ => {
                 let (missing, unread) = self.missing(&ring);
                 if missing.is_empty() && !unread {
-                    let place = ring.place_of(&self.cursor);
-                    self.place = Some(place);
-                    place
+                    self.place = Some(ring.place_of(&self.cursor));
+                    return Step::Next(Next::Moved);
                 } else if let Some(ended) = feed.ended() {
                     self.ended = Some(ended);
                     return Step::Again;
@@ -357,6 +421,9 @@ impl Follower {
         }
         if pull.at_end {
             for (index, (partition, offset)) in self.cursor.iter_mut().enumerate() {
+                if self.held.contains(partition) {
+                    continue;
+                }
                 let next = ring.next(*partition).unwrap_or(*offset);
                 let last = until(self.until.as_ref(), index);
                 *offset = (*offset).max(next.min(last));
@@ -382,6 +449,9 @@ impl Follower {
         let mut missing = Vec::new();
         let mut unread = false;
         for (index, (partition, offset)) in self.cursor.iter().enumerate() {
+            if self.is_held(*partition) {
+                continue;
+            }
             let last = until(self.until.as_ref(), index);
             let low = ring.low(*partition);
             unread |= low.is_none() && self.until.is_none();
@@ -406,6 +476,7 @@ impl Follower {
         for (partition, offset) in &mut self.cursor {
             if let Some(next) = next(*partition)
                 && *offset < next
+                && !self.held.contains(partition)
             {
                 self.gaps.push_back(Gap {
                     partition: *partition,
@@ -454,7 +525,9 @@ impl Follower {
         } else {
             self.page_bytes = (self.page_bytes * 2).min(MOST_BYTES);
             for (partition, next) in &page.next {
-                if let Ok(index) = self.index(*partition) {
+                if let Ok(index) = self.index(*partition)
+                    && !self.is_held(*partition)
+                {
                     let last = until(self.until.as_ref(), index);
                     if let Some((_, offset)) = self.cursor.get_mut(index) {
                         *offset = (*offset).max((*next).min(last));
@@ -555,7 +628,9 @@ impl Follower {
             .cursor
             .get(index)
             .map_or(i64::MAX, |(_, offset)| *offset);
-        record.offset >= cursor && record.offset < until(self.until.as_ref(), index)
+        record.offset >= cursor
+            && !self.is_held(record.partition)
+            && record.offset < until(self.until.as_ref(), index)
     }
 
     fn pass(&mut self, record: &Delivered) {

@@ -599,6 +599,71 @@ async fn a_new_partition_is_followed_from_its_beginning() {
     assert_eq!(got, [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]);
 }
 
+/// What is held stays where it is, in the ring and beyond it, and comes once it is wanted; what is sought
+/// comes from there.
+#[tokio::test]
+async fn a_held_partition_stays_where_it_is_and_a_sought_one_goes_there() {
+    for ring in [1 << 20, 2_000] {
+        let world = World::new(2, ring, 7);
+        let mut follower = world.follow(&[(0, 0), (1, 0)], OnLag::Skip);
+        world.begin_at_end();
+        let mut got = Vec::new();
+        assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        follower.hold(vec![0]);
+        for n in 0..200 {
+            world.log.append(n % 2, true);
+            world.pump_all();
+            assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        }
+        assert_eq!(got.len(), 100);
+        assert!(got.iter().all(|(partition, _)| *partition == 1));
+        assert_eq!(follower.cursor(), [(0, 0), (1, 100)]);
+        assert_eq!(follower.lag(), None);
+        assert_eq!(follower.ends(), [1]);
+        follower.hold(Vec::new());
+        assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        assert_eq!(sorted(got.clone()), world.log.all(), "a ring of {ring}");
+        assert!(in_order(&got));
+        assert_eq!(follower.ends(), [0, 1]);
+        got.clear();
+        follower.seek(&[(1, 40), (9, 7)]);
+        assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        let wanted: Vec<(i32, i64)> = (40..100).map(|offset| (1, offset)).collect();
+        assert_eq!(got, wanted, "a ring of {ring}");
+        // In the midst of a page.
+        follower.seek(&[(0, 0)]);
+        for _ in 0..20 {
+            if let Some(Next::Records(_)) = follower.next(1).now_or_never() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        got.clear();
+        follower.seek(&[(0, 99)]);
+        assert!(drain(&mut follower, 100, &mut got).await.is_none());
+        assert_eq!(got, [(0, 99)], "a ring of {ring}");
+    }
+}
+
+#[tokio::test]
+async fn followers_are_told_when_kafka_is_away() {
+    let world = World::new(1, 1 << 20, 7);
+    let mut follower = world.follow(&[(0, 0)], OnLag::Catchup);
+    world.begin_at_end();
+    let joined = follower.next(1).now_or_never();
+    assert!(matches!(joined, Some(Next::Moved)));
+    assert!(follower.next(1).now_or_never().is_none());
+    world.feed().is_down(true);
+    world.feed().is_down(true);
+    let told = follower.next(1).now_or_never();
+    assert!(matches!(told, Some(Next::Health)) && follower.down_since().is_some());
+    assert!(follower.next(1).now_or_never().is_none(), "once");
+    assert!(follower.ends().is_empty());
+    world.feed().is_down(false);
+    let told = follower.next(1).now_or_never();
+    assert!(matches!(told, Some(Next::Health)) && follower.down_since().is_none());
+}
+
 #[tokio::test]
 async fn the_reader_stops_when_nobody_has_followed_for_a_while() {
     let world = World::new(1, 1 << 20, 100);

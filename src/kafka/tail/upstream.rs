@@ -133,6 +133,7 @@ impl Upstream {
                 Stop::Ended(why) => return Some(why),
                 Stop::Grown => {}
                 Stop::Failed(fault) => {
+                    self.feed.is_down(true);
                     metrics::counter!("tail_upstream_restarts_total").increment(1);
                     let topic = &*self.feed.topic.name;
                     tracing::debug!(topic, "following goes on after: {fault}");
@@ -191,6 +192,7 @@ impl Upstream {
             ring.begin(*partition, *offset);
         }
         drop(ring);
+        self.feed.is_down(false);
         self.feed.wake();
         Ok((consumer, partitions))
     }

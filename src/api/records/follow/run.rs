@@ -441,7 +441,7 @@ impl Run {
     fn next(&mut self, index: usize, next: Next) {
         match next {
             Next::Records(entries) => self.records(index, &entries),
-            Next::Moved => self.catch_up_with(index),
+            Next::Moved | Next::Health => self.catch_up_with(index),
             Next::Gap(gap) => {
                 self.write_latest(true);
                 let more = self.followers.get(index).is_some_and(Follower::has_gaps);
