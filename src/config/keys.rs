@@ -510,7 +510,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.tails",
         Slot::Count(|s| &mut s.limits.tails, (1, 1_000_000)),
-        "Most streams of records (NDJSON, SSE) at once.",
+        "Most streams of records at once: NDJSON, SSE, and tails of WebSocket sessions.",
     ),
     key(
         "limits.tails_per_principal",

@@ -146,7 +146,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 /// Streams of records, and the shared reads under them.
 fn describe_streams() {
-    describe_gauge!("stream_readers", "Open streams of records, by door");
+    describe_gauge!(
+        "stream_readers",
+        "Open streams of records, tails of WebSocket sessions among them, by door"
+    );
     describe_gauge!(
         "stream_lanes",
         "Ways to show records that streams share, as of the last new one"

@@ -49,4 +49,6 @@ mod ws_python;
 mod ws_rebalance;
 mod ws_redelivery;
 mod ws_seek;
+mod ws_tails;
+mod ws_tails_hard;
 mod ws_takeover;

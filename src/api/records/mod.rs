@@ -7,7 +7,7 @@ pub mod format;
 pub mod json;
 mod page;
 pub mod parse;
-mod partitions;
+pub(in crate::api) mod partitions;
 pub mod read;
 pub mod write;
 

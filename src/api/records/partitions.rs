@@ -19,12 +19,12 @@ const EXPECTED: &str = "a list such as 0,2-3, or orders:0,orders:2-3,users:1 of 
 
 /// What is read of a topic.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) topic: Arc<Topic>,
+pub(in crate::api) struct Part {
+    pub(in crate::api) topic: Arc<Topic>,
     /// Sorted.
-    pub(super) partitions: Vec<i32>,
+    pub(in crate::api) partitions: Vec<i32>,
     /// All of them, and those that come into being.
-    pub(super) all: bool,
+    pub(in crate::api) all: bool,
 }
 
 /// The parameter `partitions`.

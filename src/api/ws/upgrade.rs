@@ -40,11 +40,12 @@ pub struct Shown {
 
 /// Open a session over a WebSocket
 ///
-/// One socket is one session: with a group it is a real member of a Kafka consumer group. The frames
+/// One socket is one session: with a group it is a real member of a Kafka consumer group, without one it
+/// follows topics by itself (a tail), and however many follow a topic, it is read once. The frames
 /// are in `/asyncapi.json` and docs/websocket.md. Subprotocol `tidegate.v1`, or none.
 ///
 /// With `topics` or `pattern` the session subscribes at once, as subscription `main`, with `ack=auto`
-/// unless said otherwise; `websocat 'ws://localhost:8082/ws?topics=orders&group=web'` prints records.
+/// unless said otherwise; `websocat 'ws://localhost:8082/ws?topics=orders'` prints records.
 ///
 /// Credentials: the `Authorization` header, `?ticket=` from `POST /tickets`, the subprotocol
 /// `tidegate.bearer.` followed by the token, beside `tidegate.v1`, or the first frame, `hello`. What is
@@ -52,8 +53,8 @@ pub struct Shown {
 ///
 /// A principal that has too many sessions already gets a 429, too.
 ///
-/// Needs no permission; subscribing needs `group` on the group and `consume` on each topic, writing
-/// `produce`.
+/// Needs no permission; subscribing needs `consume` on each topic, and `group` on the group if there is
+/// one, writing `produce`.
 #[utoipa::path(
     get,
     path = "/ws",
@@ -62,13 +63,16 @@ pub struct Shown {
     params(
         ("topics" = Option<String>, Query, description = "Topics to subscribe to, separated by commas", example = "orders"),
         ("pattern" = Option<String>, Query, description = "Or a regular expression that whole names must match"),
-        ("group" = Option<String>, Query, description = "The consumer group", example = "web"),
+        ("group" = Option<String>, Query, description = "The consumer group; without it the session follows the topics by itself, as a tail", example = "web"),
         ("instance_id" = Option<String>, Query, description = "Makes the session a static member"),
-        ("from" = Option<String>, Query, description = "committed (the default), earliest, latest, a time, or topic:partition@offset,…"),
+        ("from" = Option<String>, Query, description = "committed (the default with a group), latest (the default without), earliest, a time, or topic:partition@offset,…; of a tail also -N, the last N records of each partition, or a position that the gateway gave"),
         ("offset_reset" = Option<String>, Query, description = "Where a partition without a committed offset starts: latest (the default), earliest or error"),
         ("ack" = Option<String>, Query, description = "auto (the default), cumulative or individual"),
         ("key_format" = Option<String>, Query, description = "auto, json, string (the default) or binary"),
         ("value_format" = Option<String>, Query, description = "auto, json (the default), string or binary"),
+        ("where" = Option<String>, Query, description = "Only records whose value fulfils all of these, such as `/price>=10;/type==\"x\"`"),
+        ("fields" = Option<String>, Query, description = "Of a tail: only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
+        ("on_lag" = Option<String>, Query, description = "Of a tail that cannot keep up: catchup (the default), skip or close"),
         ("ticket" = Option<String>, Query, description = "A ticket of kind `ws`"),
     ),
     responses(
@@ -225,7 +229,7 @@ fn not_a_handshake() -> ApiError {
     ApiError::plain(
         StatusCode::UPGRADE_REQUIRED,
         "this path speaks WebSocket over HTTP/1.1; try websocat \
-         'ws://localhost:8082/ws?topics=orders&group=web'",
+         'ws://localhost:8082/ws?topics=orders'",
     )
     .header(header::UPGRADE, HeaderValue::from_static("websocket"))
     // An Upgrade header is hop by hop (RFC 9110, section 7.8).
@@ -268,6 +272,9 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
         ack: query.take("ack")?,
         key_format: query.take("key_format")?,
         value_format: query.take("value_format")?,
+        condition: query.take("where")?,
+        fields: query.take("fields")?,
+        on_lag: query.take("on_lag")?,
     };
     query.finish()?;
     Ok((short != Short::default()).then_some(short))

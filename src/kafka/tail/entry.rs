@@ -76,6 +76,12 @@ impl Entry {
         })
     }
 
+    /// A record that nobody else has.
+    #[cfg(test)]
+    pub(crate) fn alone(record: Delivered) -> Arc<Self> {
+        Self::new(record, &Arc::new(Load::new(Arc::default())))
+    }
+
     /// The record.
     pub fn record(&self) -> &Delivered {
         &self.record

@@ -219,7 +219,7 @@ impl Follower {
         &self.cursor
     }
 
-    /// Whether it has come to its end, and said all.
+    /// Whether it has come to its end, and said so.
     pub fn is_over(&self) -> bool {
         self.ended.is_some() && self.gaps.is_empty()
     }

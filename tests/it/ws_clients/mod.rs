@@ -4,6 +4,7 @@
 
 mod node;
 mod python;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -7,7 +7,7 @@ use super::do_as_the_document_says;
 use crate::support::blocking;
 
 /// Node.js and what it is to be asked; `None` where there is none, which it says on standard error.
-async fn node() -> Option<Command> {
+pub async fn node() -> Option<Command> {
     blocking(|| {
         let has_it = |flag: &str| {
             let check = "process.exit(typeof WebSocket === 'function' ? 0 : 1)";

@@ -25,7 +25,7 @@ const LONGEST_TIMEOUT: u64 = 86_400_000;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(in crate::api) enum Origin {
     /// As `from` says.
     From(From),
     /// After the event with this id.
@@ -34,7 +34,7 @@ pub(super) enum Origin {
 
 /// Where a stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Until {
+pub(in crate::api) enum Until {
     /// At what is there when it begins.
     End,
     /// Before the first record of this time (ms since 1970), which may not have come yet.

@@ -5,11 +5,32 @@ use serde::Serialize;
 
 use crate::api::records::{EVENT_STREAM, NDJSON, encode};
 
-/// Which of the two a stream speaks.
+/// Which of them a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(in crate::api) enum Door {
     Ndjson,
     Sse,
+    /// A WebSocket session, which has frames of its own.
+    Ws(Shape),
+}
+
+/// What records of a WebSocket session are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) struct Shape {
+    /// Most bytes of one.
+    pub(in crate::api) max_record: usize,
+    pub(in crate::api) undecodable: Undecodable,
+}
+
+/// What becomes of a record whose key or value is not in the format asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Undecodable {
+    /// It comes in another one.
+    Deliver,
+    /// It is left out.
+    Skip,
+    /// Nothing is made of it, but it is not left out either.
+    Mark,
 }
 
 impl Door {
@@ -25,14 +46,16 @@ impl Door {
         match self {
             Self::Ndjson => NDJSON,
             Self::Sse => EVENT_STREAM,
+            Self::Ws(_) => "application/json",
         }
     }
 
     /// Its name in metrics.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::api) const fn name(self) -> &'static str {
         match self {
             Self::Ndjson => "ndjson",
             Self::Sse => "sse",
+            Self::Ws(_) => "ws",
         }
     }
 }
@@ -69,6 +92,8 @@ pub(super) fn event<T: Serialize>(
             encode::json(out, &Line { event, id, data });
             out.push(b'\n');
         }
+        // Not its frames.
+        Door::Ws(_) => {}
     }
 }
 

@@ -12,10 +12,11 @@ use metrics::Counter;
 use parking_lot::Mutex;
 
 use super::fields::Fields;
-use super::frames::Door;
+use super::frames::{Door, Undecodable};
 use crate::api::records::encode;
 use crate::api::records::format::Format;
 use crate::api::records::parse::Formats;
+use crate::api::ws::protocol::records::{self, Style};
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::kafka::tail::Entry;
@@ -30,25 +31,25 @@ const FEW: usize = 64;
 
 /// How a stream shows records, and which.
 #[derive(Debug, Clone)]
-pub(super) struct View {
-    pub(super) door: Door,
-    pub(super) formats: Formats,
+pub(in crate::api) struct View {
+    pub(in crate::api) door: Door,
+    pub(in crate::api) formats: Formats,
     /// The value alone, without the record around it.
-    pub(super) bare: bool,
-    pub(super) fields: Option<Fields>,
-    pub(super) filter: Filter,
+    pub(in crate::api) bare: bool,
+    pub(in crate::api) fields: Option<Fields>,
+    pub(in crate::api) filter: Filter,
     /// Which records may be shown, whatever is wanted.
-    pub(super) sight: Sight,
+    pub(in crate::api) sight: Sight,
 }
 
 /// A view that streams share.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(in crate::api) struct Lane {
     id: u64,
     view: View,
     made: Counter,
     /// Records given to readers of its door.
-    pub(super) delivered: Counter,
+    pub(in crate::api) delivered: Counter,
     pieces: Mutex<VecDeque<Arc<Piece>>>,
     /// A piece was made or used since the last sweep.
     used: AtomicBool,
@@ -113,7 +114,7 @@ impl Drop for Piece {
 
 /// The lanes that are in use.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(in crate::api) struct Lanes {
     known: Mutex<Known>,
     next: AtomicU64,
     held: Arc<AtomicUsize>,
@@ -140,7 +141,7 @@ impl Default for Lanes {
 
 impl Lanes {
     /// The lane of a view.
-    pub(super) fn lane(&self, view: View) -> Arc<Lane> {
+    pub(in crate::api) fn lane(&self, view: View) -> Arc<Lane> {
         // What is seen alike is written alike.
         let key = format!("{view:?}");
         let mut known = self.known.lock();
@@ -186,19 +187,24 @@ impl Drop for Lane {
 }
 
 impl Lane {
-    pub(super) fn door(&self) -> Door {
+    pub(in crate::api) fn door(&self) -> Door {
         self.view.door
     }
 
     /// Whether the values stand alone.
-    pub(super) fn is_bare(&self) -> bool {
+    pub(in crate::api) fn is_bare(&self) -> bool {
         self.view.bare
     }
 
     /// The key that all of its records of a topic have, if it is known.
-    pub(super) fn key(&self, topic: &str) -> Option<&[u8]> {
+    pub(in crate::api) fn key(&self, topic: &str) -> Option<&[u8]> {
         let view = &self.view;
         view.filter.key().or_else(|| view.sight.key(topic))
+    }
+
+    /// Which records it may show.
+    pub(in crate::api) fn sight(&self) -> &Sight {
+        &self.view.sight
     }
 
     /// The piece at this place, if another stream has made it.
@@ -242,8 +248,9 @@ impl Lane {
         pieces.push_back(piece);
     }
 
-    /// The record as the lane shows it; `None` when it leaves it out.
-    pub(super) fn of(&self, entry: &Entry) -> Option<Bytes> {
+    /// The record as the lane shows it; `None` when it leaves it out. It is empty where it was to be
+    /// marked as undecodable.
+    pub(in crate::api) fn of(&self, entry: &Entry) -> Option<Bytes> {
         // Where each principal sees its own, there are as many lanes: most records are in none of
         // them, and are not to be kept for that.
         if !self.view.may_make(entry.record()) {
@@ -265,11 +272,6 @@ impl View {
         if !self.sight.shows(record) || !self.filter.wants(record) {
             return None;
         }
-        let mut out = Vec::with_capacity(160 + record.size());
-        if self.door == Door::Sse {
-            out.extend_from_slice(b"data: ");
-        }
-        let begin = out.len();
         let projected;
         let record = match &self.fields {
             None => record,
@@ -278,6 +280,22 @@ impl View {
                 &projected
             }
         };
+        if let Door::Ws(shape) = self.door {
+            let style = Style {
+                formats: self.formats,
+                max_record: shape.max_record,
+                exact: shape.undecodable != Undecodable::Deliver,
+            };
+            return match records::untagged(record, style) {
+                None if shape.undecodable == Undecodable::Mark => Some(Bytes::new()),
+                made => made.map(Bytes::from),
+            };
+        }
+        let mut out = Vec::with_capacity(160 + record.size());
+        if self.door == Door::Sse {
+            out.extend_from_slice(b"data: ");
+        }
+        let begin = out.len();
         if self.bare {
             let asked = match self.formats.value {
                 Format::Auto => Format::Json,

@@ -12,14 +12,14 @@
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
 
 mod ahead;
-pub(super) mod asked;
-pub(super) mod fields;
-mod frames;
-mod lane;
+pub(in crate::api) mod asked;
+pub(in crate::api) mod fields;
+pub(in crate::api) mod frames;
+pub(in crate::api) mod lane;
 mod latest;
 pub mod registry;
 mod run;
-mod start;
+pub(in crate::api) mod start;
 
 use std::convert::Infallible;
 use std::sync::Arc;

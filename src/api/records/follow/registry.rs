@@ -47,7 +47,7 @@ struct Inner {
 
 /// Why there is no place for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Full {
+pub(in crate::api) enum Full {
     /// `limits.tails`.
     #[error("the gateway has as many streams as it may (limits.tails)")]
     Tails,
@@ -71,7 +71,7 @@ struct Watch {
 
 /// A stream's place among all; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(in crate::api) struct Seat {
     streams: Streams,
     door: &'static str,
     principal: Option<String>,
@@ -97,13 +97,13 @@ impl Streams {
         }
     }
 
-    pub(super) fn lanes(&self) -> &Lanes {
+    pub(in crate::api) fn lanes(&self) -> &Lanes {
         &self.inner.lanes
     }
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
     /// `wire`.
-    pub(super) fn seat(
+    pub(in crate::api) fn seat(
         &self,
         door: &'static str,
         principal: &str,

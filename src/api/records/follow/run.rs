@@ -184,7 +184,7 @@ impl Run {
                 );
                 frames::retry(&mut self.out, self.retry);
             }
-            Door::Ndjson => self.out.push(b'\n'),
+            Door::Ndjson | Door::Ws(_) => self.out.push(b'\n'),
         }
     }
 
@@ -843,7 +843,7 @@ impl Run {
                 self.out.push(b'\n');
             }
             Door::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
-            Door::Ndjson => self.give(&Bytes::from_static(b"\n")),
+            Door::Ndjson | Door::Ws(_) => self.give(&Bytes::from_static(b"\n")),
         }
     }
 

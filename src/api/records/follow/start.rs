@@ -14,22 +14,22 @@ use crate::position::{self, From, Offsets, PositionError, Times};
 
 /// Where a stream begins.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(in crate::api) struct Start {
     /// For each part.
-    pub(super) offsets: Vec<Offsets>,
+    pub(in crate::api) offsets: Vec<Offsets>,
     /// Why it does not begin where it was asked to.
-    pub(super) reset: Option<String>,
+    pub(in crate::api) reset: Option<String>,
     /// What was asked for and is not in the log any more, with the index of the part.
-    pub(super) gaps: Vec<(usize, Gap)>,
+    pub(in crate::api) gaps: Vec<(usize, Gap)>,
     /// Records and what else has an offset between here and the end.
-    pub(super) backlog: i64,
-    pub(super) until: Option<Vec<Offsets>>,
+    pub(in crate::api) backlog: i64,
+    pub(in crate::api) until: Option<Vec<Offsets>>,
     /// In the place of `until`, where the time has not come yet: the ends that are known already.
-    pub(super) ahead: Option<(i64, Vec<BTreeMap<i32, i64>>)>,
+    pub(in crate::api) ahead: Option<(i64, Vec<BTreeMap<i32, i64>>)>,
     /// The position was one of another cluster, and was found by its times.
-    pub(super) by_time: bool,
+    pub(in crate::api) by_time: bool,
     /// The times of the last records before the start, as far as they are known.
-    pub(super) times: Vec<BTreeMap<i32, i64>>,
+    pub(in crate::api) times: Vec<BTreeMap<i32, i64>>,
 }
 
 /// How much older than the start of a stream a record may be that comes only after it: clocks differ,
@@ -37,7 +37,7 @@ pub(super) struct Start {
 const LATE: i64 = 60_000;
 
 /// A vector that the request gave, decoded before there is an answer.
-pub(super) fn vector(
+pub(in crate::api) fn vector(
     text: &str,
     cluster_id: &str,
     parts: &[Part],
@@ -47,7 +47,7 @@ pub(super) fn vector(
 }
 
 /// Finds out.
-pub(super) async fn resolve(
+pub(in crate::api) async fn resolve(
     cluster: &Cluster,
     cluster_id: &str,
     parts: &[Part],

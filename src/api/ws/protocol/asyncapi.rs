@@ -125,6 +125,7 @@ fn from_server() -> Messages {
     messages.add::<server::Done>("ok");
     messages.add::<server::Produced>("produced");
     messages.add::<server::Gap>("gap");
+    messages.add::<server::Eof>("eof");
     messages.add::<server::State>("state");
     messages.add::<server::AuthExpiring>("auth_expiring");
     messages.add::<server::Error>("error");
@@ -172,7 +173,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!(
                 "One socket is one session; a group subscription makes it a member of a Kafka \
-                 consumer group. Subprotocol `{SUBPROTOCOL}`, minor version {MINOR}. Every frame is \
+                 consumer group, and tails follow topics without one. Subprotocol `{SUBPROTOCOL}`, minor version {MINOR}. Every frame is \
                  a JSON object with a `type`; unknown fields are passed over on both sides.\n\n\
                  The gateway closes with these codes; on 4000 to 4499 reconnect after a pause, on \
                  4500 and above do not:\n\n{}",

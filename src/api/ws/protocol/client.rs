@@ -77,7 +77,7 @@ pub struct Hello {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 20_000)]
     pub heartbeat_ms: Option<i64>,
-    /// Features that the client understands; `welcome` says which of them are on.
+    /// Features that the client asks for, of those in `welcome`: `eof`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
 }
@@ -106,7 +106,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(
     untagged,
-    expecting = "committed, earliest, latest, {\"timestamp\": ms} or a list of {topic, partition, offset}"
+    expecting = "committed, earliest, latest, {\"timestamp\": ms}, a list of {topic, partition, offset}, or, of a tail, -N or a position"
 )]
 pub enum From {
     /// By name.
@@ -118,7 +118,17 @@ pub enum From {
     },
     /// At these offsets.
     Positions(Vec<At>),
+    /// `-N`: at the last N records of each partition. Only of a tail.
+    Last(i64),
+    /// As text. Only of a tail.
+    Text(FromText),
 }
+
+/// A position that the gateway gave (`subscribed`, `positions`, `drain`), `-N`, an ISO 8601 time, or
+/// `topic:partition@offset,…`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(pattern = "^(?!(committed|earliest|latest)$)")]
+pub struct FromText(pub String);
 
 /// Where a subscription starts, by name
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -176,7 +186,7 @@ pub struct Flow {
     /// Whether acknowledgements make room, or only `credit` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<FlowMode>,
-    /// Most records that are not acknowledged.
+    /// Most records that are not acknowledged; of a tail, that the connection has not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 500)]
     pub records: Option<i64>,
@@ -190,7 +200,7 @@ pub struct Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowMode {
-    /// Acknowledgements.
+    /// Acknowledgements; of a tail, that the connection has taken what was sent.
     #[default]
     Window,
     /// `credit` frames.
@@ -280,6 +290,19 @@ pub enum Order {
     Relaxed,
 }
 
+/// What becomes of a tail that cannot keep up with its topics
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLag {
+    /// It is read from Kafka what it missed.
+    #[default]
+    Catchup,
+    /// It goes on with what is new, after a `gap`.
+    Skip,
+    /// It ends, after a `gap`.
+    Close,
+}
+
 /// Where dead letters go
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(untagged, expecting = "the name of a topic, or false")]
@@ -332,7 +355,8 @@ pub struct Subscribe {
     /// Makes the session a static member of the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// Where each partition starts when this session is first given it.
+    /// Where each partition starts when this session is first given it: `committed` unless said
+    /// otherwise, and of a tail `latest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
     /// Where a partition without a committed offset starts.
@@ -382,6 +406,13 @@ pub struct Subscribe {
     /// Which records are delivered; the others count as acknowledged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterSpec>,
+    /// Of a tail: only these parts of values, as JSON Pointers with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/id,/customer/name")]
+    pub fields: Option<String>,
+    /// Of a tail: what becomes of it when it cannot keep up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_lag: Option<OnLag>,
     /// How often what is acknowledged is committed, in milliseconds, 100 to 60000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 1000)]
@@ -776,6 +807,27 @@ impl ClientFrame {
         })
     }
 
+    /// The subscription that it is about, which is there already.
+    pub fn sub(&self) -> Option<&str> {
+        match self {
+            Self::Unsubscribe(frame) => Some(&frame.sub),
+            Self::Ack(frame) => Some(&frame.sub),
+            Self::Nack(frame) => Some(&frame.sub),
+            Self::Extend(frame) => Some(&frame.sub),
+            Self::Commit(frame) => Some(&frame.sub),
+            Self::Credit(frame) => Some(&frame.sub),
+            Self::Pause(frame) | Self::Resume(frame) => Some(&frame.sub),
+            Self::Seek(frame) => Some(&frame.sub),
+            Self::Position(frame) => Some(&frame.sub),
+            Self::Hello(_)
+            | Self::Auth(_)
+            | Self::Subscribe(_)
+            | Self::Produce(_)
+            | Self::Ping(_)
+            | Self::Bye(_) => None,
+        }
+    }
+
     /// What its answer repeats.
     pub fn id(&self) -> Option<&Id> {
         match self {
@@ -1010,7 +1062,7 @@ mod tests {
             (r#"{"type":"nack","sub":"o"}"#, "tags"),
             (r#"{"type":"extend","sub":"o","tags":[]}"#, "ms"),
             (r#"{"type":"subscribe","sub":"o","ack":"never"}"#, "ack"),
-            (r#"{"type":"subscribe","sub":"o","from":"now"}"#, "from"),
+            (r#"{"type":"subscribe","sub":"o","from":true}"#, "from"),
             (
                 r#"{"type":"subscribe","sub":"o","flow":{"records":"x"}}"#,
                 "flow.records",

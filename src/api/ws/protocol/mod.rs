@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 /// The subprotocol's name: the protocol's major version.
 pub const SUBPROTOCOL: &str = "tidegate.v1";
 /// The protocol's minor version, in `welcome`.
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
 
 /// What a client calls a request by, to find its answer: an integer, or a string of at most 64
 /// characters.

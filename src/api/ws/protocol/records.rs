@@ -20,8 +20,10 @@ pub struct Records {
 /// A record
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Record {
-    /// What the client acknowledges it by; rising in the session, another one each time.
-    pub tag: u64,
+    /// What the client acknowledges it by; rising in the session, another one each time. A tail's
+    /// records are not acknowledged and have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u64>,
     /// The topic.
     pub topic: String,
     /// The partition's number.
@@ -47,8 +49,9 @@ pub struct Record {
     pub vf: Option<String>,
     /// Pairs of a name and a string, null or `{"b64": "…"}`.
     pub headers: Vec<(String, serde_json::Value)>,
-    /// How often it has been delivered, with this time.
-    pub deliveries: u32,
+    /// How often it has been delivered, with this time; a tail does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<u32>,
     /// It was delivered before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redelivered: Option<bool>,
@@ -78,12 +81,8 @@ pub struct Writer {
 impl Writer {
     /// A frame of the subscription `sub`, in which no record takes more than `max_record` bytes.
     pub fn new(sub: &str, formats: Formats, max_record: usize, room: usize) -> Self {
-        let mut out = Vec::with_capacity(room);
-        out.extend_from_slice(b"{\"type\":\"records\",\"sub\":");
-        encode::string(&mut out, sub);
-        out.extend_from_slice(b",\"records\":[");
         Self {
-            out,
+            out: begin(sub, room),
             records: 0,
             formats,
             max_record,
@@ -97,59 +96,17 @@ impl Writer {
         if self.records > 0 {
             self.out.push(b',');
         }
-        let start = self.out.len();
-        self.head(tag);
-        let fell_back = encode::fields(&mut self.out, record, self.formats, true);
-        if exact && fell_back {
+        let style = Style {
+            formats: self.formats,
+            max_record: self.max_record,
+            exact,
+        };
+        if !write(&mut self.out, Some((tag, deliveries)), record, style) {
             self.out.truncate(before);
             return false;
         }
-        self.tail(deliveries);
-        if self.out.len() - start > self.max_record {
-            self.out.truncate(start);
-            self.truncated(tag, deliveries, record);
-        }
         self.records += 1;
         true
-    }
-
-    fn head(&mut self, tag: u64) {
-        self.out.extend_from_slice(b"{\"tag\":");
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(tag).as_bytes());
-        self.out.push(b',');
-    }
-
-    fn tail(&mut self, deliveries: u32) {
-        self.out.extend_from_slice(b",\"deliveries\":");
-        encode::number(&mut self.out, i64::from(deliveries));
-        if deliveries > 1 {
-            self.out.extend_from_slice(b",\"redelivered\":true");
-        }
-        self.out.push(b'}');
-    }
-
-    fn truncated(&mut self, tag: u64, deliveries: u32, record: &Delivered) {
-        let bytes = record.size();
-        let bare = Delivered {
-            key: None,
-            value: None,
-            headers: Vec::new(),
-            ..record.clone()
-        };
-        self.head(tag);
-        encode::fields(&mut self.out, &bare, self.formats, false);
-        let href = format!(
-            "/topics/{}/partitions/{}/records/{}",
-            record.topic, record.partition, record.offset
-        );
-        self.out.extend_from_slice(b",\"truncated\":{\"bytes\":");
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
-        self.out.extend_from_slice(b",\"href\":");
-        encode::string(&mut self.out, &href);
-        self.out.push(b'}');
-        self.tail(deliveries);
     }
 
     /// How many records it has.
@@ -172,6 +129,140 @@ impl Writer {
         self.out.extend_from_slice(b"]}");
         self.out
     }
+}
+
+/// A `records` frame that is put together from records which many sessions share.
+#[derive(Debug)]
+pub struct Joined {
+    out: Vec<u8>,
+    records: usize,
+}
+
+impl Joined {
+    /// A frame of the subscription `sub`, with room for so many bytes of records at first.
+    pub fn new(sub: &str, room: usize) -> Self {
+        Self {
+            out: begin(sub, sub.len() + 48 + room),
+            records: 0,
+        }
+    }
+
+    /// Adds a record as [`untagged`] has made it.
+    pub fn add(&mut self, record: &[u8]) {
+        if self.records > 0 {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(record);
+        self.records += 1;
+    }
+
+    /// How many records it has.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether it has no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The frame's text.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"]}");
+        self.out
+    }
+}
+
+/// How a record is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// The formats of keys and values.
+    pub formats: Formats,
+    /// Most bytes; a larger one is left without its key, value and headers, and linked to.
+    pub max_record: usize,
+    /// No other format than those will do.
+    pub exact: bool,
+}
+
+/// A record without a tag, which is the same for all who get it; `None` when it is not in the formats
+/// and no other will do.
+pub fn untagged(record: &Delivered, style: Style) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(160 + record.size());
+    write(&mut out, None, record, style).then_some(out)
+}
+
+fn begin(sub: &str, room: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(room);
+    out.extend_from_slice(b"{\"type\":\"records\",\"sub\":");
+    encode::string(&mut out, sub);
+    out.extend_from_slice(b",\"records\":[");
+    out
+}
+
+/// Its tag and how often it has been delivered, where there are such.
+type Delivery = Option<(u64, u32)>;
+
+/// Writes a record; false, and nothing of use is written, when another format would be needed.
+fn write(out: &mut Vec<u8>, delivery: Delivery, record: &Delivered, style: Style) -> bool {
+    let start = out.len();
+    head(out, delivery);
+    let fell_back = encode::fields(out, record, style.formats, true);
+    if style.exact && fell_back {
+        return false;
+    }
+    tail(out, delivery);
+    if out.len() - start > style.max_record {
+        out.truncate(start);
+        truncated(out, delivery, record, style.formats);
+    }
+    true
+}
+
+fn head(out: &mut Vec<u8>, delivery: Delivery) {
+    out.push(b'{');
+    if let Some((tag, _)) = delivery {
+        out.extend_from_slice(b"\"tag\":");
+        out.extend_from_slice(itoa::Buffer::new().format(tag).as_bytes());
+        out.push(b',');
+    }
+}
+
+fn tail(out: &mut Vec<u8>, delivery: Delivery) {
+    if let Some((_, deliveries)) = delivery {
+        out.extend_from_slice(b",\"deliveries\":");
+        encode::number(out, i64::from(deliveries));
+        if deliveries > 1 {
+            out.extend_from_slice(b",\"redelivered\":true");
+        }
+    }
+    out.push(b'}');
+}
+
+fn truncated(out: &mut Vec<u8>, delivery: Delivery, record: &Delivered, formats: Formats) {
+    let bytes = record.size();
+    let bare = Delivered {
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        ..record.clone()
+    };
+    head(out, delivery);
+    encode::fields(out, &bare, formats, false);
+    let href = format!(
+        "/topics/{}/partitions/{}/records/{}",
+        record.topic, record.partition, record.offset
+    );
+    out.extend_from_slice(b",\"truncated\":{\"bytes\":");
+    out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
+    out.extend_from_slice(b",\"href\":");
+    encode::string(out, &href);
+    out.push(b'}');
+    tail(out, delivery);
 }
 
 #[cfg(test)]
@@ -248,6 +339,28 @@ mod tests {
             record["truncated"]["href"],
             "/topics/t/partitions/1/records/7"
         );
+    }
+
+    #[test]
+    fn a_record_without_a_tag_is_the_same_for_all() {
+        let style = |exact| Style {
+            formats: Formats::default(),
+            max_record: 500,
+            exact,
+        };
+        let made = untagged(&record(Some(b"1")), style(true)).unwrap();
+        let large = untagged(&record(Some(&[b'"'; 300])), style(false)).unwrap();
+        assert_eq!(untagged(&record(Some(b"text")), style(true)), None);
+        let mut joined = Joined::new("s", made.len());
+        joined.add(&made);
+        joined.add(&large);
+        assert_eq!(joined.records(), 2);
+        let text = String::from_utf8(joined.finish()).unwrap();
+        assert!(text.starts_with(
+            r#"{"type":"records","sub":"s","records":[{"topic":"t","partition":1,"offset":7,"timestamp":9,"key":"k","value":1,"headers":[["h",null]]},{"topic""#
+        ), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["records"][1]["truncated"]["bytes"], 302);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::client::{
     AckMode, Batch, FilterSpec, Flow, Format, From, Isolation, Mode, OffsetReset, OnDecodeError,
-    Order,
+    OnLag, Order,
 };
 use super::{Id, Partition};
 use crate::kafka::fault::Fault;
@@ -41,6 +41,8 @@ pub enum ServerFrame {
     Produced(Produced),
     /// `gap`
     Gap(Gap),
+    /// `eof`
+    Eof(Eof),
     /// `state`
     State(State),
     /// `auth_expiring`
@@ -135,7 +137,7 @@ pub struct Subs {
     pub tail: u32,
 }
 
-/// A subscription is taken, with every option as it will be
+/// A subscription is taken, with every option as it will be; what only groups have is left out of a tail's
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Subscribed {
     /// The `subscribe`'s.
@@ -159,9 +161,11 @@ pub struct Subscribed {
     /// As asked for, or the default.
     pub from: From,
     /// As asked for, or the default.
-    pub offset_reset: OffsetReset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset_reset: Option<OffsetReset>,
     /// As asked for, or the default.
-    pub ack: AckMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<AckMode>,
     /// As it will be.
     pub flow: Flow,
     /// As it will be.
@@ -173,25 +177,47 @@ pub struct Subscribed {
     /// As asked for, or the default.
     pub on_decode_error: OnDecodeError,
     /// As asked for, or the default.
-    pub isolation: Isolation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// Milliseconds; 0 is for ever.
-    pub ack_timeout_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_timeout_ms: Option<i64>,
     /// As it will be.
-    pub max_deliveries: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_deliveries: Option<i64>,
     /// The dead-letter topic, with `{topic}` for the record's own; false where there is none.
-    #[schema(value_type = super::client::Dlq)]
-    pub dlq: super::client::Dlq,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<super::client::Dlq>)]
+    pub dlq: Option<super::client::Dlq>,
     /// Milliseconds.
-    pub revoke_grace_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoke_grace_ms: Option<i64>,
     /// As asked for, or the default.
-    pub order: Order,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// As asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterSpec>,
     /// Milliseconds.
-    pub commit_interval_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_interval_ms: Option<i64>,
     /// Bytes.
     pub max_record_bytes: i64,
+    /// Of a tail: as asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fields: Option<String>,
+    /// Of a tail: as asked for, or the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_lag: Option<OnLag>,
+    /// Of a tail: the next offset of each of its partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Vec<Offset>>,
+    /// Of a tail: the same, as `from` takes it, on any gateway of the same cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// Of a tail: how many offsets there are from there to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<i64>,
 }
 
 /// A subscription has ended
@@ -362,6 +388,9 @@ pub struct Positions {
     pub sub: String,
     /// Each partition.
     pub positions: Vec<PartitionPosition>,
+    /// Of a tail: what is next of all of them, as `from` takes it, on any gateway of the same cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
 }
 
 /// Where a partition stands; each is the next offset
@@ -373,8 +402,9 @@ pub struct PartitionPosition {
     pub partition: i32,
     /// To be delivered.
     pub delivered: i64,
-    /// The first that is not acknowledged.
-    pub acked: i64,
+    /// The first that is not acknowledged; a tail has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acked: Option<i64>,
     /// What the group has committed; null is nothing.
     #[schema(required)]
     pub committed: Option<i64>,
@@ -382,7 +412,8 @@ pub struct PartitionPosition {
     /// say.
     #[schema(required)]
     pub end: Option<i64>,
-    /// From what is committed, or where the session started, to the end.
+    /// From what is committed, or where the session started, to the end; of a tail, from what is to be
+    /// delivered.
     #[schema(required)]
     pub lag: Option<i64>,
 }
@@ -479,6 +510,21 @@ pub enum GapReason {
     Retention,
     /// The log ends before the position: it was truncated, or the topic created again.
     Reset,
+    /// The tail could not keep up, and was not to catch up.
+    Overrun,
+}
+
+/// All that the gateway has read of a partition has been sent; only with feature `eof`, and of tails
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Eof {
+    /// The subscription.
+    pub sub: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The next offset.
+    pub offset: i64,
 }
 
 /// How a subscription stands, each time that it changes
@@ -512,6 +558,8 @@ pub enum StateName {
     KafkaUnavailable,
     /// Nothing is delivered of some partitions.
     Paused,
+    /// A tail reads from Kafka what it has missed.
+    Behind,
 }
 
 /// The token is about to expire: send `auth`
@@ -609,6 +657,18 @@ pub struct Drain {
     pub resume: Option<String>,
     /// When to connect again, in milliseconds: another time for each session.
     pub reconnect_after_ms: u64,
+    /// Where each tail stands: nothing more comes of it here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tails: Vec<TailPosition>,
+}
+
+/// Where a tail stands
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TailPosition {
+    /// The subscription.
+    pub sub: String,
+    /// What is next, as `from` takes it, on any gateway of the same cluster.
+    pub position: String,
 }
 
 /// The last frame before the gateway closes the connection

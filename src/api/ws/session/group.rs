@@ -715,7 +715,7 @@ impl Subscription {
                 topic: place.partition.topic.to_string(),
                 partition: place.partition.partition,
                 delivered: place.delivered,
-                acked: place.acked,
+                acked: Some(place.acked),
                 committed: place.committed,
                 end,
                 lag: end.zip(from).map(|(end, from)| (end - from).max(0)),
@@ -725,6 +725,7 @@ impl Subscription {
             id,
             sub: self.options.sub.clone(),
             positions: positions.collect(),
+            position: None,
         }));
     }
 

@@ -8,7 +8,8 @@
 //!
 //! - `mod.rs`: the phases of a session, and which frame goes where
 //! - `group.rs`: the subscription of a group
-//! - `options.rs`: a subscription's options
+//! - `options.rs`: its options
+//! - `tails.rs`: subscriptions without a group, and tail/, one of them
 //! - `produce.rs`: the window of what is written
 //! - `meter.rs`: how often a client may do what costs us something
 //! - `short.rs`: the short way, a subscription in the URL
@@ -25,6 +26,8 @@ pub mod options;
 pub mod produce;
 pub mod run;
 pub mod short;
+pub mod tail;
+mod tails;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::protocol::client::{Bye, ClientFrame, FrameError, Hello, Produced, Subscribe};
+use super::protocol::client::{Bye, ClientFrame, FrameError, Hello, Mode, Produced, Subscribe};
 use super::protocol::close::Close;
 use super::protocol::server::{
     AuthExpiring, Committed, Done, Drain, Error, Goodbye, Heartbeat, Inflight, Limits, Pong,
@@ -54,6 +57,8 @@ use group::{Counted, Ending, Over, Sink, Subscription};
 use meter::{Errors, Rate};
 use options::{Options, Topics};
 use produce::{Admission, Producing, WINDOW, Weight};
+use tail::MAX_TAILS;
+use tails::Opening;
 
 /// How long before its token expires a client is told.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
@@ -66,7 +71,9 @@ const PATTERN_REFRESH: Duration = Duration::from_secs(5);
 /// What waits for a socket that takes nothing, beyond which it is cut.
 const MOST_WAITING_BYTES: usize = 4 << 20;
 /// What this gateway offers beyond the core.
-const FEATURES: [&str; 1] = ["filter"];
+const FEATURES: [&str; 2] = ["eof", "filter"];
+/// Of these, what is on only for clients that ask for it.
+const EOF: &str = "eof";
 /// Longest `client` of `hello`, for the log.
 const MAX_CLIENT: usize = 64;
 /// After `produce_overrun`.
@@ -151,6 +158,12 @@ impl Out {
         self.frames.push_back((Bytes::from(text), answers));
     }
 
+    /// Puts those of another behind.
+    fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.frames.append(&mut other.frames);
+    }
+
     /// Takes back all but the first so many.
     fn cut(&mut self, frames: usize) {
         while self.frames.len() > frames
@@ -201,6 +214,28 @@ pub enum Effect {
         /// The record.
         record: Outgoing,
     },
+    /// Do something for the tail with this id.
+    Tail(u64, TailEffect),
+}
+
+/// What is to be done for a tail.
+#[derive(Debug)]
+pub enum TailEffect {
+    /// Find where it begins, and follow; answered by [`Session::tail_opened`].
+    Open(Box<tail::open::Ask>),
+    /// Want nothing of these partitions of the topic at `index`, after some have been put back.
+    Hold {
+        /// The topic.
+        index: usize,
+        /// All partitions of it that are not wanted.
+        held: Vec<i32>,
+        /// Where partitions go on of which something was given back.
+        rewound: crate::position::Offsets,
+    },
+    /// Go on elsewhere; answered by [`Session::tail_sought`].
+    Seek(Option<Id>, Vec<tail::open::Seek>),
+    /// Find where these partitions end; answered by [`Session::tail_ends`].
+    Ends(Option<Id>, Vec<(Arc<str>, Vec<i32>)>),
 }
 
 /// Whose token it is, or why it is none.
@@ -255,6 +290,16 @@ pub struct Session {
     out: Out,
     effects: Vec<Effect>,
     group: Option<Box<Subscription>>,
+    tails: Vec<tail::Tail>,
+    /// Tails that are being opened.
+    opening: Vec<Opening>,
+    next_tail: u64,
+    /// Which subscription is asked first for records.
+    turn: usize,
+    /// The client asked for `eof`.
+    eof: bool,
+    /// By which power of two windows are divided.
+    squeeze: u32,
     /// The name of the subscription that ended last.
     ended: Option<String>,
     /// A subscription whose topics are being looked up.
@@ -305,6 +350,12 @@ impl Session {
             out: Out::default(),
             effects: Vec::new(),
             group: None,
+            tails: Vec::new(),
+            opening: Vec::new(),
+            next_tail: 1,
+            turn: 0,
+            eof: false,
+            squeeze: 0,
             ended: None,
             subscribing: None,
             is_short: short.is_some(),
@@ -352,6 +403,7 @@ impl Session {
     /// Bytes of records that are kept for it: to be delivered, to be written, and answers.
     pub fn held_bytes(&self) -> u64 {
         self.group.as_ref().map_or(0, |group| group.held_bytes())
+            + self.tails.iter().map(|tail| tail.held_bytes()).sum::<u64>()
             + self
                 .producing
                 .as_ref()
@@ -371,6 +423,9 @@ impl Session {
             counted.expired += more.expired;
             counted.dead_letters += more.dead_letters;
             counted.rebalances += more.rebalances;
+        }
+        for tail in &mut self.tails {
+            counted.delivered += tail.delivered();
         }
         (counted, std::mem::take(&mut self.produced))
     }
@@ -397,8 +452,13 @@ impl Session {
 
     /// Divides what may be in flight by two to this power, while memory is short.
     pub fn squeeze(&mut self, squeeze: u32) {
+        // Subscriptions to come begin with it.
+        self.squeeze = squeeze;
         if let Some(group) = &mut self.group {
             group.squeeze(squeeze);
+        }
+        for tail in &mut self.tails {
+            tail.squeeze(squeeze);
         }
     }
 
@@ -481,6 +541,9 @@ impl Session {
             let ms = ms.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1);
             self.heartbeat = Duration::from_millis(u64::try_from(ms).unwrap_or(20_000));
         }
+        if let Some(features) = hello.as_ref().and_then(|hello| hello.features.as_ref()) {
+            self.eof = features.iter().any(|feature| feature == EOF);
+        }
         if let Some(client) = hello.and_then(|hello| hello.client) {
             let client: String = client.chars().take(MAX_CLIENT).collect();
             tracing::debug!(session = self.id, client, "a client says what it is");
@@ -504,7 +567,10 @@ impl Session {
                     records: self.rules.max_inflight_records,
                     bytes: self.rules.max_inflight_bytes,
                 },
-                subs: Subs { group: 1, tail: 0 },
+                subs: Subs {
+                    group: 1,
+                    tail: u32::try_from(MAX_TAILS).unwrap_or(0),
+                },
             },
             heartbeat_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(0),
             server_time: self.clock.wall(now),
@@ -558,6 +624,7 @@ impl Session {
         self.phase = Phase::Closing;
         self.closing = Some(closing);
         self.subscribing = None;
+        self.drop_tails();
         let stay = self
             .group
             .as_ref()
@@ -628,6 +695,7 @@ impl Session {
             deadline_ms: ms(grace),
             resume: None,
             reconnect_after_ms: ms(reconnect_after),
+            tails: self.tail_positions(),
         }));
         self.short = None;
         self.reconnect_after_ms = ms(reconnect_after);
@@ -769,6 +837,14 @@ impl Session {
     }
 
     fn frame(&mut self, frame: ClientFrame, first: bool, now: Instant) {
+        let frame = if frame.sub().is_some() && !self.tails.is_empty() {
+            match self.for_tail(frame, now) {
+                Some(frame) => frame,
+                None => return,
+            }
+        } else {
+            frame
+        };
         match frame {
             ClientFrame::Hello(hello) if first => self.ready_again(hello, now),
             ClientFrame::Hello(hello) => {
@@ -968,7 +1044,8 @@ impl Session {
 
     /// In the short way there is no frame to answer, so the session ends.
     fn refuse_subscription(&mut self, error: Error, now: Instant) {
-        if !std::mem::take(&mut self.is_short) {
+        let is_short = error.sub.as_deref().is_none_or(|sub| sub == short::SUB);
+        if !(is_short && std::mem::take(&mut self.is_short)) {
             return self.error(error, now);
         }
         let close = match error.code {
@@ -985,21 +1062,21 @@ impl Session {
         if matches!(self.phase, Phase::Draining(_)) {
             return Err(draining());
         }
-        let options = Options::new(asked, &self.rules)?;
-        let names = [
-            self.group.as_ref().map(|group| group.name().to_owned()),
-            self.subscribing.as_ref().map(|o| o.sub.clone()),
-        ];
-        if names.iter().flatten().any(|name| *name == options.sub) {
+        options::check_sub(&asked.sub)?;
+        if self.is_taken(&asked.sub) {
             return Err(Error {
                 field: Some("sub".to_owned()),
                 ..Error::new(
                     "already_subscribed",
-                    format!("sub: {} is a subscription already", options.sub),
+                    format!("sub: {} is a subscription already", asked.sub),
                 )
             });
         }
-        if names.iter().flatten().next().is_some() {
+        if options::mode(&asked) == Mode::Tail {
+            return self.open_tail(tail::options::Options::new(asked, &self.rules)?);
+        }
+        let options = Options::new(asked, &self.rules)?;
+        if self.group.is_some() || self.subscribing.is_some() {
             return Err(Error::new(
                 "limit_exceeded",
                 "a session has at most one group subscription",
@@ -1009,6 +1086,20 @@ impl Session {
         self.effects.push(Effect::Resolve(options.topics.clone()));
         self.subscribing = Some(Box::new(options));
         Ok(())
+    }
+
+    /// Whether a subscription, or one that is being made, is called so.
+    fn is_taken(&self, name: &str) -> bool {
+        let group = self.group.as_ref().map(|group| group.name());
+        let subscribing = self.subscribing.as_ref().map(|o| o.sub.as_str());
+        let tails = self.tails.iter().map(|tail| tail.name());
+        let opening = self.opening.iter().map(|opening| opening.name());
+        group
+            .into_iter()
+            .chain(subscribing)
+            .chain(tails)
+            .chain(opening)
+            .any(|taken| taken == name)
     }
 
     fn check_rights(&self, options: &Options) -> Result<(), Error> {
@@ -1079,13 +1170,9 @@ impl Session {
         })));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
-        self.group = Some(Box::new(Subscription::new(
-            *options,
-            topics,
-            sight,
-            self.next_tag,
-            now,
-        )));
+        let mut group = Subscription::new(*options, topics, sight, self.next_tag, now);
+        group.squeeze(self.squeeze);
+        self.group = Some(Box::new(group));
     }
 
     /// Which of their records the principal is shown.
@@ -1095,6 +1182,17 @@ impl Session {
         };
         policy::sight(principal, topics)
             .map_err(|hidden| Error::new("forbidden", hidden.to_string()))
+    }
+
+    /// What the principal is shown must still be this.
+    fn check_sight(&self, sight: &Sight, topics: &[Arc<str>]) -> Result<(), Error> {
+        if self.sight(topics)? == *sight {
+            return Ok(());
+        }
+        Err(Error::new(
+            "forbidden",
+            "the new token is shown other records (auth.topic_filters): subscribe again",
+        ))
     }
 
     /// Of what a pattern finds, what the principal may consume.
@@ -1225,6 +1323,7 @@ impl Session {
             }
         }
         self.check_kept_rights(now);
+        self.check_tails(now);
     }
 
     /// A right that the new token does not have ends the subscription that needs it. So does a claim
@@ -1242,14 +1341,7 @@ impl Session {
             .chain(of_topics)
             .find_map(Result::err);
         let seen: Vec<_> = group.sees().topics().cloned().collect();
-        let sees_other = || match self.sight(&seen) {
-            Ok(sight) if sight == *group.sees() => None,
-            Ok(_) => Some(Error::new(
-                "forbidden",
-                "the new token is shown other records (auth.topic_filters): subscribe again",
-            )),
-            Err(hidden) => Some(hidden),
-        };
+        let sees_other = || self.check_sight(group.sees(), &seen).err();
         let denied = denied
             .map(|denied| Error::new("forbidden", denied.to_string()))
             .or_else(sees_other);
@@ -1429,13 +1521,35 @@ impl Session {
         if self.phase != Phase::Ready {
             return None;
         }
-        match self.with_group(now, |group, sink| group.next_frame(room, sink))? {
-            Ok(Some(frame)) => Some(Bytes::from(frame)),
+        // Each subscription is asked first once in a while, so that none keeps the others from it.
+        let count = self.tails.len() + 1;
+        for nth in 0..count {
+            let at = (self.turn + nth) % count;
+            let frame = match at.checked_sub(1) {
+                Some(tail) => self.next_of_tail(tail, room, now),
+                None => self.next_of_group(room, now),
+            };
+            if let Some(frame) = frame {
+                self.turn = (at + 1) % count;
+                return Some(Bytes::from(frame));
+            }
             // Something that goes first may have come of it.
-            Ok(None) => self.out.pop().map(|(text, _)| text),
+            if let Some((text, _)) = self.out.pop() {
+                return Some(text);
+            }
+            if self.phase != Phase::Ready {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn next_of_group(&mut self, room: usize, now: Instant) -> Option<Vec<u8>> {
+        match self.with_group(now, |group, sink| group.next_frame(room, sink))? {
+            Ok(frame) => frame,
             Err(message) => {
                 self.close(Close::DecodeError, message, now);
-                self.out.pop().map(|(text, _)| text)
+                None
             }
         }
     }
@@ -1443,6 +1557,9 @@ impl Session {
     /// All that was given by [`Session::next_frame`] has been taken by the socket.
     pub fn flushed(&mut self, now: Instant) {
         self.with_group(now, |group, sink| group.flushed(sink));
+        for tail in &mut self.tails {
+            tail.flushed();
+        }
         self.settle(now);
     }
 
@@ -1466,12 +1583,20 @@ impl Session {
         });
         let group = self.group.as_ref().and_then(|group| group.next_tick());
         let pattern = self.next_pattern.filter(|_| !self.is_ending());
-        [phase, expiry, group, pattern].into_iter().flatten().min()
+        let tails = self.tails.iter().filter_map(|tail| tail.next_tick()).min();
+        [phase, expiry, group, pattern, tails]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Nothing goes on but what the client may ask for next.
     fn is_idle(&self) -> bool {
-        self.group.is_none() && self.subscribing.is_none() && self.requests.is_empty()
+        self.group.is_none()
+            && self.subscribing.is_none()
+            && self.requests.is_empty()
+            && self.tails.is_empty()
+            && self.opening.is_empty()
     }
 
     fn is_ending(&self) -> bool {
@@ -1507,6 +1632,14 @@ impl Session {
             if let Some(group) = &self.group {
                 self.effects.push(Effect::Resolve(group.asked().clone()));
             }
+        }
+        for tail in &mut self.tails {
+            tail.tick(&mut Sink {
+                out: &mut self.out,
+                effects: &mut self.effects,
+                clock: self.clock,
+                now,
+            });
         }
         let over = self.with_group(now, |group, sink| group.tick(sink));
         if let Some(Some(over)) = over {

@@ -29,7 +29,7 @@ const MAX_NAME: usize = 249;
 const MAX_PATTERN: usize = 1 << 10;
 const MAX_COMPILED: usize = 256 << 10;
 /// Largest record in a frame that a client may ask for: the largest record, escaped.
-const MAX_RECORD: i64 = 8 << 20;
+pub(super) const MAX_RECORD: i64 = 8 << 20;
 
 /// Which topics.
 #[derive(Debug, Clone)]
@@ -137,44 +137,66 @@ pub struct Options {
     said: Box<Subscribed>,
 }
 
-fn invalid(field: &str, message: impl std::fmt::Display) -> Error {
+pub(super) fn invalid(field: &str, message: impl std::fmt::Display) -> Error {
     Error {
         field: Some(field.to_owned()),
         ..Error::new("invalid_subscription", format!("{field}: {message}"))
     }
 }
 
-fn clamp(given: Option<i64>, default: i64, low: i64, high: i64) -> i64 {
+pub(super) fn clamp(given: Option<i64>, default: i64, low: i64, high: i64) -> i64 {
     given.unwrap_or(default).clamp(low, high.max(low))
 }
 
-fn millis(ms: i64) -> Duration {
+pub(super) fn millis(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
+/// What a subscription is: what it says, or of a group if it names one.
+pub(super) fn mode(asked: &Subscribe) -> Mode {
+    asked.mode.unwrap_or(if asked.group.is_some() {
+        Mode::Group
+    } else {
+        Mode::Tail
+    })
+}
+
+pub(super) fn check_sub(sub: &str) -> Result<(), Error> {
+    if sub.is_empty() || sub.chars().count() > MAX_SUB {
+        return Err(invalid(
+            "sub",
+            format!("expected 1 to {MAX_SUB} characters"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn formats(key: Format, value: Format) -> Result<Formats, Error> {
+    let known = |format: Format, field: &str| {
+        let schema = "this gateway offers no schemas; auto, json, string or binary";
+        format.known().ok_or_else(|| invalid(field, schema))
+    };
+    Ok(Formats {
+        key: known(key, "key_format")?,
+        value: known(value, "value_format")?,
+    })
+}
+
 impl Options {
-    /// Checks what a client asked for. Numbers out of range are moved into it.
+    /// Checks what a client asked for of a group. Numbers out of range are moved into it.
     ///
     /// # Errors
     ///
     /// What cannot be, with its field.
     pub fn new(asked: Subscribe, rules: &Rules) -> Result<Self, Error> {
-        let mode = asked.mode.unwrap_or(if asked.group.is_some() {
-            Mode::Group
-        } else {
-            Mode::Tail
-        });
-        if asked.sub.is_empty() || asked.sub.chars().count() > MAX_SUB {
-            return Err(invalid(
-                "sub",
-                format!("expected 1 to {MAX_SUB} characters"),
-            ));
-        }
-        if mode == Mode::Tail {
-            return Err(invalid(
-                "mode",
-                "this gateway offers no tail subscriptions (welcome.limits.subs); give a group",
-            ));
+        check_sub(&asked.sub)?;
+        for (field, given) in [
+            ("fields", asked.fields.is_some()),
+            ("on_lag", asked.on_lag.is_some()),
+        ] {
+            if given {
+                return Err(invalid(field, "only of a tail, which has no group"));
+            }
         }
         let group = match asked.group {
             Some(group) if !group.is_empty() && group.len() <= MAX_NAME => group,
@@ -206,14 +228,7 @@ impl Options {
         let from = asked.from.unwrap_or(From::Name(FromName::Committed));
         let key_format = asked.key_format.unwrap_or(Format::String);
         let value_format = asked.value_format.unwrap_or(Format::Json);
-        let known = |format: Format, field: &str| {
-            let schema = "this gateway offers no schemas; auto, json, string or binary";
-            format.known().ok_or_else(|| invalid(field, schema))
-        };
-        let formats = Formats {
-            key: known(key_format, "key_format")?,
-            value: known(value_format, "value_format")?,
-        };
+        let formats = formats(key_format, value_format)?;
         let on_decode_error = asked.on_decode_error.unwrap_or_default();
         let dead_letters = match &asked.dlq {
             None | Some(Dlq::Off(true)) => DeadLetters::Default(rules.dead_letter_topic.clone()),
@@ -290,8 +305,8 @@ impl Options {
             group: Some(group.clone()),
             instance_id: asked.instance_id.clone(),
             from: from.clone(),
-            offset_reset,
-            ack,
+            offset_reset: Some(offset_reset),
+            ack: Some(ack),
             flow: Flow {
                 mode: Some(flow.mode.unwrap_or_default()),
                 records: (!credit).then_some(records),
@@ -305,20 +320,25 @@ impl Options {
             key_format,
             value_format,
             on_decode_error,
-            isolation,
-            ack_timeout_ms,
-            max_deliveries,
-            dlq: match &dead_letters {
+            isolation: Some(isolation),
+            ack_timeout_ms: Some(ack_timeout_ms),
+            max_deliveries: Some(max_deliveries),
+            dlq: Some(match &dead_letters {
                 DeadLetters::Off => Dlq::Off(false),
                 DeadLetters::Default(topic) | DeadLetters::Topic(topic) => {
                     Dlq::Topic(topic.clone())
                 }
-            },
-            revoke_grace_ms,
-            order,
+            }),
+            revoke_grace_ms: Some(revoke_grace_ms),
+            order: Some(order),
             filter: asked.filter,
-            commit_interval_ms,
+            commit_interval_ms: Some(commit_interval_ms),
             max_record_bytes,
+            fields: None,
+            on_lag: None,
+            positions: None,
+            position: None,
+            backlog: None,
         };
         Ok(Self {
             sub: asked.sub,
@@ -367,15 +387,15 @@ impl Options {
     }
 }
 
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-fn topics(names: Option<Vec<String>>, pattern: Option<&str>) -> Result<Topics, Error> {
+pub(super) fn topics(names: Option<Vec<String>>, pattern: Option<&str>) -> Result<Topics, Error> {
     match (names, pattern) {
         (Some(_), Some(_)) => Err(invalid("pattern", "topics or pattern, not both")),
         (None, None) => Err(invalid("topics", "topics or pattern is missing")),
@@ -430,10 +450,17 @@ fn start(from: From) -> Result<member::From, Error> {
             }
             member::From::Positions(all)
         }
+        From::Last(_) | From::Text(_) => {
+            return Err(invalid(
+                "from",
+                "expected committed, earliest, latest, {\"timestamp\": ms} or a list of {topic, \
+                 partition, offset}; others are for tails, which have no group",
+            ));
+        }
     })
 }
 
-fn filter(spec: &client::FilterSpec) -> Result<Filter, Error> {
+pub(super) fn filter(spec: &client::FilterSpec) -> Result<Filter, Error> {
     let spec = Spec {
         condition: spec.condition.clone(),
         key: spec.key.clone(),

@@ -16,9 +16,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::options::Topics;
-use super::{Authenticated, Effect, Session};
+use super::tail::follow::{self, Followed};
+use super::tail::open::{self, Opened, Seek};
+use super::{Authenticated, Effect, Session, TailEffect};
 use crate::api::ws::claims::Claim;
+use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::close::Close;
+use crate::api::ws::protocol::server::Error;
 use crate::api::ws::registry::Seat;
 use crate::api::ws::socket::{self, Driver, End, Limits};
 use crate::auth::asker::Asker;
@@ -27,10 +31,12 @@ use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
 use crate::http::wire::Wire;
+use crate::kafka::Bounds;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
+use crate::kafka::tail::Follower;
 use crate::record::Outgoing;
 use crate::write::{Begun, Rejected, Strictness};
 
@@ -46,6 +52,9 @@ enum Done {
     Join(Box<member::Options>),
     Produced(u64, Result<Vec<Outcome>, Rejected>),
     DeadLettered(DeadLetterId, Option<Fault>),
+    Opened(u64, Result<Box<Opened>, Box<Error>>),
+    Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
+    Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Bounds>)>),
 }
 
 /// Records that wait for those before them to be handed over.
@@ -75,11 +84,16 @@ pub struct Run {
     /// Another session has claimed it, and this one has been told.
     taken: bool,
     member: Option<Member>,
+    tails: Vec<Followed>,
+    /// Which of their followers is looked at first.
+    turn: usize,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     queue: VecDeque<Queued>,
     beginning: Option<Beginning>,
     in_flight: u64,
     subscribed: bool,
+    /// Tails that have been counted.
+    tailing: usize,
     delivered: u64,
     produced: u64,
 }
@@ -115,11 +129,14 @@ impl Run {
             claim: None,
             taken: false,
             member: None,
+            tails: Vec::new(),
+            turn: 0,
             work: FuturesUnordered::new(),
             queue: VecDeque::new(),
             beginning: None,
             in_flight: 0,
             subscribed: false,
+            tailing: 0,
             delivered: 0,
             produced: 0,
         };
@@ -184,6 +201,12 @@ impl Run {
     async fn happened(&mut self) {
         tokio::select! {
             event = next_event(&mut self.member) => self.member_event(event),
+            came = follow::next(&mut self.tails, &self.session, &mut self.turn),
+                if !self.tails.is_empty() =>
+            {
+                let now = Instant::now().into_std();
+                follow::take_in(&self.tails, &mut self.session, came, now);
+            }
             Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
             (ticket, begun) = begun(&mut self.beginning) => {
                 self.beginning = None;
@@ -252,6 +275,31 @@ impl Run {
             Done::DeadLettered(id, fault) => {
                 self.session.dead_lettered(id, fault.as_ref(), now);
             }
+            Done::Opened(id, found) => {
+                let (found, followed) = match found {
+                    Ok(opened) => {
+                        let (begun, followed) = Followed::new(id, *opened);
+                        (Ok(begun), Some(followed))
+                    }
+                    Err(error) => (Err(*error), None),
+                };
+                if self.session.tail_opened(id, found, now) {
+                    self.tails.reserve_exact(1);
+                    self.tails.extend(followed);
+                }
+            }
+            Done::Sought(id, request, results) => {
+                // First they go there, then the client hears that they are there.
+                for (seek, result) in &results {
+                    if let Ok(offset) = result
+                        && let Some(follower) = self.follower(id, seek.index)
+                    {
+                        follower.seek(&[(seek.partition, *offset)]);
+                    }
+                }
+                self.session.tail_sought(id, request, &results, now);
+            }
+            Done::Ends(id, request, found) => self.session.tail_ends(id, request, &found, now),
         }
     }
 
@@ -265,6 +313,10 @@ impl Run {
             for effect in effects {
                 self.begin(effect);
             }
+        }
+        if self.tails.len() > self.session.tails() {
+            let session = &self.session;
+            self.tails.retain(|tail| session.tail(tail.id()).is_some());
         }
         if self.beginning.is_none()
             && let Some(next) = self.queue.pop_front()
@@ -329,7 +381,42 @@ impl Run {
                     Done::DeadLettered(id, fault)
                 }));
             }
+            Effect::Tail(id, effect) => self.begin_for_tail(id, effect),
         }
+    }
+
+    fn begin_for_tail(&mut self, id: u64, effect: TailEffect) {
+        let gateway = self.gateway.clone();
+        match effect {
+            TailEffect::Open(ask) => self.work.push(Box::pin(async move {
+                let found = open::open(&gateway, *ask).await;
+                Done::Opened(id, found.map(Box::new).map_err(Box::new))
+            })),
+            TailEffect::Hold {
+                index,
+                held,
+                rewound,
+            } => {
+                if let Some(follower) = self.follower(id, index) {
+                    follower.seek(&rewound);
+                    follower.hold(held);
+                }
+            }
+            TailEffect::Seek(request, seeks) => self.work.push(Box::pin(async move {
+                let results = open::seek(gateway.cluster(), seeks).await;
+                Done::Sought(id, request, results)
+            })),
+            TailEffect::Ends(request, topics) => self.work.push(Box::pin(async move {
+                let found = open::ends(gateway.cluster(), topics).await;
+                Done::Ends(id, request, found)
+            })),
+        }
+    }
+
+    /// The follower of a tail's topic.
+    fn follower(&mut self, id: u64, index: usize) -> Option<&mut Follower> {
+        let followed = self.tails.iter_mut().find(|tail| tail.id() == id)?;
+        followed.follower(index)
     }
 
     fn claim_and_join(&mut self, options: Box<member::Options>) {
@@ -397,6 +484,13 @@ impl Run {
             self.subscribed = subscribed;
             let gauge = metrics::gauge!("websocket_subscriptions", "mode" => "group");
             gauge.increment(if subscribed { 1.0 } else { -1.0 });
+        }
+        let tailing = self.session.tails();
+        if tailing != self.tailing {
+            #[expect(clippy::cast_precision_loss, reason = "16 at most")]
+            let difference = tailing as f64 - self.tailing as f64;
+            metrics::gauge!("websocket_subscriptions", "mode" => "tail").increment(difference);
+            self.tailing = tailing;
         }
         let squeeze = self.seat.holds(self.session.held_bytes());
         if squeeze != self.squeezed {
@@ -493,6 +587,11 @@ impl Drop for Run {
     fn drop(&mut self) {
         if self.subscribed {
             metrics::gauge!("websocket_subscriptions", "mode" => "group").decrement(1.0);
+        }
+        if self.tailing > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "16 at most")]
+            let tailing = self.tailing as f64;
+            metrics::gauge!("websocket_subscriptions", "mode" => "tail").decrement(tailing);
         }
         if self.in_flight > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]

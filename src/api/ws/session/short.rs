@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use crate::api::ws::protocol::client::{AckMode, From, Subscribe};
+use crate::api::ws::protocol::client::{AckMode, FilterSpec, From, FromText, Subscribe};
 use crate::api::ws::protocol::server::Error;
 use crate::position::time_ms;
 
 /// The name of the subscription.
-const SUB: &str = "main";
+pub(super) const SUB: &str = "main";
 
 /// The query's parameters, as they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,12 @@ pub struct Short {
     pub key_format: Option<String>,
     /// `value_format`.
     pub value_format: Option<String>,
+    /// `where`.
+    pub condition: Option<String>,
+    /// `fields`.
+    pub fields: Option<String>,
+    /// `on_lag`.
+    pub on_lag: Option<String>,
 }
 
 impl Short {
@@ -48,17 +54,29 @@ impl Short {
             let names = topics.split(',').map(str::trim).filter(|n| !n.is_empty());
             names.map(str::to_owned).collect()
         });
+        let is_tail = self.group.is_none();
+        let ack = named(self.ack, "ack")?;
         Ok(Subscribe {
             sub: SUB.to_owned(),
             topics,
             pattern: self.pattern,
             group: self.group,
             instance_id: self.instance_id,
-            from: self.from.as_deref().map(from).transpose()?,
+            from: self
+                .from
+                .as_deref()
+                .map(|text| from(text, is_tail))
+                .transpose()?,
             offset_reset: named(self.offset_reset, "offset_reset")?,
-            ack: Some(named(self.ack, "ack")?.unwrap_or(AckMode::Auto)),
+            ack: ack.or((!is_tail).then_some(AckMode::Auto)),
             key_format: named(self.key_format, "key_format")?,
             value_format: named(self.value_format, "value_format")?,
+            filter: self.condition.map(|condition| FilterSpec {
+                condition: Some(condition),
+                ..FilterSpec::default()
+            }),
+            fields: self.fields,
+            on_lag: named(self.on_lag, "on_lag")?,
             ..Subscribe::default()
         })
     }
@@ -82,7 +100,15 @@ fn named<T: DeserializeOwned>(text: Option<String>, field: &str) -> Result<Optio
         .map_err(|error| wrong(field, error))
 }
 
-fn from(text: &str) -> Result<From, Error> {
+fn from(text: &str, is_tail: bool) -> Result<From, Error> {
+    if is_tail {
+        // Its options read what is no name.
+        let name: StrDeserializer<'_, ValueError> = text.into_deserializer();
+        return Ok(match Deserialize::deserialize(name) {
+            Ok(name) => From::Name(name),
+            Err(_) => From::Text(FromText(text.to_owned())),
+        });
+    }
     if let Some(timestamp) = time_ms(text) {
         return Ok(From::Time { timestamp });
     }
@@ -144,6 +170,21 @@ mod tests {
         assert_eq!(time.ack, Some(AckMode::Cumulative));
         let at = short(Some("orders:0@7"), None).unwrap();
         assert!(matches!(at.from, Some(From::Positions(p)) if p[0].offset == 7));
+    }
+
+    #[test]
+    fn without_a_group_it_is_a_tail() {
+        let tail = Short {
+            topics: Some("orders".to_owned()),
+            from: Some("-10".to_owned()),
+            on_lag: Some("skip".to_owned()),
+            condition: Some("/a exists".to_owned()),
+            ..Short::default()
+        };
+        let tail = tail.subscribe().unwrap();
+        assert_eq!((tail.ack, tail.group, tail.mode), (None, None, None));
+        assert_eq!(tail.from, Some(From::Text(FromText("-10".to_owned()))));
+        assert_eq!(tail.filter.unwrap().condition.as_deref(), Some("/a exists"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn rules(open: bool) -> Arc<Rules> {
 }
 
 /// Checks a frame against the document.
-fn check(frame: &Value) {
+pub(super) fn check(frame: &Value) {
     static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
         let document = crate::api::ws::protocol::asyncapi::document();
         let messages = document["components"]["messages"].as_object().unwrap();
@@ -74,10 +74,10 @@ fn permissions(list: &[&str]) -> Vec<Permission> {
 }
 
 /// The test's side of a session.
-struct Play {
-    session: Session,
-    now: Instant,
-    effects: Vec<Effect>,
+pub(super) struct Play {
+    pub(super) session: Session,
+    pub(super) now: Instant,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Play {
@@ -94,7 +94,7 @@ impl Play {
         play
     }
 
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         let mut play = Self::new(Some(Principal::anonymous()), true);
         assert_eq!(kinds(&play.frames()), ["welcome"]);
         play
@@ -133,11 +133,11 @@ impl Play {
         assert!(matches!(self.effects.pop(), Some(Effect::Join(_))));
     }
 
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         self.effects.extend(self.session.effects());
     }
 
-    fn send(&mut self, frame: Value) {
+    pub(super) fn send(&mut self, frame: Value) {
         self.text(&frame.to_string());
     }
 
@@ -152,14 +152,14 @@ impl Play {
         self.collect();
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.session.tick(self.now);
         self.collect();
     }
 
     /// All that goes out now, flushed.
-    fn frames(&mut self) -> Vec<Value> {
+    pub(super) fn frames(&mut self) -> Vec<Value> {
         let mut frames = Vec::new();
         while let Some(text) = self.session.next_frame(1 << 20, self.now) {
             let frame: Value = serde_json::from_slice(&text).unwrap();
@@ -172,7 +172,7 @@ impl Play {
     }
 
     /// The one frame that goes out now.
-    fn frame(&mut self) -> Value {
+    pub(super) fn frame(&mut self) -> Value {
         let frames = self.frames();
         assert_eq!(frames.len(), 1, "{frames:?}");
         frames.into_iter().next().unwrap()
@@ -224,7 +224,7 @@ impl Play {
     }
 }
 
-fn kinds(frames: &[Value]) -> Vec<String> {
+pub(super) fn kinds(frames: &[Value]) -> Vec<String> {
     let kinds = frames.iter().map(|frame| frame["type"].as_str().unwrap());
     kinds.map(str::to_owned).collect()
 }
@@ -236,6 +236,27 @@ fn tags(frame: &Value) -> Vec<u64> {
 
 fn release() -> (Release, tokio::sync::oneshot::Receiver<()>) {
     Release::new()
+}
+
+#[test]
+fn who_subscribes_while_memory_is_short_begins_with_less() {
+    let mut play = Play::open();
+    play.session.squeeze(2);
+    play.subscribe(json!({"flow": {"records": 8}, "offset_reset": "earliest"}));
+    play.member(Event::Assigned {
+        added: vec![member::Assigned {
+            partition: place(0),
+            start: 0,
+            committed: None,
+            end: 100,
+        }],
+        all: vec![place(0)],
+    });
+    play.frames();
+    play.offer(0, 0..20);
+    let frames = play.frames();
+    let count: usize = frames.iter().map(|frame| tags(frame).len()).sum();
+    assert_eq!(count, 2, "a window of 8, divided by four");
 }
 
 #[test]
@@ -628,9 +649,9 @@ fn bad_frames_are_named_and_too_many_end_the_session() {
             "",
         ),
         (
-            json!({"type": "subscribe", "sub": "p", "topics": ["t"]}),
+            json!({"type": "subscribe", "sub": "p", "topics": ["t"], "ack": "auto"}),
             "invalid_subscription",
-            "mode",
+            "ack",
         ),
         (
             json!({"type": "subscribe", "sub": "p", "group": "g", "topics": ["t/"]}),
