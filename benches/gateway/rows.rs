@@ -127,6 +127,7 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("ws-latency", sessions::latency),
     ("ws-produce", sessions::produce),
     ("ws-sessions", sessions::many),
+    ("ws-tails", sessions::tails),
     ("stream-ndjson", streams::ndjson),
     ("stream-ndjson-1k", streams::ndjson_1k),
     ("sse-idle", streams::idle),

@@ -448,9 +448,28 @@ async fn write(address: SocketAddr, frames: &[Vec<u8>], time: Duration) -> io::R
     }
 }
 
-/// Many idle sessions, each the member of a group of its own: how long until all have joined, what
-/// each takes, and that a record reaches all of them.
+/// What each of many sessions is.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The member of a group of its own.
+    Member,
+    /// A tail.
+    Tail,
+}
+
+/// Many idle sessions, each the member of a group of its own.
 pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
+    crowd(bench, name, Kind::Member, Target::AtMost(64.0))
+}
+
+/// Many idle sessions, each with a tail of one topic.
+pub fn tails(bench: &Bench, name: &str) -> Vec<Row> {
+    crowd(bench, name, Kind::Tail, Target::AtMost(20.0))
+}
+
+/// Many idle sessions: how long until all have subscribed, what each takes, and that a record reaches
+/// all of them.
+fn crowd(bench: &Bench, name: &str, kind: Kind, most_memory: Target) -> Vec<Row> {
     let sessions = sessions_that_fit();
     // Each connection to Kafka knows of every topic there is, a kilobyte of each: that is the cluster's
     // doing and not a session's, so these have one with few topics.
@@ -463,6 +482,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
             "limits.connections=50000",
             "limits.connections_per_address=50000",
             "limits.group_sessions=50000",
+            "limits.tails=50000",
             // The client reads nothing of those that have joined, so it answers no pings.
             "websocket.ping_interval_ms=600000",
         ],
@@ -471,7 +491,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
     let found = on_this_thread(async {
         direct.create_topics(std::slice::from_ref(&topic), 1).await;
         // What the first session costs is the process's, not a session's.
-        let _first = join(server.address, &topic).await?;
+        let _first = join(server.address, &topic, kind).await?;
         let before = server.rss_mib();
         let started = Instant::now();
         let mut all = Vec::with_capacity(sessions);
@@ -488,7 +508,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
             }
             let topic = topic.clone();
             let address = server.address;
-            joining.spawn_local(async move { join(address, &topic).await });
+            joining.spawn_local(async move { join(address, &topic, kind).await });
         }
         while let Some(joined) = joining.join_next().await {
             all.push(joined.expect("no panic")?);
@@ -547,7 +567,7 @@ pub fn many(bench: &Bench, name: &str) -> Vec<Row> {
             format!("{name}-{sessions}-rss"),
             "KiB each",
             each,
-            Target::AtMost(64.0),
+            most_memory,
         ),
         row(
             format!("{name}-{sessions}-reached"),
@@ -567,14 +587,18 @@ fn sessions_that_fit() -> usize {
     SESSIONS.min(files.saturating_sub(6_000))
 }
 
-async fn join(address: SocketAddr, topic: &str) -> io::Result<Socket> {
+async fn join(address: SocketAddr, topic: &str, kind: Kind) -> io::Result<Socket> {
     let mut socket = Socket::open(address, 1 << 10).await?;
     socket.until("welcome").await?;
-    let group = group_name();
-    let subscribe = format!(
-        r#"{{"type":"subscribe","sub":"s","group":"{group}","topics":["{topic}"],"ack":"auto"}}"#
-    );
+    let (of_group, joined) = match kind {
+        Kind::Member => (
+            format!(r#","group":"{}","ack":"auto""#, group_name()),
+            "assigned",
+        ),
+        Kind::Tail => (String::new(), "subscribed"),
+    };
+    let subscribe = format!(r#"{{"type":"subscribe","sub":"s","topics":["{topic}"]{of_group}}}"#);
     socket.send(subscribe.as_bytes()).await?;
-    socket.until("assigned").await?;
+    socket.until(joined).await?;
     Ok(socket)
 }
