@@ -277,7 +277,7 @@ impl Play {
                     Effect::Produce {
                         ticket, records, ..
                     } => self.writing.push_back((ticket, records.len())),
-                    Effect::Authenticate(_) | Effect::Resolve(_) => {}
+                    Effect::Authenticate(_) | Effect::Resolve(_) | Effect::Tail(..) => {}
                 }
             }
         }

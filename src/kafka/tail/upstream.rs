@@ -258,7 +258,10 @@ impl Upstream {
         loop {
             let polled = timeout(FETCH_WAIT * 4, consumer.poll(FETCH_WAIT)).await;
             let records = match polled {
-                Ok(Ok(records)) => records,
+                Ok(Ok(records)) => {
+                    self.feed.is_down(false);
+                    records
+                }
                 Ok(Err(error)) if error.protocol_error_kind().is_some() => {
                     self.undecodable += 1;
                     let fault = Fault::from(error);
@@ -277,7 +280,11 @@ impl Upstream {
                         fault.into()
                     };
                 }
-                Err(_) => Vec::new(),
+                // Much longer than a broker that finds nothing takes to say so.
+                Err(_) => {
+                    self.feed.is_down(true);
+                    Vec::new()
+                }
             };
             let some = !records.is_empty();
             if some {

@@ -512,6 +512,7 @@ impl Session {
                 | "kafka_unavailable"
                 | "timeout"
                 | "draining"
+                | "overrun"
         );
         self.send(&ServerFrame::Error(error));
         if !excused && !self.errors.count(now) {
@@ -1053,6 +1054,8 @@ impl Session {
             "topic_not_found" => Close::NotFound,
             "kafka_unavailable" | "timeout" => Close::KafkaUnavailable,
             "kafka_error" => Close::Internal,
+            "overrun" => Close::SlowConsumer,
+            "limit_exceeded" | "draining" if error.retriable => Close::Overloaded,
             _ => Close::InvalidSubscription,
         };
         self.close(close, error.message, now);

@@ -54,8 +54,8 @@ pub async fn next(tails: &mut [Followed], session: &Session, turn: &mut usize) -
     {
         let place = Place { tail: 0, topic: 0 };
         return match wants(one.id) {
-            Some(most) if !follower.is_over() => (place, follower.next(most).await),
-            _ => std::future::pending().await,
+            Some(most) => (place, follower.next(most).await),
+            None => std::future::pending().await,
         };
     }
     let mut waiting = Vec::new();
@@ -64,10 +64,8 @@ pub async fn next(tails: &mut [Followed], session: &Session, turn: &mut usize) -
             continue;
         };
         for (topic, follower) in followed.followers.iter_mut().enumerate() {
-            if !follower.is_over() {
-                let place = Place { tail, topic };
-                waiting.push(Box::pin(async move { (place, follower.next(most).await) }));
-            }
+            let place = Place { tail, topic };
+            waiting.push(Box::pin(async move { (place, follower.next(most).await) }));
         }
     }
     if waiting.is_empty() {

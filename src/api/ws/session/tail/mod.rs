@@ -608,10 +608,12 @@ impl Tail {
                 }
             }
         }
-        for (index, named) in named.into_iter().enumerate() {
+        for (index, mut named) in named.into_iter().enumerate() {
             if named.is_empty() {
                 continue;
             }
+            named.sort_unstable();
+            named.dedup();
             // What waits of them is read again when it is wanted again.
             let rewound = if paused {
                 self.drop_queued(index, &named)
