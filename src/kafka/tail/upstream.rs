@@ -256,12 +256,11 @@ impl Upstream {
         let mut fetches = 0;
         let mut silent: BTreeMap<i32, i64> = BTreeMap::new();
         loop {
+            // Much longer than a broker that finds nothing takes to say so.
+            let mut late = false;
             let polled = timeout(FETCH_WAIT * 4, consumer.poll(FETCH_WAIT)).await;
             let records = match polled {
-                Ok(Ok(records)) => {
-                    self.feed.is_down(false);
-                    records
-                }
+                Ok(Ok(records)) => records,
                 Ok(Err(error)) if error.protocol_error_kind().is_some() => {
                     self.undecodable += 1;
                     let fault = Fault::from(error);
@@ -280,9 +279,8 @@ impl Upstream {
                         fault.into()
                     };
                 }
-                // Much longer than a broker that finds nothing takes to say so.
                 Err(_) => {
-                    self.feed.is_down(true);
+                    late = true;
                     Vec::new()
                 }
             };
@@ -307,9 +305,11 @@ impl Upstream {
                 self.feeds.relieve();
             }
             let of = consumer.metrics().consumer;
-            metrics::counter!("tail_upstream_fetches_total")
-                .increment(of.fetches.saturating_sub(fetches));
+            let fetched = of.fetches.saturating_sub(fetches);
+            metrics::counter!("tail_upstream_fetches_total").increment(fetched);
             fetches = of.fetches;
+            // A consumer that knows of no leader asks nobody, and says nothing of it.
+            self.feed.is_down(late || (!some && fetched == 0));
             if of.errors > 0 {
                 return Stop::Failed(still("reading the topic"));
             }
