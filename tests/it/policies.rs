@@ -12,7 +12,8 @@ use crate::support::http::{Reply, client, send};
 use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
 use crate::support::topic;
-use crate::support::ws::at;
+use crate::support::ws::{at, offsets};
+use crate::ws_tails::tail;
 
 /// Topics by their prefix: `mine-` by key, `firm-` by tenant and value, `tagged-` by header.
 const FILTERS: &str = r#"
@@ -280,6 +281,46 @@ async fn a_group_session_is_delivered_only_what_it_may_see() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_shows_only_what_its_token_lets_one_see() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let (name, firm) = (topic("mine"), topic("firm"));
+    plain.create_topic(&name, 1, &[]).await;
+    plain.create_topic(&firm, 1, &[]).await;
+    for key in ["bob", "ann", "bob", "ann", "bob"] {
+        write(&plain, &name, key, "1", "").await;
+    }
+    let mut client = at(&gateway, "/ws")
+        .token(&token("ann", &json!({})))
+        .connect()
+        .await;
+    client.send(json!({"type": "hello", "id": 1})).await;
+    client.until("welcome").await;
+    let subscribed = tail(&mut client, "t", &name, json!({"from": "earliest"})).await;
+    assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
+    assert_eq!(offsets(&client.records(2).await), [1, 3]);
+    for key in ["bob", "ann"] {
+        write(&plain, &name, key, "2", "").await;
+    }
+    assert_eq!(offsets(&client.records(1).await), [6]);
+    // What the client asks for narrows it, and never widens it.
+    let bobs = json!({"from": "earliest", "filter": {"key": "bob"}});
+    let subscribed = tail(&mut client, "b", &name, bobs).await;
+    assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
+    write(&plain, &name, "bob", "3", "").await;
+    write(&plain, &name, "ann", "3", "").await;
+    let came = client.until("records").await;
+    assert_eq!(
+        (&came["sub"], &came["records"][0]["offset"]),
+        (&json!("t"), &json!(8))
+    );
+    let error = tail(&mut client, "f", &firm, json!({})).await;
+    assert_eq!(error["code"], "forbidden", "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("auth.topic_filters[1]"), "{message}");
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_session_without_the_claim_is_refused() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
     let (name, other) = (topic("firm"), topic("free"));
@@ -322,6 +363,8 @@ async fn a_new_token_that_sees_other_records_ends_the_subscription() {
     assert_eq!(client.ask(renewed).await["type"], "ok");
     write(&plain, &name, "acme/1", r#"{"owner":"ann","level":1}"#, "").await;
     assert_eq!(client.records(1).await[0]["key"], "acme/1");
+    let subscribed = tail(&mut client, "t", &name, json!({})).await;
+    assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
     client
         .send(json!({"type": "auth", "id": 3, "token": of("other")}))
         .await;
@@ -333,6 +376,11 @@ async fn a_new_token_that_sees_other_records_ends_the_subscription() {
     assert!(
         error["message"].to_string().contains("auth.topic_filters"),
         "{error}"
+    );
+    let error = client.until("error").await;
+    assert_eq!(
+        (&error["code"], &error["sub"]),
+        (&json!("forbidden"), &json!("t"))
     );
     client.bye().await;
 }

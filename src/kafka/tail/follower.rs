@@ -152,6 +152,8 @@ pub struct Follower {
     down: Option<Instant>,
     gaps: VecDeque<Gap>,
     ended: Option<Ended>,
+    /// It has said that it ended.
+    told: bool,
     /// The last look left something.
     more: bool,
 }
@@ -205,6 +207,7 @@ impl Follower {
             down: None,
             gaps: VecDeque::new(),
             ended: None,
+            told: false,
             more: false,
         }
     }
@@ -221,7 +224,7 @@ impl Follower {
 
     /// Whether it has come to its end, and said so.
     pub fn is_over(&self) -> bool {
-        self.ended.is_some() && self.gaps.is_empty()
+        self.told
     }
 
     /// Whether there is more at once.
@@ -312,6 +315,7 @@ impl Follower {
                 return Next::Gap(gap);
             }
             if let Some(ended) = &self.ended {
+                self.told = true;
                 return Next::Ended(ended.clone());
             }
             if let Some(Load(loading)) = &mut self.loading {

@@ -505,8 +505,10 @@ async fn who_falls_behind_is_treated_as_it_wants() {
                     matches!(said, Some(Next::Gap(told)) if told == gap),
                     "{said:?}"
                 );
+                assert!(!follower.is_over(), "it has not said so");
                 let end = drain(&mut follower, 100, &mut got).await;
                 assert!(matches!(end, Some(Next::Ended(Ended::Overrun))), "{end:?}");
+                assert!(follower.is_over());
             }
         }
     }
