@@ -155,7 +155,31 @@ fn as_sent(scheme: &str, address: &Address) -> String {
     }
 }
 
-/// A claim by its name, or by a path of names with dots between them.
+/// A URL that others can be told to call, without a slash at its end.
+pub(super) fn url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
+    let sound = matches!(scheme, "http" | "https")
+        && Address::parse_with_default_port(authority, 0).is_some()
+        && !authority.contains('@')
+        && text.bytes().all(|b| {
+            b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\')
+        });
+    sound.then(|| text.to_owned())
+}
+
+/// A name that can stand in a path as it is.
+pub(super) fn name(text: &str) -> Option<String> {
+    let text = text.trim();
+    let sound = (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    sound.then(|| text.to_owned())
+}
+
+/// The name of a topic, with `{topic}` for another one's.
 pub(super) fn topic_template(text: &str) -> Option<String> {
     let text = text.trim();
     // As it would be for the shortest of names.
@@ -169,6 +193,7 @@ pub(super) fn topic_template(text: &str) -> Option<String> {
     sound.then(|| text.to_owned())
 }
 
+/// A claim by its name, or by a path of names with dots between them.
 pub(super) fn claim(text: &str) -> Option<String> {
     let text = text.trim();
     let sound = text.split('.').all(|name| !name.trim().is_empty());

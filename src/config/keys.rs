@@ -57,6 +57,10 @@ pub(super) enum Slot {
     Template(Place<String>),
     /// The path of a file.
     Path(Place<Option<PathBuf>>),
+    /// `http://` or `https://`, a host and perhaps a path.
+    Url(Place<Option<String>>),
+    /// A name of letters, digits, dots, dashes and underscores.
+    Name(Place<Option<String>>),
     /// The name of a token's claim.
     Claim(Place<Option<String>>),
     /// One string or a list of them, possibly empty.
@@ -141,6 +145,7 @@ impl Key {
 pub(super) const VARIABLE_PREFIX: &str = "TIDEGATE_";
 
 const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 const WEEK_S: u64 = 604_800;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -172,6 +177,7 @@ pub(super) static TABLES: &[(&str, &str)] = &[
         "streams",
         "Streams of records (NDJSON, SSE). However many read a topic, it is read from Kafka once, and what was read lately is kept in a ring.",
     ),
+    ("rest", "The compatible REST API: consumer instances."),
     ("auth", "Who may connect."),
     ("limits", "Bounds on what clients may send or ask for."),
     ("telemetry", "Logs, always on standard error."),
@@ -183,6 +189,15 @@ pub(super) static KEYS: &[Key] = &[
         "listen",
         Slot::Addresses(|s| &mut s.server.listen),
         "Public listeners as host:port, one or a list. Port 0 picks a free one.",
+    ),
+    key(
+        "advertised_url",
+        Slot::Url(|s| &mut s.server.advertised_url),
+        "How clients reach this very process, for the addresses in answers (base_uri of consumer instances): scheme, host and, unless it is the scheme's own, port; a path may follow.",
+    )
+    .when_unset(
+        "what trusted proxies say in Forwarded or X-Forwarded-Host and -Proto, else Host",
+        "\"https://gw-1.example\"",
     ),
     key(
         "shutdown_grace_ms",
@@ -414,6 +429,27 @@ pub(super) static KEYS: &[Key] = &[
         "topic = \"orders\"\npartitioner = \"murmur2\"",
     ),
     key(
+        "rest.consumer_request_timeout_ms",
+        Slot::Millis(|s| &mut s.rest.consumer_request_timeout, (1, 600_000)),
+        "Longest wait of one read for records to come, in milliseconds, unless the instance was made with consumer.request.timeout.ms. A read returns as soon as it has some.",
+    ),
+    key(
+        "rest.consumer_request_max_bytes",
+        Slot::Size(|s| &mut s.rest.consumer_request_max_bytes, (1, GIB)),
+        "Most bytes of keys and values that one read gives; one record always comes, whatever its size.",
+    ),
+    key(
+        "rest.consumer_instance_timeout_ms",
+        Slot::Millis(|s| &mut s.rest.consumer_instance_timeout, (100, DAY_MS)),
+        "How long an instance may go without a request, in milliseconds, before it leaves its group and is gone.",
+    ),
+    key(
+        "rest.instance_id",
+        Slot::Name(|s| &mut s.rest.instance_id),
+        "Stands in the names that this process gives to instances (rest-consumer-ID-…), so that a proxy can tell from a name which process has it. Each process needs its own.",
+    )
+    .when_unset("names have no such part", "\"gw-1\""),
+    key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),
         "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, or a client certificate.",
@@ -508,6 +544,16 @@ pub(super) static KEYS: &[Key] = &[
         "Most of these of one principal; without authentication there is no such limit.",
     ),
     key(
+        "limits.instances",
+        Slot::Count(|s| &mut s.limits.instances, (1, 1_000_000)),
+        "Most consumer instances of the REST API at once. One that has subscribed is a group member, as sessions are.",
+    ),
+    key(
+        "limits.instances_per_principal",
+        Slot::Count(|s| &mut s.limits.instances_per_principal, (1, 1_000_000)),
+        "Most of these of one principal; without authentication there is no such limit.",
+    ),
+    key(
         "limits.tails",
         Slot::Count(|s| &mut s.limits.tails, (1, 1_000_000)),
         "Most streams of records at once: NDJSON, SSE, and tails of WebSocket sessions.",
@@ -520,7 +566,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.buffer_total_bytes",
         Slot::Total(|s| &mut s.limits.buffer_total_bytes, (1 << 20, TIB)),
-        "Most bytes of records that all sessions keep together. Near it their windows shrink, above it no session begins.",
+        "Most bytes of records that all sessions keep together. Near it their windows shrink, above it no session begins. The same again for all consumer instances of the REST API: near it they read less ahead.",
     ),
     key(
         "limits.requests_per_second",

@@ -66,6 +66,8 @@ pub struct Settings {
     pub websocket: WebSocketSettings,
     /// Streams of records from shared reads.
     pub streams: StreamSettings,
+    /// The REST door that is compatible with others.
+    pub rest: RestSettings,
     /// Bounds on what clients may send or ask for.
     pub limits: LimitSettings,
     /// Logs.
@@ -77,6 +79,8 @@ pub struct Settings {
 pub struct ServerSettings {
     /// `listen`: addresses as `host:port`; port 0 picks a free one.
     pub listen: Vec<String>,
+    /// `advertised_url`: how clients reach this process, without a slash at its end.
+    pub advertised_url: Option<String>,
     /// `management.listen`; `None` when it is "off".
     pub management_listen: Option<String>,
     /// `shutdown_grace_ms`: how long requests under way may go on after SIGTERM.
@@ -284,6 +288,30 @@ impl Default for StreamSettings {
     }
 }
 
+/// `[rest]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestSettings {
+    /// `consumer_request_timeout_ms`: longest wait of one read of a consumer instance.
+    pub consumer_request_timeout: Duration,
+    /// `consumer_request_max_bytes`: most bytes of keys and values that one such read gives.
+    pub consumer_request_max_bytes: usize,
+    /// `consumer_instance_timeout_ms`: idle time after which an instance is gone.
+    pub consumer_instance_timeout: Duration,
+    /// `instance_id`: stands in the names that this process gives to instances.
+    pub instance_id: Option<String>,
+}
+
+impl Default for RestSettings {
+    fn default() -> Self {
+        Self {
+            consumer_request_timeout: Duration::from_secs(1),
+            consumer_request_max_bytes: 64 << 20,
+            consumer_instance_timeout: Duration::from_secs(300),
+            instance_id: None,
+        }
+    }
+}
+
 /// `[auth]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthSettings {
@@ -390,11 +418,16 @@ pub struct LimitSettings {
     pub group_sessions: usize,
     /// `sessions_per_principal`: of these, of one principal.
     pub sessions_per_principal: usize,
+    /// `instances`: consumer instances of the REST door at once.
+    pub instances: usize,
+    /// `instances_per_principal`: of these, of one principal.
+    pub instances_per_principal: usize,
     /// `tails`: streams of records at once.
     pub tails: usize,
     /// `tails_per_principal`: of these, of one principal.
     pub tails_per_principal: usize,
-    /// `buffer_total_bytes`: bytes of records that all sessions keep together.
+    /// `buffer_total_bytes`: bytes of records that all sessions keep together, and that all consumer
+    /// instances keep together.
     pub buffer_total_bytes: u64,
     /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
     pub requests_per_second: u32,
@@ -454,6 +487,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: vec!["127.0.0.1:8082".into()],
+            advertised_url: None,
             management_listen: Some("127.0.0.1:9082".into()),
             shutdown_grace: Duration::from_secs(10),
         }
@@ -518,6 +552,8 @@ impl Default for LimitSettings {
             connections_per_address: 1_000,
             group_sessions: 10_000,
             sessions_per_principal: 100,
+            instances: 1_000,
+            instances_per_principal: 50,
             tails: 20_000,
             tails_per_principal: 1_000,
             buffer_total_bytes: 1 << 30,

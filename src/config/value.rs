@@ -263,6 +263,14 @@ impl Slot {
                 Some(text) => *place(settings) = text,
                 None => return refuse(),
             },
+            Self::Url(place) => match raw.text().and_then(items::url) {
+                Some(url) => *place(settings) = Some(url),
+                None => return refuse(),
+            },
+            Self::Name(place) => match raw.text().and_then(items::name) {
+                Some(name) => *place(settings) = Some(name),
+                None => return refuse(),
+            },
             Self::Claim(place) => match raw.text().and_then(items::claim) {
                 Some(claim) => *place(settings) = Some(claim),
                 None => return refuse(),
@@ -325,7 +333,9 @@ impl Slot {
             },
             Self::Path(place) => quote(&place(settings).as_ref()?.to_string_lossy()),
             Self::Template(place) => quote(place(settings)),
-            Self::Claim(place) => quote(place(settings).as_ref()?),
+            Self::Claim(place) | Self::Url(place) | Self::Name(place) => {
+                quote(place(settings).as_ref()?)
+            }
             Self::Strings(place, _) => list_to_toml(place(settings)),
             Self::Issuers(place) => match place(settings).as_slice() {
                 [] => return None,
@@ -368,6 +378,10 @@ impl Slot {
             Self::Audit(_) => "\"off\", \"stderr\" or a path".into(),
             Self::Path(_) => "a path".into(),
             Self::Template(_) => "the name of a topic, which may hold {topic}".into(),
+            Self::Url(_) => {
+                "http:// or https:// and a host, with a port or a path where needed".into()
+            }
+            Self::Name(_) => "letters, digits, '.', '_' and '-', at most 64 of them".into(),
             Self::Claim(_) => "a claim, or a path of them with dots".into(),
             Self::Strings(_, item) => item.expects.into(),
             Self::Roles(_) => "a table of lists of permissions".into(),

@@ -20,8 +20,10 @@ use tokio::net::TcpStream;
 #[derive(Debug, Default)]
 pub struct Wire {
     written: AtomicU64,
+    flushes: AtomicU64,
     aborted: AtomicBool,
     timed_out: AtomicBool,
+    over: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -30,6 +32,17 @@ impl Wire {
     /// Bytes that the system has taken so far, as they go over the network: with TLS, encrypted ones.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// How often all that was to be written has been handed to the system. Over HTTP/1 a body whose
+    /// last piece was taken before a flush has gone out with it.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection is gone: nothing more goes out.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// From now on reads and writes fail, and when the connection is dropped it is reset: what the
@@ -131,6 +144,7 @@ impl<S: Reset, G> Drop for Wired<S, G> {
         if self.wire.is_aborted() {
             self.stream.reset();
         }
+        self.wire.over.store(true, Ordering::Release);
     }
 }
 
@@ -180,6 +194,9 @@ impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Wired<S, G> {
         let this = self.get_mut();
         this.wire.check()?;
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            this.wire.flushes.fetch_add(1, Ordering::AcqRel);
+        }
         this.wire.or_abort(flushed, &this.wire.writer, context)
     }
 
@@ -216,10 +233,16 @@ mod tests {
         let (mut ours, mut peer) = pair().await;
         ours.write_all(b"twelve bytes").await.unwrap();
         assert_eq!(ours.wire().written(), 12);
+        let wire = Arc::clone(ours.wire());
+        let before = wire.flushes();
+        ours.flush().await.unwrap();
+        assert_eq!(wire.flushes(), before + 1);
+        assert!(!wire.is_over());
         let mut read = [0; 12];
         peer.read_exact(&mut read).await.unwrap();
         drop(ours);
         assert_eq!(peer.read(&mut read).await.unwrap(), 0, "an ordinary end");
+        assert!(wire.is_over());
     }
 
     #[tokio::test]

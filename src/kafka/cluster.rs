@@ -1,10 +1,11 @@
 //! One Kafka cluster as the gateway uses it: its producer, reader, metadata and administration, and
 //! the embedded broker where there is no other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::{Admin, Isolation, OffsetSpec, TopicConfig, Wanted};
+use super::admin::{Admin, Committed, Isolation, OffsetSpec, TopicConfig, Wanted};
 use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
@@ -16,6 +17,7 @@ use super::producer::Producer;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
 use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
+use crate::record::TopicPartition;
 
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
@@ -219,7 +221,12 @@ impl Cluster {
         }
     }
 
-    async fn bounds_under(
+    /// Where each of `partitions` starts and where what may be read under `isolation` ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::bounds`].
+    pub async fn bounds_under(
         &self,
         isolation: Isolation,
         topic: &str,
@@ -263,6 +270,34 @@ impl Cluster {
             .await
             .into_iter()
             .collect()
+    }
+
+    /// What `group` has committed for each of `partitions`; `None` is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::group_commits`].
+    pub async fn group_commits(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, Result<Option<Committed>, Fault>>, Fault> {
+        let bound = self.settings.metadata_timeout;
+        self.admin.group_commits(group, partitions, bound).await
+    }
+
+    /// Commits for `group`, which must have no members.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::commit_for_group`].
+    pub async fn commit_for_group(
+        &self,
+        group: &str,
+        offsets: &[(TopicPartition, i64)],
+    ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
+        let bound = self.settings.metadata_timeout;
+        self.admin.commit_for_group(group, offsets, bound).await
     }
 
     /// Why records may not get into `partitions`, as far as the brokers know a reason: no leader, or

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::admin::Isolation;
 use super::client::{self, Clients, ReaderTuning, Role};
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, Right, Topic};
@@ -209,6 +210,29 @@ impl Reader {
     /// [`FaultKind::Unavailable`] when a broker cannot be reached, when the topic was created again
     /// meanwhile, or when too many pages are being read.
     pub async fn page(&self, request: PageRequest) -> Result<Page, Fault> {
+        let isolation = self.isolation();
+        self.page_under(isolation, request).await
+    }
+
+    /// Whether records of open and aborted transactions are left out of pages, as set.
+    pub fn isolation(&self) -> Isolation {
+        if self.tuning.read_committed {
+            Isolation::Committed
+        } else {
+            Isolation::Uncommitted
+        }
+    }
+
+    /// The same under an isolation of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::page`].
+    pub async fn page_under(
+        &self,
+        isolation: Isolation,
+        request: PageRequest,
+    ) -> Result<Page, Fault> {
         let mut reading = Reading::new(&request);
         let over = reading.waits && request.wait.is_zero();
         if request.limit == 0 || request.spans.is_empty() || over {
@@ -224,7 +248,8 @@ impl Reader {
         let permit = self.handles.permit(Instant::now() + STALL).await?;
         reading.started();
         loop {
-            let fault = match self.attempt(&permit, &request, &mut reading).await {
+            let attempt = self.attempt(&permit, isolation, &request, &mut reading);
+            let fault = match attempt.await {
                 Ok(()) => return Ok(reading.page()),
                 Err(fault) => fault,
             };
@@ -263,10 +288,11 @@ impl Reader {
     async fn attempt(
         &self,
         permit: &Arc<OwnedSemaphorePermit>,
+        isolation: Isolation,
         request: &PageRequest,
         reading: &mut Reading,
     ) -> Result<(), Fault> {
-        let attaching = self.attach(permit, request, reading);
+        let attaching = self.attach(permit, isolation, request, reading);
         let mut attached = timeout_at(reading.until() + FETCH_WAIT, attaching)
             .await
             .map_err(|_| timed_out("connecting to Kafka"))??;
@@ -285,12 +311,13 @@ impl Reader {
     async fn attach(
         &self,
         permit: &Arc<OwnedSemaphorePermit>,
+        isolation: Isolation,
         request: &PageRequest,
         reading: &Reading,
     ) -> Result<Attached, Fault> {
         loop {
             let (kafka, new) = self.handles.handle().await?;
-            let consumer = self.consumer(&kafka, request).await?;
+            let consumer = self.consumer(&kafka, isolation, request).await?;
             let mut attached = Attached {
                 consumer: Some(consumer),
                 kafka,
@@ -333,7 +360,12 @@ impl Reader {
         Ok(())
     }
 
-    async fn consumer(&self, kafka: &Kafka, request: &PageRequest) -> Result<Consumer, Fault> {
+    async fn consumer(
+        &self,
+        kafka: &Kafka,
+        isolation: Isolation,
+        request: &PageRequest,
+    ) -> Result<Consumer, Fault> {
         let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
         let partition_bytes = limit
             .saturating_mul(1 << 10)
@@ -346,10 +378,9 @@ impl Reader {
         let mut builder = kafka
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(if self.tuning.read_committed {
-                IsolationLevel::ReadCommitted
-            } else {
-                IsolationLevel::ReadUncommitted
+            .isolation_level(match isolation {
+                Isolation::Committed => IsolationLevel::ReadCommitted,
+                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
             })
             .enable_auto_commit(false)
             .metrics_push(false)

@@ -3,11 +3,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use krafka::admin::{ListConsumerGroupOffsetsOptions, TopicPartition as Place};
+use krafka::admin::{
+    AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, TopicPartition as Place,
+};
 
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
+
+/// What a group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset of the next record to read.
+    pub offset: i64,
+    /// The text that was kept with it.
+    pub metadata: String,
+}
 
 impl Admin {
     /// What `group` has committed for each of `partitions`; `None` is nothing.
@@ -26,6 +37,27 @@ impl Admin {
         partitions: &[TopicPartition],
         bound: Duration,
     ) -> Result<HashMap<TopicPartition, Result<Option<i64>, Fault>>, Fault> {
+        let found = self.group_commits(group, partitions, bound).await?;
+        let offset = |answer: Result<Option<Committed>, Fault>| {
+            answer.map(|committed| committed.map(|committed| committed.offset))
+        };
+        Ok(found
+            .into_iter()
+            .map(|(partition, answer)| (partition, offset(answer)))
+            .collect())
+    }
+
+    /// The same with the text that was kept with each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::group_offsets`].
+    pub async fn group_commits(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+        bound: Duration,
+    ) -> Result<HashMap<TopicPartition, Result<Option<Committed>, Fault>>, Fault> {
         let places: Vec<Place> = partitions
             .iter()
             .map(|partition| Place::new(&*partition.topic, partition.partition))
@@ -42,17 +74,62 @@ impl Admin {
             .zip(places)
             .map(|(partition, place)| {
                 let answer = match found.remove(&place) {
-                    Some(answer) => answer.map(|known| known.offset).map_err(Fault::from),
-                    None => Err(Fault::new(
-                        FaultKind::Unavailable,
-                        format!(
-                            "Partition {} of topic {}: the broker's answer does not mention it.",
-                            partition.partition, partition.topic
-                        ),
-                    )),
+                    Some(answer) => answer
+                        .map(|known| {
+                            Some(Committed {
+                                offset: known.offset?,
+                                metadata: known.metadata.unwrap_or_default(),
+                            })
+                        })
+                        .map_err(Fault::from),
+                    None => Err(unmentioned(partition)),
                 };
                 (partition.clone(), answer)
             })
             .collect())
     }
+
+    /// Commits for `group`, which must have no members: each offset is that of the next record to
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the group's coordinator from answering. A partition's own error is
+    /// `UNKNOWN_MEMBER_ID` when the group has members.
+    pub async fn commit_for_group(
+        &self,
+        group: &str,
+        offsets: &[(TopicPartition, i64)],
+        bound: Duration,
+    ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
+        let place = |partition: &TopicPartition| Place::new(&*partition.topic, partition.partition);
+        let wanted: Vec<(Place, i64)> = offsets
+            .iter()
+            .map(|(partition, offset)| (place(partition), *offset))
+            .collect();
+        let options = AlterConsumerGroupOffsetsOptions::default().timeout(bound);
+        let client = &self.link(bound).await?.client;
+        let call = client.alter_consumer_group_offsets(group, wanted, options);
+        let mut found = bounded(bound, call).await?;
+        Ok(offsets
+            .iter()
+            .map(|(partition, offset)| {
+                let answer = match found.remove(&place(partition)) {
+                    Some(answer) => answer.map(|()| *offset).map_err(Fault::from),
+                    None => Err(unmentioned(partition)),
+                };
+                (partition.clone(), answer)
+            })
+            .collect())
+    }
+}
+
+fn unmentioned(partition: &TopicPartition) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!(
+            "Partition {} of topic {}: the broker's answer does not mention it.",
+            partition.partition, partition.topic
+        ),
+    )
 }

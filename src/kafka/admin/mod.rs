@@ -20,6 +20,7 @@ use krafka::consumer::{Consumer, IsolationLevel};
 use krafka::{BrokerInfo, Kafka, TopicInfo};
 use tokio::sync::OnceCell;
 
+pub use groups::Committed;
 pub use offsets::{Isolation, OffsetSpec, Wanted};
 
 use super::Role;

@@ -369,6 +369,28 @@ impl Members {
         ))
     }
 
+    /// Where `group` would go on in each partition, without a member: the offset of the next record,
+    /// found as a member finds it.
+    pub async fn places(
+        &self,
+        group: &str,
+        isolation: Isolation,
+        reset: Reset,
+        aims: &[(TopicPartition, SeekTo)],
+    ) -> Vec<(TopicPartition, Result<i64, Fault>)> {
+        let asker = place::Asker {
+            admin: self.shared.admin.clone(),
+            group: Arc::from(group),
+            isolation,
+            reset,
+            bound: self.shared.bound,
+        };
+        let places = asker.places(aims, false).await.into_iter();
+        places
+            .map(|(partition, place)| (partition, place.map(|place| place.at)))
+            .collect()
+    }
+
     /// How many members have a handle of their own, and how many share one.
     pub fn seats(&self) -> (usize, usize) {
         self.shared.handles.seats()
