@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::records::follow::registry::Streams;
+use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
@@ -27,6 +28,7 @@ struct Inner {
     answers: Answers,
     sessions: Sessions,
     streams: Streams,
+    instances: Instances,
     stopping: CancellationToken,
 }
 
@@ -40,6 +42,7 @@ impl Gateway {
     ) -> Self {
         let sessions = Sessions::new(&settings);
         let streams = Streams::new(&settings);
+        let instances = Instances::new(&settings, Arc::clone(&cluster));
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
@@ -50,6 +53,7 @@ impl Gateway {
                 answers: Answers::default(),
                 sessions,
                 streams,
+                instances,
                 stopping,
             }),
         }
@@ -83,6 +87,11 @@ impl Gateway {
     /// The streams of records.
     pub fn streams(&self) -> &Streams {
         &self.inner.streams
+    }
+
+    /// The consumer instances of the compatible REST door.
+    pub fn instances(&self) -> &Instances {
+        &self.inner.instances
     }
 
     /// Cancelled when the process is about to stop: what would go on for ever ends then.

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::management::{self, Management};
 use crate::api::routes;
+use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
@@ -123,6 +124,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
     }
     let sessions = gateway.sessions().clone();
+    let instances = gateway.instances().clone();
     let router: Router = management::router(Management {
         gateway,
         metrics,
@@ -149,10 +151,11 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     tracing::info!("stopping: requests under way may finish");
     stopping.cancel();
     sessions.drain(settings.server.shutdown_grace);
+    instances.drain();
     closing.cancel();
     connections.close();
     let drained = tokio::select! {
-        () = drain(&connections, &sessions, settings.server.shutdown_grace, &cluster) => Ok(()),
+        () = drain(&connections, &sessions, &instances, settings.server.shutdown_grace, &cluster) => Ok(()),
         () = signals.next() => Err(ServeError::Cut),
     };
     management_closing.cancel();
@@ -163,15 +166,23 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 }
 
 /// Waits for the requests and sessions under way, then for what was handed to the producer.
-async fn drain(connections: &TaskTracker, sessions: &Sessions, grace: Duration, cluster: &Cluster) {
+async fn drain(
+    connections: &TaskTracker,
+    sessions: &Sessions,
+    instances: &Instances,
+    grace: Duration,
+    cluster: &Cluster,
+) {
     let all = async {
         connections.wait().await;
         sessions.tasks().wait().await;
+        instances.tasks().wait().await;
     };
     if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(
             open = connections.len(),
             sessions = sessions.count(),
+            instances = instances.count(),
             "connections were cut after the grace period"
         );
         sessions.cut();

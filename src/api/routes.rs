@@ -54,6 +54,8 @@ pub enum Access {
     Topic(Action),
     /// This permission, on each of the topics that the query parameter `topics` names.
     Topics(Action),
+    /// This permission, on the group that the path parameter `group` names.
+    Group(Action),
 }
 
 /// One path and method of the API.
@@ -86,6 +88,8 @@ fn row(
 pub fn rows() -> Vec<Row> {
     use Access::{Open, Principal, Session, Topic, Topics};
     use Action::{Consume, Describe, Produce};
+    const GROUP: Access = Access::Group(Action::Group);
+    const DELETE: Method = Method::DELETE;
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     vec![
@@ -109,6 +113,19 @@ pub fn rows() -> Vec<Row> {
         row(POST, "/topics/{topic}/partitions/{partition}", Topic(Produce), routes!(v2::produce::to_partition)),
         row(GET,  "/topics/{topic}/partitions/{partition}/offsets", Topic(Describe), routes!(v2::partitions::offsets)),
         row(GET,  "/brokers", Principal, routes!(v2::brokers::list)),
+        row(POST, "/consumers/{group}", GROUP, routes!(v2::consumers::create::create)),
+        row(DELETE, "/consumers/{group}/instances/{instance}", GROUP, routes!(v2::consumers::create::delete)),
+        row(POST, "/consumers/{group}/instances/{instance}/subscription", GROUP, routes!(v2::consumers::subscription::post)),
+        row(GET,  "/consumers/{group}/instances/{instance}/subscription", GROUP, routes!(v2::consumers::subscription::get)),
+        row(DELETE, "/consumers/{group}/instances/{instance}/subscription", GROUP, routes!(v2::consumers::subscription::delete)),
+        row(POST, "/consumers/{group}/instances/{instance}/assignments", GROUP, routes!(v2::consumers::assignments::post)),
+        row(GET,  "/consumers/{group}/instances/{instance}/assignments", GROUP, routes!(v2::consumers::assignments::get)),
+        row(GET,  "/consumers/{group}/instances/{instance}/records", GROUP, routes!(v2::consumers::records::read)),
+        row(POST, "/consumers/{group}/instances/{instance}/offsets", GROUP, routes!(v2::consumers::offsets::commit)),
+        row(GET,  "/consumers/{group}/instances/{instance}/offsets", GROUP, routes!(v2::consumers::offsets::committed)),
+        row(POST, "/consumers/{group}/instances/{instance}/positions", GROUP, routes!(v2::consumers::positions::post)),
+        row(POST, "/consumers/{group}/instances/{instance}/positions/beginning", GROUP, routes!(v2::consumers::positions::beginning)),
+        row(POST, "/consumers/{group}/instances/{instance}/positions/end", GROUP, routes!(v2::consumers::positions::end)),
     ]
 }
 
@@ -344,12 +361,23 @@ async fn guard(
     if guard.access == Access::Principal {
         principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
     }
+    let named = |wanted: &str| {
+        params
+            .iter()
+            .find_map(|(name, value)| (name == wanted).then_some(value))
+    };
+    if let Access::Group(action) = guard.access {
+        let Some(group) = named("group") else {
+            return ApiError::internal().into_response();
+        };
+        if let Err(denied) = permission::decide(&principal, action, Resource::Group(group)) {
+            let counted = asker.count().map(|()| ApiError::from(denied));
+            return counted.unwrap_or_else(ApiError::from).into_response();
+        }
+    }
     let needed = match guard.access {
         Access::Topic(action) => {
-            let topic = params
-                .iter()
-                .find_map(|(name, value)| (name == "topic").then_some(value));
-            let Some(topic) = topic else {
+            let Some(topic) = named("topic") else {
                 return ApiError::internal().into_response();
             };
             Some((action, vec![topic.to_owned()]))

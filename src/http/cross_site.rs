@@ -211,7 +211,11 @@ impl Service<Request> for Guarded {
 }
 
 /// The host that the request names: HTTP/2 has it in the URI.
-fn host_of(request: &Request) -> Result<Option<&str>, ApiError> {
+///
+/// # Errors
+///
+/// 400 for several hosts, or one that is not ASCII.
+pub fn host_of(request: &Request) -> Result<Option<&str>, ApiError> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {

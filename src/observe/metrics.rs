@@ -133,6 +133,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Records written by WebSocket sessions"
     );
     describe_streams();
+    describe_gauge!(
+        "rest_consumer_instances",
+        "Consumer instances of the compatible REST API, by group"
+    );
+    describe_counter!(
+        "rest_consumer_instances_ended_total",
+        "Consumer instances that ended, by reason"
+    );
     describe_counter!(
         "kafka_producer_replaced_total",
         "Times that the producer failed for good and was replaced"

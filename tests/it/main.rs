@@ -38,6 +38,7 @@ mod streams_asked;
 mod streams_fanout;
 mod support_selftest;
 mod tls;
+mod v2_consumers;
 mod v2_metadata;
 mod v2_produce;
 mod ws_clients;

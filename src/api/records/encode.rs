@@ -61,7 +61,8 @@ pub fn fields(out: &mut Vec<u8>, record: &Delivered, formats: Formats, tombstone
     kf.is_some() || vf.is_some()
 }
 
-fn headers(out: &mut Vec<u8>, headers: &[Header]) {
+/// Writes the field `headers`, with the comma before it.
+pub fn headers(out: &mut Vec<u8>, headers: &[Header]) {
     out.extend_from_slice(b",\"headers\":[");
     for (index, header) in headers.iter().enumerate() {
         if index > 0 {
@@ -135,9 +136,17 @@ pub fn offset(out: &mut Vec<u8>, offset: Option<i64>) {
     }
 }
 
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Writes bytes as a base64 string.
+pub fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // It was given the room that it needs.
+    let written = out
+        .get_mut(start..)
+        .map_or(Ok(0), |room| STANDARD.encode_slice(bytes, room))
+        .unwrap_or(0);
+    out.truncate(start + written);
     out.push(b'"');
 }
 

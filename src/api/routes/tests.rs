@@ -88,6 +88,7 @@ fn every_operation_is_described() {
             let says = match row.access {
                 Access::Topic(action) => format!("Needs `{action}` on the topic."),
                 Access::Topics(action) => format!("Needs `{action}` on each of the topics."),
+                Access::Group(action) => format!("Needs `{action}` on the group"),
                 _ => "Needs no permission".to_owned(),
             };
             assert!(

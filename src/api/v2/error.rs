@@ -131,7 +131,7 @@ const PRODUCE: &[(&str, &str)] = &[
     ("507", "The embedded broker is full"),
 ];
 
-fn documented<'a>(
+pub(super) fn documented<'a>(
     rows: impl IntoIterator<Item = &'a (&'a str, &'a str)>,
 ) -> BTreeMap<String, RefOr<Response>> {
     let body = || Content::new(Some(Ref::from_schema_name("Error")));

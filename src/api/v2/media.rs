@@ -15,9 +15,12 @@ pub const JSON: &str = "application/vnd.kafka.json.v2+json";
 /// Plain JSON, for callers that cannot set another type.
 pub const PLAIN: &str = "application/json";
 
-const AVRO: &str = "application/vnd.kafka.avro.v2+json";
-const JSON_SCHEMA: &str = "application/vnd.kafka.jsonschema.v2+json";
-const PROTOBUF: &str = "application/vnd.kafka.protobuf.v2+json";
+/// Records with a schema.
+pub const AVRO: &str = "application/vnd.kafka.avro.v2+json";
+/// The same.
+pub const JSON_SCHEMA: &str = "application/vnd.kafka.jsonschema.v2+json";
+/// The same.
+pub const PROTOBUF: &str = "application/vnd.kafka.protobuf.v2+json";
 
 /// How keys and values stand in a body of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,59 @@ pub fn of_request(headers: &HeaderMap) -> Result<(), ApiError> {
             format!("{other} is not read here; {V2} is"),
         )),
     }
+}
+
+/// The type of an answer about a consumer instance that has no records in it.
+///
+/// # Errors
+///
+/// 406, naming those that are offered.
+pub fn of_consumer_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
+    negotiate::accept(
+        headers,
+        &[V2, PLAIN, BINARY, AVRO, JSON, JSON_SCHEMA, PROTOBUF],
+    )
+}
+
+/// Whether the `Content-Type` is one that a request about a consumer instance may have: as in the
+/// reference, that of any format of records too.
+///
+/// # Errors
+///
+/// 415, naming the one to use.
+pub fn of_consumer_request(headers: &HeaderMap) -> Result<(), ApiError> {
+    match type_of(headers)?.as_deref() {
+        Some(BINARY | JSON | AVRO | JSON_SCHEMA | PROTOBUF) => Ok(()),
+        _ => of_request(headers),
+    }
+}
+
+/// The type of an answer with the records of an instance whose format is `format`: the format's own
+/// unless a type was asked for that does not say how keys and values stand in it.
+///
+/// # Errors
+///
+/// 406 with 40601 when another format was asked for; 406 when nothing that is offered was.
+pub fn of_instance(headers: &HeaderMap, format: Embedded) -> Result<&'static str, ApiError> {
+    let (own, name) = match format {
+        Embedded::Binary => (BINARY, "binary"),
+        Embedded::Json => (JSON, "json"),
+        Embedded::Schema(name) => (V2, name),
+    };
+    negotiate::accept(headers, &[own, V2, PLAIN]).map_err(|refused| {
+        let others = [BINARY, JSON, AVRO, JSON_SCHEMA, PROTOBUF];
+        match negotiate::accept(headers, &others) {
+            Ok(other) => ApiError::new(
+                StatusCode::NOT_ACCEPTABLE,
+                40601,
+                format!(
+                    "the instance was made with the format {name}, which is {own}, not {other}"
+                ),
+            )
+            .at("Accept"),
+            Err(_) => refused,
+        }
+    })
 }
 
 fn type_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

@@ -5,8 +5,10 @@
 //! - `media`: its media types, and which one a request gets
 //! - `error`: its error codes
 //! - `topics`, `partitions`, `brokers`, `produce`: one resource each
+//! - `consumers`: consumer instances
 
 pub mod brokers;
+pub mod consumers;
 pub mod error;
 pub mod media;
 pub mod partitions;

@@ -26,6 +26,8 @@ mod support_selftest;
 #[cfg(feature = "embedded")]
 mod switched_off;
 mod tls;
+#[cfg(feature = "embedded")]
+mod v2_consumers;
 mod v2_metadata;
 mod v2_produce;
 #[cfg(feature = "embedded")]

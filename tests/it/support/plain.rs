@@ -4,7 +4,7 @@
 //! cannot hide itself. Every call fails the test when Kafka refuses or does not answer in time.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
@@ -298,6 +298,26 @@ impl Plain {
         .await;
     }
 
+    /// A member of a group by KIP-848, which reads from the beginning and commits nothing.
+    pub async fn member(&self, group: &str, topic: &str) -> PlainMember {
+        let mut config = self.config();
+        config
+            .set("group.id", group)
+            .set("group.protocol", "consumer")
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false");
+        let topic = topic.to_owned();
+        let consumer = blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            consumer.subscribe(&[&topic]).unwrap();
+            consumer
+        });
+        PlainMember {
+            consumer: Arc::new(consumer.await),
+            taken: Arc::default(),
+        }
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.config().create().unwrap()
     }
@@ -326,6 +346,49 @@ impl Plain {
             }
         })
         .await;
+    }
+}
+
+/// A member of a group. It takes part in it only while one of these calls is under way.
+pub struct PlainMember {
+    consumer: Arc<BaseConsumer>,
+    taken: Arc<Mutex<Vec<i64>>>,
+}
+
+impl PlainMember {
+    async fn poll(&self) {
+        let (consumer, taken) = (Arc::clone(&self.consumer), Arc::clone(&self.taken));
+        blocking(move || {
+            let until = Instant::now() + Duration::from_millis(100);
+            while Instant::now() < until {
+                if let Some(Ok(record)) = consumer.poll(Duration::from_millis(20)) {
+                    let text = std::str::from_utf8(record.payload().unwrap()).unwrap();
+                    taken.lock().unwrap().push(text.parse().unwrap());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// How many partitions it has.
+    pub async fn partitions(&self) -> usize {
+        self.poll().await;
+        self.consumer.assignment().unwrap().count()
+    }
+
+    /// Reads so many records, whose values are numbers.
+    pub async fn take(&self, count: usize) -> Vec<i64> {
+        let end = Instant::now() + BOUND;
+        while self.taken.lock().unwrap().len() < count {
+            assert!(Instant::now() < end, "{count} records did not come");
+            self.poll().await;
+        }
+        std::mem::take(&mut *self.taken.lock().unwrap())
+    }
+
+    /// Leaves the group.
+    pub async fn leave(self) {
+        blocking(move || drop(self)).await;
     }
 }
 

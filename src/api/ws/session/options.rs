@@ -48,7 +48,12 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    fn new(text: &str) -> Result<Self, String> {
+    /// Reads a regular expression.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
         if text.len() > MAX_PATTERN {
             return Err(format!("a pattern has at most {MAX_PATTERN} bytes"));
         }

@@ -1,0 +1,353 @@
+//! `POST /consumers/{group}` and `DELETE /consumers/{group}/instances/{instance}`.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+
+use super::errors::{OfAsking, OfMaking, not_made};
+use super::instance::{Options, Stop};
+use super::requests::{Object, coded};
+use super::{Name, done, found, kind, read};
+use crate::api::v2::answer;
+use crate::api::v2::media::{BINARY, Embedded, JSON};
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::cross_site::host_of;
+use crate::http::error::ApiError;
+use crate::http::extract::Path;
+use crate::kafka::admin::Isolation;
+use crate::kafka::member::Reset;
+
+/// Longest name of an instance, in bytes.
+const MAX_NAME: usize = 249;
+/// Most of `fetch.min.bytes`, as in the reference.
+const MAX_FETCH_MIN_BYTES: i64 = 10_000_000;
+/// Longest `consumer.request.timeout.ms`.
+const MAX_TIMEOUT_MS: i64 = 600_000;
+/// Longest wait for an instance that is deleted to leave its group.
+const LEAVING: Duration = Duration::from_secs(20);
+/// What stands in a path as it is (RFC 3986, section 2.3).
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// How an instance is to be
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct ConsumerRequest {
+    /// Its name in the group; without it, one is made up.
+    #[schema(example = "one")]
+    name: Option<String>,
+    /// The same, and wins over `name`. Of older clients.
+    id: Option<String>,
+    /// How keys and values are shown: `binary` or `json`, in any case. Without it, `binary`.
+    #[schema(example = "json")]
+    format: Option<String>,
+    /// Where a partition without a committed offset begins: `latest` (the default), `earliest` or
+    /// `none`.
+    #[schema(rename = "auto.offset.reset", example = "earliest")]
+    auto_offset_reset: Option<String>,
+    /// Whether what the client has handled is committed every five seconds: `true` (the default) or
+    /// `false`, also as a string.
+    #[schema(rename = "auto.commit.enable", value_type = Option<Value>, example = false)]
+    auto_commit_enable: (),
+    /// Bytes of keys and values that a read waits for; -1, the default, and 0 and 1 are any.
+    #[schema(rename = "fetch.min.bytes", minimum = -1, maximum = 10_000_000)]
+    fetch_min_bytes: Option<i64>,
+    /// Longest wait of a read, in milliseconds.
+    #[schema(rename = "consumer.request.timeout.ms", minimum = 0, maximum = 600_000)]
+    consumer_request_timeout_ms: Option<i64>,
+    /// Which records of transactions are read: `read_committed` or `read_uncommitted`. Without it, as
+    /// the gateway is set. Not in the reference.
+    #[schema(rename = "isolation.level", example = "read_committed")]
+    isolation_level: Option<String>,
+}
+
+/// An instance that was made
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ConsumerInstance {
+    /// Its name.
+    #[schema(example = "one")]
+    instance_id: String,
+    /// Where it is to be called: the process that made it is the only one that has it.
+    #[schema(example = "http://localhost:8082/consumers/web/instances/one")]
+    base_uri: String,
+}
+
+const FIELDS: &[&str] = &[
+    "name",
+    "id",
+    "format",
+    "auto.offset.reset",
+    "auto.commit.enable",
+    "fetch.min.bytes",
+    "responseMinBytes",
+    "consumer.request.timeout.ms",
+    "requestWaitMs",
+    "isolation.level",
+];
+
+/// Make a consumer instance
+///
+/// It joins the group when it subscribes. Other requests name it, and reach it only in the process that
+/// made it. It is gone when it was idle for `rest.consumer_instance_timeout_ms`.
+///
+/// Needs `group` on the group.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}",
+    operation_id = "createConsumerV2",
+    tag = "Compatible REST v2",
+    params(("group" = String, Path, description = "The consumer group", example = "web")),
+    request_body(
+        description = "How the instance is to be; without a body, all is as by default. `responseMinBytes` and `requestWaitMs` are other names of `fetch.min.bytes` and `consumer.request.timeout.ms`.",
+        content((ConsumerRequest = "application/vnd.kafka.v2+json", example = json!({"name": "one", "format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false"})), (ConsumerRequest = "application/json"))
+    ),
+    responses(
+        (status = 200, description = "The instance", content(
+            (ConsumerInstance = "application/vnd.kafka.v2+json", example = json!({"instance_id": "one", "base_uri": "http://localhost:8082/consumers/web/instances/one"})),
+            (ConsumerInstance = "application/json"),
+        )),
+        OfMaking,
+    )
+)]
+pub async fn create(
+    State(gateway): State<Gateway>,
+    Path(group): Path<String>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let origin = origin(&gateway, &request)?;
+    let (kind, body) = read(&gateway, request).await?;
+    let made = options(&gateway, group, &body).and_then(|options| {
+        let instance = ConsumerInstance {
+            instance_id: options.name.clone(),
+            base_uri: format!(
+                "{origin}/consumers/{}/instances/{}",
+                utf8_percent_encode(&options.group, IN_PATH),
+                utf8_percent_encode(&options.name, IN_PATH)
+            ),
+        };
+        let made = gateway.instances().make(options, principal);
+        made.map(|()| instance).map_err(not_made)
+    });
+    answer(kind, made)
+}
+
+/// Delete a consumer instance
+///
+/// Commits what was delivered, if the instance commits by itself, and leaves the group.
+///
+/// Needs `group` on the group.
+#[utoipa::path(
+    delete,
+    path = "/consumers/{group}/instances/{instance}",
+    operation_id = "deleteConsumerV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    responses((status = 204, description = "It is gone"), OfAsking)
+)]
+pub async fn delete(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = kind(&headers)?;
+    let deleted = async {
+        let handle = found(&gateway, &name, &principal)?;
+        handle.stop(Stop::Deleted);
+        let _ = tokio::time::timeout(LEAVING, handle.gone().cancelled()).await;
+        Ok(())
+    };
+    done(kind, deleted.await)
+}
+
+/// Scheme and authority by which clients reach this process, and the path before ours if there is one.
+fn origin(gateway: &Gateway, request: &Request) -> Result<String, ApiError> {
+    let settings = gateway.settings();
+    if let Some(url) = &settings.server.advertised_url {
+        return Ok(url.clone());
+    }
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<std::net::SocketAddr>>()
+        .map(|ConnectInfo(peer)| peer.ip());
+    let told = peer.and_then(|peer| {
+        let proxies = gateway.instances().proxies();
+        proxies.forwarded(peer, request.headers())
+    });
+    let (scheme, host) = told.map_or((None, None), |told| (told.scheme, told.host));
+    let scheme = match scheme.as_deref() {
+        Some(scheme @ ("http" | "https")) => scheme,
+        _ if settings.tls.cert.is_some() => "https",
+        _ => "http",
+    };
+    let own = host_of(request)?.unwrap_or("localhost");
+    Ok(format!("{scheme}://{}", host.as_deref().unwrap_or(own)))
+}
+
+fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, ApiError> {
+    let rest = &gateway.settings().rest;
+    let mut options = Options {
+        group,
+        name: String::new(),
+        format: Embedded::Binary,
+        reset: Reset::Latest,
+        auto_commit: true,
+        fetch_min_bytes: 0,
+        timeout: rest.consumer_request_timeout,
+        isolation: gateway.cluster().reader.isolation(),
+    };
+    if let Some(body) = Object::body(body, FIELDS)? {
+        asked(&body, &mut options)?;
+    }
+    if options.name.is_empty() {
+        options.name = made_up(rest.instance_id.as_deref())?;
+    }
+    Ok(options)
+}
+
+fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
+    let unacceptable = |name: &str, what: String| coded(422, body.pointer(name), what);
+    let refused = |name: &str, what: String| coded(42204, body.pointer(name), what);
+    for field in ["name", "id"] {
+        let Some(name) = body.text(field)? else {
+            continue;
+        };
+        let wrong = if name.is_empty() {
+            "is empty".to_owned()
+        } else if name.len() > MAX_NAME {
+            format!("expected at most {MAX_NAME} bytes")
+        } else if matches!(&*name, "." | "..") || name.chars().any(char::is_control) {
+            "cannot stand in a path".to_owned()
+        } else {
+            options.name = name.into_owned();
+            continue;
+        };
+        return Err(unacceptable(field, wrong));
+    }
+    if let Some(format) = body.text("format")? {
+        options.format = match format.to_ascii_lowercase().as_str() {
+            "binary" => Embedded::Binary,
+            "json" => Embedded::Json,
+            "avro" | "jsonschema" | "protobuf" => {
+                return Err(coded(
+                    42207,
+                    body.pointer("format"),
+                    format!(
+                        "{format} needs a schema registry, which this version does not offer; use \
+                         json or binary ({JSON}, {BINARY})"
+                    ),
+                ));
+            }
+            _ => {
+                let given: String = format.chars().take(40).collect();
+                let what = format!("expected binary or json, not {given:?}");
+                return Err(unacceptable("format", what));
+            }
+        };
+    }
+    if let Some(reset) = body.text("auto.offset.reset")? {
+        options.reset = match reset.to_ascii_lowercase().as_str() {
+            "latest" => Reset::Latest,
+            "earliest" => Reset::Earliest,
+            "none" => Reset::Error,
+            _ => {
+                let given: String = reset.chars().take(40).collect();
+                let what = format!("expected latest, earliest or none, not {given:?}");
+                return Err(refused("auto.offset.reset", what));
+            }
+        };
+    }
+    if let Some(enable) = body.text("auto.commit.enable")? {
+        options.auto_commit = match enable.to_ascii_lowercase().as_str() {
+            "true" => true,
+            "false" => false,
+            _ => {
+                let given: String = enable.chars().take(40).collect();
+                let what = format!("expected true or false, not {given:?}");
+                return Err(refused("auto.commit.enable", what));
+            }
+        };
+    }
+    for field in ["responseMinBytes", "fetch.min.bytes"] {
+        if let Some(bytes) = body.number(field)? {
+            if !(-1..=MAX_FETCH_MIN_BYTES).contains(&bytes) {
+                let what = format!("expected -1 to {MAX_FETCH_MIN_BYTES}, not {bytes}");
+                return Err(coded(40001, body.pointer(field), what));
+            }
+            options.fetch_min_bytes = u64::try_from(bytes).unwrap_or(0);
+        }
+    }
+    for field in ["requestWaitMs", "consumer.request.timeout.ms"] {
+        if let Some(ms) = body.number(field)? {
+            match u64::try_from(ms) {
+                Ok(ms) if i64::try_from(ms).is_ok_and(|ms| ms <= MAX_TIMEOUT_MS) => {
+                    options.timeout = Duration::from_millis(ms);
+                }
+                _ => {
+                    let what = format!("expected 0 to {MAX_TIMEOUT_MS}, not {ms}");
+                    return Err(refused(field, what));
+                }
+            }
+        }
+    }
+    if let Some(level) = body.text("isolation.level")? {
+        options.isolation = match level.to_ascii_lowercase().as_str() {
+            "read_committed" => Isolation::Committed,
+            "read_uncommitted" => Isolation::Uncommitted,
+            _ => {
+                let given: String = level.chars().take(40).collect();
+                let what = format!("expected read_committed or read_uncommitted, not {given:?}");
+                return Err(refused("isolation.level", what));
+            }
+        };
+    }
+    Ok(())
+}
+
+/// A name that no other instance has: a UUID (RFC 9562, version 4) after the process's id.
+fn made_up(process: Option<&str>) -> Result<String, ApiError> {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the system has no random numbers for an instance's name");
+        return Err(ApiError::internal());
+    }
+    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
+    *version = *version & 0x0f | 0x40;
+    *variant = *variant & 0x3f | 0x80;
+    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+    let uuid: Vec<&str> = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)]
+        .iter()
+        .filter_map(|(start, end)| digits.get(*start..*end))
+        .collect();
+    let process = process.map(|id| format!("{id}-")).unwrap_or_default();
+    Ok(format!("rest-consumer-{process}{}", uuid.join("-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_made_up_are_uuids_after_the_processs_id() {
+        let name = made_up(Some("gw-1")).unwrap();
+        let uuid = name.strip_prefix("rest-consumer-gw-1-").unwrap();
+        let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(uuid.as_bytes()[14], b'4', "{uuid}");
+        assert!(b"89ab".contains(&uuid.as_bytes()[19]), "{uuid}");
+        assert_ne!(made_up(None).unwrap(), made_up(None).unwrap());
+    }
+}

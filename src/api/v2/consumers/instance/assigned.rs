@@ -1,0 +1,287 @@
+//! Partitions that were chosen by hand: read by pages without the group knowing, each page when the
+//! client asks for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{AUTO_COMMIT, Instance, Options, Refused, Source};
+use crate::kafka::Cluster;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::SeekTo;
+use crate::kafka::metadata::Topic;
+use crate::kafka::reader::{PageRequest, Span};
+use crate::record::{Delivered, TopicPartition};
+
+/// Most records of a page.
+const RECORDS: usize = 5_000;
+/// Longest wait of one page; longer waits are several.
+const WAIT: Duration = Duration::from_secs(10);
+/// How much later than asked a read may be that is waiting for Kafka's answers, and not for records.
+const SLACK: Duration = Duration::from_secs(2);
+/// Pause before another try.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The offset of a partition that has no place to begin at.
+const NOWHERE: i64 = -1;
+
+/// Where to read on in the partitions of a topic.
+pub(super) type Places = Vec<(Arc<str>, Vec<(i32, i64)>)>;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    records: Vec<Delivered>,
+    next: Vec<(TopicPartition, i64)>,
+    /// Places that are not in the log any more, and where reading goes on instead.
+    moved: Vec<(TopicPartition, i64)>,
+}
+
+impl Instance {
+    /// Reads these partitions in the place of those before.
+    pub(super) async fn assign(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Refused> {
+        if matches!(self.source, Source::Subscribed(_)) {
+            return Err(Refused::IllegalState(
+                "this instance subscribes to topics; DELETE its subscription first to assign \
+                 partitions"
+                    .to_owned(),
+            ));
+        }
+        self.settle(super::SETTLING).await?;
+        if partitions.is_empty() {
+            return self.unsubscribe().await;
+        }
+        let aims: Vec<(TopicPartition, SeekTo)> = partitions
+            .iter()
+            .filter(|partition| !self.shelf.has(partition))
+            .map(|partition| (partition.clone(), SeekTo::Committed))
+            .collect();
+        let options = Arc::clone(&self.options);
+        let asked =
+            self.cluster
+                .members
+                .places(&options.group, options.isolation, options.reset, &aims);
+        let mut places = Vec::with_capacity(aims.len());
+        for (partition, place) in asked.await {
+            let place = match place {
+                Ok(at) => at,
+                // A seek may still give it one; if not, the read says what is missing.
+                Err(fault) if fault.kind == FaultKind::OffsetOutOfRange => NOWHERE,
+                Err(fault) => return Err(fault.into()),
+            };
+            places.push((partition, place));
+        }
+        for before in self.shelf.partitions() {
+            if !partitions.contains(&before) {
+                self.shelf.remove(&before);
+            }
+        }
+        for (partition, place) in places {
+            self.shelf.place(partition, place, None);
+        }
+        self.source = Source::Assigned;
+        if self.options.auto_commit && self.commit_at.is_none() {
+            self.commit_at = Some(Instant::now() + AUTO_COMMIT);
+        }
+        self.keep_count();
+        Ok(())
+    }
+
+    /// Where to read on.
+    pub(super) fn places(&self) -> Places {
+        let mut topics: Vec<Arc<str>> = Vec::new();
+        for partition in self.shelf.partitions() {
+            if topics.last() != Some(&partition.topic) {
+                topics.push(partition.topic);
+            }
+        }
+        let mut places: Places = topics
+            .into_iter()
+            .map(|topic| {
+                let next = self.shelf.reads_on(&topic);
+                (topic, next)
+            })
+            .collect();
+        // Not always the same one first.
+        if !places.is_empty() {
+            let first = fastrand::usize(0..places.len());
+            places.rotate_left(first);
+        }
+        places
+    }
+
+    /// Puts on the shelf what was read.
+    pub(super) fn filled(&mut self, filled: Filled) {
+        for (partition, to) in &filled.moved {
+            self.shelf.gap(partition, *to);
+        }
+        self.shelf.put(filled.records, &filled.next);
+        self.keep_count();
+    }
+}
+
+/// Reads what there is at these places, or waits for the first records that come; nothing if none come
+/// before `until`.
+///
+/// # Errors
+///
+/// What kept Kafka from answering until then, and what another try would not change.
+pub(super) async fn fill(
+    cluster: &Cluster,
+    options: &Options,
+    places: &Places,
+    max_bytes: usize,
+    until: Instant,
+) -> Result<Filled, Fault> {
+    loop {
+        let bound = until + SLACK;
+        let attempt = attempt(cluster, options, places, max_bytes, until);
+        let attempted = timeout_at(bound, attempt).await.unwrap_or_else(|_| {
+            Err(Fault::new(
+                FaultKind::TimedOut,
+                "Kafka did not answer the read in time.",
+            ))
+        });
+        let fault = match attempted {
+            Ok(filled) => {
+                let nothing = filled.records.is_empty() && filled.moved.is_empty();
+                if nothing && Instant::now() < until && filled.next.is_empty() {
+                    continue;
+                }
+                return Ok(filled);
+            }
+            Err(fault) => fault,
+        };
+        let again = Instant::now() + PAUSE;
+        if !fault.retriable || again >= until {
+            return Err(fault);
+        }
+        sleep_until(again).await;
+    }
+}
+
+async fn attempt(
+    cluster: &Cluster,
+    options: &Options,
+    places: &Places,
+    max_bytes: usize,
+    until: Instant,
+) -> Result<Filled, Fault> {
+    let mut filled = Filled::default();
+    let mut left = max_bytes;
+    let mut waiting = Vec::with_capacity(places.len());
+    for (name, places) in places {
+        let topic = cluster.metadata.topic(name).await?;
+        let places = in_log(cluster, options, &topic, places, &mut filled).await?;
+        let numbers: Vec<i32> = places.keys().copied().collect();
+        let bounds = cluster
+            .bounds_under(options.isolation, name, &numbers)
+            .await?;
+        let spans: Vec<Span> = bounds
+            .iter()
+            .map(|bound| {
+                let from = places.get(&bound.partition).copied().unwrap_or(bound.low);
+                Span {
+                    partition: bound.partition,
+                    from,
+                    end: bound.end.max(from),
+                }
+            })
+            .collect();
+        let request = PageRequest {
+            topic: Arc::clone(&topic),
+            spans,
+            limit: RECORDS,
+            max_bytes: left,
+            wait: Duration::ZERO,
+        };
+        if request.spans.iter().all(|span| span.from >= span.end) {
+            waiting.push(request);
+            continue;
+        }
+        let page = cluster.reader.page_under(options.isolation, request);
+        take(&mut filled, &topic.name, page.await?);
+        let taken: usize = filled.records.iter().map(Delivered::size).sum();
+        left = max_bytes.saturating_sub(taken);
+        if left == 0 || filled.records.len() >= RECORDS {
+            return Ok(filled);
+        }
+    }
+    let now = Instant::now();
+    if !filled.records.is_empty() || !filled.next.is_empty() || now >= until {
+        return Ok(filled);
+    }
+    // What of the others is under way when one has records is read anew the next time.
+    let wait = (until - now).min(WAIT);
+    let mut pages: FuturesUnordered<_> = waiting
+        .into_iter()
+        .map(|request| {
+            let name = Arc::clone(&request.topic.name);
+            let request = PageRequest { wait, ..request };
+            async move {
+                let page = cluster.reader.page_under(options.isolation, request);
+                (name, page.await)
+            }
+        })
+        .collect();
+    while let Some((name, page)) = pages.next().await {
+        let page = page?;
+        if !page.records.is_empty() {
+            take(&mut filled, &name, page);
+            break;
+        }
+    }
+    Ok(filled)
+}
+
+fn take(filled: &mut Filled, topic: &Arc<str>, page: crate::kafka::reader::Page) {
+    filled.records.extend(page.records);
+    let next = page.next.into_iter();
+    filled.next.extend(
+        next.map(|(partition, next)| (TopicPartition::new(Arc::clone(topic), partition), next)),
+    );
+}
+
+/// The places, those that are not in the log any more found anew by `auto.offset.reset`.
+async fn in_log(
+    cluster: &Cluster,
+    options: &Options,
+    topic: &Topic,
+    places: &[(i32, i64)],
+    filled: &mut Filled,
+) -> Result<BTreeMap<i32, i64>, Fault> {
+    let numbers: Vec<i32> = places.iter().map(|(partition, _)| *partition).collect();
+    let bounds = cluster
+        .bounds_under(options.isolation, &topic.name, &numbers)
+        .await?;
+    let mut found: BTreeMap<i32, i64> = places.iter().copied().collect();
+    let mut aims = Vec::new();
+    for bound in bounds {
+        if let Some(at) = found.get(&bound.partition)
+            && !(bound.low..=bound.end).contains(at)
+        {
+            let partition = TopicPartition::new(Arc::clone(&topic.name), bound.partition);
+            let aim = match *at {
+                NOWHERE => SeekTo::Committed,
+                at => SeekTo::Offset(at),
+            };
+            aims.push((partition, aim));
+        }
+    }
+    if aims.is_empty() {
+        return Ok(found);
+    }
+    let asked = cluster
+        .members
+        .places(&options.group, options.isolation, options.reset, &aims);
+    for (partition, place) in asked.await {
+        let at = place?;
+        if found.insert(partition.partition, at) != Some(at) {
+            filled.moved.push((partition, at));
+        }
+    }
+    Ok(found)
+}

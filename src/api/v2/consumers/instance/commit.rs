@@ -1,0 +1,133 @@
+//! Commits, ordered by the client or by time, and what is committed.
+
+use std::sync::Arc;
+
+use super::{Instance, Offset, Refused, SETTLING, Source};
+use crate::kafka::admin::Committed;
+use crate::kafka::fault::Fault;
+use crate::kafka::member::Command;
+use crate::record::TopicPartition;
+
+impl Instance {
+    /// Commits these offsets, or what was delivered to the client: neither more nor less.
+    pub(super) async fn commit(&mut self, offsets: Option<Vec<Offset>>) -> Result<(), Refused> {
+        let offsets = match offsets {
+            Some(offsets) => offsets,
+            None => {
+                self.settle(SETTLING).await?;
+                self.shelf.came_back();
+                let delivered = self.shelf.delivered().into_iter();
+                delivered
+                    .map(|(partition, offset)| (partition, offset, None))
+                    .collect()
+            }
+        };
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let results = match &self.source {
+            Source::Subscribed(_) => {
+                self.joined().await;
+                self.asked("committing", |token| Command::Commit { token, offsets })
+                    .await?
+            }
+            Source::Nowhere | Source::Assigned => {
+                let with_text = offsets
+                    .iter()
+                    .position(|(.., text)| text.as_ref().is_some_and(|text| !text.is_empty()));
+                if let Some(index) = with_text {
+                    return Err(Refused::Unable(
+                        format!("/offsets/{index}/metadata"),
+                        "metadata cannot be kept for partitions that were assigned by hand; leave \
+                         it out, or subscribe to the topic"
+                            .to_owned(),
+                    ));
+                }
+                let offsets: Vec<_> = offsets.into_iter().map(|(p, o, _)| (p, o)).collect();
+                let cluster = Arc::clone(&self.cluster);
+                let options = Arc::clone(&self.options);
+                cluster.commit_for_group(&options.group, &offsets).await?
+            }
+        };
+        let mut failed = None;
+        for (partition, result) in results {
+            match result {
+                Ok(offset) => self.shelf.committed(&partition, offset),
+                Err(fault) => failed = failed.or(Some(fault)),
+            }
+        }
+        match failed {
+            None => Ok(()),
+            Some(fault) => Err(self.not_committed(fault)),
+        }
+    }
+
+    fn not_committed(&self, fault: Fault) -> Refused {
+        let is_alone = !matches!(self.source, Source::Subscribed(_));
+        if is_alone && fault.kafka_error == Some("UNKNOWN_MEMBER_ID") {
+            return Refused::IllegalState(format!(
+                "group {} has members, so that nobody else may commit for it; subscribe to the \
+                 topics, or use another group",
+                self.options.group
+            ));
+        }
+        fault.into()
+    }
+
+    /// Commits what the client has handled, if the instance commits by itself.
+    pub(super) async fn commit_handled(&mut self) {
+        if !self.options.auto_commit {
+            return;
+        }
+        let offsets = self.shelf.handled();
+        match &self.source {
+            Source::Nowhere => {}
+            Source::Subscribed(_) => self.commit_unwatched(offsets),
+            Source::Assigned => self.commit_alone(offsets).await,
+        }
+    }
+
+    /// Commits for partitions that were assigned by hand, as far as that is possible.
+    pub(super) async fn commit_alone(&mut self, mut offsets: Vec<(TopicPartition, i64)>) {
+        offsets.retain(|(_, offset)| *offset >= 0);
+        if offsets.is_empty() {
+            return;
+        }
+        let done = self
+            .cluster
+            .commit_for_group(&self.options.group, &offsets)
+            .await;
+        let results = done.unwrap_or_else(|fault| {
+            let failed = offsets.into_iter();
+            failed.map(|(p, _)| (p, Err(fault.clone()))).collect()
+        });
+        for (partition, result) in results {
+            match result {
+                Ok(offset) => self.shelf.committed(&partition, offset),
+                Err(fault) => {
+                    tracing::debug!(group = self.options.group, "a commit failed: {fault}");
+                }
+            }
+        }
+    }
+
+    /// What the group has committed for these.
+    pub(super) async fn committed(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<(TopicPartition, Committed)>, Refused> {
+        let cluster = Arc::clone(&self.cluster);
+        let options = Arc::clone(&self.options);
+        let asked = cluster.group_commits(&options.group, &partitions);
+        let mut found = self.beside(asked).await?;
+        let mut committed = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            if let Some(known) = found.remove(&partition)
+                && let Some(known) = known?
+            {
+                committed.push((partition, known));
+            }
+        }
+        Ok(committed)
+    }
+}

@@ -1,0 +1,483 @@
+//! A consumer instance: what a client made with `POST /consumers/{group}` and calls by its name until
+//! it deletes it or leaves it alone for too long. Knows Kafka, and nothing of HTTP but whether an answer
+//! has gone out.
+//!
+//! One task for each. It owns the member of the group, takes what the member tells at any time, so that
+//! a rebalance waits for nobody, and serves orders one after the other: requests that come together
+//! wait for each other.
+//!
+//! ```text
+//! Handle::read, commit, … --order--> task --> Shelf: what was read, what is out, what was delivered
+//!                         <--reply--  |
+//!                                     +-- subscribed: a kafka::member::Member tells what comes
+//!                                     +-- assigned: pages of kafka::Reader, read when they are asked for
+//! ```
+//!
+//! - `order.rs`: what can be ordered, and the handle that orders it
+//! - `shelf.rs`: records and positions
+//! - `parcel.rs`: records on their way to the client, and whether they arrived
+//! - `subscribed.rs`: what a member tells; topics that come and go
+//! - `assigned.rs`: partitions that were chosen by hand
+//! - `read.rs`, `commit.rs`, `place.rs`: the orders
+
+mod assigned;
+mod commit;
+mod order;
+mod parcel;
+mod place;
+mod read;
+mod shelf;
+mod subscribed;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+pub use self::order::{Aims, Handle, Offset, Refused, Wanted};
+pub use self::parcel::Parcel;
+pub use self::shelf::Unfit;
+
+use self::order::Order;
+pub use self::parcel::Fate;
+use self::parcel::Receipt;
+use self::shelf::Shelf;
+use self::subscribed::Subscribed;
+use super::super::media::Embedded;
+use crate::auth::Principal;
+use crate::kafka::Cluster;
+use crate::kafka::admin::Isolation;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::{Event, Reset};
+use crate::record::TopicPartition;
+
+/// Orders that wait; those who would be more wait to be let in.
+const ORDERS: usize = 32;
+/// How often what was handled is committed: `auto.commit.interval.ms` of Kafka's own clients.
+const AUTO_COMMIT: Duration = Duration::from_secs(5);
+/// How much is read ahead of the client, at least and at most: it follows what the client takes.
+const LEAST_AHEAD: usize = 64 << 10;
+const MOST_AHEAD: usize = 4 << 20;
+/// Longest wait for an answer to be written before the next request on the instance is refused.
+const SETTLING: Duration = Duration::from_secs(60);
+/// The same when the instance ends.
+const LAST_SETTLING: Duration = Duration::from_secs(2);
+/// Longest wait for a member's answer; its own bounds are below.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest wait for a member to leave.
+const LEAVING: Duration = Duration::from_secs(12);
+
+/// How an instance was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The group.
+    pub group: String,
+    /// Its name in the group.
+    pub name: String,
+    /// How keys and values are shown.
+    pub format: Embedded,
+    /// `auto.offset.reset`.
+    pub reset: Reset,
+    /// `auto.commit.enable`.
+    pub auto_commit: bool,
+    /// `fetch.min.bytes`: what a read waits for, in bytes of keys and values.
+    pub fetch_min_bytes: u64,
+    /// `consumer.request.timeout.ms`: longest wait of a read.
+    pub timeout: Duration,
+    /// `isolation.level`.
+    pub isolation: Isolation,
+}
+
+/// Why an instance ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its client deleted it.
+    Deleted,
+    /// The gateway stops.
+    Draining,
+}
+
+/// Bytes that all instances keep together, and may keep.
+#[derive(Debug)]
+pub struct Budget {
+    kept: AtomicU64,
+    most: u64,
+}
+
+impl Budget {
+    /// For `most` bytes.
+    pub fn new(most: u64) -> Self {
+        Self {
+            kept: AtomicU64::new(0),
+            most,
+        }
+    }
+
+    /// An instance keeps so many bytes now, where it kept `before`. True while there is plenty.
+    fn keeps(&self, before: u64, now: u64) -> bool {
+        let total = if now >= before {
+            self.kept.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        } else {
+            self.kept.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
+        };
+        total < self.most / 10 * 8
+    }
+}
+
+/// Where records come from.
+enum Source {
+    Nowhere,
+    Subscribed(Box<Subscribed>),
+    /// Partitions that were chosen by hand, which are on the shelf.
+    Assigned,
+}
+
+/// What a wait came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happened {
+    Something,
+    TooLate,
+    Stopped,
+}
+
+/// An instance at work.
+pub struct Instance {
+    options: Arc<Options>,
+    cluster: Arc<Cluster>,
+    orders: mpsc::Receiver<Order>,
+    stop: watch::Receiver<Option<Stop>>,
+    idle_timeout: Duration,
+    budget: Arc<Budget>,
+    source: Source,
+    shelf: Shelf,
+    receipt: Option<Receipt>,
+    /// Whose topics a pattern may find.
+    principal: Principal,
+    ahead: usize,
+    /// Bytes that a read waits for.
+    wanted: usize,
+    kept: u64,
+    used: Instant,
+    commit_at: Option<Instant>,
+}
+
+/// How an instance came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its client deleted it.
+    Deleted,
+    /// It was idle.
+    Expired,
+    /// The gateway stops.
+    Draining,
+}
+
+impl Instance {
+    /// An instance of `principal`, and the handle to it. It does nothing until it is run.
+    pub fn new(
+        options: Options,
+        cluster: Arc<Cluster>,
+        budget: Arc<Budget>,
+        idle_timeout: Duration,
+        principal: Principal,
+    ) -> (Self, Handle) {
+        let (orders_in, orders) = mpsc::channel(ORDERS);
+        let (stopping, stop) = watch::channel(None);
+        let options = Arc::new(options);
+        let handle = Handle::new(
+            Arc::clone(&options),
+            orders_in,
+            stopping,
+            CancellationToken::new(),
+        );
+        let instance = Self {
+            options,
+            cluster,
+            orders,
+            stop,
+            idle_timeout,
+            budget,
+            source: Source::Nowhere,
+            shelf: Shelf::default(),
+            receipt: None,
+            principal,
+            ahead: LEAST_AHEAD,
+            wanted: 0,
+            kept: 0,
+            used: Instant::now(),
+            commit_at: None,
+        };
+        (instance, handle)
+    }
+
+    /// Serves until the instance is deleted, is idle for too long, or the gateway stops. `forget` is
+    /// called as soon as that is so: from then on nobody shall find it.
+    pub async fn run(mut self, forget: impl FnOnce(End)) -> End {
+        let end = loop {
+            let due = self.due();
+            let stopped = *self.stop.borrow_and_update();
+            match stopped {
+                Some(Stop::Deleted) => break End::Deleted,
+                Some(Stop::Draining) => break End::Draining,
+                None => {}
+            }
+            tokio::select! {
+                _ = self.stop.changed() => {}
+                event = next_event(&mut self.source) => self.event(event),
+                order = self.orders.recv() => match order {
+                    Some(order) => self.serve(order).await,
+                    None => break End::Deleted,
+                },
+                () = sleep_until(due) => {
+                    if self.is_expired() {
+                        break End::Expired;
+                    }
+                    // On the heap, for a while only.
+                    Box::pin(self.tick()).await;
+                }
+            }
+        };
+        forget(end);
+        Box::pin(self.finish(end)).await;
+        end
+    }
+
+    async fn serve(&mut self, order: Order) {
+        self.used = Instant::now();
+        Box::pin(self.obey(order)).await;
+        self.used = Instant::now();
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Subscribe(wanted, principal, reply) => {
+                self.principal = principal;
+                let _ = reply.send(self.subscribe(wanted).await);
+            }
+            Order::Subscription(reply) => {
+                let _ = reply.send(Ok(self.subscription()));
+            }
+            Order::Unsubscribe(reply) => {
+                let done = self.unsubscribe().await;
+                let _ = reply.send(done);
+            }
+            Order::Assign(partitions, reply) => {
+                let _ = reply.send(self.assign(partitions).await);
+            }
+            Order::Assignments(reply) => {
+                let _ = reply.send(Ok(self.shelf.partitions()));
+            }
+            Order::Read(read, principal, reply) => {
+                self.principal = principal;
+                self.read(read, reply).await;
+            }
+            Order::Commit(offsets, reply) => {
+                let done = self.commit(offsets).await;
+                let _ = reply.send(done);
+            }
+            Order::Committed(partitions, reply) => {
+                let _ = reply.send(self.committed(partitions).await);
+            }
+            Order::Seek(aims, reply) => {
+                let _ = reply.send(self.seek(aims).await);
+            }
+        }
+    }
+
+    // -- time
+
+    fn due(&self) -> Instant {
+        let mut due = self.used + self.idle_timeout;
+        if let Some(at) = self.commit_at {
+            due = due.min(at);
+        }
+        if let Source::Subscribed(subscribed) = &self.source
+            && let Some(at) = subscribed.looks_at()
+        {
+            due = due.min(at);
+        }
+        due
+    }
+
+    /// Nothing was asked of it for too long. An answer that is still being written is a use.
+    fn is_expired(&mut self) -> bool {
+        if self.used.elapsed() < self.idle_timeout || !self.orders.is_empty() {
+            return false;
+        }
+        if let Some(receipt) = &self.receipt
+            && receipt.fate() == Fate::Open
+            && self.used.elapsed() < self.idle_timeout + SETTLING
+        {
+            self.used = Instant::now();
+            return false;
+        }
+        true
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit_at = self.options.auto_commit.then(|| now + AUTO_COMMIT);
+            self.settle_now();
+            self.commit_handled().await;
+            if self.used.elapsed() >= AUTO_COMMIT * 2 {
+                self.ahead = LEAST_AHEAD;
+            }
+        }
+        self.look_if_due().await;
+    }
+
+    // -- waiting
+
+    /// Waits until the member has told something or somebody wants the instance to stop.
+    async fn happened(&mut self, until: Instant) -> Happened {
+        if self.stop.borrow().is_some() {
+            return Happened::Stopped;
+        }
+        tokio::select! {
+            biased;
+            event = next_event(&mut self.source) => {
+                self.event(event);
+                Happened::Something
+            }
+            _ = self.stop.changed() => Happened::Stopped,
+            () = sleep_until(until) => Happened::TooLate,
+        }
+    }
+
+    /// Waits for something else, and takes what the member tells meanwhile.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                event = next_event(&mut self.source) => self.event(event),
+            }
+        }
+    }
+
+    // -- answers that are out
+
+    /// Takes note of what became of the last answer, as far as that is known; true if it is.
+    fn settle_now(&mut self) -> bool {
+        let Some(receipt) = &self.receipt else {
+            return true;
+        };
+        match receipt.fate() {
+            Fate::Open => return false,
+            Fate::Written => self.count_delivered(),
+            Fate::Lost => self.shelf.lost(),
+        }
+        self.receipt = None;
+        self.keep_count();
+        true
+    }
+
+    /// Waits until that is known.
+    async fn settle(&mut self, bound: Duration) -> Result<(), Refused> {
+        let begun = Instant::now();
+        let until = begun + bound;
+        let mut pause = Duration::from_millis(1);
+        while !self.settle_now() {
+            let is_stopped = self.stop.borrow().is_some();
+            let now = Instant::now();
+            if now >= until || (is_stopped && now >= begun + LAST_SETTLING) {
+                return Err(Refused::Busy(
+                    "The last answer of this instance is still being written to its client. Try \
+                     again when it has been read.",
+                ));
+            }
+            let receipt = self.receipt.take();
+            if let Some(receipt) = &receipt {
+                let waiting = tokio::time::timeout(Duration::from_millis(50), receipt.settled());
+                // Taken whole, and not flushed yet: that is a matter of moments.
+                if self.beside(waiting).await.is_ok() && receipt.fate() == Fate::Open {
+                    self.beside(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+            }
+            self.receipt = receipt;
+        }
+        Ok(())
+    }
+
+    fn count_delivered(&mut self) {
+        let Some(records) = self.shelf.written() else {
+            return;
+        };
+        for run in records.chunk_by(|a, b| a.topic == b.topic) {
+            let Some(first) = run.first() else { continue };
+            let topic = crate::observe::metrics::topic_label(&first.topic);
+            metrics::counter!("kafka_messages_read_total", "topic" => topic)
+                .increment(run.len() as u64);
+        }
+    }
+
+    // -- memory
+
+    /// Tells the budget what is kept; reads less ahead when it runs short.
+    fn keep_count(&mut self) {
+        let kept = self.shelf.bytes() as u64;
+        if kept != self.kept {
+            if !self.budget.keeps(self.kept, kept) {
+                self.ahead = LEAST_AHEAD;
+            }
+            self.kept = kept;
+        }
+    }
+
+    // -- the end
+
+    async fn finish(&mut self, end: End) {
+        self.orders.close();
+        if end == End::Draining {
+            // Requests under way get their answers.
+            while let Ok(order) = self.orders.try_recv() {
+                self.serve(order).await;
+            }
+        }
+        let _ = self.settle(LAST_SETTLING).await;
+        let offsets = match end {
+            // It says that it is done with what it was given.
+            End::Deleted => self.shelf.delivered(),
+            End::Expired | End::Draining => self.shelf.handled(),
+        };
+        self.leave(offsets).await;
+        self.shelf.clear();
+        self.keep_count();
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.budget.keeps(self.kept, 0);
+    }
+}
+
+async fn next_event(source: &mut Source) -> Option<Event> {
+    match source {
+        Source::Subscribed(subscribed) => subscribed.event().await,
+        Source::Nowhere | Source::Assigned => std::future::pending().await,
+    }
+}
+
+/// The fault of an instance that was asked for what it does not have.
+fn not_assigned(partition: &TopicPartition) -> Refused {
+    Refused::IllegalState(format!(
+        "partition {} of topic {} is not assigned to this instance",
+        partition.partition, partition.topic
+    ))
+}
+
+fn no_answer(what: &str) -> Refused {
+    Refused::Kafka(
+        Fault::new(
+            FaultKind::TimedOut,
+            format!("{what}: no answer from Kafka in time"),
+        ),
+        None,
+    )
+}

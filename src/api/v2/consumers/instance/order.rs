@@ -1,0 +1,255 @@
+//! What can be ordered of an instance, what it answers, and the handle that both go through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, Parcel, Stop, Unfit};
+use crate::api::ws::session::options::Pattern;
+use crate::auth::Principal;
+use crate::auth::permission::Denied;
+use crate::http::wire::Wire;
+use crate::kafka::admin::Committed;
+use crate::kafka::fault::Fault;
+use crate::kafka::member::SeekTo;
+use crate::record::TopicPartition;
+
+/// Longest wait to be let into the queue of an instance that has many requests already.
+const QUEUE: Duration = Duration::from_secs(30);
+
+/// Which topics an instance subscribes to.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// These, also where they are still to be created.
+    Names(Vec<Arc<str>>),
+    /// All that match, those of Kafka's own left out.
+    Pattern(Pattern),
+}
+
+/// An offset to be committed, that of the next record to read, and the text to keep with it.
+pub type Offset = (TopicPartition, i64, Option<String>);
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aims {
+    /// In each of these.
+    Each(Vec<(TopicPartition, SeekTo)>),
+    /// In all that the instance has.
+    All(SeekTo),
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone)]
+pub enum Refused {
+    /// The instance is in no state for it.
+    IllegalState(String),
+    /// The principal lacks a permission.
+    Denied(Denied),
+    /// Kafka refused or did not answer; about the field of the request that is named, if one is.
+    Kafka(Fault, Option<String>),
+    /// A record cannot be shown in the instance's format.
+    Unfit(Unfit),
+    /// What the request asks for in this field cannot be done.
+    Unable(String, String),
+    /// The instance has too much to do.
+    Busy(&'static str),
+    /// The instance has come to its end.
+    Gone,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Kafka(fault, None)
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// A read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Longest wait for records.
+    pub(super) timeout: Duration,
+    /// Most bytes of keys and values.
+    pub(super) max_bytes: u64,
+    /// The connection that the answer goes over.
+    pub(super) wire: Option<Arc<Wire>>,
+}
+
+/// An order, and where its answer goes.
+#[derive(Debug)]
+pub(super) enum Order {
+    Subscribe(Wanted, Principal, Reply<()>),
+    Subscription(Reply<Vec<Arc<str>>>),
+    Unsubscribe(Reply<()>),
+    Assign(Vec<TopicPartition>, Reply<()>),
+    Assignments(Reply<Vec<TopicPartition>>),
+    Read(Read, Principal, Reply<Parcel>),
+    /// `None` is what was delivered.
+    Commit(Option<Vec<Offset>>, Reply<()>),
+    Committed(Vec<TopicPartition>, Reply<Vec<(TopicPartition, Committed)>>),
+    Seek(Aims, Reply<()>),
+}
+
+/// The way to an instance. Clones lead to the same one.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    options: Arc<Options>,
+    orders: mpsc::Sender<Order>,
+    stop: Arc<watch::Sender<Option<Stop>>>,
+    gone: CancellationToken,
+}
+
+impl Handle {
+    pub(super) fn new(
+        options: Arc<Options>,
+        orders: mpsc::Sender<Order>,
+        stop: watch::Sender<Option<Stop>>,
+        gone: CancellationToken,
+    ) -> Self {
+        Self {
+            options,
+            orders,
+            stop: Arc::new(stop),
+            gone,
+        }
+    }
+
+    /// How the instance was made.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Cancelled when the instance has left its group.
+    pub fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+
+    /// Tells the instance to come to its end.
+    pub fn stop(&self, why: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let is_first = stop.is_none();
+            stop.get_or_insert(why);
+            is_first
+        });
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        match timeout(QUEUE, self.orders.send(order(reply))).await {
+            Ok(Ok(())) => answer.await.unwrap_or(Err(Refused::Gone)),
+            Ok(Err(_)) => Err(Refused::Gone),
+            Err(_) => Err(Refused::Busy(
+                "Too many requests wait for this instance: it serves them one after the other.",
+            )),
+        }
+    }
+
+    /// Subscribes to topics in the place of those before. What a pattern finds is what `principal`
+    /// may consume.
+    ///
+    /// # Errors
+    ///
+    /// `IllegalState` while partitions are assigned by hand.
+    pub async fn subscribe(&self, wanted: Wanted, principal: Principal) -> Result<(), Refused> {
+        self.order(|reply| Order::Subscribe(wanted, principal, reply))
+            .await
+    }
+
+    /// The topics that it subscribes to.
+    ///
+    /// # Errors
+    ///
+    /// The instance is gone.
+    pub async fn subscription(&self) -> Result<Vec<Arc<str>>, Refused> {
+        self.order(Order::Subscription).await
+    }
+
+    /// Lets go of topics and partitions, and leaves the group.
+    ///
+    /// # Errors
+    ///
+    /// The instance is gone.
+    pub async fn unsubscribe(&self) -> Result<(), Refused> {
+        self.order(Order::Unsubscribe).await
+    }
+
+    /// Reads these partitions, without the group's other members knowing.
+    ///
+    /// # Errors
+    ///
+    /// `IllegalState` while it subscribes to topics; Kafka's, where it has to be asked where to begin.
+    pub async fn assign(&self, partitions: Vec<TopicPartition>) -> Result<(), Refused> {
+        self.order(|reply| Order::Assign(partitions, reply)).await
+    }
+
+    /// The partitions that it has, of either kind.
+    ///
+    /// # Errors
+    ///
+    /// The instance is gone.
+    pub async fn assignments(&self) -> Result<Vec<TopicPartition>, Refused> {
+        self.order(Order::Assignments).await
+    }
+
+    /// Records, as soon as there are some; none if none come within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// `IllegalState` of an instance that has neither topics nor partitions; `Unfit`; Kafka's.
+    pub async fn read(
+        &self,
+        timeout: Duration,
+        max_bytes: u64,
+        wire: Option<Arc<Wire>>,
+        principal: Principal,
+    ) -> Result<Parcel, Refused> {
+        let read = Read {
+            timeout,
+            max_bytes,
+            wire,
+        };
+        self.order(|reply| Order::Read(read, principal, reply))
+            .await
+    }
+
+    /// Commits these offsets, or what was delivered to the client.
+    ///
+    /// # Errors
+    ///
+    /// Kafka's; `IllegalState` of partitions that were assigned by hand while the group has members.
+    pub async fn commit(&self, offsets: Option<Vec<Offset>>) -> Result<(), Refused> {
+        self.order(|reply| Order::Commit(offsets, reply)).await
+    }
+
+    /// What the group has committed; what it has not is left out.
+    ///
+    /// # Errors
+    ///
+    /// Kafka's.
+    pub async fn committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<(TopicPartition, Committed)>, Refused> {
+        self.order(|reply| Order::Committed(partitions, reply))
+            .await
+    }
+
+    /// Goes on elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// `IllegalState` of partitions that it does not have.
+    pub async fn seek(&self, aims: Aims) -> Result<(), Refused> {
+        self.order(|reply| Order::Seek(aims, reply)).await
+    }
+}

@@ -1,0 +1,168 @@
+//! Records on their way to a client, and what became of them.
+//!
+//! Whoever has a parcel says when all of it was taken; a parcel that is dropped before that was not
+//! delivered. One that was taken whole was delivered once the connection has flushed: until then it
+//! stands in a buffer of this process, and goes down with the connection. (Over HTTP/2 what is taken is
+//! in the connection's own buffers, up to 32 KiB of it not yet on its way.)
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::http::wire::Wire;
+use crate::record::Delivered;
+
+const ON_ITS_WAY: u8 = 0;
+const TAKEN: u8 = 1;
+const LOST: u8 = 2;
+
+/// What became of a parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// That is not known yet.
+    Open,
+    /// It was written to the client.
+    Written,
+    /// It was not, or not all of it.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: AtomicU8,
+    /// How often the connection had flushed when the last piece was taken.
+    flushes: AtomicU64,
+    wire: Option<Arc<Wire>>,
+    settled: Notify,
+}
+
+/// The records.
+#[derive(Debug)]
+pub struct Parcel {
+    records: Arc<Vec<Delivered>>,
+    taken: bool,
+    shared: Arc<Shared>,
+}
+
+/// Knows what becomes of a parcel.
+#[derive(Debug)]
+pub struct Receipt(Arc<Shared>);
+
+impl Parcel {
+    /// `records` for the client at the other end of `wire`.
+    pub fn new(records: Arc<Vec<Delivered>>, wire: Option<Arc<Wire>>) -> (Self, Receipt) {
+        let shared = Arc::new(Shared {
+            state: AtomicU8::new(ON_ITS_WAY),
+            flushes: AtomicU64::new(0),
+            wire,
+            settled: Notify::new(),
+        });
+        let receipt = Receipt(Arc::clone(&shared));
+        let parcel = Self {
+            records,
+            taken: false,
+            shared,
+        };
+        (parcel, receipt)
+    }
+
+    /// The records.
+    pub fn records(&self) -> &[Delivered] {
+        &self.records
+    }
+
+    /// The last piece was taken.
+    pub fn is_taken(&mut self) {
+        self.taken = true;
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if let Some(wire) = &shared.wire {
+            shared.flushes.store(wire.flushes(), Ordering::Relaxed);
+        }
+        let state = if self.taken { TAKEN } else { LOST };
+        shared.state.store(state, Ordering::Release);
+        shared.settled.notify_one();
+    }
+}
+
+impl Receipt {
+    /// What is known now.
+    pub fn fate(&self) -> Fate {
+        let shared = &self.0;
+        match shared.state.load(Ordering::Acquire) {
+            ON_ITS_WAY => Fate::Open,
+            LOST => Fate::Lost,
+            _ => match &shared.wire {
+                None => Fate::Written,
+                Some(wire) => {
+                    // Asked first: the last flush comes before the end.
+                    let is_over = wire.is_over();
+                    if wire.flushes() > shared.flushes.load(Ordering::Relaxed) {
+                        Fate::Written
+                    } else if is_over {
+                        Fate::Lost
+                    } else {
+                        Fate::Open
+                    }
+                }
+            },
+        }
+    }
+
+    /// Waits until the parcel was taken whole or dropped.
+    pub async fn settled(&self) {
+        if self.0.state.load(Ordering::Acquire) == ON_ITS_WAY {
+            self.0.settled.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::http::wire::Wired;
+
+    fn wired() -> (Wired<DuplexStream>, DuplexStream) {
+        let (ours, peer) = tokio::io::duplex(64);
+        (Wired::new(ours, ()), peer)
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_delivered_when_the_connection_has_flushed() {
+        let (mut stream, _peer) = wired();
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), Some(Arc::clone(stream.wire())));
+        stream.flush().await.unwrap();
+        assert_eq!(receipt.fate(), Fate::Open);
+        parcel.is_taken();
+        drop(parcel);
+        receipt.settled().await;
+        assert_eq!(receipt.fate(), Fate::Open, "it stands in a buffer");
+        stream.flush().await.unwrap();
+        assert_eq!(receipt.fate(), Fate::Written);
+    }
+
+    #[tokio::test]
+    async fn what_goes_down_with_the_connection_is_lost() {
+        let (stream, _peer) = wired();
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), Some(Arc::clone(stream.wire())));
+        parcel.is_taken();
+        drop(parcel);
+        drop(stream);
+        assert_eq!(receipt.fate(), Fate::Lost);
+    }
+
+    #[test]
+    fn what_was_not_taken_whole_is_lost() {
+        let (parcel, receipt) = Parcel::new(Arc::default(), None);
+        assert_eq!(receipt.fate(), Fate::Open);
+        drop(parcel);
+        assert_eq!(receipt.fate(), Fate::Lost);
+    }
+}

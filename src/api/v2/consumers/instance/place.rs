@@ -1,0 +1,71 @@
+//! Going on elsewhere: `positions`.
+
+use std::sync::Arc;
+
+use super::{Aims, Instance, Refused, Source, not_assigned};
+use crate::kafka::fault::FaultKind;
+use crate::kafka::member::{Command, SeekTo};
+use crate::record::TopicPartition;
+
+impl Instance {
+    /// Goes on elsewhere. What was read ahead from before does not come any more.
+    pub(super) async fn seek(&mut self, aims: Aims) -> Result<(), Refused> {
+        self.settle(super::SETTLING).await?;
+        let has_all = |instance: &Self| match &aims {
+            Aims::Each(aims) => aims.iter().all(|(p, _)| instance.shelf.has(p)),
+            Aims::All(_) => !instance.shelf.partitions().is_empty(),
+        };
+        if !has_all(self) {
+            // The group may be about to let it in.
+            self.joined().await;
+        }
+        let aims: Vec<(TopicPartition, SeekTo)> = match aims {
+            Aims::Each(aims) => aims,
+            Aims::All(aim) => {
+                let partitions = self.shelf.partitions().into_iter();
+                partitions.map(|partition| (partition, aim)).collect()
+            }
+        };
+        if let Some((missing, _)) = aims.iter().find(|(p, _)| !self.shelf.has(p)) {
+            return Err(not_assigned(missing));
+        }
+        if aims.is_empty() {
+            return Ok(());
+        }
+        let results = match &self.source {
+            Source::Subscribed(_) => {
+                self.asked("seeking", |token| Command::Seek {
+                    token,
+                    positions: aims,
+                })
+                .await?
+            }
+            Source::Nowhere | Source::Assigned => {
+                let cluster = Arc::clone(&self.cluster);
+                let options = Arc::clone(&self.options);
+                let asked =
+                    cluster
+                        .members
+                        .places(&options.group, options.isolation, options.reset, &aims);
+                let places = asked.await;
+                for (partition, place) in &places {
+                    if let Ok(at) = place {
+                        self.shelf.seek(partition, *at);
+                    }
+                }
+                self.keep_count();
+                places
+            }
+        };
+        for (partition, result) in results {
+            match result {
+                Ok(_) => {}
+                Err(fault) if fault.kind == FaultKind::NotFound => {
+                    return Err(not_assigned(&partition));
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! A read: what is there, or what comes first.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::assigned::fill;
+use super::order::{Read, Reply};
+use super::{
+    Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, SETTLING, Source, Stop,
+    next_event,
+};
+use crate::api::records::json;
+use crate::api::v2::media::Embedded;
+use crate::record::Delivered;
+
+impl Instance {
+    /// Answers a read. While nobody waits for the answer any more, nothing is taken.
+    pub(super) async fn read(&mut self, read: Read, mut reply: Reply<Parcel>) {
+        let until = Instant::now() + read.timeout;
+        if let Err(refused) = self.begin().await {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        self.take_events(&read);
+        let taken = loop {
+            let is_late = Instant::now() >= until;
+            if is_late || self.has_enough(&read) {
+                match self.take(&read) {
+                    Ok(records) if records.is_empty() && !is_late => {}
+                    taken => break taken,
+                }
+            }
+            let waited = match &self.source {
+                Source::Assigned => self.fetched(&read, until, &mut reply).await,
+                Source::Nowhere | Source::Subscribed(_) => {
+                    self.look_if_due().await;
+                    tokio::select! {
+                        biased;
+                        () = reply.closed() => return,
+                        happened = self.happened(self.wakes_before(until)) => Ok(happened),
+                    }
+                }
+            };
+            match waited {
+                Ok(Happened::Something) => self.take_events(&read),
+                Ok(Happened::TooLate) => {}
+                Ok(Happened::Stopped) => {
+                    let why = *self.stop.borrow();
+                    break match why {
+                        Some(Stop::Deleted) => Err(Refused::Gone),
+                        _ => self.take(&read),
+                    };
+                }
+                Err(refused) => break Err(refused),
+            }
+            if reply.is_closed() {
+                return;
+            }
+            if let Source::Subscribed(subscribed) = &mut self.source
+                && let Some(fault) = subscribed.failure()
+            {
+                break Err(fault.into());
+            }
+        };
+        match taken {
+            Ok(records) => self.give(records, read, reply),
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+            }
+        }
+    }
+
+    /// What comes before a read: the last answer is settled, and there is something to read from.
+    async fn begin(&mut self) -> Result<(), Refused> {
+        self.settle(SETTLING).await?;
+        self.shelf.came_back();
+        self.check_rights()?;
+        match &mut self.source {
+            Source::Nowhere => Err(Refused::IllegalState(
+                "this instance is neither subscribed to topics nor assigned partitions; POST to \
+                 its subscription or its assignments first"
+                    .to_owned(),
+            )),
+            Source::Assigned => Ok(()),
+            Source::Subscribed(subscribed) => {
+                if let Some(fault) = subscribed.failure() {
+                    return Err(fault.into());
+                }
+                if !subscribed.has_member() {
+                    // It has ended, or its topics were not there yet.
+                    match self.look().await {
+                        // No broker answers: that is said when the time is over.
+                        Err(Refused::Kafka(fault, _)) if fault.retriable => {}
+                        looked => looked?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn wakes_before(&self, until: Instant) -> Instant {
+        match &self.source {
+            Source::Subscribed(subscribed) => {
+                subscribed.looks_at().map_or(until, |at| at.min(until))
+            }
+            Source::Nowhere | Source::Assigned => until,
+        }
+    }
+
+    /// How much the read waits for.
+    fn wants(&self, read: &Read) -> usize {
+        let wanted = self.options.fetch_min_bytes.max(1).min(read.max_bytes);
+        usize::try_from(wanted).unwrap_or(usize::MAX)
+    }
+
+    fn has_enough(&self, read: &Read) -> bool {
+        // A record without key and value has no bytes.
+        let wants = self.wants(read);
+        !self.shelf.is_empty() && (wants <= 1 || self.shelf.waiting_bytes() >= wants)
+    }
+
+    /// Takes what the member has told already: records come in small batches.
+    fn take_events(&mut self, read: &Read) {
+        self.wanted = self.wants(read);
+        self.flow();
+        while self.shelf.waiting_bytes() < self.ahead.max(self.wanted) {
+            match next_event(&mut self.source).now_or_never() {
+                Some(event) => self.event(event),
+                None => return,
+            }
+        }
+    }
+
+    /// Reads a page of partitions that were assigned by hand.
+    async fn fetched(
+        &mut self,
+        read: &Read,
+        until: Instant,
+        reply: &mut Reply<Parcel>,
+    ) -> Result<Happened, Refused> {
+        let cluster = Arc::clone(&self.cluster);
+        let options = Arc::clone(&self.options);
+        let places = self.places();
+        let most = usize::try_from(read.max_bytes).unwrap_or(usize::MAX);
+        let most = most.min(MOST_AHEAD);
+        let filled = tokio::select! {
+            biased;
+            () = reply.closed() => return Ok(Happened::Something),
+            _ = self.stop.wait_for(Option::is_some) => return Ok(Happened::Stopped),
+            filled = fill(&cluster, &options, &places, most, until) => filled,
+        };
+        match filled {
+            Ok(filled) => self.filled(filled),
+            // What is there already is given.
+            Err(_) if !self.shelf.is_empty() => return Ok(Happened::TooLate),
+            Err(fault) => return Err(fault.into()),
+        }
+        Ok(Happened::Something)
+    }
+
+    /// Takes what the answer is to have.
+    fn take(&mut self, read: &Read) -> Result<Arc<Vec<Delivered>>, Refused> {
+        let format = self.options.format;
+        let source = &self.source;
+        let wanted = |topic: &str| match source {
+            Source::Subscribed(subscribed) => subscribed.wants(topic),
+            Source::Nowhere | Source::Assigned => true,
+        };
+        self.wanted = 0;
+        let before = self.shelf.waiting_bytes();
+        let taken = self
+            .shelf
+            .take(read.max_bytes, wanted, |record| fits(format, record))
+            .map_err(Refused::Unfit)?;
+        if let Source::Subscribed(subscribed) = &self.source
+            && taken.is_empty()
+            && let Some(fault) = subscribed.unreachable()
+        {
+            return Err(fault.clone().into());
+        }
+        if self.shelf.is_empty() && before >= self.ahead / 2 {
+            // The client takes all that there is: more is read ahead for it.
+            self.ahead = (self.ahead * 2).clamp(LEAST_AHEAD, MOST_AHEAD);
+        }
+        self.keep_count();
+        self.flow();
+        Ok(taken)
+    }
+
+    fn give(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+        let is_empty = records.is_empty();
+        let (parcel, receipt) = Parcel::new(records, read.wire);
+        if !is_empty {
+            self.receipt = Some(receipt);
+        }
+        // A parcel that nobody takes is dropped here, and so it is lost: its records wait again.
+        let _ = reply.send(Ok(parcel));
+    }
+}
+
+/// Whether the record can be shown in this format.
+fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
+    if format == Embedded::Binary {
+        return Ok(());
+    }
+    for (what, bytes) in [("key", &record.key), ("value", &record.value)] {
+        if bytes
+            .as_ref()
+            .is_some_and(|bytes| json::value(bytes).is_none())
+        {
+            return Err(what);
+        }
+    }
+    Ok(())
+}

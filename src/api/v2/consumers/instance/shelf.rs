@@ -1,0 +1,550 @@
+//! What an instance has read from Kafka: records that wait for the client, those that are on their way
+//! to it, and how far it is in each partition. Knows neither Kafka nor HTTP.
+//!
+//! A record is *out* from the moment that it is put into an answer until it is known what became of
+//! that answer: it was written, and the partition's position moves on; or it was not, and the record is
+//! the next that is given. Only what is written counts as delivered.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::record::{Delivered, TopicPartition};
+
+/// The records of one partition, as far as they are known here.
+#[derive(Debug)]
+struct Part {
+    /// Tells this assignment of the partition, and each new place in it, from others.
+    turn: u64,
+    /// The offset after the last record that was delivered.
+    delivered: i64,
+    /// The same before the last answer: the client has come back since.
+    handled: i64,
+    /// The offset after what was read, records that are never delivered counted.
+    passed: i64,
+    /// What the group has committed, as far as is known.
+    committed: Option<i64>,
+    /// Records that wait.
+    waiting: usize,
+}
+
+/// Records in an answer whose fate is not known yet.
+#[derive(Debug)]
+struct Out {
+    records: Arc<Vec<Delivered>>,
+    /// Which turn of each partition they are of.
+    turns: HashMap<TopicPartition, u64>,
+}
+
+/// Why no record was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Where the record is.
+    pub partition: TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+    /// What cannot be shown: `key` or `value`.
+    pub what: &'static str,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    parts: HashMap<TopicPartition, Part>,
+    waiting: VecDeque<Delivered>,
+    /// Bytes of keys, values and headers that wait.
+    bytes: usize,
+    /// The same that are out.
+    out_bytes: usize,
+    turns: u64,
+    out: Option<Out>,
+}
+
+/// Bytes as `max_bytes` counts them: of the key and the value.
+fn counted(record: &Delivered) -> u64 {
+    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |b| b.len() as u64);
+    length(&record.key) + length(&record.value)
+}
+
+fn place(record: &Delivered) -> TopicPartition {
+    TopicPartition::new(Arc::clone(&record.topic), record.partition)
+}
+
+impl Shelf {
+    /// All partitions, sorted.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let mut partitions: Vec<TopicPartition> = self.parts.keys().cloned().collect();
+        partitions.sort_unstable();
+        partitions
+    }
+
+    /// Whether the partition is there.
+    pub fn has(&self, partition: &TopicPartition) -> bool {
+        self.parts.contains_key(partition)
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.out_bytes
+    }
+
+    /// Bytes that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether records wait.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Puts a partition at `start`: it was assigned, or is to be read from there. What was there of it
+    /// before is not given any more.
+    pub fn place(&mut self, partition: TopicPartition, start: i64, committed: Option<i64>) {
+        self.drop_waiting(&partition);
+        self.turns += 1;
+        let part = Part {
+            turn: self.turns,
+            delivered: start,
+            handled: start,
+            passed: start,
+            committed,
+            waiting: 0,
+        };
+        self.parts.insert(partition, part);
+    }
+
+    /// The same of a partition that is there already.
+    pub fn seek(&mut self, partition: &TopicPartition, to: i64) {
+        if let Some(part) = self.parts.get(partition) {
+            let committed = part.committed;
+            self.place(partition.clone(), to, committed);
+        }
+    }
+
+    /// Takes a partition away, with what waits of it.
+    pub fn remove(&mut self, partition: &TopicPartition) {
+        self.drop_waiting(partition);
+        self.parts.remove(partition);
+    }
+
+    /// Takes everything away.
+    pub fn clear(&mut self) {
+        *self = Self {
+            turns: self.turns,
+            ..Self::default()
+        };
+    }
+
+    fn drop_waiting(&mut self, partition: &TopicPartition) {
+        let Some(part) = self.parts.get_mut(partition) else {
+            return;
+        };
+        if part.waiting == 0 {
+            return;
+        }
+        part.waiting = 0;
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|record| {
+            let stays = record.partition != partition.partition || record.topic != partition.topic;
+            if !stays {
+                *bytes -= record.size();
+            }
+            stays
+        });
+    }
+
+    /// What was read, and the next offset of each partition that moved.
+    pub fn put(&mut self, records: Vec<Delivered>, next: &[(TopicPartition, i64)]) {
+        let mut last: Option<(TopicPartition, usize)> = None;
+        for record in records {
+            let same = last.as_ref().is_some_and(|(partition, _)| {
+                partition.partition == record.partition && partition.topic == record.topic
+            });
+            if !same {
+                self.count(last.take());
+                last = Some((place(&record), 0));
+            }
+            let known = last
+                .as_ref()
+                .is_some_and(|(partition, _)| self.parts.contains_key(partition));
+            if !known {
+                continue;
+            }
+            if let Some((_, count)) = &mut last {
+                *count += 1;
+            }
+            self.bytes += record.size();
+            self.waiting.push_back(record);
+        }
+        self.count(last);
+        for (partition, next) in next {
+            if let Some(part) = self.parts.get_mut(partition) {
+                part.passed = part.passed.max(*next);
+            }
+        }
+    }
+
+    fn count(&mut self, of: Option<(TopicPartition, usize)>) {
+        if let Some((partition, count)) = of
+            && let Some(part) = self.parts.get_mut(&partition)
+        {
+            part.waiting += count;
+        }
+    }
+
+    /// The log begins or ends elsewhere than was thought: reading goes on at `to`.
+    pub fn gap(&mut self, partition: &TopicPartition, to: i64) {
+        if let Some(part) = self.parts.get_mut(partition) {
+            if to < part.delivered {
+                part.delivered = to;
+                part.handled = part.handled.min(to);
+            }
+            part.passed = to;
+        }
+    }
+
+    /// Where to read on in each partition of `topic`.
+    pub fn reads_on(&self, topic: &str) -> Vec<(i32, i64)> {
+        let of_topic = self.parts.iter().filter(|(p, _)| &*p.topic == topic);
+        let mut next: Vec<_> = of_topic
+            .map(|(p, part)| (p.partition, part.passed))
+            .collect();
+        next.sort_unstable();
+        next
+    }
+
+    /// Takes what waits, oldest first: at least one record, no more than `max_bytes` of keys and
+    /// values. Records of topics that are not `wanted` stay where they are. `fits` says whether a
+    /// record can be shown; the first that cannot is where an answer ends.
+    ///
+    /// # Errors
+    ///
+    /// The record that cannot be shown, if it is the first.
+    pub fn take(
+        &mut self,
+        max_bytes: u64,
+        wanted: impl Fn(&str) -> bool,
+        fits: impl Fn(&Delivered) -> Result<(), &'static str>,
+    ) -> Result<Arc<Vec<Delivered>>, Unfit> {
+        let mut taken: Vec<Delivered> = Vec::with_capacity(self.waiting.len());
+        let mut kept = Vec::new();
+        let mut sum = 0;
+        let mut unfit = None;
+        let mut topic: Option<(Arc<str>, bool)> = None;
+        while let Some(record) = self.waiting.pop_front() {
+            let is_wanted = match &topic {
+                Some((known, is_wanted)) if Arc::ptr_eq(known, &record.topic) => *is_wanted,
+                _ => {
+                    let is_wanted = wanted(&record.topic);
+                    topic = Some((Arc::clone(&record.topic), is_wanted));
+                    is_wanted
+                }
+            };
+            if !is_wanted {
+                kept.push(record);
+                continue;
+            }
+            let size = counted(&record);
+            if !taken.is_empty() && sum + size > max_bytes {
+                self.waiting.push_front(record);
+                break;
+            }
+            if let Err(what) = fits(&record) {
+                unfit = Some(Unfit {
+                    partition: place(&record),
+                    offset: record.offset,
+                    what,
+                });
+                self.waiting.push_front(record);
+                break;
+            }
+            sum += size;
+            taken.push(record);
+        }
+        for record in kept.into_iter().rev() {
+            self.waiting.push_front(record);
+        }
+        if taken.is_empty()
+            && let Some(unfit) = unfit
+        {
+            return Err(unfit);
+        }
+        let mut turns: HashMap<TopicPartition, u64> = HashMap::new();
+        for run in taken.chunk_by(|a, b| a.partition == b.partition && a.topic == b.topic) {
+            let Some(first) = run.first() else { continue };
+            let partition = place(first);
+            if let Some(part) = self.parts.get_mut(&partition) {
+                part.waiting = part.waiting.saturating_sub(run.len());
+                turns.insert(partition, part.turn);
+            }
+        }
+        let bytes: usize = taken.iter().map(Delivered::size).sum();
+        self.bytes -= bytes;
+        let records = Arc::new(taken);
+        if !records.is_empty() {
+            self.out_bytes = bytes;
+            self.out = Some(Out {
+                records: Arc::clone(&records),
+                turns,
+            });
+        }
+        Ok(records)
+    }
+
+    /// What is out was written to the client. Gives its records.
+    pub fn written(&mut self) -> Option<Arc<Vec<Delivered>>> {
+        let out = self.out.take()?;
+        self.out_bytes = 0;
+        for run in out
+            .records
+            .chunk_by(|a, b| a.partition == b.partition && a.topic == b.topic)
+        {
+            let Some(last) = run.last() else { continue };
+            let partition = place(last);
+            if let Some(part) = self.parts.get_mut(&partition)
+                && out.turns.get(&partition) == Some(&part.turn)
+            {
+                part.delivered = part.delivered.max(last.offset + 1);
+            }
+        }
+        Some(out.records)
+    }
+
+    /// What is out was not: it waits again, before all else.
+    pub fn lost(&mut self) {
+        let Some(out) = self.out.take() else {
+            return;
+        };
+        self.out_bytes = 0;
+        for record in out.records.iter().rev() {
+            let partition = place(record);
+            if let Some(part) = self.parts.get_mut(&partition)
+                && out.turns.get(&partition) == Some(&part.turn)
+            {
+                part.waiting += 1;
+                self.bytes += record.size();
+                self.waiting.push_front(record.clone());
+            }
+        }
+    }
+
+    /// The client has come back: what was delivered to it before counts as handled.
+    pub fn came_back(&mut self) {
+        let out = self.out.as_ref();
+        for (partition, part) in &mut self.parts {
+            part.handled = reached(partition, part, out);
+        }
+    }
+
+    /// What is to be committed of what was delivered: the offset of the next record of each partition
+    /// in which that is not what is committed already.
+    pub fn delivered(&self) -> Vec<(TopicPartition, i64)> {
+        let out = self.out.as_ref();
+        self.uncommitted(|partition, part| reached(partition, part, out))
+    }
+
+    /// The same of what was handled.
+    pub fn handled(&self) -> Vec<(TopicPartition, i64)> {
+        self.uncommitted(|_, part| part.handled)
+    }
+
+    fn uncommitted(
+        &self,
+        offset: impl Fn(&TopicPartition, &Part) -> i64,
+    ) -> Vec<(TopicPartition, i64)> {
+        let mut offsets: Vec<_> = self
+            .parts
+            .iter()
+            .map(|(partition, part)| (partition.clone(), offset(partition, part)))
+            .filter(|(partition, offset)| {
+                let part = self.parts.get(partition);
+                part.is_some_and(|part| part.committed != Some(*offset))
+            })
+            .collect();
+        offsets.sort_unstable();
+        offsets
+    }
+
+    /// The group has committed this.
+    pub fn committed(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(part) = self.parts.get_mut(partition) {
+            part.committed = Some(offset);
+        }
+    }
+}
+
+/// The offset of the next record: after what was delivered, and where nothing more is known of the
+/// partition, after what is never delivered too.
+fn reached(partition: &TopicPartition, part: &Part, out: Option<&Out>) -> i64 {
+    let is_out = out.is_some_and(|out| out.turns.get(partition) == Some(&part.turn));
+    if part.waiting == 0 && !is_out {
+        part.delivered.max(part.passed)
+    } else {
+        part.delivered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::TimestampType;
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    fn record(partition: i32, offset: i64, bytes: usize) -> Delivered {
+        Delivered {
+            topic: Arc::from("t"),
+            partition,
+            offset,
+            timestamp: 1,
+            timestamp_type: TimestampType::Create,
+            key: None,
+            value: Some(Bytes::from(vec![b'x'; bytes])),
+            headers: Vec::new(),
+        }
+    }
+
+    fn shelf(counts: &[i64]) -> Shelf {
+        let mut shelf = Shelf::default();
+        for (partition, count) in counts.iter().enumerate() {
+            let partition = i32::try_from(partition).unwrap();
+            shelf.place(at(partition), 0, None);
+            let records = (0..*count).map(|offset| record(partition, offset, 10));
+            shelf.put(records.collect(), &[(at(partition), *count)]);
+        }
+        shelf
+    }
+
+    fn take(shelf: &mut Shelf, max_bytes: u64) -> Vec<(i32, i64)> {
+        let taken = shelf.take(max_bytes, |_| true, |_| Ok(())).unwrap();
+        taken.iter().map(|r| (r.partition, r.offset)).collect()
+    }
+
+    #[test]
+    fn one_record_always_comes_and_no_more_than_fit() {
+        let mut shelf = shelf(&[5]);
+        assert_eq!(take(&mut shelf, 1), [(0, 0)]);
+        shelf.written();
+        assert_eq!(take(&mut shelf, 25), [(0, 1), (0, 2)]);
+        shelf.written();
+        assert_eq!(take(&mut shelf, u64::MAX), [(0, 3), (0, 4)]);
+        assert_eq!(shelf.waiting_bytes(), 0);
+        shelf.written();
+        assert_eq!(shelf.bytes(), 0);
+    }
+
+    #[test]
+    fn only_what_was_written_is_delivered() {
+        let mut shelf = shelf(&[3]);
+        take(&mut shelf, 20);
+        assert_eq!(shelf.delivered(), [(at(0), 0)], "it is on its way");
+        shelf.lost();
+        assert_eq!(take(&mut shelf, 20), [(0, 0), (0, 1)], "again");
+        shelf.written();
+        assert_eq!(shelf.delivered(), [(at(0), 2)]);
+        assert_eq!(
+            shelf.handled(),
+            [(at(0), 0)],
+            "the client has not come back"
+        );
+        shelf.came_back();
+        assert_eq!(shelf.handled(), [(at(0), 2)]);
+        shelf.committed(&at(0), 2);
+        assert_eq!(shelf.delivered(), []);
+    }
+
+    #[test]
+    fn what_is_never_delivered_is_passed_once_all_before_it_is_delivered() {
+        let mut shelf = Shelf::default();
+        shelf.place(at(0), 5, None);
+        shelf.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
+        assert_eq!(shelf.delivered(), [(at(0), 5)]);
+        take(&mut shelf, 9);
+        shelf.written();
+        assert_eq!(shelf.delivered(), [(at(0), 9)]);
+        assert_eq!(shelf.reads_on("t"), [(0, 9)]);
+    }
+
+    #[test]
+    fn what_is_taken_away_does_not_come_any_more() {
+        let mut shelf = shelf(&[2, 2]);
+        assert_eq!(take(&mut shelf, 10), [(0, 0)]);
+        shelf.remove(&at(0));
+        shelf.lost();
+        assert_eq!(take(&mut shelf, 99), [(1, 0), (1, 1)]);
+        shelf.written();
+        assert_eq!(shelf.partitions(), [at(1)]);
+        shelf.seek(&at(1), 1);
+        assert_eq!(shelf.delivered(), [(at(1), 1)]);
+    }
+
+    #[test]
+    fn a_seek_does_not_let_an_older_answer_move_it() {
+        let mut shelf = shelf(&[3]);
+        take(&mut shelf, 99);
+        shelf.seek(&at(0), 1);
+        shelf.written();
+        assert_eq!(shelf.delivered(), [(at(0), 1)]);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_shown_is_where_an_answer_ends() {
+        let mut shelf = shelf(&[3]);
+        let fits = |r: &Delivered| match r.offset {
+            1 => Err("value"),
+            _ => Ok(()),
+        };
+        let taken = shelf.take(99, |_| true, fits).unwrap();
+        assert_eq!(taken.len(), 1);
+        shelf.written();
+        let unfit = shelf.take(99, |_| true, fits).unwrap_err();
+        assert_eq!((unfit.offset, unfit.what), (1, "value"));
+        assert_eq!(shelf.delivered(), [(at(0), 1)]);
+        shelf.seek(&at(0), 2);
+        assert!(shelf.is_empty(), "reading goes on there");
+    }
+
+    #[test]
+    fn other_topics_stay() {
+        let mut shelf = shelf(&[1]);
+        assert_eq!(shelf.take(99, |_| false, |_| Ok(())).unwrap().len(), 0);
+        assert!(!shelf.is_empty());
+        assert_eq!(take(&mut shelf, 99), [(0, 0)]);
+    }
+
+    proptest! {
+        /// Whatever becomes of the answers, each record is delivered once and in order.
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            counts in proptest::collection::vec(0..20_i64, 1..4),
+            answers in proptest::collection::vec((1..60_u64, any::<bool>()), 0..80),
+        ) {
+            let mut shelf = shelf(&counts);
+            let mut got: Vec<Vec<i64>> = vec![Vec::new(); counts.len()];
+            for (max, is_written) in answers.into_iter().chain([(u64::MAX, true)]) {
+                let taken = take(&mut shelf, max);
+                if is_written {
+                    shelf.written();
+                    for (partition, offset) in taken {
+                        got[usize::try_from(partition).unwrap()].push(offset);
+                    }
+                } else {
+                    shelf.lost();
+                }
+                for (partition, offset) in shelf.delivered() {
+                    let given = &got[usize::try_from(partition.partition).unwrap()];
+                    prop_assert_eq!(offset, i64::try_from(given.len()).unwrap());
+                }
+            }
+            for (offsets, count) in got.iter().zip(&counts) {
+                prop_assert_eq!(offsets, &(0..*count).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(shelf.bytes(), 0);
+        }
+    }
+}

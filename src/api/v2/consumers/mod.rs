@@ -1,0 +1,138 @@
+//! `/consumers/{group}`: consumer instances of the reference's API. A client makes one, has it subscribe
+//! to topics or takes partitions by hand, reads, and commits; the instance lives in this process until it
+//! is deleted or idle.
+//!
+//! - `create.rs`: making and deleting; `subscription.rs`, `assignments.rs`, `records.rs`, `offsets.rs`,
+//!   `positions.rs`: one resource each
+//! - `requests.rs`: the bodies, read
+//! - `errors.rs`: which error is which status and code
+//! - `registry.rs`: all instances of the process
+//! - `instance/`: what an instance does
+
+pub mod assignments;
+pub mod create;
+mod errors;
+mod instance;
+pub mod offsets;
+pub mod positions;
+pub mod records;
+pub mod registry;
+mod requests;
+pub mod subscription;
+
+use std::collections::HashSet;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use self::errors::{not_there, of_kafka};
+use self::instance::Handle;
+use super::media;
+use crate::auth::Principal;
+use crate::auth::permission::{Action, Resource, decide};
+use crate::gateway::Gateway;
+use crate::http::body;
+use crate::http::error::ApiError;
+use crate::record::TopicPartition;
+
+/// The instance that a path names.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Name {
+    group: String,
+    instance: String,
+}
+
+/// A partition of a topic
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ConsumerPartition {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
+    /// The partition.
+    #[schema(minimum = 0)]
+    partition: i32,
+}
+
+/// Partitions of topics
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ConsumerPartitions {
+    /// Each once.
+    partitions: Vec<ConsumerPartition>,
+}
+
+impl From<TopicPartition> for ConsumerPartition {
+    fn from(partition: TopicPartition) -> Self {
+        Self {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+        }
+    }
+}
+
+/// The instance, if it is here and the principal's.
+fn found(gateway: &Gateway, name: &Name, principal: &Principal) -> Result<Handle, ApiError> {
+    gateway
+        .instances()
+        .find(&name.group, &name.instance, principal)
+        .map_err(|why| not_there(why, name))
+}
+
+/// What a request with a body is: the type of its answer, and the body.
+async fn read(gateway: &Gateway, request: Request) -> Result<(&'static str, Bytes), ApiError> {
+    media::of_consumer_request(request.headers())?;
+    let kind = media::of_consumer_answer(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let body = body::read_within(&gateway.settings().http, &parts.headers, body);
+    let body = body.await.map_err(|error| error.typed(kind))?;
+    Ok((kind, body))
+}
+
+/// The answer to a request that has none.
+fn done(kind: &'static str, result: Result<(), ApiError>) -> Result<Response, ApiError> {
+    match result {
+        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => Err(error.typed(kind)),
+    }
+}
+
+/// The type of an answer without records.
+fn kind(headers: &HeaderMap) -> Result<&'static str, ApiError> {
+    media::of_consumer_answer(headers)
+}
+
+/// Whether the principal may consume these topics.
+fn may_consume<'a>(
+    principal: &Principal,
+    topics: impl Iterator<Item = &'a str>,
+) -> Result<(), ApiError> {
+    let mut asked = HashSet::new();
+    for topic in topics {
+        if asked.insert(topic) {
+            decide(principal, Action::Consume, Resource::Topic(topic))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the principal may consume these partitions' topics, and there are such. `list` is the field
+/// that they stand in.
+async fn known(
+    gateway: &Gateway,
+    principal: &Principal,
+    list: &str,
+    partitions: impl Iterator<Item = &TopicPartition> + Clone,
+) -> Result<(), ApiError> {
+    may_consume(principal, partitions.clone().map(|p| &*p.topic))?;
+    let metadata = &gateway.cluster().metadata;
+    for (index, partition) in partitions.enumerate() {
+        let topic = metadata.ensure_topic(&partition.topic).await;
+        let topic = topic.map_err(|fault| of_kafka(&fault).at(format!("/{list}/{index}/topic")))?;
+        topic
+            .partition(partition.partition)
+            .map_err(|fault| of_kafka(&fault).at(format!("/{list}/{index}/partition")))?;
+    }
+    Ok(())
+}

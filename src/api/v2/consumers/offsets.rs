@@ -1,0 +1,178 @@
+//! `…/offsets`: what the group has committed.
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::errors::{self, OfAsking, OfTelling};
+use super::{ConsumerPartitions, Name, found, known, read, requests};
+use crate::api::v2::answer;
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::{Path, Query, unexpected};
+
+/// Offsets of partitions
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ConsumerOffsets {
+    /// One for each partition.
+    offsets: Vec<ConsumerOffset>,
+}
+
+/// The offset of a partition
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ConsumerOffset {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
+    /// The partition.
+    #[schema(minimum = 0)]
+    partition: i32,
+    /// To be committed: the offset of the last record that was handled. Committed: that of the next
+    /// one, which is one more.
+    #[schema(minimum = 0)]
+    offset: i64,
+    /// A text that is kept with it.
+    #[schema(required = false)]
+    metadata: String,
+}
+
+/// Commit
+///
+/// Each offset given is that of the last record that was handled: one more is committed, as in the
+/// reference. Without a body, what was delivered to the client is committed, and nothing else.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}/instances/{instance}/offsets",
+    operation_id = "commitConsumerOffsetsV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+        ("async" = Option<String>, Query, description = "`true`: answer without waiting for Kafka. `false`, the default"),
+    ),
+    request_body(
+        description = "The offsets; without a body, of what was delivered.",
+        content(
+            (ConsumerOffsets = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 42}]})),
+            (ConsumerOffsets = "application/json"),
+        )
+    ),
+    responses(
+        (status = 200, description = "They are committed", content(
+            (Vec<Object> = "application/vnd.kafka.v2+json", example = json!([])),
+            (Vec<Object> = "application/json"),
+        )),
+        OfTelling,
+    )
+)]
+pub async fn commit(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    mut query: Query,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = read(&gateway, request).await?;
+    let committed = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let waits = match query.take("async")?.as_deref() {
+            None | Some("false" | "") => true,
+            Some("true") => false,
+            Some(other) => return Err(unexpected("async", other, "true or false")),
+        };
+        query.finish()?;
+        let offsets = requests::offsets(&body)?;
+        if let Some(offsets) = &offsets {
+            let partitions = offsets.iter().map(|(partition, ..)| partition);
+            known(&gateway, &principal, "offsets", partitions).await?;
+        }
+        // What a client names is the last record; what Kafka keeps is the next.
+        let offsets = offsets.map(|offsets| {
+            let offsets = offsets.into_iter();
+            offsets
+                .map(|(p, offset, text)| (p, offset + 1, text))
+                .collect()
+        });
+        if waits {
+            let committed = handle.commit(offsets).await;
+            committed.map_err(|refused| errors::of_instance(refused, &name))?;
+        } else {
+            tokio::spawn(async move {
+                if let Err(refused) = handle.commit(offsets).await {
+                    tracing::debug!(
+                        group = name.group,
+                        "an asynchronous commit failed: {refused:?}"
+                    );
+                }
+            });
+        }
+        Ok([(); 0])
+    };
+    answer(kind, committed.await)
+}
+
+/// Show what is committed
+///
+/// For the partitions in the body, which the request has although it is a GET, as in the reference. A
+/// partition without a committed offset is left out.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    get,
+    path = "/consumers/{group}/instances/{instance}/offsets",
+    operation_id = "getConsumerOffsetsV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    request_body(content(
+        (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
+        (ConsumerPartitions = "application/json"),
+    )),
+    responses(
+        (status = 200, description = "The offsets, each that of the next record", content(
+            (ConsumerOffsets = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 43, "metadata": ""}]})),
+            (ConsumerOffsets = "application/json"),
+        )),
+        (status = 400, description = "The body is not JSON, or a field is not of its type; or not a name that a topic can have (40002)"),
+        (status = 415, description = "Not a content type that is read here"),
+        (status = 422, description = "A field is unknown, given twice, missing or out of range"),
+        OfAsking,
+    )
+)]
+pub async fn committed(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = read(&gateway, request).await?;
+    let found = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let Some(partitions) = requests::partitions(&body)? else {
+            // The reference has no better code for it.
+            return Err(requests::no_partitions().coded(StatusCode::NOT_FOUND, 40402));
+        };
+        known(&gateway, &principal, "partitions", partitions.iter()).await?;
+        let committed = handle.committed(partitions).await;
+        let committed = committed.map_err(|refused| errors::of_instance(refused, &name))?;
+        let offsets = committed
+            .into_iter()
+            .map(|(partition, known)| ConsumerOffset {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                offset: known.offset,
+                metadata: known.metadata,
+            });
+        Ok(ConsumerOffsets {
+            offsets: offsets.collect(),
+        })
+    };
+    answer(kind, found.await)
+}

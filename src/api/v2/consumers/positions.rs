@@ -1,0 +1,193 @@
+//! `…/positions`: where an instance reads on.
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::errors::{self, OfTelling};
+use super::instance::Aims;
+use super::{ConsumerPartition, ConsumerPartitions, Name, done, found, known, read, requests};
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::Path;
+use crate::kafka::member::SeekTo;
+use crate::record::TopicPartition;
+
+/// Where to read on
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct PositionsRequest {
+    /// By offset, that of the next record.
+    offsets: Option<Vec<PositionOffset>>,
+    /// By time.
+    timestamps: Option<Vec<PositionTimestamp>>,
+}
+
+/// An offset to read on at
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct PositionOffset {
+    /// The partition.
+    #[schema(inline)]
+    #[serde(flatten)]
+    place: ConsumerPartition,
+    /// The offset of the next record.
+    #[schema(minimum = 0)]
+    offset: i64,
+    /// Taken, and not kept.
+    metadata: Option<String>,
+}
+
+/// A time to read on at
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct PositionTimestamp {
+    /// The partition.
+    #[schema(inline)]
+    #[serde(flatten)]
+    place: ConsumerPartition,
+    /// An ISO 8601 time, or seconds since 1970: the first record at or after it is the next; the end
+    /// where there is none.
+    #[schema(value_type = Value, example = "2026-05-01T12:00:00Z")]
+    timestamp: (),
+    /// Taken, and not kept.
+    metadata: Option<String>,
+}
+
+/// Read on elsewhere
+///
+/// Nothing is committed by this.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}/instances/{instance}/positions",
+    operation_id = "seekConsumerV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    request_body(content(
+        (PositionsRequest = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 20}], "timestamps": [{"topic": "orders", "partition": 1, "timestamp": "2026-05-01T12:00:00Z"}]})),
+        (PositionsRequest = "application/json"),
+    )),
+    responses((status = 204, description = "The next read begins there"), OfTelling)
+)]
+pub async fn post(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = read(&gateway, request).await?;
+    let sought = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let Some(asked) = requests::positions(&body)? else {
+            return Err(requests::needed(
+                "/offsets",
+                "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
+            ));
+        };
+        let by_offset = asked.offsets.iter().map(|(p, _)| p);
+        known(&gateway, &principal, "offsets", by_offset).await?;
+        let by_time = asked.times.iter().map(|(p, _)| p);
+        known(&gateway, &principal, "timestamps", by_time).await?;
+        let offsets = asked.offsets.into_iter();
+        let times = asked.times.into_iter();
+        let mut aims: Vec<(TopicPartition, SeekTo)> = Vec::new();
+        let all = offsets
+            .map(|(p, offset)| (p, SeekTo::Offset(offset)))
+            .chain(times.map(|(p, time)| (p, SeekTo::Time(time))));
+        // The last word on a partition holds.
+        for (partition, aim) in all {
+            aims.retain(|(known, _)| *known != partition);
+            aims.push((partition, aim));
+        }
+        let sought = handle.seek(Aims::Each(aims)).await;
+        sought.map_err(|refused| errors::of_instance(refused, &name))
+    };
+    done(kind, sought.await)
+}
+
+/// Read on at the beginning
+///
+/// Of the partitions named, or of all that the instance has if none is.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}/instances/{instance}/positions/beginning",
+    operation_id = "seekConsumerToBeginningV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    request_body(content(
+        (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
+        (ConsumerPartitions = "application/json"),
+    )),
+    responses((status = 204, description = "The next read begins there"), OfTelling)
+)]
+pub async fn beginning(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    edge(&gateway, &name, principal, SeekTo::Beginning, request).await
+}
+
+/// Read on at the end
+///
+/// Of the partitions named, or of all that the instance has if none is.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}/instances/{instance}/positions/end",
+    operation_id = "seekConsumerToEndV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    request_body(content(
+        (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
+        (ConsumerPartitions = "application/json"),
+    )),
+    responses((status = 204, description = "The next read begins there"), OfTelling)
+)]
+pub async fn end(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    edge(&gateway, &name, principal, SeekTo::End, request).await
+}
+
+async fn edge(
+    gateway: &Gateway,
+    name: &Name,
+    principal: Principal,
+    aim: SeekTo,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = read(gateway, request).await?;
+    let sought = async {
+        let handle = found(gateway, name, &principal)?;
+        let partitions = requests::partitions(&body)?.ok_or_else(requests::no_partitions)?;
+        known(gateway, &principal, "partitions", partitions.iter()).await?;
+        let aims = if partitions.is_empty() {
+            Aims::All(aim)
+        } else {
+            Aims::Each(partitions.into_iter().map(|p| (p, aim)).collect())
+        };
+        let sought = handle.seek(aims).await;
+        sought.map_err(|refused| errors::of_instance(refused, name))
+    };
+    done(kind, sought.await)
+}

@@ -1,0 +1,329 @@
+//! `GET …/records`: what has come, in the format of the instance.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::errors::{self, OfReads};
+use super::instance::Parcel;
+use super::{Name, found};
+use crate::api::records::encode::{base64, headers as write_headers, number, string};
+use crate::api::v2::media::{self, Embedded};
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::{Path, Query};
+use crate::http::wire::Wire;
+use crate::record::{Delivered, TimestampType};
+
+/// Bytes after which a piece of an answer goes out.
+const PIECE: usize = 64 << 10;
+
+/// A record that was read
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "written by hand; this describes it")]
+pub struct ConsumerRecord {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
+    /// Base64 or JSON, by the instance's format; `null` where there is none.
+    #[schema(value_type = Value, nullable)]
+    key: (),
+    /// The same of the value; `null` is a tombstone.
+    #[schema(value_type = Value, nullable)]
+    value: (),
+    /// The partition.
+    partition: i32,
+    /// The offset.
+    offset: i64,
+    /// Milliseconds since 1970. Not in the reference.
+    timestamp: i64,
+    /// `append` when the timestamp is the broker's, of when the record was appended. Not in the
+    /// reference.
+    timestamp_type: Option<String>,
+    /// Pairs of name and value; a value is a string, `null` or `{"b64": "…"}`. Not in the reference.
+    #[schema(value_type = Vec<Vec<Value>>)]
+    headers: (),
+}
+
+/// Read records
+///
+/// As soon as there are some, and at least `fetch.min.bytes` of them if the instance was made with it;
+/// an empty array when none come in time. The first read after subscribing waits, within the same time,
+/// for the group to let the instance in. What is not written to the client is given again.
+///
+/// Needs `group` on the group, and `consume` on the topics.
+#[utoipa::path(
+    get,
+    path = "/consumers/{group}/instances/{instance}/records",
+    operation_id = "readConsumerRecordsV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+        ("timeout" = Option<i64>, Query, description = "Milliseconds to wait for records; no longer than the instance's own `consumer.request.timeout.ms`, which 0 and less stand for", example = 1000),
+        ("max_bytes" = Option<i64>, Query, description = "Most bytes of keys and values; one record always comes. 0 and less: the gateway's own limit", example = 300_000),
+    ),
+    responses(
+        (status = 200, description = "The records, in order within a partition", content(
+            (Vec<ConsumerRecord> = "application/vnd.kafka.binary.v2+json", example = json!([{"topic": "orders", "key": "Yy0xNw==", "value": "aGVsbG8=", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": [["source", "curl"]]}])),
+            (Vec<ConsumerRecord> = "application/vnd.kafka.json.v2+json", example = json!([{"topic": "orders", "key": "c-17", "value": {"id": 1}, "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": []}])),
+            (Vec<ConsumerRecord> = "application/vnd.kafka.v2+json"),
+            (Vec<ConsumerRecord> = "application/json"),
+        )),
+        OfReads,
+    )
+)]
+pub async fn read(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    wire: Option<Extension<Arc<Wire>>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, ApiError> {
+    // Errors have the type of the format that was asked for, as far as one was.
+    let refusals = media::of_consumer_answer(&headers);
+    let (asked, handle) = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let kind = media::of_instance(&headers, handle.options().format)?;
+        let asked = Asked::parse(query, &gateway, handle.options().timeout)?;
+        Ok(((kind, asked), handle))
+    }
+    .await
+    .map_err(|error: ApiError| match refusals {
+        Ok(kind) => error.typed(kind),
+        Err(_) => error,
+    })?;
+    let (kind, asked) = asked;
+    let format = handle.options().format;
+    let wire = wire.map(|Extension(wire)| wire);
+    let read = handle.read(asked.timeout, asked.max_bytes, wire, principal);
+    let parcel = read
+        .await
+        .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
+    let mut response = Response::new(Body::new(Records::new(parcel, format)));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+/// The parameters of a read.
+struct Asked {
+    timeout: Duration,
+    max_bytes: u64,
+}
+
+impl Asked {
+    fn parse(mut query: Query, gateway: &Gateway, timeout: Duration) -> Result<Self, ApiError> {
+        let asked = query.take_as::<i64>("timeout", "a whole number of milliseconds")?;
+        let max_bytes = query.take_as::<i64>("max_bytes", "a whole number of bytes")?;
+        query.finish()?;
+        let above_zero = |asked: Option<i64>| u64::try_from(asked?).ok().filter(|n| *n > 0);
+        let most = gateway.settings().rest.consumer_request_max_bytes as u64;
+        Ok(Self {
+            timeout: above_zero(asked)
+                .map_or(timeout, |asked| Duration::from_millis(asked).min(timeout)),
+            max_bytes: above_zero(max_bytes).map_or(most, |asked| asked.min(most)),
+        })
+    }
+}
+
+/// The body of an answer: an array, written piece by piece as the connection takes it.
+struct Records {
+    parcel: Parcel,
+    format: Embedded,
+    next: usize,
+    done: bool,
+    /// The only piece, where one is enough: its length can be told beforehand.
+    whole: Option<Bytes>,
+}
+
+impl Records {
+    fn new(parcel: Parcel, format: Embedded) -> Self {
+        let mut body = Self {
+            parcel,
+            format,
+            next: 0,
+            done: false,
+            whole: None,
+        };
+        let piece = body.piece();
+        if body.next >= body.parcel.records().len() {
+            body.whole = Some(piece);
+        } else {
+            body.next = 0;
+        }
+        body
+    }
+
+    fn piece(&mut self) -> Bytes {
+        let records = self.parcel.records();
+        let mut out = Vec::with_capacity(PIECE.min(records.len().saturating_mul(256)) + 1024);
+        if self.next == 0 {
+            out.push(b'[');
+        }
+        while let Some(record) = records.get(self.next)
+            && out.len() < PIECE
+        {
+            if self.next > 0 {
+                out.push(b',');
+            }
+            write(&mut out, record, self.format);
+            self.next += 1;
+        }
+        if self.next >= records.len() {
+            out.push(b']');
+        }
+        out.into()
+    }
+}
+
+impl http_body::Body for Records {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let body = self.get_mut();
+        if body.done {
+            return Poll::Ready(None);
+        }
+        let piece = match body.whole.take() {
+            Some(whole) => whole,
+            None => body.piece(),
+        };
+        if body.next >= body.parcel.records().len() {
+            body.done = true;
+            body.parcel.is_taken();
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.whole {
+            Some(whole) => SizeHint::with_exact(whole.len() as u64),
+            None if self.done => SizeHint::with_exact(0),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// Writes one record. The instance has seen to it that it fits the format.
+fn write(out: &mut Vec<u8>, record: &Delivered, format: Embedded) {
+    out.extend_from_slice(b"{\"topic\":");
+    string(out, &record.topic);
+    out.extend_from_slice(b",\"key\":");
+    content(out, record.key.as_deref(), format);
+    out.extend_from_slice(b",\"value\":");
+    content(out, record.value.as_deref(), format);
+    out.extend_from_slice(b",\"partition\":");
+    number(out, i64::from(record.partition));
+    out.extend_from_slice(b",\"offset\":");
+    number(out, record.offset);
+    out.extend_from_slice(b",\"timestamp\":");
+    number(out, record.timestamp);
+    if record.timestamp_type == TimestampType::Append {
+        out.extend_from_slice(b",\"timestamp_type\":\"append\"");
+    }
+    write_headers(out, &record.headers);
+    out.push(b'}');
+}
+
+fn content(out: &mut Vec<u8>, bytes: Option<&[u8]>, format: Embedded) {
+    match (bytes, format) {
+        (None, _) => out.extend_from_slice(b"null"),
+        (Some(bytes), Embedded::Json) => out.extend_from_slice(bytes),
+        (Some(bytes), Embedded::Binary | Embedded::Schema(_)) => base64(out, bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::record::Header;
+
+    fn record(offset: i64, value: &'static [u8]) -> Delivered {
+        Delivered {
+            topic: Arc::from("t"),
+            partition: 3,
+            offset,
+            timestamp: 5,
+            timestamp_type: TimestampType::Create,
+            key: None,
+            value: Some(Bytes::from_static(value)),
+            headers: Vec::new(),
+        }
+    }
+
+    async fn text(records: Vec<Delivered>, format: Embedded) -> String {
+        let (parcel, _) = Parcel::new(Arc::new(records), None);
+        let bytes = Records::new(parcel, format).collect().await.unwrap();
+        String::from_utf8(bytes.to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_field_is_written_in_the_order_of_the_reference() {
+        let mut one = record(7, b"\xff\xfe");
+        one.key = Some(Bytes::from_static(b"k"));
+        one.headers = vec![Header {
+            name: "a".into(),
+            value: None,
+        }];
+        assert_eq!(
+            text(vec![one], Embedded::Binary).await,
+            "[{\"topic\":\"t\",\"key\":\"aw==\",\"value\":\"//4=\",\"partition\":3,\"offset\":7,\
+             \"timestamp\":5,\"headers\":[[\"a\",null]]}]"
+        );
+        let digits = b"{\"n\": 12345678901234567890.10}";
+        assert_eq!(
+            text(vec![record(1, digits), record(2, b"0")], Embedded::Json).await,
+            "[{\"topic\":\"t\",\"key\":null,\"value\":{\"n\": 12345678901234567890.10},\
+             \"partition\":3,\"offset\":1,\"timestamp\":5,\"headers\":[]},\
+             {\"topic\":\"t\",\"key\":null,\"value\":0,\
+             \"partition\":3,\"offset\":2,\"timestamp\":5,\"headers\":[]}]"
+        );
+        assert_eq!(text(Vec::new(), Embedded::Json).await, "[]");
+    }
+
+    #[tokio::test]
+    async fn large_answers_come_in_pieces_and_are_the_same() {
+        let records: Vec<Delivered> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
+        let (parcel, receipt) = Parcel::new(Arc::new(records), None);
+        let mut body = Records::new(parcel, Embedded::Json);
+        let mut whole = Vec::new();
+        let mut pieces = 0;
+        while let Some(frame) = body.frame().await {
+            whole.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            pieces += 1;
+        }
+        assert!(pieces > 5, "{pieces}");
+        let read: Vec<serde_json::Value> = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(read.len(), 5_000);
+        assert_eq!(read[4_999]["offset"], 4_999);
+        drop(body);
+        assert_eq!(
+            receipt.fate(),
+            crate::api::v2::consumers::instance::Fate::Written
+        );
+    }
+}

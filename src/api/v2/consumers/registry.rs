@@ -1,0 +1,248 @@
+//! Which consumer instances there are, whose they are, how many they may be, and the word that the
+//! gateway stops.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+use super::instance::{Budget, End, Handle, Instance, Options, Stop};
+use crate::auth::Principal;
+use crate::config::{AuthMode, Settings};
+use crate::http::client::Proxies;
+use crate::kafka::Cluster;
+use crate::observe::metrics::group_label;
+
+/// Group and name.
+type Key = (String, String);
+
+/// All instances of the process. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Instances {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cluster: Arc<Cluster>,
+    budget: Arc<Budget>,
+    proxies: Proxies,
+    idle_timeout: Duration,
+    most: usize,
+    most_of_one: usize,
+    counts_principals: bool,
+    tasks: TaskTracker,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    instances: HashMap<Key, Entry>,
+    of_principal: HashMap<String, usize>,
+    next: u64,
+    is_draining: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    handle: Handle,
+    owner: String,
+    id: u64,
+}
+
+/// Why an instance was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotMade {
+    /// There is one of this name in the group.
+    #[error("the group has an instance of this name already; delete it, or choose another name")]
+    Exists,
+    /// `limits.instances`.
+    #[error("the gateway has as many consumer instances as it may (limits.instances)")]
+    Full,
+    /// `limits.instances_per_principal`.
+    #[error(
+        "the principal has as many consumer instances as it may (limits.instances_per_principal); \
+         delete one"
+    )]
+    OfPrincipal,
+    /// The gateway is about to stop.
+    #[error("the gateway is about to stop; try again")]
+    Draining,
+}
+
+/// Why there is no instance to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotThere {
+    /// This process has none of this name.
+    Unknown,
+    /// It is another principal's.
+    Foreign,
+}
+
+impl Instances {
+    /// None yet, by `settings`.
+    pub fn new(settings: &Settings, cluster: Arc<Cluster>) -> Self {
+        let limits = &settings.limits;
+        Self {
+            inner: Arc::new(Inner {
+                cluster,
+                budget: Arc::new(Budget::new(limits.buffer_total_bytes)),
+                proxies: Proxies::new(&settings.http.trusted_proxies),
+                idle_timeout: settings.rest.consumer_instance_timeout,
+                most: limits.instances,
+                most_of_one: limits.instances_per_principal,
+                counts_principals: settings.auth.mode != AuthMode::None,
+                tasks: TaskTracker::new(),
+                known: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Makes one, which is `principal`'s.
+    ///
+    /// # Errors
+    ///
+    /// [`NotMade`].
+    pub fn make(&self, options: Options, principal: Principal) -> Result<(), NotMade> {
+        let inner = &self.inner;
+        let key = (options.group.clone(), options.name.clone());
+        let owner = principal.name().to_owned();
+        let mut known = inner.known.lock();
+        if known.is_draining {
+            return Err(NotMade::Draining);
+        }
+        if known.instances.contains_key(&key) {
+            return Err(NotMade::Exists);
+        }
+        if known.instances.len() >= inner.most {
+            return Err(NotMade::Full);
+        }
+        if inner.counts_principals {
+            let count = known.of_principal.entry(owner.clone()).or_default();
+            if *count >= inner.most_of_one {
+                return Err(NotMade::OfPrincipal);
+            }
+            *count += 1;
+        }
+        let (instance, handle) = Instance::new(
+            options,
+            Arc::clone(&inner.cluster),
+            Arc::clone(&inner.budget),
+            inner.idle_timeout,
+            principal,
+        );
+        let gone = handle.gone().clone();
+        known.next += 1;
+        let id = known.next;
+        let entry = Entry { handle, owner, id };
+        metrics::gauge!("rest_consumer_instances", "group" => group_label(&key.0)).increment(1.0);
+        known.instances.insert(key.clone(), entry);
+        drop(known);
+        let forgets = Forgets {
+            instances: self.clone(),
+            key,
+            id,
+        };
+        inner.tasks.spawn(async move {
+            // Whatever ends the task, a panic too: nobody finds it any more, or waits for it.
+            let _gone = gone.drop_guard();
+            let mut forgets = Some(forgets);
+            instance
+                .run(|end| {
+                    metrics::counter!("rest_consumer_instances_ended_total", "reason" => name(end))
+                        .increment(1);
+                    forgets.take();
+                })
+                .await;
+        });
+        Ok(())
+    }
+
+    /// The instance `name` of `group`, if it is `principal`'s.
+    ///
+    /// # Errors
+    ///
+    /// [`NotThere`].
+    pub fn find(&self, group: &str, name: &str, principal: &Principal) -> Result<Handle, NotThere> {
+        let known = self.inner.known.lock();
+        let entry = known
+            .instances
+            .get(&(group.to_owned(), name.to_owned()))
+            .ok_or(NotThere::Unknown)?;
+        if entry.owner != principal.name() {
+            return Err(NotThere::Foreign);
+        }
+        Ok(entry.handle.clone())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.inner.known.lock().instances.len()
+    }
+
+    /// The tasks that they run in.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// What trusted proxies say of the requests that make instances.
+    pub fn proxies(&self) -> &Proxies {
+        &self.inner.proxies
+    }
+
+    /// Tells all of them that the gateway stops: reads end with what there is, requests under way are
+    /// answered, groups are left. None is made any more.
+    pub fn drain(&self) {
+        let mut known = self.inner.known.lock();
+        known.is_draining = true;
+        let handles: Vec<Handle> = known
+            .instances
+            .values()
+            .map(|entry| entry.handle.clone())
+            .collect();
+        drop(known);
+        for handle in handles {
+            handle.stop(Stop::Draining);
+        }
+        self.inner.tasks.close();
+    }
+}
+
+/// Takes an instance out of the list when it is dropped.
+#[derive(Debug)]
+struct Forgets {
+    instances: Instances,
+    key: Key,
+    id: u64,
+}
+
+impl Drop for Forgets {
+    fn drop(&mut self) {
+        let mut known = self.instances.inner.known.lock();
+        let is_it = |entry: &Entry| entry.id == self.id;
+        if !known.instances.get(&self.key).is_some_and(is_it) {
+            return;
+        }
+        let Some(entry) = known.instances.remove(&self.key) else {
+            return;
+        };
+        metrics::gauge!("rest_consumer_instances", "group" => group_label(&self.key.0))
+            .decrement(1.0);
+        if let Some(count) = known.of_principal.get_mut(&entry.owner) {
+            *count -= 1;
+            if *count == 0 {
+                known.of_principal.remove(&entry.owner);
+            }
+        }
+    }
+}
+
+fn name(end: End) -> &'static str {
+    match end {
+        End::Deleted => "deleted",
+        End::Expired => "expired",
+        End::Draining => "stopping",
+    }
+}

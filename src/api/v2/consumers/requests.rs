@@ -1,0 +1,470 @@
+//! The bodies of this resource, read as the reference reads them: what is no JSON or of the wrong type
+//! is 400, a field that is not known, is missing or has an impossible value 422. Each error names the
+//! field by its JSON Pointer.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::api::records::parse::{Text, escape_pointer, given, short, string};
+use crate::http::error::ApiError;
+use crate::kafka::metadata::check_topic_name;
+use crate::position::time_ms;
+use crate::record::TopicPartition;
+
+/// Most topics, partitions or offsets in one request.
+const MOST: usize = 10_000;
+/// Longest text that is kept with a commit; brokers take 4,096 bytes (`offset.metadata.max.bytes`)
+/// unless they are told otherwise.
+const MAX_METADATA: usize = 64 << 10;
+/// The last second of the year 9999.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
+/// An object of a body, its fields taken one by one.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    at: String,
+    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(Text(name)) = map.next_key()? {
+                    fields.push((name, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+fn wrong(at: &str, expected: &str, raw: &RawValue) -> ApiError {
+    ApiError::bad_request(format!("{at}: expected {expected}, not {}", short(raw)))
+        .at(at.to_owned())
+}
+
+fn unacceptable(at: &str, what: impl fmt::Display) -> ApiError {
+    ApiError::unprocessable(format!("{at}: {what}")).at(at.to_owned())
+}
+
+impl<'a> Object<'a> {
+    /// The whole body, which may have these fields; `None` when there is no body.
+    ///
+    /// # Errors
+    ///
+    /// 400, and 422 for a field that is not known or is given twice.
+    pub(super) fn body(body: &'a [u8], known: &[&str]) -> Result<Option<Self>, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let raw: &RawValue =
+            serde_json::from_slice(body).map_err(|error| ApiError::not_json(&error))?;
+        if given(Some(raw)).is_none() {
+            return Ok(None);
+        }
+        Self::read(raw, String::new(), known).map(Some)
+    }
+
+    fn read(raw: &'a RawValue, at: String, known: &[&str]) -> Result<Self, ApiError> {
+        let Ok(Fields(fields)) = serde_json::from_str(raw.get()) else {
+            if at.is_empty() {
+                let message = format!("expected an object, not {}", short(raw));
+                return Err(ApiError::bad_request(message));
+            }
+            return Err(wrong(&at, "an object", raw));
+        };
+        let mut seen = HashSet::new();
+        for (name, _) in &fields {
+            let shown: String = name.chars().take(80).collect();
+            let pointer = format!("{at}/{}", escape_pointer(&shown));
+            let message = if !known.contains(&&**name) {
+                format!("Unrecognized field: {shown}; expected {}", known.join(", "))
+            } else if !seen.insert(name.clone()) {
+                format!("{shown} is given twice")
+            } else {
+                continue;
+            };
+            return Err(ApiError::unprocessable(message).at(pointer));
+        }
+        Ok(Self { at, fields })
+    }
+
+    /// Where the field stands.
+    pub(super) fn pointer(&self, name: &str) -> String {
+        format!("{}/{name}", self.at)
+    }
+
+    /// The field's value; `null` is none.
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let (_, raw) = self.fields.iter().find(|(known, _)| known == name)?;
+        given(Some(*raw))
+    }
+
+    /// A string. A number or a truth value is its text, as the reference takes it.
+    ///
+    /// # Errors
+    ///
+    /// 400 for anything else.
+    pub(super) fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
+        let Some(raw) = self.get(name) else {
+            return Ok(None);
+        };
+        if let Some(text) = string(raw) {
+            return Ok(Some(text));
+        }
+        match raw.get().as_bytes().first() {
+            Some(b'{' | b'[' | b'"') => Err(wrong(&self.pointer(name), "a string", raw)),
+            _ => Ok(Some(Cow::Borrowed(raw.get()))),
+        }
+    }
+
+    /// A whole number; a string that holds one is as good, as the reference takes it.
+    ///
+    /// # Errors
+    ///
+    /// 400 for anything else.
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(raw) = self.get(name) else {
+            return Ok(None);
+        };
+        let text = string(raw).unwrap_or(Cow::Borrowed(raw.get()));
+        match text.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(wrong(&self.pointer(name), "a whole number", raw)),
+        }
+    }
+
+    fn needed<T>(&self, name: &str, value: Option<T>) -> Result<T, ApiError> {
+        value.ok_or_else(|| unacceptable(&self.pointer(name), "is missing"))
+    }
+
+    fn list(&self, name: &str) -> Result<Option<Vec<&'a RawValue>>, ApiError> {
+        let Some(raw) = self.get(name) else {
+            return Ok(None);
+        };
+        let list: Vec<&RawValue> = serde_json::from_str(raw.get())
+            .map_err(|_| wrong(&self.pointer(name), "an array", raw))?;
+        if list.len() > MOST {
+            let at = self.pointer(name);
+            return Err(unacceptable(&at, format!("at most {MOST} at once")));
+        }
+        Ok(Some(list))
+    }
+
+    fn objects(&self, name: &str, known: &[&str]) -> Result<Option<Vec<Object<'a>>>, ApiError> {
+        let Some(list) = self.list(name)? else {
+            return Ok(None);
+        };
+        let at = self.pointer(name);
+        let objects = list.into_iter().enumerate();
+        objects
+            .map(|(index, raw)| Object::read(raw, format!("{at}/{index}"), known))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// The names of topics.
+    ///
+    /// # Errors
+    ///
+    /// 400 for what is no array of strings; 400 with 40002 for a name that no topic can have.
+    pub(super) fn topics(&self, name: &str) -> Result<Option<Vec<Arc<str>>>, ApiError> {
+        let Some(list) = self.list(name)? else {
+            return Ok(None);
+        };
+        let mut topics: Vec<Arc<str>> = Vec::with_capacity(list.len());
+        for (index, raw) in list.into_iter().enumerate() {
+            let at = format!("{}/{index}", self.pointer(name));
+            let topic = string(raw).ok_or_else(|| wrong(&at, "a topic's name", raw))?;
+            let topic = topic_name(&topic, &at)?;
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        Ok(Some(topics))
+    }
+
+    fn place(&self) -> Result<TopicPartition, ApiError> {
+        let topic = self.needed("topic", self.text("topic")?)?;
+        let topic = topic_name(&topic, &self.pointer("topic"))?;
+        let partition = self.needed("partition", self.number("partition")?)?;
+        match i32::try_from(partition) {
+            Ok(partition @ 0..) => Ok(TopicPartition { topic, partition }),
+            _ => Err(unacceptable(
+                &self.pointer("partition"),
+                format!("expected a whole number from 0, not {partition}"),
+            )),
+        }
+    }
+
+    fn offset(&self) -> Result<i64, ApiError> {
+        let offset = self.needed("offset", self.number("offset")?)?;
+        // One more is what is committed.
+        if !(0..i64::MAX).contains(&offset) {
+            return Err(unacceptable(
+                &self.pointer("offset"),
+                format!("expected a whole number from 0, not {offset}"),
+            ));
+        }
+        Ok(offset)
+    }
+
+    fn metadata(&self) -> Result<Option<String>, ApiError> {
+        let text = self.text("metadata")?;
+        if text.as_ref().is_some_and(|text| text.len() > MAX_METADATA) {
+            let at = self.pointer("metadata");
+            return Err(unacceptable(&at, format!("at most {MAX_METADATA} bytes")));
+        }
+        Ok(text.map(Cow::into_owned))
+    }
+
+    /// Milliseconds since 1970, from an ISO 8601 time or seconds since then, with a fraction or not.
+    fn timestamp(&self) -> Result<i64, ApiError> {
+        const EXPECTED: &str = "an ISO 8601 time (2026-05-01T12:00:00Z), or seconds since 1970";
+        let raw = self.needed("timestamp", self.get("timestamp"))?;
+        if let Some(text) = string(raw) {
+            return text
+                .contains('-')
+                .then(|| time_ms(&text))
+                .flatten()
+                .ok_or_else(|| wrong(&self.pointer("timestamp"), EXPECTED, raw));
+        }
+        let seconds: f64 = raw
+            .get()
+            .parse()
+            .map_err(|_| wrong(&self.pointer("timestamp"), EXPECTED, raw))?;
+        if !(0.0..=LAST_SECOND).contains(&seconds) {
+            return Err(unacceptable(
+                &self.pointer("timestamp"),
+                format!("expected {EXPECTED}, not {} (milliseconds?)", short(raw)),
+            ));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "far below the largest")]
+        let ms = (seconds * 1000.0) as i64;
+        Ok(ms)
+    }
+}
+
+fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
+    match check_topic_name(name) {
+        Ok(()) => Ok(Arc::from(name)),
+        Err(fault) => Err(ApiError::from_fault(&fault).at(at.to_owned())),
+    }
+}
+
+/// A body without which there is nothing to do.
+pub(super) fn needed(field: &'static str, what: &str) -> ApiError {
+    ApiError::unprocessable(format!("the body is empty; expected {what}")).at(field)
+}
+
+/// A body without partitions.
+pub(super) fn no_partitions() -> ApiError {
+    needed(
+        "/partitions",
+        "{\"partitions\": [{\"topic\": …, \"partition\": …}]}",
+    )
+}
+
+/// `{"partitions":[{"topic","partition"}]}`; `None` without a body.
+///
+/// # Errors
+///
+/// 400 and 422, naming the field.
+pub(super) fn partitions(body: &[u8]) -> Result<Option<Vec<TopicPartition>>, ApiError> {
+    let Some(body) = Object::body(body, &["partitions"])? else {
+        return Ok(None);
+    };
+    let list = body.objects("partitions", &["topic", "partition"])?;
+    let list = body.needed("partitions", list)?;
+    let mut partitions = Vec::with_capacity(list.len());
+    let mut seen = HashSet::new();
+    for object in list {
+        let partition = object.place()?;
+        if seen.insert(partition.clone()) {
+            partitions.push(partition);
+        }
+    }
+    Ok(Some(partitions))
+}
+
+/// An offset as a client names it, and the text beside it.
+pub(super) type Named = (TopicPartition, i64, Option<String>);
+
+/// `{"offsets":[{"topic","partition","offset","metadata"?}]}`; `None` without a body, and where it has
+/// no offsets.
+///
+/// # Errors
+///
+/// 400 and 422, naming the field.
+pub(super) fn offsets(body: &[u8]) -> Result<Option<Vec<Named>>, ApiError> {
+    let Some(body) = Object::body(body, &["offsets"])? else {
+        return Ok(None);
+    };
+    let Some(list) = body.objects("offsets", &OFFSET)? else {
+        return Ok(None);
+    };
+    let mut offsets: Vec<Named> = Vec::with_capacity(list.len());
+    let mut places = HashMap::new();
+    for object in &list {
+        let named = named(object)?;
+        // The last word on a partition holds, as in the reference.
+        let at = *places.entry(named.0.clone()).or_insert(offsets.len());
+        match offsets.get_mut(at) {
+            Some(before) => *before = named,
+            None => offsets.push(named),
+        }
+    }
+    Ok(Some(offsets))
+}
+
+const OFFSET: [&str; 4] = ["topic", "partition", "offset", "metadata"];
+const TIMESTAMP: [&str; 4] = ["topic", "partition", "timestamp", "metadata"];
+
+fn named(object: &Object<'_>) -> Result<Named, ApiError> {
+    Ok((object.place()?, object.offset()?, object.metadata()?))
+}
+
+/// Places to go on at: an offset, or a time in milliseconds since 1970.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Positions {
+    /// By offset.
+    pub(super) offsets: Vec<(TopicPartition, i64)>,
+    /// By time.
+    pub(super) times: Vec<(TopicPartition, i64)>,
+}
+
+/// `{"offsets":[…],"timestamps":[{"topic","partition","timestamp","metadata"?}]}`; `None` without a
+/// body.
+///
+/// # Errors
+///
+/// 400 and 422, naming the field.
+pub(super) fn positions(body: &[u8]) -> Result<Option<Positions>, ApiError> {
+    let Some(body) = Object::body(body, &["offsets", "timestamps"])? else {
+        return Ok(None);
+    };
+    let mut positions = Positions {
+        offsets: Vec::new(),
+        times: Vec::new(),
+    };
+    for object in body.objects("offsets", &OFFSET)?.unwrap_or_default() {
+        let (partition, offset, _) = named(&object)?;
+        positions.offsets.push((partition, offset));
+    }
+    for object in body.objects("timestamps", &TIMESTAMP)?.unwrap_or_default() {
+        object.metadata()?;
+        positions.times.push((object.place()?, object.timestamp()?));
+    }
+    Ok(Some(positions))
+}
+
+/// 422 with a code that the status does not tell.
+pub(super) fn coded(code: u32, at: String, what: impl fmt::Display) -> ApiError {
+    unacceptable(&at, what).coded(StatusCode::UNPROCESSABLE_ENTITY, code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal<T: fmt::Debug>(read: Result<T, ApiError>) -> (u16, u32, String) {
+        let error = read.unwrap_err();
+        let status = error.status().as_u16();
+        let body = error.into_body();
+        let field = body.field.unwrap_or_default().into_owned();
+        (status, body.error_code, field)
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_field_by_field() {
+        for (body, expected) in [
+            ("{", (400, 400, "")),
+            ("[]", (400, 400, "")),
+            ("{\"a\":1}", (422, 422, "/a")),
+            ("{\"offsets\":[],\"offsets\":[]}", (422, 422, "/offsets")),
+            ("{\"offsets\":{}}", (400, 400, "/offsets")),
+            ("{\"offsets\":[1]}", (400, 400, "/offsets/0")),
+            ("{\"offsets\":[{}]}", (422, 422, "/offsets/0/topic")),
+            (
+                "{\"offsets\":[{\"topic\":{},\"partition\":0,\"offset\":1}]}",
+                (400, 400, "/offsets/0/topic"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"a b\",\"partition\":0,\"offset\":1}]}",
+                (400, 40002, "/offsets/0/topic"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"offset\":1}]}",
+                (422, 422, "/offsets/0/partition"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"partition\":-1,\"offset\":1}]}",
+                (422, 422, "/offsets/0/partition"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":-1}]}",
+                (422, 422, "/offsets/0/offset"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":9223372036854775807}]}",
+                (422, 422, "/offsets/0/offset"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":1.5}]}",
+                (400, 400, "/offsets/0/offset"),
+            ),
+            (
+                "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":1,\"x\":1}]}",
+                (422, 422, "/offsets/0/x"),
+            ),
+        ] {
+            let (status, code, field) = refusal(offsets(body.as_bytes()));
+            assert_eq!((status, code, &*field), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn offsets_are_read_with_their_text() {
+        let body =
+            "{\"offsets\":[{\"topic\":\"t\",\"partition\":\"2\",\"offset\":7,\"metadata\":\"m\"}]}";
+        let read = offsets(body.as_bytes()).unwrap().unwrap();
+        let expected = (TopicPartition::new("t", 2), 7, Some("m".to_owned()));
+        assert_eq!(read, [expected]);
+        for nothing in ["", " ", "null", "{}", "{\"offsets\":null}"] {
+            assert!(offsets(nothing.as_bytes()).unwrap().is_none(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn times_are_iso_8601_or_seconds() {
+        let read = |time: &str| {
+            let body = format!(
+                "{{\"timestamps\":[{{\"topic\":\"t\",\"partition\":0,\"timestamp\":{time}}}]}}"
+            );
+            positions(body.as_bytes()).map(|read| read.unwrap().times[0].1)
+        };
+        assert_eq!(read("\"1970-01-01T00:00:01Z\"").unwrap(), 1_000);
+        assert_eq!(read("1.5").unwrap(), 1_500);
+        assert_eq!(read("1700000000").unwrap(), 1_700_000_000_000);
+        assert_eq!(refusal(read("\"soon\"")).0, 400);
+        // Milliseconds, most likely.
+        assert_eq!(refusal(read("1700000000000")).0, 422);
+        assert_eq!(refusal(read("-1")).2, "/timestamps/0/timestamp");
+    }
+}

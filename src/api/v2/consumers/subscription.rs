@@ -1,0 +1,167 @@
+//! `…/subscription`: the topics of an instance.
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::errors::{self, OfAsking, OfTelling};
+use super::instance::Wanted;
+use super::requests::{self, Object};
+use super::{Name, done, found, kind, may_consume, read};
+use crate::api::v2::answer;
+use crate::api::ws::session::options::Pattern;
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::Path;
+
+/// What to subscribe to
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct SubscriptionRequest {
+    /// Topics; they may still have to be created. An empty list ends the subscription.
+    #[schema(example = json!(["orders"]))]
+    topics: Option<Vec<String>>,
+    /// Or a regular expression that whole names must match; `topics` goes before it.
+    topic_pattern: Option<String>,
+}
+
+/// What is subscribed to
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Subscription {
+    /// The topics: those that were named, or those that the pattern finds now.
+    #[schema(example = json!(["orders"]))]
+    topics: Vec<String>,
+}
+
+/// Subscribe
+///
+/// In the place of the topics before. The instance joins the group at once.
+///
+/// Needs `group` on the group, and `consume` on each topic; a pattern finds those that may be consumed.
+#[utoipa::path(
+    post,
+    path = "/consumers/{group}/instances/{instance}/subscription",
+    operation_id = "subscribeConsumerV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    request_body(content(
+        (SubscriptionRequest = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
+        (SubscriptionRequest = "application/json"),
+    )),
+    responses((status = 204, description = "It subscribes to them"), OfTelling)
+)]
+pub async fn post(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = read(&gateway, request).await?;
+    let subscribed = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let Some(wanted) = wanted(&body)? else {
+            return Ok(());
+        };
+        if let Wanted::Names(names) = &wanted {
+            may_consume(&principal, names.iter().map(|name| &**name))?;
+        }
+        let subscribed = handle.subscribe(wanted, principal).await;
+        subscribed.map_err(|refused| errors::of_instance(refused, &name))
+    };
+    done(kind, subscribed.await)
+}
+
+/// Show the subscription
+///
+/// Needs `group` on the group.
+#[utoipa::path(
+    get,
+    path = "/consumers/{group}/instances/{instance}/subscription",
+    operation_id = "getConsumerSubscriptionV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    responses(
+        (status = 200, description = "The topics; none of an instance that has not subscribed", content(
+            (Subscription = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
+            (Subscription = "application/json"),
+        )),
+        OfAsking,
+    )
+)]
+pub async fn get(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = kind(&headers)?;
+    let shown = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let topics = handle.subscription().await;
+        let topics = topics.map_err(|refused| errors::of_instance(refused, &name))?;
+        Ok(Subscription {
+            topics: topics.iter().map(ToString::to_string).collect(),
+        })
+    };
+    answer(kind, shown.await)
+}
+
+/// End the subscription
+///
+/// Partitions that were assigned by hand are let go of, too. Commits what was delivered, if the instance
+/// commits by itself, and leaves the group.
+///
+/// Needs `group` on the group.
+#[utoipa::path(
+    delete,
+    path = "/consumers/{group}/instances/{instance}/subscription",
+    operation_id = "unsubscribeConsumerV2",
+    tag = "Compatible REST v2",
+    params(
+        ("group" = String, Path, description = "The consumer group", example = "web"),
+        ("instance" = String, Path, description = "The instance", example = "one"),
+    ),
+    responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
+)]
+pub async fn delete(
+    State(gateway): State<Gateway>,
+    Path(name): Path<Name>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = kind(&headers)?;
+    let ended = async {
+        let handle = found(&gateway, &name, &principal)?;
+        let ended = handle.unsubscribe().await;
+        ended.map_err(|refused| errors::of_instance(refused, &name))
+    };
+    done(kind, ended.await)
+}
+
+/// What the body asks for; `None` where it asks for nothing, as the reference allows.
+fn wanted(body: &[u8]) -> Result<Option<Wanted>, ApiError> {
+    let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
+        return Err(requests::needed(
+            "/topics",
+            "{\"topics\": [\"…\"]} or {\"topic_pattern\": \"…\"}",
+        ));
+    };
+    if let Some(topics) = body.topics("topics")? {
+        return Ok(Some(Wanted::Names(topics)));
+    }
+    let Some(pattern) = body.text("topic_pattern")? else {
+        return Ok(None);
+    };
+    let pattern = Pattern::new(&pattern)
+        .map_err(|why| requests::coded(422, body.pointer("topic_pattern"), why))?;
+    Ok(Some(Wanted::Pattern(pattern)))
+}
