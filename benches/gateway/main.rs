@@ -7,6 +7,7 @@
     reason = "a bench that cannot go on says so by panicking, as its helpers do"
 )]
 
+mod consumers;
 mod direct;
 mod echo;
 mod load;

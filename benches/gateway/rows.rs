@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::consumers;
 use super::direct::Direct;
 use super::load::{self, Connection, Ran, on_this_thread};
 use super::process::{self, Server};
@@ -133,6 +134,11 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("sse-idle", streams::idle),
     ("sse-fanout", streams::fanout),
     ("sse-filters", streams::filters),
+    ("v2-post-one", consumers::produce_one),
+    ("v2-post-100", consumers::produce_100),
+    ("v2-consume", consumers::consume_binary),
+    ("v2-consume-json", consumers::consume_json),
+    ("v2-instances", consumers::many),
 ];
 
 type Limit<'a> = &'a dyn Fn(Duration) -> Side;
@@ -237,7 +243,8 @@ pub fn per_request(cpu: Duration, requests: u64) -> f64 {
     cpu.as_secs_f64() * 1e6 / requests.max(1) as f64
 }
 
-fn posts(server: &Server, requests: &Rc<Vec<Vec<u8>>>, records: u64, time: Duration) -> Side {
+/// Requests of `records` records each, on many connections.
+pub fn posts(server: &Server, requests: &Rc<Vec<Vec<u8>>>, records: u64, time: Duration) -> Side {
     driven(server, records, async |address| {
         load::closed(address, requests, CONNECTIONS, time).await
     })

@@ -156,7 +156,7 @@ fn masked(text: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A name that nothing else has.
+/// A name that no other group or topic has.
 pub fn group_name() -> String {
     format!("bench-{:016x}", fastrand::u64(..))
 }

@@ -15,6 +15,8 @@ mod embedded;
 mod members;
 #[cfg(feature = "embedded")]
 mod nginx;
+#[cfg(feature = "embedded")]
+mod nginx_instances;
 mod openapi;
 mod producing_faults;
 #[cfg(feature = "embedded")]

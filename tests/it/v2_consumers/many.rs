@@ -37,13 +37,16 @@ async fn a_thousand_instances_keep_a_bounded_memory() {
     // So much that, were it all read ahead, it would be gigabytes.
     fill(&gateway, &name, 0, 0..20_000).await;
     let before = rss_kib(&gateway);
+    // One for all of them: a connection for each would be over the limit for an address.
+    let client = crate::support::http::client();
 
     let consumers: Vec<Consumer> = iter(0..COUNT)
         .map(|n| {
-            let (gateway, name) = (&gateway, &name);
+            let (gateway, name, client) = (&gateway, &name, &client);
             async move {
                 let group = format!("{name}-{n}");
-                let consumer = Consumer::make(gateway, &group, &from_earliest()).await;
+                let mut consumer = Consumer::make(gateway, &group, &from_earliest()).await;
+                consumer.client = client.clone();
                 consumer.subscribe(&[name]).await;
                 consumer
             }

@@ -87,6 +87,7 @@ const FIELDS: &[&str] = &[
     "format",
     "auto.offset.reset",
     "auto.commit.enable",
+    "enable.auto.commit",
     "fetch.min.bytes",
     "responseMinBytes",
     "consumer.request.timeout.ms",
@@ -107,7 +108,7 @@ const FIELDS: &[&str] = &[
     tag = "Compatible REST v2",
     params(("group" = String, Path, description = "The consumer group", example = "web")),
     request_body(
-        description = "How the instance is to be; without a body, all is as by default. `responseMinBytes` and `requestWaitMs` are other names of `fetch.min.bytes` and `consumer.request.timeout.ms`.",
+        description = "How the instance is to be; without a body, all is as by default. `responseMinBytes`, `requestWaitMs` and `enable.auto.commit` are other names of `fetch.min.bytes`, `consumer.request.timeout.ms` and `auto.commit.enable`.",
         content((ConsumerRequest = "application/vnd.kafka.v2+json", example = json!({"name": "one", "format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false"})), (ConsumerRequest = "application/json"))
     ),
     responses(
@@ -270,14 +271,17 @@ fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
             }
         };
     }
-    if let Some(enable) = body.text("auto.commit.enable")? {
+    for field in ["enable.auto.commit", "auto.commit.enable"] {
+        let Some(enable) = body.text(field)? else {
+            continue;
+        };
         options.auto_commit = match enable.to_ascii_lowercase().as_str() {
             "true" => true,
             "false" => false,
             _ => {
                 let given: String = enable.chars().take(40).collect();
                 let what = format!("expected true or false, not {given:?}");
-                return Err(refused("auto.commit.enable", what));
+                return Err(refused(field, what));
             }
         };
     }

@@ -117,16 +117,17 @@ impl Instance {
     }
 
     fn has_enough(&self, read: &Read) -> bool {
-        // A record without key and value has no bytes.
+        // A record without key and value has no bytes; and where no more may be kept, none comes.
         let wants = self.wants(read);
-        !self.shelf.is_empty() && (wants <= 1 || self.shelf.waiting_bytes() >= wants)
+        !self.shelf.is_empty()
+            && (wants <= 1 || self.shelf.payload() >= wants as u64 || self.is_full())
     }
 
     /// Takes what the member has told already: records come in small batches.
     fn take_events(&mut self, read: &Read) {
         self.wanted = self.wants(read);
         self.flow();
-        while self.shelf.waiting_bytes() < self.ahead.max(self.wanted) {
+        while !self.is_full() {
             match next_event(&mut self.source).now_or_never() {
                 Some(event) => self.event(event),
                 None => return,

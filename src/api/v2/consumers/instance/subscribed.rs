@@ -252,10 +252,20 @@ impl Instance {
         }
     }
 
+    /// How much may wait. The member goes on at half of it, which must still be all that a read waits
+    /// for.
+    fn most_waiting(&self) -> usize {
+        self.ahead.max(self.wanted.saturating_mul(2))
+    }
+
+    /// Whether no more is to be read ahead.
+    pub(super) fn is_full(&self) -> bool {
+        self.shelf.waiting_bytes() >= self.most_waiting()
+    }
+
     /// Has the member hold back while enough waits, and go on when it does not.
     pub(super) fn flow(&mut self) {
-        // It goes on at half of it, which must still be all that a read waits for.
-        let most = self.ahead.max(self.wanted.saturating_mul(2));
+        let most = self.most_waiting();
         let waiting = self.shelf.waiting_bytes();
         let Source::Subscribed(subscribed) = &mut self.source else {
             return;
