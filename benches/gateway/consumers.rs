@@ -183,10 +183,10 @@ pub fn consume_json(bench: &Bench, name: &str) -> Vec<Row> {
 }
 
 fn consume(bench: &Bench, name: &str, format: &str, target: Target) -> Vec<Row> {
-    // Keys of the fixtures are no JSON, so what is read as JSON has none.
+    // Keys of the fixtures are no JSON.
     let topic = match format {
         "binary" => bench.fixtures.read.clone(),
-        _ => without_keys(bench),
+        _ => with_json_keys(bench),
     };
     vec![bench.rounds(
         name,
@@ -207,7 +207,7 @@ fn consume(bench: &Bench, name: &str, format: &str, target: Target) -> Vec<Row> 
     )]
 }
 
-fn without_keys(bench: &Bench) -> String {
+fn with_json_keys(bench: &Bench) -> String {
     let topic = "read-json".to_owned();
     let records: Vec<Record> = records::records(100)
         .into_iter()
@@ -217,9 +217,7 @@ fn without_keys(bench: &Bench) -> String {
         })
         .collect();
     on_this_thread(bench.direct.create_topics(std::slice::from_ref(&topic), 1));
-    bench
-        .direct
-        .fill(std::slice::from_ref(&topic), &records, READ_RECORDS);
+    bench.direct.fill(&topic, &records, READ_RECORDS);
     topic
 }
 

@@ -281,6 +281,32 @@ async fn what_was_not_written_is_given_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_2_reads_follow_each_other_at_once() {
+    let gateway = gateway().await;
+    let name = created("v2-http2", 1).await;
+    fill(gateway, &name, 0, 0..1_000).await;
+    let mut consumer = Consumer::of(gateway, &name).await;
+    consumer.client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    consumer.has(1).await;
+    let begun = Instant::now();
+    let mut seen = Vec::new();
+    while seen.len() < 1_000 {
+        seen.extend(numbers(&consumer.read("timeout=20000&max_bytes=60").await));
+        consumer.commit().await;
+    }
+    assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_takes_no_records() {
     let gateway = gateway().await;
     let name = created("v2-head", 1).await;

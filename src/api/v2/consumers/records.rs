@@ -9,13 +9,13 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Version, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::errors::{self, OfReads};
-use super::instance::Parcel;
+use super::instance::{Parcel, Way};
 use super::{Name, found};
 use crate::api::records::encode::{base64, headers as write_headers, number, string};
 use crate::api::v2::media::{self, Embedded};
@@ -89,6 +89,7 @@ pub async fn read(
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     wire: Option<Extension<Arc<Wire>>>,
+    version: Version,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -107,8 +108,11 @@ pub async fn read(
     })?;
     let (kind, asked) = asked;
     let format = handle.options().format;
-    let wire = wire.map(|Extension(wire)| wire);
-    let read = handle.read(asked.timeout, asked.max_bytes, wire, principal);
+    let way = wire.map(|Extension(wire)| Way {
+        wire,
+        is_shared: version == Version::HTTP_2,
+    });
+    let read = handle.read(asked.timeout, asked.max_bytes, way, principal);
     let parcel = read
         .await
         .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;

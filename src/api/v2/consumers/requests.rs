@@ -451,6 +451,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_comes_makes_it_panic(
+            body in proptest::prelude::any::<Vec<u8>>(),
+            word in "(\\{|\\}|\\[|\\]|\"offsets\"|\"topic\"|:|,|-?[0-9]{1,20}|\"[a-z]*\"|null){0,30}",
+        ) {
+            for body in [&body[..], word.as_bytes()] {
+                let _ = (offsets(body), partitions(body), positions(body));
+            }
+        }
+    }
+
     #[test]
     fn times_are_iso_8601_or_seconds() {
         let read = |time: &str| {

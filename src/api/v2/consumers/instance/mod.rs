@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::order::{Aims, Handle, Offset, Refused, Wanted};
-pub use self::parcel::Parcel;
+pub use self::parcel::{Parcel, Way};
 pub use self::shelf::Unfit;
 
 use self::order::Order;

@@ -7,11 +7,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, Parcel, Stop, Unfit};
+use super::{Options, Parcel, Stop, Unfit, Way};
 use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
-use crate::http::wire::Wire;
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
@@ -82,7 +81,7 @@ pub(super) struct Read {
     /// Most bytes of keys and values.
     pub(super) max_bytes: u64,
     /// The connection that the answer goes over.
-    pub(super) wire: Option<Arc<Wire>>,
+    pub(super) way: Option<Way>,
 }
 
 /// An order, and where its answer goes.
@@ -210,13 +209,13 @@ impl Handle {
         &self,
         timeout: Duration,
         max_bytes: u64,
-        wire: Option<Arc<Wire>>,
+        way: Option<Way>,
         principal: Principal,
     ) -> Result<Parcel, Refused> {
         let read = Read {
             timeout,
             max_bytes,
-            wire,
+            way,
         };
         self.order(|reply| Order::Read(read, principal, reply))
             .await

@@ -2,8 +2,12 @@
 //!
 //! Whoever has a parcel says when all of it was taken; a parcel that is dropped before that was not
 //! delivered. One that was taken whole was delivered once the connection has flushed: until then it
-//! stands in a buffer of this process, and goes down with the connection. (Over HTTP/2 what is taken is
-//! in the connection's own buffers, up to 32 KiB of it not yet on its way.)
+//! stands in a buffer of this process, and goes down with the connection.
+//!
+//! Over HTTP/1 the task that takes a parcel is the one that flushes: it drops the parcel, whatever was
+//! between the two (a packer), and flushes after that. Over HTTP/2 these are two tasks, and the flush may
+//! come before the drop, so that the last piece counts as the moment: up to 32 KiB of an answer, which the
+//! connection has in its own buffers, may then be taken for written when they are not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -33,8 +37,17 @@ struct Shared {
     state: AtomicU8,
     /// How often the connection had flushed when the last piece was taken.
     flushes: AtomicU64,
-    wire: Option<Arc<Wire>>,
+    way: Option<Way>,
     settled: Notify,
+}
+
+/// The connection that a parcel goes over.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The connection.
+    pub wire: Arc<Wire>,
+    /// Whether others go over it at the same time, as over HTTP/2.
+    pub is_shared: bool,
 }
 
 /// The records.
@@ -50,12 +63,12 @@ pub struct Parcel {
 pub struct Receipt(Arc<Shared>);
 
 impl Parcel {
-    /// `records` for the client at the other end of `wire`.
-    pub fn new(records: Arc<Vec<Delivered>>, wire: Option<Arc<Wire>>) -> (Self, Receipt) {
+    /// `records` for the client at the other end of `way`.
+    pub fn new(records: Arc<Vec<Delivered>>, way: Option<Way>) -> (Self, Receipt) {
         let shared = Arc::new(Shared {
             state: AtomicU8::new(ON_ITS_WAY),
             flushes: AtomicU64::new(0),
-            wire,
+            way,
             settled: Notify::new(),
         });
         let receipt = Receipt(Arc::clone(&shared));
@@ -75,18 +88,28 @@ impl Parcel {
     /// The last piece was taken.
     pub fn is_taken(&mut self) {
         self.taken = true;
+        self.shared.count_flushes(true);
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
         let shared = &self.shared;
-        if let Some(wire) = &shared.wire {
-            shared.flushes.store(wire.flushes(), Ordering::Relaxed);
-        }
+        shared.count_flushes(false);
         let state = if self.taken { TAKEN } else { LOST };
         shared.state.store(state, Ordering::Release);
         shared.settled.notify_one();
+    }
+}
+
+impl Shared {
+    /// Notes how often the connection has flushed by now, if this is the moment for it.
+    fn count_flushes(&self, is_last_piece: bool) {
+        if let Some(way) = &self.way
+            && way.is_shared == is_last_piece
+        {
+            self.flushes.store(way.wire.flushes(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -97,9 +120,9 @@ impl Receipt {
         match shared.state.load(Ordering::Acquire) {
             ON_ITS_WAY => Fate::Open,
             LOST => Fate::Lost,
-            _ => match &shared.wire {
+            _ => match &shared.way {
                 None => Fate::Written,
-                Some(wire) => {
+                Some(Way { wire, .. }) => {
                     // Asked first: the last flush comes before the end.
                     let is_over = wire.is_over();
                     if wire.flushes() > shared.flushes.load(Ordering::Relaxed) {
@@ -134,10 +157,27 @@ mod tests {
         (Wired::new(ours, ()), peer)
     }
 
+    fn way(stream: &Wired<DuplexStream>, is_shared: bool) -> Option<Way> {
+        Some(Way {
+            wire: Arc::clone(stream.wire()),
+            is_shared,
+        })
+    }
+
+    #[tokio::test]
+    async fn over_a_shared_connection_the_flush_may_come_before_the_drop() {
+        let (mut stream, _peer) = wired();
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, true));
+        parcel.is_taken();
+        stream.flush().await.unwrap();
+        drop(parcel);
+        assert_eq!(receipt.fate(), Fate::Written);
+    }
+
     #[tokio::test]
     async fn what_was_taken_is_delivered_when_the_connection_has_flushed() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), Some(Arc::clone(stream.wire())));
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, false));
         stream.flush().await.unwrap();
         assert_eq!(receipt.fate(), Fate::Open);
         parcel.is_taken();
@@ -151,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn what_goes_down_with_the_connection_is_lost() {
         let (stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), Some(Arc::clone(stream.wire())));
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, false));
         parcel.is_taken();
         drop(parcel);
         drop(stream);

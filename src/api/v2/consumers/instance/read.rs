@@ -193,7 +193,7 @@ impl Instance {
 
     fn give(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
         let is_empty = records.is_empty();
-        let (parcel, receipt) = Parcel::new(records, read.wire);
+        let (parcel, receipt) = Parcel::new(records, read.way);
         if !is_empty {
             self.receipt = Some(receipt);
         }
