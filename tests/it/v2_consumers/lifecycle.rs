@@ -222,6 +222,11 @@ async fn instances_are_so_many_and_somebodys() {
     );
     let found = call(&ann, Method::GET, &two, None).await;
     assert_eq!(found.json(), json!({"topics": [mine]}));
+    // And lets go of what later may not be consumed any more.
+    let records = format!("{consumers}/instances/a2/records?timeout=100");
+    assert_eq!(call(&less, Method::GET, &records, None).await.text(), "[]");
+    let found = call(&ann, Method::GET, &two, None).await;
+    assert_eq!(found.json(), json!({"topics": []}));
     // A place that is given up is free.
     assert_eq!(call(&ann, Method::DELETE, &one, None).await.status, 204);
     assert_eq!(made(&ann, "a3").await.status, 200);

@@ -17,7 +17,13 @@ use crate::record::Delivered;
 
 impl Instance {
     /// Answers a read. While nobody waits for the answer any more, nothing is taken.
-    pub(super) async fn read(&mut self, read: Read, mut reply: Reply<Parcel>) {
+    pub(super) async fn read(&mut self, read: Read, reply: Reply<Parcel>) {
+        self.answer(read, reply).await;
+        self.wanted = 0;
+        self.flow();
+    }
+
+    async fn answer(&mut self, read: Read, mut reply: Reply<Parcel>) {
         let until = Instant::now() + read.timeout;
         if let Err(refused) = self.begin().await {
             let _ = reply.send(Err(refused));
@@ -77,6 +83,8 @@ impl Instance {
         self.settle(SETTLING).await?;
         self.shelf.came_back();
         self.check_rights()?;
+        // What a pattern found may not be the principal's to read any more.
+        self.look_if_due().await;
         match &mut self.source {
             Source::Nowhere => Err(Refused::IllegalState(
                 "this instance is neither subscribed to topics nor assigned partitions; POST to \
@@ -187,7 +195,6 @@ impl Instance {
             self.ahead = (self.ahead * 2).clamp(LEAST_AHEAD, MOST_AHEAD);
         }
         self.keep_count();
-        self.flow();
         Ok(taken)
     }
 
