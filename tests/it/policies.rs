@@ -2,6 +2,7 @@
 //! door he comes, and whatever he asks for.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use crate::support::groups::broker;
 use crate::support::http::{Reply, client, send};
 use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
-use crate::support::topic;
 use crate::support::ws::{at, offsets};
+use crate::support::{eventually, topic};
 use crate::ws_tails::tail;
 
 /// Topics by their prefix: `mine-` by key, `firm-` by tenant and value, `tagged-` by header.
@@ -318,6 +319,78 @@ async fn a_tail_shows_only_what_its_token_lets_one_see() {
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("auth.topic_filters[1]"), "{message}");
     client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_instance_is_given_only_what_it_may_see() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let (name, firm) = (topic("mine"), topic("firm"));
+    plain.create_topic(&name, 1, &[]).await;
+    plain.create_topic(&firm, 1, &[]).await;
+    for key in ["bob", "ann", "bob", "ann", "bob"] {
+        write(&plain, &name, key, "1", "").await;
+    }
+    let ann = token("ann", &json!({}));
+    let post = async |path: &str, body: Value| {
+        let request = client().request(Method::POST, gateway.url(path));
+        let request = request.header("authorization", format!("Bearer {ann}"));
+        let request = request.header("content-type", "application/vnd.kafka.v2+json");
+        send(request.body(body.to_string())).await
+    };
+    let group = format!("/consumers/{name}");
+    let options = json!({
+        "format": "binary", "auto.offset.reset": "earliest", "auto.commit.enable": "false",
+    });
+    for by_hand in [false, true] {
+        let instance = if by_hand { "hand" } else { "member" };
+        let mut options = options.clone();
+        options["name"] = json!(instance);
+        let made = post(&group, options).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        let at = format!("{group}/instances/{instance}");
+        let of = |topic: &str| match by_hand {
+            false => ("subscription", json!({"topics": [topic]})),
+            true => (
+                "assignments",
+                json!({"partitions": [{"topic": topic, "partition": 0}]}),
+            ),
+        };
+        let (resource, body) = of(&firm);
+        let refused = post(&format!("{at}/{resource}"), body).await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        assert!(
+            refused.text().contains("auth.topic_filters[1]"),
+            "{}",
+            refused.text()
+        );
+        let (resource, body) = of(&name);
+        let taken = post(&format!("{at}/{resource}"), body).await;
+        assert_eq!(taken.status, 204, "{}", taken.text());
+        let records = gateway.url(&format!("{at}/records?timeout=20000"));
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            let reply = get(&records, &ann, "*/*").await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let came = reply.json();
+            let came = came.as_array().unwrap().iter();
+            seen.extend(came.map(|record| record["offset"].as_i64().unwrap()));
+        }
+        assert_eq!(seen, [1, 3]);
+        if !by_hand {
+            // What is left out counts as delivered, and as committed.
+            eventually(Duration::from_secs(40), async || {
+                let more = gateway.url(&format!("{at}/records?timeout=100"));
+                assert_eq!(get(&more, &ann, "*/*").await.text(), "[]");
+                let done = post(&format!("{at}/offsets"), json!({})).await;
+                assert_eq!(done.status, 200, "{}", done.text());
+                plain.committed(&name, &name, 0).await == Some(5)
+            })
+            .await;
+        }
+        let request = client().request(Method::DELETE, gateway.url(&at));
+        let gone = send(request.header("authorization", format!("Bearer {ann}"))).await;
+        assert_eq!(gone.status, 204, "{}", gone.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -179,7 +179,7 @@ impl Scope {
 /// # Errors
 ///
 /// 403; 429 when that was too often.
-pub(super) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
+pub(in crate::api) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
     policy::sight(principal, topics).map_err(|hidden| {
         let counted = principal.asker().count();
         counted.map_or_else(ApiError::from, |()| ApiError::from(hidden))

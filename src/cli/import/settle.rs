@@ -140,6 +140,10 @@ fn without(draft: &mut Draft, path: &str, problem: &str) -> bool {
     if path == "http.max_body_bytes" {
         return draft.take_back(&reason, |setting| setting.path() == "limits.record_bytes");
     }
+    // Its default is more than the body may have that was carried over.
+    if path == "limits.record_bytes" {
+        return draft.take_back(&reason, |setting| setting.path() == "http.max_body_bytes");
+    }
     if is_kafka && path.contains(".sasl.") {
         return without_login(draft, &reason);
     }

@@ -34,6 +34,7 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
             format!("Illegal state: {message}"),
         ),
         Refused::Denied(denied) => denied.into(),
+        Refused::Hidden(hidden) => hidden.into(),
         Refused::Kafka(fault, field) => {
             let error = of_kafka(&fault);
             match field {

@@ -21,6 +21,7 @@ mod requests;
 pub mod subscription;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use self::errors::{not_there, of_kafka};
 use self::instance::Handle;
 use super::media;
+use crate::api::records::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide};
 use crate::gateway::Gateway;
@@ -103,18 +105,17 @@ fn kind(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     media::of_consumer_answer(headers)
 }
 
-/// Whether the principal may consume these topics.
+/// Whether the principal may consume these topics, and is shown any of them.
 fn may_consume<'a>(
     principal: &Principal,
     topics: impl Iterator<Item = &'a str>,
 ) -> Result<(), ApiError> {
-    let mut asked = HashSet::new();
-    for topic in topics {
-        if asked.insert(topic) {
-            decide(principal, Action::Consume, Resource::Topic(topic))?;
-        }
+    let asked: HashSet<&str> = topics.collect();
+    for topic in &asked {
+        decide(principal, Action::Consume, Resource::Topic(topic))?;
     }
-    Ok(())
+    let asked: Vec<Arc<str>> = asked.into_iter().map(Arc::from).collect();
+    sight(principal, &asked).map(|_| ())
 }
 
 /// Whether the principal may consume these partitions' topics, and there are such. `list` is the field

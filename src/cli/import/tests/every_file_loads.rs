@@ -147,6 +147,18 @@ fn loads(text: &str, product: Product) {
     }
 }
 
+#[test]
+fn a_body_smaller_than_a_record_may_be_is_a_comment() {
+    loads(
+        "{\"bootstrap_uri\": \"b:9092\", \"http_request_max_size\": 1}",
+        Product::Karapace,
+    );
+    loads(
+        "{\"http_request_max_size\": 30000, \"producer_max_request_size\": 40000}",
+        Product::Karapace,
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

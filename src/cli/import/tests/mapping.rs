@@ -17,14 +17,7 @@ const PRODUCTS: [(&str, Rules); 3] = [
 ];
 
 /// Settings that a later version has; until then the lines are comments that say so.
-const TO_COME: [&str; 6] = [
-    "advertised_url",
-    "rest.consumer_instance_timeout_ms",
-    "rest.consumer_request_max_bytes",
-    "rest.consumer_request_timeout_ms",
-    "rest.instance_id",
-    "schema.registry_url",
-];
+const TO_COME: [&str; 1] = ["schema.registry_url"];
 
 fn property(path: &str) -> Option<&str> {
     ["properties", "producer", "consumer", "admin"]

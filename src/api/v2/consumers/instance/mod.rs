@@ -48,6 +48,7 @@ use self::shelf::Shelf;
 use self::subscribed::Subscribed;
 use super::super::media::Embedded;
 use crate::auth::Principal;
+use crate::auth::policy::Sight;
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -154,6 +155,8 @@ pub struct Instance {
     source: Source,
     shelf: Shelf,
     receipt: Option<Receipt>,
+    /// Which records the last read was shown.
+    sight: Sight,
     /// Whose topics a pattern may find.
     principal: Principal,
     ahead: usize,
@@ -203,6 +206,7 @@ impl Instance {
             source: Source::Nowhere,
             shelf: Shelf::default(),
             receipt: None,
+            sight: Sight::Of(Vec::new()),
             principal,
             ahead: LEAST_AHEAD,
             wanted: 0,

@@ -11,6 +11,7 @@ use super::{Options, Parcel, Stop, Unfit, Way};
 use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
+use crate::auth::policy::Hidden;
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
@@ -47,6 +48,8 @@ pub enum Refused {
     IllegalState(String),
     /// The principal lacks a permission.
     Denied(Denied),
+    /// It is shown nothing of a topic.
+    Hidden(Hidden),
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
     Kafka(Fault, Option<String>),
     /// A record cannot be shown in the instance's format.
@@ -68,6 +71,12 @@ impl From<Fault> for Refused {
 impl From<Denied> for Refused {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
+    }
+}
+
+impl From<Hidden> for Refused {
+    fn from(hidden: Hidden) -> Self {
+        Self::Hidden(hidden)
     }
 }
 

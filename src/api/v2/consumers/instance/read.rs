@@ -34,7 +34,11 @@ impl Instance {
             let is_late = Instant::now() >= until;
             if is_late || self.has_enough(&read) {
                 match self.take(&read) {
-                    Ok(records) if records.is_empty() && !is_late => {}
+                    Ok(records) if records.is_empty() && !is_late => {
+                        // What was passed over has made room.
+                        self.wanted = self.wants(&read);
+                        self.flow();
+                    }
                     taken => break taken,
                 }
             }
@@ -85,6 +89,7 @@ impl Instance {
         self.check_rights()?;
         // What a pattern found may not be the principal's to read any more.
         self.look_if_due().await;
+        self.sight = self.sees()?;
         match &mut self.source {
             Source::Nowhere => Err(Refused::IllegalState(
                 "this instance is neither subscribed to topics nor assigned partitions; POST to \
@@ -173,7 +178,7 @@ impl Instance {
     /// Takes what the answer is to have.
     fn take(&mut self, read: &Read) -> Result<Arc<Vec<Delivered>>, Refused> {
         let format = self.options.format;
-        let source = &self.source;
+        let (source, sight) = (&self.source, &self.sight);
         let wanted = |topic: &str| match source {
             Source::Subscribed(subscribed) => subscribed.wants(topic),
             Source::Nowhere | Source::Assigned => true,
@@ -182,7 +187,12 @@ impl Instance {
         let before = self.shelf.waiting_bytes();
         let taken = self
             .shelf
-            .take(read.max_bytes, wanted, |record| fits(format, record))
+            .take(
+                read.max_bytes,
+                wanted,
+                |record| sight.shows(record),
+                |record| fits(format, record),
+            )
             .map_err(Refused::Unfit)?;
         if let Source::Subscribed(subscribed) = &self.source
             && taken.is_empty()

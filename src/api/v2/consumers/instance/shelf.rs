@@ -228,8 +228,9 @@ impl Shelf {
     }
 
     /// Takes what waits, oldest first: at least one record, no more than `max_bytes` of keys and
-    /// values. Records of topics that are not `wanted` stay where they are. `fits` says whether a
-    /// record can be shown; the first that cannot is where an answer ends.
+    /// values. Records of topics that are not `wanted` stay where they are; those that `shows` says no of
+    /// are passed over. `fits` says whether a record can be shown in the format; the first that cannot
+    /// is where an answer ends.
     ///
     /// # Errors
     ///
@@ -238,6 +239,7 @@ impl Shelf {
         &mut self,
         max_bytes: u64,
         wanted: impl Fn(&str) -> bool,
+        shows: impl Fn(&Delivered) -> bool,
         fits: impl Fn(&Delivered) -> Result<(), &'static str>,
     ) -> Result<Arc<Vec<Delivered>>, Unfit> {
         let mut taken: Vec<Delivered> = Vec::with_capacity(self.waiting.len());
@@ -256,6 +258,10 @@ impl Shelf {
             };
             if !is_wanted {
                 kept.push(record);
+                continue;
+            }
+            if !shows(&record) {
+                self.pass_over(&record);
                 continue;
             }
             let size = counted(&record);
@@ -304,6 +310,15 @@ impl Shelf {
             });
         }
         Ok(records)
+    }
+
+    /// A record that waited is not to be given to anybody.
+    fn pass_over(&mut self, record: &Delivered) {
+        self.bytes -= footprint(record);
+        self.payload -= counted(record);
+        if let Some(part) = self.parts.get_mut(&place(record)) {
+            part.waiting = part.waiting.saturating_sub(1);
+        }
     }
 
     /// What is out was written to the client. Gives its records.
@@ -437,8 +452,25 @@ mod tests {
     }
 
     fn take(shelf: &mut Shelf, max_bytes: u64) -> Vec<(i32, i64)> {
-        let taken = shelf.take(max_bytes, |_| true, |_| Ok(())).unwrap();
+        let taken = shelf
+            .take(max_bytes, |_| true, |_| true, |_| Ok(()))
+            .unwrap();
         taken.iter().map(|r| (r.partition, r.offset)).collect()
+    }
+
+    #[test]
+    fn what_is_not_shown_is_passed_over() {
+        let mut shelf = shelf(&[4, 2]);
+        let shows = |record: &Delivered| record.partition == 0 && record.offset % 2 == 0;
+        let taken = shelf.take(15, |_| true, shows, |_| Ok(())).unwrap();
+        assert_eq!(taken.len(), 1, "the next would be too much");
+        shelf.written();
+        assert_eq!(shelf.delivered(), [(at(0), 1), (at(1), 0)]);
+        let taken = shelf.take(99, |_| true, shows, |_| Ok(())).unwrap();
+        assert_eq!(taken.iter().map(|r| r.offset).collect::<Vec<_>>(), [2]);
+        assert!(shelf.is_empty() && shelf.payload() == 0 && shelf.waiting_bytes() == 0);
+        shelf.written();
+        assert_eq!(shelf.delivered(), [(at(0), 4), (at(1), 2)]);
     }
 
     #[test]
@@ -515,10 +547,10 @@ mod tests {
             1 => Err("value"),
             _ => Ok(()),
         };
-        let taken = shelf.take(99, |_| true, fits).unwrap();
+        let taken = shelf.take(99, |_| true, |_| true, fits).unwrap();
         assert_eq!(taken.len(), 1);
         shelf.written();
-        let unfit = shelf.take(99, |_| true, fits).unwrap_err();
+        let unfit = shelf.take(99, |_| true, |_| true, fits).unwrap_err();
         assert_eq!((unfit.offset, unfit.what), (1, "value"));
         assert_eq!(shelf.delivered(), [(at(0), 1)]);
         shelf.seek(&at(0), 2);
@@ -528,7 +560,13 @@ mod tests {
     #[test]
     fn other_topics_stay() {
         let mut shelf = shelf(&[1]);
-        assert_eq!(shelf.take(99, |_| false, |_| Ok(())).unwrap().len(), 0);
+        assert_eq!(
+            shelf
+                .take(99, |_| false, |_| true, |_| Ok(()))
+                .unwrap()
+                .len(),
+            0
+        );
         assert!(!shelf.is_empty());
         assert_eq!(take(&mut shelf, 99), [(0, 0)]);
     }

@@ -11,6 +11,7 @@ use super::{ANSWER, AUTO_COMMIT, Happened, Instance, LAST_SETTLING, LEAVING, no_
 use super::{Refused, Source, Wanted};
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::policy::{self, Sight};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member, State, Token};
@@ -391,6 +392,21 @@ impl Instance {
         Ok(())
     }
 
+    /// Which records of what the instance reads the principal is shown.
+    pub(super) fn sees(&self) -> Result<Sight, Refused> {
+        let mut topics = match &self.source {
+            Source::Subscribed(_) => self.subscription(),
+            Source::Assigned | Source::Nowhere => self
+                .shelf
+                .partitions()
+                .into_iter()
+                .map(|p| p.topic)
+                .collect(),
+        };
+        topics.dedup();
+        Ok(policy::sight(&self.principal, &topics)?)
+    }
+
     /// Looks for topics if it is time for it.
     pub(super) async fn look_if_due(&mut self) {
         let due = self.subscribed().and_then(|subscribed| subscribed.looks_at);
@@ -560,7 +576,7 @@ impl Instance {
 }
 
 fn may_consume(principal: &Principal, topic: &str) -> bool {
-    may(principal, Action::Consume, Resource::Topic(topic))
+    may(principal, Action::Consume, Resource::Topic(topic)) && policy::may_see(principal, topic)
 }
 
 /// Which of the topics that are wanted there are.
