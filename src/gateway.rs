@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::api::budget::Budget;
 use crate::api::records::follow::registry::Streams;
 use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
@@ -40,9 +41,10 @@ impl Gateway {
         auth: Authenticator,
         stopping: CancellationToken,
     ) -> Self {
-        let sessions = Sessions::new(&settings);
+        let budget = Arc::new(Budget::new(settings.limits.buffer_total_bytes));
+        let sessions = Sessions::new(&settings, Arc::clone(&budget));
         let streams = Streams::new(&settings);
-        let instances = Instances::new(&settings, Arc::clone(&cluster));
+        let instances = Instances::new(&settings, Arc::clone(&cluster), budget);
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {

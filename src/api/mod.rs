@@ -3,6 +3,7 @@
 //! Every path of the product is a row in [`routes`]; router, OpenAPI document and the walk tests
 //! come from it.
 
+pub mod budget;
 pub mod docs;
 mod everywhere;
 pub mod management;

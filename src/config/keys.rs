@@ -566,7 +566,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.buffer_total_bytes",
         Slot::Total(|s| &mut s.limits.buffer_total_bytes, (1 << 20, TIB)),
-        "Most bytes of records that all sessions keep together. Near it their windows shrink, above it no session begins. The same again for all consumer instances of the REST API: near it they read less ahead.",
+        "Most bytes of records that all sessions, and all consumer instances of the REST API, keep together. Near it the windows of sessions shrink and instances read less ahead; above it no session begins.",
     ),
     key(
         "limits.requests_per_second",

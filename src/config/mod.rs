@@ -426,8 +426,7 @@ pub struct LimitSettings {
     pub tails: usize,
     /// `tails_per_principal`: of these, of one principal.
     pub tails_per_principal: usize,
-    /// `buffer_total_bytes`: bytes of records that all sessions keep together, and that all consumer
-    /// instances keep together.
+    /// `buffer_total_bytes`: bytes of records that all sessions and all consumer instances keep together.
     pub buffer_total_bytes: u64,
     /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
     pub requests_per_second: u32,

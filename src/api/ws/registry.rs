@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::claims::Claims;
 use super::session::Rules;
 use super::socket::Limits;
+use crate::api::budget::Budget;
 use crate::config::{AuthMode, Settings};
 
 /// All sessions of the process. Clones share them.
@@ -31,8 +32,7 @@ struct Inner {
     most_of_one: usize,
     open: AtomicUsize,
     of_principal: Mutex<HashMap<String, usize>>,
-    most_buffered: u64,
-    buffered: AtomicU64,
+    budget: Arc<Budget>,
     drain: watch::Sender<Option<Duration>>,
     cut: CancellationToken,
 }
@@ -64,7 +64,7 @@ pub struct Seat {
 
 impl Sessions {
     /// None yet, by `settings`.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, budget: Arc<Budget>) -> Self {
         let of = &settings.websocket;
         let rules = Rules {
             open: settings.auth.mode == AuthMode::None,
@@ -88,8 +88,7 @@ impl Sessions {
                 most_of_one: settings.limits.sessions_per_principal,
                 open: AtomicUsize::new(0),
                 of_principal: Mutex::default(),
-                most_buffered: settings.limits.buffer_total_bytes,
-                buffered: AtomicU64::new(0),
+                budget,
                 drain: watch::Sender::new(None),
                 cut: CancellationToken::new(),
             }),
@@ -151,7 +150,7 @@ impl Sessions {
         if self.inner.drain.borrow().is_some() {
             return Err(Full::Draining);
         }
-        if self.inner.buffered.load(Ordering::Relaxed) >= self.inner.most_buffered {
+        if self.inner.budget.is_used_up() {
             return Err(Full::Memory);
         }
         let before = self.inner.open.fetch_add(1, Ordering::Relaxed);
@@ -170,9 +169,7 @@ impl Sessions {
 
     /// By which power of two windows are divided, as much as memory is short.
     fn squeeze(&self) -> u32 {
-        let buffered = self.inner.buffered.load(Ordering::Relaxed);
-        let most = self.inner.most_buffered;
-        match buffered.saturating_mul(10) / most.max(1) {
+        match self.inner.budget.tenths() {
             0..8 => 0,
             8 => 2,
             9 => 4,
@@ -205,11 +202,8 @@ impl Seat {
 
     /// The session keeps so many bytes now; by which power of two its windows are to be divided.
     pub fn holds(&mut self, bytes: u64) -> u32 {
-        let total = &self.sessions.inner.buffered;
-        if bytes > self.buffered {
-            total.fetch_add(bytes - self.buffered, Ordering::Relaxed);
-        } else if bytes < self.buffered {
-            total.fetch_sub(self.buffered - bytes, Ordering::Relaxed);
+        if bytes != self.buffered {
+            self.sessions.inner.budget.keeps(self.buffered, bytes);
         }
         self.buffered = bytes;
         self.sessions.squeeze()
@@ -244,7 +238,10 @@ mod tests {
         settings.limits.group_sessions = 3;
         settings.limits.sessions_per_principal = 2;
         settings.limits.buffer_total_bytes = 1_000;
-        Sessions::new(&settings)
+        Sessions::new(
+            &settings,
+            Arc::new(Budget::new(settings.limits.buffer_total_bytes)),
+        )
     }
 
     #[test]
@@ -289,7 +286,7 @@ mod tests {
         assert_eq!(sessions.seat().unwrap_err(), Full::Memory);
         assert_eq!(one.holds(0), 0);
         drop(two);
-        assert_eq!(sessions.inner.buffered.load(Ordering::Relaxed), 0);
+        assert_eq!(sessions.inner.budget.tenths(), 0);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::instance::{Budget, End, Handle, Instance, Options, Stop};
+use super::instance::{End, Handle, Instance, Options, Stop};
+use crate::api::budget::Budget;
 use crate::auth::Principal;
 use crate::config::{AuthMode, Settings};
 use crate::http::client::Proxies;
@@ -83,12 +84,12 @@ pub enum NotThere {
 
 impl Instances {
     /// None yet, by `settings`.
-    pub fn new(settings: &Settings, cluster: Arc<Cluster>) -> Self {
+    pub fn new(settings: &Settings, cluster: Arc<Cluster>, budget: Arc<Budget>) -> Self {
         let limits = &settings.limits;
         Self {
             inner: Arc::new(Inner {
                 cluster,
-                budget: Arc::new(Budget::new(limits.buffer_total_bytes)),
+                budget,
                 proxies: Proxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
                 most: limits.instances,

@@ -30,7 +30,6 @@ mod shelf;
 mod subscribed;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -47,6 +46,7 @@ use self::parcel::Receipt;
 use self::shelf::Shelf;
 use self::subscribed::Subscribed;
 use super::super::media::Embedded;
+use crate::api::budget::Budget;
 use crate::auth::Principal;
 use crate::auth::policy::Sight;
 use crate::kafka::Cluster;
@@ -62,6 +62,8 @@ const AUTO_COMMIT: Duration = Duration::from_secs(5);
 /// How much is read ahead of the client, at least and at most: it follows what the client takes.
 const LEAST_AHEAD: usize = 64 << 10;
 const MOST_AHEAD: usize = 4 << 20;
+/// Tenths of the gateway's budget from which on it is the least.
+const SHORT: u64 = 8;
 /// Longest wait for an answer to be written before the next request on the instance is refused.
 const SETTLING: Duration = Duration::from_secs(60);
 /// The same when the instance ends.
@@ -99,33 +101,6 @@ pub enum Stop {
     Deleted,
     /// The gateway stops.
     Draining,
-}
-
-/// Bytes that all instances keep together, and may keep.
-#[derive(Debug)]
-pub struct Budget {
-    kept: AtomicU64,
-    most: u64,
-}
-
-impl Budget {
-    /// For `most` bytes.
-    pub fn new(most: u64) -> Self {
-        Self {
-            kept: AtomicU64::new(0),
-            most,
-        }
-    }
-
-    /// An instance keeps so many bytes now, where it kept `before`. True while there is plenty.
-    fn keeps(&self, before: u64, now: u64) -> bool {
-        let total = if now >= before {
-            self.kept.fetch_add(now - before, Ordering::Relaxed) + (now - before)
-        } else {
-            self.kept.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
-        };
-        total < self.most / 10 * 8
-    }
 }
 
 /// Where records come from.
@@ -426,7 +401,8 @@ impl Instance {
     fn keep_count(&mut self) {
         let kept = self.shelf.bytes() as u64;
         if kept != self.kept {
-            if !self.budget.keeps(self.kept, kept) {
+            self.budget.keeps(self.kept, kept);
+            if self.budget.tenths() >= SHORT {
                 self.ahead = LEAST_AHEAD;
             }
             self.kept = kept;
