@@ -2,6 +2,14 @@
 //!
 //! The body is pulled: a piece is made when the connection has taken the last one, so a stream holds
 //! one piece and its followers' cursors, however slow its reader is.
+//!
+//! - `begin.rs`: where it begins, and an end that comes with a time
+//! - `records.rs`: records on their way into a piece
+//! - `told.rs`: what it tells beside them
+
+mod begin;
+mod records;
+mod told;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -10,30 +18,27 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use bytes::Bytes;
 use futures::FutureExt;
 use metrics::Counter;
-use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::ahead::Ahead;
-use super::asked::{Asked, Origin};
+use super::asked::Asked;
 use super::frames::{self, Door};
-use super::lane::{Lane, Place};
+use super::lane::Lane;
 use super::latest::Latest;
 use super::registry::Seat;
-use super::start::{self, Start};
 use crate::api::records::partitions::Part;
 use crate::auth::Principal;
 use crate::auth::jwt::now;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::kafka::tail::{Ended, Entry, Follow, Follower, Gap, Next};
+use crate::kafka::tail::{Follower, Next};
 use crate::observe::metrics::topic_label;
-use crate::position::{From, Offsets, Vectors};
+use crate::position::{Offsets, Vectors};
 
 /// Bytes of records in a piece, about.
 const PIECE: usize = 32 << 10;
@@ -42,8 +47,6 @@ const PIECE: usize = 32 << 10;
 const SHARED_PIECE: usize = 16 << 10;
 /// Most pulls that are put into one piece.
 const MOST_PULLS: usize = 64;
-/// Above so many partitions only the last event of a piece has an id.
-const FEW_PARTITIONS: usize = 8;
 /// How long before its end a principal is told that its token expires.
 const EXPIRING: Duration = Duration::from_secs(60);
 /// What stands after the id of a stream that is over for good: who comes back with it gets 204.
@@ -279,110 +282,6 @@ impl Run {
         }
     }
 
-    async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
-        let gateway = self.gateway.clone();
-        let cluster = gateway.cluster();
-        let start = start::resolve(
-            cluster,
-            &self.cluster_id,
-            &self.parts,
-            &asked.origin,
-            &asked.fallback,
-            asked.until.as_ref(),
-        )
-        .await?;
-        // Who is to see how far the topic has come cannot leave out the records of others.
-        let lane = start.ahead.is_none().then(|| Arc::clone(&self.lane));
-        self.followers = self
-            .parts
-            .iter()
-            .enumerate()
-            .map(|(index, part)| {
-                let of = |offsets: &Vec<Offsets>| offsets.get(index).cloned().unwrap_or_default();
-                let follow = Follow {
-                    topic: Arc::clone(&part.topic),
-                    start: of(&start.offsets),
-                    all: part.all,
-                    until: start.until.as_ref().map(of),
-                    on_lag: asked.on_lag,
-                };
-                let key = lane.as_ref().and_then(|lane| lane.key(&part.topic.name));
-                cluster
-                    .tails
-                    .follow_key(follow, key.map(Bytes::copy_from_slice))
-            })
-            .collect();
-        self.sent.clone_from(&start.offsets);
-        if let Some(times) = &mut self.times {
-            times.clone_from(&start.times);
-        }
-        self.say_where(asked, &start);
-        if let Some((time, ends)) = start.ahead {
-            self.ahead = Some(Ahead::new(time, ends));
-        }
-        Ok(())
-    }
-
-    /// The clock has passed the end: where the logs end now, the stream does.
-    async fn close_ahead(&mut self) -> Result<(), ApiError> {
-        let gateway = self.gateway.clone();
-        let read = self.parts.iter().zip(&self.sent).map(async |(part, sent)| {
-            let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
-            gateway
-                .cluster()
-                .bounds(&part.topic.name, &partitions)
-                .await
-        });
-        let bounds = futures::future::try_join_all(read).await?;
-        if let Some(ahead) = &mut self.ahead {
-            for (index, bounds) in bounds.iter().enumerate() {
-                ahead.close(index, bounds);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_ahead(&mut self) {
-        let reached = |ahead: &Ahead| ahead.is_reached(&self.sent);
-        if !self.over && self.ahead.as_ref().is_some_and(reached) {
-            self.end("until", None);
-        }
-    }
-
-    /// `ready`, and what of the wish could not be fulfilled.
-    fn say_where(&mut self, asked: &Asked, start: &Start) {
-        let wish = match &asked.origin {
-            Origin::Id(id) => id.chars().take(200).collect(),
-            Origin::From(from) => match from {
-                From::Latest => "latest".to_owned(),
-                From::Earliest => "earliest".to_owned(),
-                From::Last(count) => format!("-{count}"),
-                From::Time(time) => time.to_string(),
-                From::Vector(vector) => vector.chars().take(200).collect(),
-            },
-        };
-        let from = json!(self.places());
-        let mut gaps = start.gaps.iter().peekable();
-        let told = gaps.peek().is_none();
-        if let Some(reason) = &start.reset {
-            let data = json!({"asked": wish, "reason": reason, "from": from});
-            self.event_at("reset", told, &data);
-        }
-        let exact = start.reset.is_none() && told && !start.by_time;
-        let data = json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog});
-        self.event_at("ready", told, &data);
-        while let Some((index, gap)) = gaps.next() {
-            self.gap(*index, gap, gaps.peek().is_none());
-        }
-    }
-
-    fn places(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
-        let topics = self.parts.iter().zip(&self.sent);
-        topics
-            .map(|(part, offsets)| (&*part.topic.name, offsets.iter().copied().collect()))
-            .collect()
-    }
-
     /// Waits for what comes first. Whatever does not come first loses nothing.
     async fn woken(&mut self) -> Woken {
         let until = [
@@ -476,304 +375,6 @@ impl Run {
         }
     }
 
-    /// Whether each record has an id.
-    fn each_has_id(&self) -> bool {
-        let partitions: usize = self.sent.iter().map(Vec::len).sum();
-        self.lane.door() == Door::Sse && (self.every_id || partitions <= FEW_PARTITIONS)
-    }
-
-    fn records(&mut self, index: usize, entries: &[Arc<Entry>]) {
-        if self.latest.is_some() {
-            return self.keep_latest(index, entries);
-        }
-        // What other streams of the lane write too: where there is one topic, the position tells all.
-        let shareable = self.left.is_none()
-            && self.ahead.is_none()
-            && self.times.is_none()
-            && self.followers.len() == 1;
-        let before = if shareable {
-            self.sent.first().cloned().unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        let each = self.each_has_id();
-        let after = self.followers.get(index).map(Follower::cursor);
-        let place = Place {
-            entries,
-            each,
-            before: &before,
-            after: after.unwrap_or_default(),
-        };
-        if shareable && let Some(piece) = self.lane.piece(place) {
-            self.catch_up_with(index);
-            if let Some(entry) = entries.last() {
-                let record = entry.record();
-                self.passed(index, record.partition, record.timestamp);
-            }
-            self.moved = piece.moved;
-            self.give(&piece.out);
-            return self.count(index, piece.written);
-        }
-        let so_far = self.take();
-        let written = self.write(index, entries, each);
-        let out = Bytes::from(std::mem::take(&mut self.out));
-        if shareable && let Some(after) = self.sent.first() {
-            let place = Place {
-                entries,
-                each,
-                before: &before,
-                after,
-            };
-            Lane::keep(&self.lane, place, &out, written, self.moved);
-        }
-        self.give(&so_far);
-        self.give(&out);
-        self.count(index, written);
-        if self.left == Some(0) {
-            self.end("limit", None);
-        }
-    }
-
-    fn count(&self, index: usize, written: u64) {
-        if written > 0 {
-            self.lane.delivered.increment(written);
-            if let Some(read) = self.read.get(index) {
-                read.increment(written);
-            }
-        }
-    }
-
-    /// Writes records, and tells how many are shown.
-    fn write(&mut self, index: usize, entries: &[Arc<Entry>], each: bool) -> u64 {
-        let mut written = 0;
-        // The last one waits, so that an id may be put before it.
-        let mut held: Option<Bytes> = None;
-        for entry in entries {
-            if !self.is_before_end(index, entry) {
-                continue;
-            }
-            let made = self.lane.of(entry);
-            if made.is_some()
-                && let Some(held) = held.take()
-            {
-                if each {
-                    self.put_id();
-                }
-                self.out.extend_from_slice(&held);
-            }
-            // An id is of the place after its own record, and of what was passed over since.
-            let record = entry.record();
-            self.pass(index, record.partition, record.offset);
-            self.passed(index, record.partition, record.timestamp);
-            if let Some(made) = made {
-                held = Some(made);
-                written += 1;
-                if let Some(left) = &mut self.left {
-                    *left -= 1;
-                    if *left == 0 {
-                        break;
-                    }
-                }
-            }
-        }
-        if self.left != Some(0) {
-            self.catch_up_with(index);
-        }
-        if let Some(held) = held {
-            if self.lane.door() == Door::Sse {
-                self.put_id();
-            }
-            self.out.extend_from_slice(&held);
-        }
-        written
-    }
-
-    fn is_before_end(&mut self, index: usize, entry: &Entry) -> bool {
-        match &mut self.ahead {
-            Some(ahead) => ahead.takes(index, entry.record()),
-            None => true,
-        }
-    }
-
-    /// The position moves over a record.
-    fn pass(&mut self, index: usize, partition: i32, offset: i64) {
-        if let Some(sent) = self.sent.get_mut(index) {
-            match sent.binary_search_by_key(&partition, |(id, _)| *id) {
-                Ok(at) => {
-                    if let Some((_, next)) = sent.get_mut(at) {
-                        *next = offset + 1;
-                    }
-                }
-                Err(at) => sent.insert(at, (partition, offset + 1)),
-            }
-            self.moved = true;
-        }
-    }
-
-    /// Takes in records of which only the newest are to be written.
-    fn keep_latest(&mut self, index: usize, entries: &[Arc<Entry>]) {
-        for entry in entries {
-            if !self.is_before_end(index, entry) {
-                continue;
-            }
-            let made = self.lane.of(entry);
-            if let (Some(made), Some(latest)) = (made, &mut self.latest) {
-                latest.came(index, entry.record(), made);
-            }
-        }
-        self.catch_up_with(index);
-    }
-
-    /// Writes what may leave of what waits, up to a piece of it; or all of it.
-    fn write_latest(&mut self, all: bool) {
-        if self.latest.is_none() {
-            return;
-        }
-        let now = Instant::now();
-        let each = self.each_has_id();
-        let sse = self.lane.door() == Door::Sse;
-        while !self.over && (all || self.shared.len() + self.out.len() < PIECE) {
-            let Some(latest) = &mut self.latest else {
-                return;
-            };
-            let Some(waiting) = latest.leave(now, all) else {
-                return;
-            };
-            let last = latest.is_empty();
-            let due = latest.due().is_some_and(|due| due > now);
-            self.pass(waiting.index, waiting.partition, waiting.offset);
-            self.passed(waiting.index, waiting.partition, waiting.timestamp);
-            if last {
-                // What was replaced or left out lies before it.
-                for index in 0..self.followers.len() {
-                    self.catch_up_with(index);
-                }
-            }
-            if each || (sse && (last || due)) {
-                self.put_id();
-            }
-            self.own().extend_from_slice(&waiting.made);
-            self.count(waiting.index, 1);
-            if let Some(left) = &mut self.left {
-                *left -= 1;
-                if *left == 0 {
-                    return self.end("limit", None);
-                }
-            }
-        }
-    }
-
-    /// What has been passed has this time.
-    fn passed(&mut self, index: usize, partition: i32, time: i64) {
-        if let Some(last) = self.last.get_mut(index) {
-            *last = Some(time);
-        }
-        if let Some(times) = self.times.as_mut().and_then(|times| times.get_mut(index)) {
-            times.insert(partition, time);
-        }
-    }
-
-    fn put_id(&mut self) {
-        let id = self.id();
-        frames::id(self.own(), &id);
-        self.moved = false;
-    }
-
-    fn id(&self) -> String {
-        let offsets = self.sent.iter().map(Vec::as_slice);
-        match &self.times {
-            None => self.vectors.encode(offsets),
-            Some(times) => self.vectors.encode_with_times(offsets, |index, partition| {
-                times.get(index)?.get(&partition).copied()
-            }),
-        }
-    }
-
-    /// Of several gaps only the last one has an id: whoever is cut off between them comes back to
-    /// where it was, and is told of all of them.
-    fn gap(&mut self, index: usize, gap: &Gap, last: bool) {
-        let Some(part) = self.parts.get(index) else {
-            return;
-        };
-        let data = json!({
-            "topic": &*part.topic.name,
-            "partition": gap.partition,
-            "from": gap.from,
-            "to": gap.to,
-            "reason": gap.reason.name(),
-        });
-        metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
-        self.event_at("gap", last, &data);
-    }
-
-    fn ended(&mut self, index: usize, ended: &Ended) {
-        self.write_latest(true);
-        if self.over {
-            return;
-        }
-        self.catch_up_with(index);
-        let topic = self
-            .parts
-            .get(index)
-            .map(|part| part.topic.name.to_string());
-        match ended {
-            Ended::Until => {
-                if self.followers.iter().all(Follower::is_over) {
-                    self.end("until", None);
-                }
-            }
-            Ended::Deleted => self.end("topic deleted", topic),
-            // Not for good: whoever comes back is told by `reset` where it begins.
-            Ended::Recreated => {
-                let topic = topic.unwrap_or_default();
-                self.failed(
-                    ApiError::plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        format!("topic {topic} was deleted and created again; connect again"),
-                    )
-                    .retry(),
-                );
-            }
-            Ended::Overrun => self.close(),
-            Ended::Busy => {
-                self.retry = RETRY_BUSY;
-                self.failed(
-                    ApiError::plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "too many others are catching up; connect again with the last id",
-                    )
-                    .retry(),
-                );
-            }
-            Ended::Failed(fault) => self.failed(ApiError::from(fault.clone())),
-        }
-    }
-
-    /// It is over for good.
-    fn end(&mut self, reason: &str, topic: Option<String>) {
-        let id = format!("{}{OVER}", self.id());
-        let data = match topic {
-            Some(topic) => json!({"reason": reason, "topic": topic}),
-            None => json!({"reason": reason}),
-        };
-        self.event_with("end", Some(&id), &data);
-        self.over = true;
-    }
-
-    /// It is over, and goes on when the client connects again.
-    fn close(&mut self) {
-        if self.lane.door() == Door::Sse {
-            let retry = self.retry;
-            frames::retry(self.own(), retry);
-        }
-        self.over = true;
-    }
-
-    fn failed(&mut self, error: ApiError) {
-        self.event("stream-error", &error.into_body());
-        self.close();
-    }
-
     fn stopping(&mut self) {
         // Not all at once: those that come back are the next process's load.
         let grace = self.gateway.settings().server.shutdown_grace / 4;
@@ -825,63 +426,6 @@ impl Run {
                 self.next(index, next);
             }
         }
-    }
-
-    /// A sign of life after silence: with the position where it has moved over what the client did not
-    /// want to see, so that it comes back to here and not to where it last saw something.
-    fn heartbeat(&mut self) {
-        let lag: i64 = self.followers.iter().filter_map(Follower::lag).sum();
-        if lag > 0 {
-            return self.event("lag", &json!({"records": lag, "ms": self.lag_ms()}));
-        }
-        match self.lane.door() {
-            Door::Ndjson if self.moved && !self.lane.is_bare() => {
-                self.event("position", &json!({"from": self.places()}));
-            }
-            Door::Sse if self.moved => {
-                self.put_id();
-                self.out.push(b'\n');
-            }
-            Door::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
-            Door::Ndjson | Door::Ws(_) => self.give(&Bytes::from_static(b"\n")),
-        }
-    }
-
-    /// How much older the last record is than the newest one that the gateway has read, at most; `None`
-    /// where either is not known.
-    fn lag_ms(&self) -> Option<i64> {
-        let parts = self.followers.iter().zip(&self.last);
-        let lags = parts.filter_map(|(follower, last)| {
-            follower.lag()?;
-            Some((follower.newest()? - (*last)?).max(0))
-        });
-        lags.max()
-    }
-
-    /// An event, with an id unless more is to be told before the place that we have come to counts.
-    fn event_at<T: Serialize>(&mut self, name: &str, counts: bool, data: &T) {
-        if counts {
-            self.event(name, data);
-        } else {
-            self.event_with(name, None, data);
-        }
-    }
-
-    fn event<T: Serialize>(&mut self, name: &str, data: &T) {
-        let id = self.id();
-        self.moved = false;
-        // Before there is a position there is no id: the client keeps the one it has.
-        let id = (!self.sent.is_empty()).then_some(id);
-        self.event_with(name, id.as_deref(), data);
-    }
-
-    fn event_with<T: Serialize>(&mut self, name: &str, id: Option<&str>, data: &T) {
-        let door = self.lane.door();
-        // Where lines are values, there is no place for anything else.
-        if door == Door::Ndjson && self.lane.is_bare() {
-            return;
-        }
-        frames::event(self.own(), door, name, id, data);
     }
 }
 

@@ -1,0 +1,121 @@
+//! Where a stream begins, and an end that comes with a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::super::ahead::Ahead;
+use super::super::asked::{Asked, Origin};
+use super::super::start::{self, Start};
+use super::Run;
+use crate::http::error::ApiError;
+use crate::kafka::tail::Follow;
+use crate::position::{From, Offsets};
+
+impl Run {
+    pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
+        let gateway = self.gateway.clone();
+        let cluster = gateway.cluster();
+        let start = start::resolve(
+            cluster,
+            &self.cluster_id,
+            &self.parts,
+            &asked.origin,
+            &asked.fallback,
+            asked.until.as_ref(),
+        )
+        .await?;
+        // Who is to see how far the topic has come cannot leave out the records of others.
+        let lane = start.ahead.is_none().then(|| Arc::clone(&self.lane));
+        self.followers = self
+            .parts
+            .iter()
+            .enumerate()
+            .map(|(index, part)| {
+                let of = |offsets: &Vec<Offsets>| offsets.get(index).cloned().unwrap_or_default();
+                let follow = Follow {
+                    topic: Arc::clone(&part.topic),
+                    start: of(&start.offsets),
+                    all: part.all,
+                    until: start.until.as_ref().map(of),
+                    on_lag: asked.on_lag,
+                };
+                let key = lane.as_ref().and_then(|lane| lane.key(&part.topic.name));
+                cluster
+                    .tails
+                    .follow_key(follow, key.map(Bytes::copy_from_slice))
+            })
+            .collect();
+        self.sent.clone_from(&start.offsets);
+        if let Some(times) = &mut self.times {
+            times.clone_from(&start.times);
+        }
+        self.say_where(asked, &start);
+        if let Some((time, ends)) = start.ahead {
+            self.ahead = Some(Ahead::new(time, ends));
+        }
+        Ok(())
+    }
+
+    /// The clock has passed the end: where the logs end now, the stream does.
+    pub(super) async fn close_ahead(&mut self) -> Result<(), ApiError> {
+        let gateway = self.gateway.clone();
+        let read = self.parts.iter().zip(&self.sent).map(async |(part, sent)| {
+            let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
+            gateway
+                .cluster()
+                .bounds(&part.topic.name, &partitions)
+                .await
+        });
+        let bounds = futures::future::try_join_all(read).await?;
+        if let Some(ahead) = &mut self.ahead {
+            for (index, bounds) in bounds.iter().enumerate() {
+                ahead.close(index, bounds);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_ahead(&mut self) {
+        let reached = |ahead: &Ahead| ahead.is_reached(&self.sent);
+        if !self.over && self.ahead.as_ref().is_some_and(reached) {
+            self.end("until", None);
+        }
+    }
+
+    /// `ready`, and what of the wish could not be fulfilled.
+    pub(super) fn say_where(&mut self, asked: &Asked, start: &Start) {
+        let wish = match &asked.origin {
+            Origin::Id(id) => id.chars().take(200).collect(),
+            Origin::From(from) => match from {
+                From::Latest => "latest".to_owned(),
+                From::Earliest => "earliest".to_owned(),
+                From::Last(count) => format!("-{count}"),
+                From::Time(time) => time.to_string(),
+                From::Vector(vector) => vector.chars().take(200).collect(),
+            },
+        };
+        let from = json!(self.places());
+        let mut gaps = start.gaps.iter().peekable();
+        let told = gaps.peek().is_none();
+        if let Some(reason) = &start.reset {
+            let data = json!({"asked": wish, "reason": reason, "from": from});
+            self.event_at("reset", told, &data);
+        }
+        let exact = start.reset.is_none() && told && !start.by_time;
+        let data = json!({"from": from, "asked": wish, "exact": exact, "backlog": start.backlog});
+        self.event_at("ready", told, &data);
+        while let Some((index, gap)) = gaps.next() {
+            self.gap(*index, gap, gaps.peek().is_none());
+        }
+    }
+
+    pub(super) fn places(&self) -> BTreeMap<&str, BTreeMap<i32, i64>> {
+        let topics = self.parts.iter().zip(&self.sent);
+        topics
+            .map(|(part, offsets)| (&*part.topic.name, offsets.iter().copied().collect()))
+            .collect()
+    }
+}

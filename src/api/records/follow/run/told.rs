@@ -1,0 +1,171 @@
+//! What a stream tells beside records: ids, events, signs of life, and its end.
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use super::super::frames::{self, Door};
+use super::{OVER, RETRY_BUSY, Run};
+use crate::http::error::ApiError;
+use crate::kafka::tail::{Ended, Follower, Gap};
+
+impl Run {
+    pub(super) fn put_id(&mut self) {
+        let id = self.id();
+        frames::id(self.own(), &id);
+        self.moved = false;
+    }
+
+    pub(super) fn id(&self) -> String {
+        let offsets = self.sent.iter().map(Vec::as_slice);
+        match &self.times {
+            None => self.vectors.encode(offsets),
+            Some(times) => self.vectors.encode_with_times(offsets, |index, partition| {
+                times.get(index)?.get(&partition).copied()
+            }),
+        }
+    }
+
+    /// Of several gaps only the last one has an id: whoever is cut off between them comes back to
+    /// where it was, and is told of all of them.
+    pub(super) fn gap(&mut self, index: usize, gap: &Gap, last: bool) {
+        let Some(part) = self.parts.get(index) else {
+            return;
+        };
+        let data = json!({
+            "topic": &*part.topic.name,
+            "partition": gap.partition,
+            "from": gap.from,
+            "to": gap.to,
+            "reason": gap.reason.name(),
+        });
+        metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
+        self.event_at("gap", last, &data);
+    }
+
+    pub(super) fn ended(&mut self, index: usize, ended: &Ended) {
+        self.write_latest(true);
+        if self.over {
+            return;
+        }
+        self.catch_up_with(index);
+        let topic = self
+            .parts
+            .get(index)
+            .map(|part| part.topic.name.to_string());
+        match ended {
+            Ended::Until => {
+                if self.followers.iter().all(Follower::is_over) {
+                    self.end("until", None);
+                }
+            }
+            Ended::Deleted => self.end("topic deleted", topic),
+            // Not for good: whoever comes back is told by `reset` where it begins.
+            Ended::Recreated => {
+                let topic = topic.unwrap_or_default();
+                self.failed(
+                    ApiError::plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("topic {topic} was deleted and created again; connect again"),
+                    )
+                    .retry(),
+                );
+            }
+            Ended::Overrun => self.close(),
+            Ended::Busy => {
+                self.retry = RETRY_BUSY;
+                self.failed(
+                    ApiError::plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "too many others are catching up; connect again with the last id",
+                    )
+                    .retry(),
+                );
+            }
+            Ended::Failed(fault) => self.failed(ApiError::from(fault.clone())),
+        }
+    }
+
+    /// It is over for good.
+    pub(super) fn end(&mut self, reason: &str, topic: Option<String>) {
+        let id = format!("{}{OVER}", self.id());
+        let data = match topic {
+            Some(topic) => json!({"reason": reason, "topic": topic}),
+            None => json!({"reason": reason}),
+        };
+        self.event_with("end", Some(&id), &data);
+        self.over = true;
+    }
+
+    /// It is over, and goes on when the client connects again.
+    pub(super) fn close(&mut self) {
+        if self.lane.door() == Door::Sse {
+            let retry = self.retry;
+            frames::retry(self.own(), retry);
+        }
+        self.over = true;
+    }
+
+    pub(super) fn failed(&mut self, error: ApiError) {
+        self.event("stream-error", &error.into_body());
+        self.close();
+    }
+
+    /// A sign of life after silence: with the position where it has moved over what the client did not
+    /// want to see, so that it comes back to here and not to where it last saw something.
+    pub(super) fn heartbeat(&mut self) {
+        let lag: i64 = self.followers.iter().filter_map(Follower::lag).sum();
+        if lag > 0 {
+            return self.event("lag", &json!({"records": lag, "ms": self.lag_ms()}));
+        }
+        match self.lane.door() {
+            Door::Ndjson if self.moved && !self.lane.is_bare() => {
+                self.event("position", &json!({"from": self.places()}));
+            }
+            Door::Sse if self.moved => {
+                self.put_id();
+                self.out.push(b'\n');
+            }
+            Door::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
+            Door::Ndjson | Door::Ws(_) => self.give(&Bytes::from_static(b"\n")),
+        }
+    }
+
+    /// How much older the last record is than the newest one that the gateway has read, at most; `None`
+    /// where either is not known.
+    pub(super) fn lag_ms(&self) -> Option<i64> {
+        let parts = self.followers.iter().zip(&self.last);
+        let lags = parts.filter_map(|(follower, last)| {
+            follower.lag()?;
+            Some((follower.newest()? - (*last)?).max(0))
+        });
+        lags.max()
+    }
+
+    /// An event, with an id unless more is to be told before the place that we have come to counts.
+    pub(super) fn event_at<T: Serialize>(&mut self, name: &str, counts: bool, data: &T) {
+        if counts {
+            self.event(name, data);
+        } else {
+            self.event_with(name, None, data);
+        }
+    }
+
+    pub(super) fn event<T: Serialize>(&mut self, name: &str, data: &T) {
+        let id = self.id();
+        self.moved = false;
+        // Before there is a position there is no id: the client keeps the one it has.
+        let id = (!self.sent.is_empty()).then_some(id);
+        self.event_with(name, id.as_deref(), data);
+    }
+
+    pub(super) fn event_with<T: Serialize>(&mut self, name: &str, id: Option<&str>, data: &T) {
+        let door = self.lane.door();
+        // Where lines are values, there is no place for anything else.
+        if door == Door::Ndjson && self.lane.is_bare() {
+            return;
+        }
+        frames::event(self.own(), door, name, id, data);
+    }
+}
