@@ -165,10 +165,14 @@ impl Scope {
         }
         let count: usize = parts.iter().map(|part| part.partitions.len()).sum();
         if count > MAX_PARTITIONS {
+            let (field, fewer) = match topics {
+                [_] => ("partitions", "name some of them"),
+                _ => ("topics", "name fewer, or some of their partitions"),
+            };
             return Err(ApiError::bad_request(format!(
-                "{count} partitions; one read may have {MAX_PARTITIONS}: name some of them"
+                "{count} partitions; one read may have {MAX_PARTITIONS}: {fewer}"
             ))
-            .at("partitions"));
+            .at(field));
         }
         Ok(Self { parts, sight })
     }
