@@ -160,7 +160,7 @@ fn describe_streams() {
     );
     describe_gauge!(
         "stream_lanes",
-        "Ways to show records that streams share, as of the last new one"
+        "Ways to show records that streams share"
     );
     describe_counter!(
         "stream_records_encoded_total",
