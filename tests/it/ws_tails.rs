@@ -2,7 +2,7 @@
 //! may ask of them. What befalls them is in `ws_tails_hard`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -269,17 +269,20 @@ async fn what_a_tail_cannot_be_is_named() {
         let said = answer["field"].as_str().unwrap_or_default();
         assert_eq!(said, field, "{options}: {answer}");
     }
-    client
-        .send_text(
-            &json!({"type":"subscribe","id":"w","sub":"t","topics":[name],"on_lag":"wait"})
-                .to_string(),
-        )
-        .await;
-    let answer = client.answer("w").await;
-    assert_eq!(
-        (&answer["code"], &answer["field"]),
-        (&json!("invalid_frame"), &json!("on_lag"))
-    );
+    for (field, value) in [
+        ("on_lag", json!("wait")),
+        ("conflate", json!("value")),
+        ("max_rate", json!("fast")),
+    ] {
+        let mut frame = json!({"type": "subscribe", "id": "w", "sub": "t", "topics": [name]});
+        frame[field] = value;
+        client.send_text(&frame.to_string()).await;
+        let answer = client.answer("w").await;
+        assert_eq!(
+            (&answer["code"], &answer["field"]),
+            (&json!("invalid_frame"), &json!(field))
+        );
+    }
     // Of a group's, these are for tails.
     let answer = tail(
         &mut client,
@@ -407,7 +410,7 @@ async fn a_frame_is_as_large_as_it_may_be_and_waits_as_long() {
     let mut client = Client::welcomed(shared_gateway().await).await;
     let batch = json!({"from": "earliest", "batch": {"records": 3, "linger_ms": 1_500}});
     follow(&mut client, &name, batch).await;
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let mut sizes = Vec::new();
     while sizes.iter().sum::<usize>() < 10 {
         let frame = client.until("records").await;
@@ -672,6 +675,113 @@ async fn sixteen_tails_and_a_group_on_one_socket() {
             && metric(&gateway, "websocket_subscriptions").await == 0.0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_leaves_out_what_comes_in_between_for_tails_too_and_never_the_newest() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "tail-rate", 1).await;
+    let gateway = shared_gateway().await;
+    let path = format!("/ws?topics={name}&max_rate=2");
+    let mut client = at(gateway, &path).connect().await;
+    let subscribed = client.until("subscribed").await;
+    assert_eq!(subscribed["max_rate"], 2.0);
+    assert_eq!(subscribed["conflate"], Value::Null);
+    let begun = Instant::now();
+    for n in 0..100 {
+        write(&plain, &name, 0, &n.to_string()).await;
+    }
+    let mut came = Vec::new();
+    let mut places = Vec::new();
+    while came.last() != Some(&99) {
+        came.extend(offsets(&client.records(1).await));
+        let ask = json!({"type": "position", "id": came.len(), "sub": "main"});
+        places.push(client.ask(ask).await["position"].clone());
+    }
+    let took = begun.elapsed().as_secs_f64();
+    assert!(came.windows(2).all(|two| two[0] < two[1]), "{came:?}");
+    // One at once, and two a second from then on.
+    assert!(
+        (came.len() as f64) <= 2.0 + 2.0 * took,
+        "{came:?} in {took} s"
+    );
+    assert!(came.len() < 50);
+    client.bye().await;
+
+    // Who goes on elsewhere gets what still waited, and nothing that it has.
+    let mut client = Client::welcomed(gateway).await;
+    for (place, seen) in [(0, came[0]), (came.len() - 1, 99)] {
+        let again = follow(&mut client, &name, json!({"from": places[place]})).await;
+        let begins = again["positions"][0]["offset"].as_i64().unwrap();
+        // The answer may have come after others that were sent meanwhile, but after nothing that waited.
+        assert!(begins > seen, "{begins} of {came:?}");
+        assert!(came.contains(&(begins - 1)), "{begins} of {came:?}");
+        client
+            .ask(json!({"type": "unsubscribe", "id": 1, "sub": "t"}))
+            .await;
+    }
+    client.bye().await;
+    for (query, field) in [
+        ("max_rate=fast", "max_rate"),
+        ("max_rate=NaN", "max_rate"),
+        ("conflate=value", "conflate"),
+        ("group=g&max_rate=1", "max_rate"),
+        ("group=g&conflate=key", "conflate"),
+    ] {
+        let path = format!("/ws?topics={name}&{query}");
+        let closed = at(gateway, &path).connect().await.closed().await;
+        assert_eq!(closed.code, Some(4511), "{query}: {closed:?}");
+        let goodbye = closed.goodbye.unwrap().to_string();
+        assert!(goodbye.contains(field), "{query}: {goodbye}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_credit_is_conflated_by_key_and_comes_again_elsewhere() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "tail-conflate", 1).await;
+    for n in 0..300 {
+        let (key, value) = (format!("k{}", n % 10), n.to_string());
+        let record = PlainOutgoing {
+            topic: &name,
+            partition: Some(0),
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            ..PlainOutgoing::default()
+        };
+        plain.produce(record).await;
+    }
+    let gateway = shared_gateway().await;
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({
+        "from": "earliest", "flow": {"mode": "credit"}, "conflate": "key",
+    });
+    let before = metric(gateway, "stream_records_conflated_total").await;
+    let subscribed = follow(&mut client, &name, options).await;
+    assert_eq!(subscribed["conflate"], "key");
+    // All of it is read while nothing may go.
+    eventually(Duration::from_secs(20), async || {
+        metric(gateway, "stream_records_conflated_total").await >= before + 290.0
+    })
+    .await;
+    let position = |id: i32| json!({"type": "position", "id": id, "sub": "t"});
+    let delivered = |answer: &Value| answer["positions"][0]["delivered"].clone();
+    let at_first = client.ask(position(1)).await;
+    assert_eq!(delivered(&at_first), 0);
+    client
+        .send(json!({"type": "credit", "sub": "t", "records": 4}))
+        .await;
+    let first = client.records(4).await;
+    assert_eq!(offsets(&first), [290, 291, 292, 293]);
+    let then = client.ask(position(2)).await;
+    assert_eq!(delivered(&then), 294);
+    client.drop_dead();
+
+    let mut client = Client::welcomed(gateway).await;
+    follow(&mut client, &name, json!({"from": then["position"]})).await;
+    let rest = client.records(6).await;
+    assert_eq!(offsets(&rest), [294, 295, 296, 297, 298, 299]);
+    client.bye().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,6 +73,8 @@ pub struct Shown {
         ("where" = Option<String>, Query, description = "Only records whose value fulfils all of these, such as `/price>=10;/type==\"x\"`"),
         ("fields" = Option<String>, Query, description = "Of a tail: only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
         ("on_lag" = Option<String>, Query, description = "Of a tail that cannot keep up: catchup (the default), skip or close"),
+        ("max_rate" = Option<f64>, Query, description = "Of a tail: most records a second; of those that come in between the newest is sent, the others are left out", minimum = 0.1, maximum = 1000),
+        ("conflate" = Option<String>, Query, description = "Of a tail: `key` sends only the newest of each key of the records that wait, because the client reads slowly or because of `max_rate`"),
         ("ticket" = Option<String>, Query, description = "A ticket of kind `ws`"),
     ),
     responses(
@@ -275,6 +277,8 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
         condition: query.take("where")?,
         fields: query.take("fields")?,
         on_lag: query.take("on_lag")?,
+        max_rate: query.take("max_rate")?,
+        conflate: query.take("conflate")?,
     };
     query.finish()?;
     Ok((short != Short::default()).then_some(short))

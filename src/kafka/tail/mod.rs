@@ -13,6 +13,7 @@
 //! - `follower.rs`: a cursor, and whether it reads from the ring or from Kafka
 //! - `pages.rs`: what is read for those who are not in the ring
 //! - `entry.rs`: a record that all of them share, with what lanes of them made of it
+//! - `latest.rs`: for those who take in more than they give on, the newest of what waits
 //!
 //! Followers pull: there is no queue for each, and none of them slows another. All of them see the
 //! topic at the isolation level that the gateway's readers are set to.
@@ -21,6 +22,7 @@ mod entry;
 mod feed;
 mod follower;
 mod keyed;
+pub mod latest;
 mod pages;
 mod ring;
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub(in crate::api) mod asked;
 pub(in crate::api) mod fields;
 pub(in crate::api) mod frames;
 pub(in crate::api) mod lane;
-mod latest;
 pub mod registry;
 mod run;
 pub(in crate::api) mod start;

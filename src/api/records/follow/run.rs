@@ -29,13 +29,13 @@ use super::ahead::Ahead;
 use super::asked::Asked;
 use super::frames::{self, Door};
 use super::lane::Lane;
-use super::latest::Latest;
 use super::registry::Seat;
 use crate::api::records::partitions::Part;
 use crate::auth::Principal;
 use crate::auth::jwt::now;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
+use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::metrics::topic_label;
 use crate::position::{Offsets, Vectors};
@@ -268,7 +268,7 @@ impl Run {
     fn pull_more(&mut self, index: usize) {
         for _ in 0..MOST_PULLS {
             let full = self.shared.len() + self.out.len() >= PIECE
-                || self.latest.as_ref().is_some_and(|latest| latest.is_full());
+                || self.latest.as_ref().is_some_and(|latest| latest.is_full(0));
             let follower = self.followers.get_mut(index);
             let Some(follower) =
                 follower.filter(|follower| !self.over && !full && follower.has_more())
@@ -305,7 +305,7 @@ impl Run {
         if until <= Instant::now() {
             return Woken::Time;
         }
-        let full = self.latest.as_ref().is_some_and(|latest| latest.is_full());
+        let full = self.latest.as_ref().is_some_and(|latest| latest.is_full(0));
         let Self {
             followers,
             turn,

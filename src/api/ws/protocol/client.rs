@@ -303,6 +303,14 @@ pub enum OnLag {
     Close,
 }
 
+/// Of the records of a tail that wait, which are left out for newer ones
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Conflate {
+    /// All but the newest of each key of a partition; those without a key stay.
+    Key,
+}
+
 /// Where dead letters go
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(untagged, expecting = "the name of a topic, or false")]
@@ -413,6 +421,14 @@ pub struct Subscribe {
     /// Of a tail: what becomes of it when it cannot keep up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_lag: Option<OnLag>,
+    /// Of a tail: most records a second, 0.1 to 1000; of those that come in between the newest is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 5.0)]
+    pub max_rate: Option<f64>,
+    /// Of a tail: of the records that wait for the socket, for credit or because of `max_rate`, only
+    /// the newest of each key is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflate: Option<Conflate>,
     /// How often what is acknowledged is committed, in milliseconds, 100 to 60000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(default = 1000)]

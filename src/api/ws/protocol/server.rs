@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::client::{
-    AckMode, Batch, FilterSpec, Flow, Format, From, Isolation, Mode, OffsetReset, OnDecodeError,
-    OnLag, Order,
+    AckMode, Batch, Conflate, FilterSpec, Flow, Format, From, Isolation, Mode, OffsetReset,
+    OnDecodeError, OnLag, Order,
 };
 use super::{Id, Partition};
 use crate::kafka::fault::Fault;
@@ -209,6 +209,12 @@ pub struct Subscribed {
     /// Of a tail: as asked for, or the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_lag: Option<OnLag>,
+    /// Of a tail: most records a second, as it will be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rate: Option<f64>,
+    /// Of a tail: as asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflate: Option<Conflate>,
     /// Of a tail: the next offset of each of its partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<Vec<Offset>>,

@@ -198,6 +198,8 @@ impl Options {
         for (field, given) in [
             ("fields", asked.fields.is_some()),
             ("on_lag", asked.on_lag.is_some()),
+            ("max_rate", asked.max_rate.is_some()),
+            ("conflate", asked.conflate.is_some()),
         ] {
             if given {
                 return Err(invalid(field, "only of a tail, which has no group"));
@@ -341,6 +343,8 @@ impl Options {
             max_record_bytes,
             fields: None,
             on_lag: None,
+            max_rate: None,
+            conflate: None,
             positions: None,
             position: None,
             backlog: None,

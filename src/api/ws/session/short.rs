@@ -41,6 +41,10 @@ pub struct Short {
     pub fields: Option<String>,
     /// `on_lag`.
     pub on_lag: Option<String>,
+    /// `max_rate`.
+    pub max_rate: Option<String>,
+    /// `conflate`.
+    pub conflate: Option<String>,
 }
 
 impl Short {
@@ -77,6 +81,8 @@ impl Short {
             }),
             fields: self.fields,
             on_lag: named(self.on_lag, "on_lag")?,
+            max_rate: self.max_rate.as_deref().map(rate).transpose()?,
+            conflate: named(self.conflate, "conflate")?,
             ..Subscribe::default()
         })
     }
@@ -98,6 +104,11 @@ fn named<T: DeserializeOwned>(text: Option<String>, field: &str) -> Result<Optio
     T::deserialize(name)
         .map(Some)
         .map_err(|error| wrong(field, error))
+}
+
+fn rate(text: &str) -> Result<f64, Error> {
+    let rate = f64::from_str(text).ok().filter(|rate| rate.is_finite());
+    rate.ok_or_else(|| wrong("max_rate", "expected records a second, from 0.1 to 1000"))
 }
 
 fn from(text: &str, is_tail: bool) -> Result<From, Error> {
@@ -141,7 +152,7 @@ fn positions(text: &str) -> Option<From> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ws::protocol::client::{Format, FromName};
+    use crate::api::ws::protocol::client::{Conflate, Format, FromName};
 
     fn short(from: Option<&str>, ack: Option<&str>) -> Result<Subscribe, Error> {
         Short {
@@ -178,12 +189,16 @@ mod tests {
             topics: Some("orders".to_owned()),
             from: Some("-10".to_owned()),
             on_lag: Some("skip".to_owned()),
+            max_rate: Some("2.5".to_owned()),
+            conflate: Some("key".to_owned()),
             condition: Some("/a exists".to_owned()),
             ..Short::default()
         };
         let tail = tail.subscribe().unwrap();
         assert_eq!((tail.ack, tail.group, tail.mode), (None, None, None));
         assert_eq!(tail.from, Some(From::Text(FromText("-10".to_owned()))));
+        assert_eq!(tail.max_rate, Some(2.5));
+        assert_eq!(tail.conflate, Some(Conflate::Key));
         assert_eq!(tail.filter.unwrap().condition.as_deref(), Some("/a exists"));
     }
 
@@ -196,5 +211,13 @@ mod tests {
         let ack = short(None, Some("never")).unwrap_err();
         assert_eq!(ack.field.as_deref(), Some("ack"));
         assert!(ack.message.contains("cumulative"), "{}", ack.message);
+        for rate in ["fast", "NaN", "inf", ""] {
+            let short = Short {
+                max_rate: Some(rate.to_owned()),
+                ..Short::default()
+            };
+            let error = short.subscribe().unwrap_err();
+            assert_eq!(error.field.as_deref(), Some("max_rate"), "{rate}");
+        }
     }
 }

@@ -3,11 +3,13 @@
 //! followers of `kafka::tail` are elsewhere (`follow.rs`), and asked for more only when it wants more.
 //!
 //! - `mod.rs`: what came, what goes out, and what the client asks for
+//! - `newest.rs`: what goes out where newer records take the places of those that wait
 //! - `options.rs`: its options
 //! - `open.rs`: where it begins, and other questions to Kafka
 //! - `follow.rs`: its followers
 
 pub mod follow;
+mod newest;
 pub mod open;
 pub mod options;
 #[cfg(test)]
@@ -34,10 +36,10 @@ use crate::api::ws::protocol::{Id, Partition};
 use crate::auth::policy::Sight;
 use crate::kafka::Bounds;
 use crate::kafka::fault::Fault;
+use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::metrics::topic_label;
 use crate::position::{Offsets, Vectors};
-use crate::record::Delivered;
 
 /// Most tails of a session.
 pub const MAX_TAILS: usize = 16;
@@ -138,6 +140,11 @@ pub struct Tail {
     queue: VecDeque<Item>,
     queued_records: usize,
     queued_bytes: u64,
+    /// With `max_rate` or `conflate`, the records that wait: before what is queued, which then are no
+    /// records.
+    latest: Option<Box<Latest>>,
+    /// The next of them is due, and goes as soon as it can.
+    is_due: bool,
     /// Since when a frame waits for more records.
     lingers: Option<Instant>,
     /// It has waited long enough, and goes as soon as it can.
@@ -197,6 +204,9 @@ impl Tail {
             queue: VecDeque::new(),
             queued_records: 0,
             queued_bytes: 0,
+            latest: (options.max_rate.is_some() || options.conflate)
+                .then(|| Box::new(Latest::new(options.max_rate, options.conflate))),
+            is_due: false,
             lingers: None,
             lingered: false,
             squeeze,
@@ -235,7 +245,8 @@ impl Tail {
 
     /// Bytes of records that are kept for it.
     pub fn held_bytes(&self) -> u64 {
-        self.queued_bytes + self.out.1
+        let waiting = self.latest.as_ref().map_or(0, |latest| latest.bytes());
+        self.queued_bytes + self.out.1 + waiting as u64
     }
 
     /// Records that were given out since this was last asked.
@@ -275,6 +286,14 @@ impl Tail {
 
     /// How many bytes of records are wanted of its followers now; `None` while none are.
     pub fn wants(&self) -> Option<usize> {
+        let most = (self.batch_bytes.min(PIECE) >> self.squeeze).max(1);
+        let most = usize::try_from(most).unwrap_or(1);
+        // Whatever keeps records from going, newer ones take their places. What else is queued goes
+        // before those that come after it.
+        if let Some(latest) = &self.latest {
+            let more = self.queue.is_empty() && !latest.is_full(self.squeeze);
+            return more.then_some(most);
+        }
         if matches!(
             self.flow,
             Flow::Credit { records: 0, .. } | Flow::Credit { bytes: Some(0), .. }
@@ -285,7 +304,6 @@ impl Tail {
         if self.out.0 > 0 {
             return None;
         }
-        let most = (self.batch_bytes.min(PIECE) >> self.squeeze).max(1);
         let enough = if self.linger.is_zero() {
             !self.queue.is_empty()
         } else {
@@ -293,7 +311,7 @@ impl Tail {
         };
         // What ended gives nothing more.
         let over = matches!(self.queue.back(), Some(Item::Ended(..)));
-        (!enough && !over).then(|| usize::try_from(most).unwrap_or(1))
+        (!enough && !over).then_some(most)
     }
 
     // What came.
@@ -303,11 +321,10 @@ impl Tail {
         match came.next {
             Next::Records(entries) => {
                 for entry in entries {
-                    self.queued_records += 1;
-                    self.queued_bytes += entry.record().size() as u64;
-                    self.queue.push_back(Item::Record(index, entry));
+                    self.take_in(index, entry);
                 }
-                if !self.linger.is_zero() {
+                let waits = self.queued_records > 0 || self.is_any_latest();
+                if waits && !self.linger.is_zero() {
                     self.lingers.get_or_insert(sink.now);
                 }
             }
@@ -332,9 +349,25 @@ impl Tail {
         self.stand(sink);
     }
 
+    fn take_in(&mut self, index: usize, entry: Arc<Entry>) {
+        match &mut self.latest {
+            // The newest is that of those that are wanted.
+            Some(latest) => {
+                if let Some(made) = self.lane.of(&entry) {
+                    latest.came(index, entry.record(), made);
+                }
+            }
+            None => {
+                self.queued_records += 1;
+                self.queued_bytes += entry.record().size() as u64;
+                self.queue.push_back(Item::Record(index, entry));
+            }
+        }
+    }
+
     /// Where nothing waits, the tail has come as far as its followers.
     fn arrive(&mut self, sink: &mut Sink<'_>) {
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.is_any_latest() {
             return;
         }
         for part in &mut self.parts {
@@ -428,6 +461,13 @@ impl Tail {
     ///
     /// A record cannot be decoded, and the session is to end for it.
     pub fn next_frame(&mut self, room: usize, sink: &mut Sink<'_>) -> Result<Given, String> {
+        if self.is_any_latest() {
+            return if room < LEAST_ROOM || !self.is_latest_worth_sending(sink.now) {
+                Ok(Given::Nothing)
+            } else {
+                self.frame_of_latest(room, sink)
+            };
+        }
         while let Some(item) = self.queue.front() {
             match item {
                 Item::Record(..) => break,
@@ -486,7 +526,7 @@ impl Tail {
                         // What came before it goes out first.
                         break;
                     }
-                    return Err(undecoded(record));
+                    return Err(undecoded(&record.topic, record.partition, record.offset));
                 }
                 if begun.0 > 0 && begun.1 + made.len() > room {
                     break;
@@ -519,15 +559,18 @@ impl Tail {
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
         }
-        Ok(match frame {
-            Some(frame) => {
-                let count = frame.records() as u64;
-                lane.delivered.increment(count);
-                self.delivered += count;
-                Given::Frame(frame.finish())
-            }
-            None => Given::Nothing,
-        })
+        Ok(self.given(frame))
+    }
+
+    /// Counts what goes.
+    fn given(&mut self, frame: Option<Joined>) -> Given {
+        let Some(frame) = frame else {
+            return Given::Nothing;
+        };
+        let count = frame.records() as u64;
+        self.lane.delivered.increment(count);
+        self.delivered += count;
+        Given::Frame(frame.finish())
     }
 
     /// Whether one more record of so many bytes may go. One that is larger than the window goes alone.
@@ -591,6 +634,7 @@ impl Tail {
     ///
     /// A partition that is not followed.
     pub fn pause(&mut self, pause: Pause, paused: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let mut lost = false;
         let mut named: Vec<Vec<i32>> = vec![Vec::new(); self.parts.len()];
         match pause.partitions {
             None => {
@@ -616,7 +660,7 @@ impl Tail {
             named.dedup();
             // What waits of them is read again when it is wanted again.
             let rewound = if paused {
-                self.drop_queued(index, &named)
+                self.drop_queued(index, &named, &mut lost)
             } else {
                 Offsets::new()
             };
@@ -638,6 +682,9 @@ impl Tail {
                 },
             ));
         }
+        if lost {
+            self.rewind(sink);
+        }
         self.arrive(sink);
         let all = self.parts.iter().flat_map(|part| {
             part.paused.iter().map(|partition| Partition {
@@ -653,9 +700,15 @@ impl Tail {
         Ok(())
     }
 
-    /// Drops what waits of these partitions; where each of them that had something goes on.
-    fn drop_queued(&mut self, index: usize, partitions: &[i32]) -> Offsets {
+    /// Drops what waits of these partitions; where each of them that had something goes on. `lost` is
+    /// set when with it what it took the place of in others is lost.
+    fn drop_queued(&mut self, index: usize, partitions: &[i32], lost: &mut bool) -> Offsets {
         let mut dropped: Vec<i32> = Vec::new();
+        if let Some(latest) = &mut self.latest {
+            dropped = latest.drop_of(index, partitions);
+            self.is_due = false;
+            *lost |= !dropped.is_empty() && latest.is_of_all();
+        }
         let (mut records, mut bytes) = (0, 0);
         self.queue.retain(|item| {
             let (of, partition) = match item {
@@ -677,7 +730,7 @@ impl Tail {
         });
         self.queued_records -= records;
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        if self.queued_records == 0 {
+        if self.queued_records == 0 && !self.is_any_latest() {
             self.lingers = None;
             self.lingered = false;
         }
@@ -789,10 +842,11 @@ impl Tail {
         sink: &mut Sink<'_>,
     ) {
         self.waiting = self.waiting.saturating_sub(1);
+        let mut lost = false;
         let mut positions = Vec::with_capacity(results.len());
         for (seek, result) in results {
             if let Ok(offset) = result {
-                self.drop_queued(seek.index, &[seek.partition]);
+                self.drop_queued(seek.index, &[seek.partition], &mut lost);
                 if let Some(part) = self.parts.get_mut(seek.index) {
                     put(&mut part.sent, seek.partition, *offset);
                     if let Some(ahead) = &mut part.ahead {
@@ -808,6 +862,9 @@ impl Tail {
                 offset: result.as_ref().map_or(-1, |offset| *offset),
                 error: result.as_ref().err().map(|fault| fault.name().to_owned()),
             });
+        }
+        if lost {
+            self.rewind(sink);
         }
         self.arrive(sink);
         sink.out.push(&ServerFrame::Seeked(Seeked {
@@ -885,11 +942,15 @@ impl Tail {
     pub fn next_tick(&self) -> Option<Instant> {
         let lingers = self.lingers.filter(|_| !self.lingered);
         let lingers = lingers.map(|since| since + self.linger);
+        let latest = self.latest.as_ref().filter(|_| !self.is_due);
+        let due = latest
+            .and_then(|latest| latest.due())
+            .map(tokio::time::Instant::into_std);
         let down = self
             .down_since()
             .filter(|_| self.state != StateName::KafkaUnavailable)
             .map(|since| since + DOWN);
-        [lingers, down].into_iter().flatten().min()
+        [lingers, due, down].into_iter().flatten().min()
     }
 
     /// Does what time has brought about.
@@ -900,6 +961,10 @@ impl Tail {
         {
             // The frame may still have to wait for room, and this must not be asked until then.
             self.lingered = true;
+        }
+        let due = self.latest.as_ref().and_then(|latest| latest.due());
+        if due.is_some_and(|due| sink.now >= due.into_std()) {
+            self.is_due = true;
         }
         self.stand(sink);
     }
@@ -923,10 +988,10 @@ fn put(offsets: &mut Offsets, partition: i32, offset: i64) {
     }
 }
 
-fn undecoded(record: &Delivered) -> String {
+fn undecoded(topic: &str, partition: i32, offset: i64) -> String {
     format!(
-        "the record at offset {} of partition {} of topic {} is not in the format that was asked for",
-        record.offset, record.partition, record.topic
+        "the record at offset {offset} of partition {partition} of topic {topic} is not in the \
+         format that was asked for"
     )
 }
 

@@ -14,7 +14,7 @@ use crate::api::records::follow::frames::{Door, Shape, Undecodable};
 use crate::api::records::follow::lane::View;
 use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::client::{
-    self, At, Batch, FlowMode, Format, FromName, Mode, OnDecodeError, Subscribe,
+    self, At, Batch, Conflate, FlowMode, Format, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::api::ws::protocol::server::{Error, Subscribed};
 use crate::auth::policy::Sight;
@@ -23,6 +23,9 @@ use crate::position::From;
 
 /// Most topics of a tail.
 const MAX_TOPICS: usize = 16;
+/// Records a second, as streams have it.
+const MIN_RATE: f64 = 0.1;
+const MAX_RATE: f64 = 1_000.0;
 
 /// A tail, checked.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub struct Options {
     pub linger: Duration,
     /// What becomes of it when it falls behind.
     pub on_lag: OnLag,
+    /// Most records a second.
+    pub max_rate: Option<f64>,
+    /// Of records that wait only the newest of each key goes.
+    pub conflate: bool,
     /// How records are shown, and which.
     pub(in crate::api) view: View,
     /// What is said of all this.
@@ -113,6 +120,7 @@ impl Options {
             ),
         };
         let on_lag = asked.on_lag.unwrap_or_default();
+        let max_rate = asked.max_rate.map(|rate| rate.clamp(MIN_RATE, MAX_RATE));
         let view = View {
             door: Door::Ws(Shape {
                 max_record: usize::try_from(max_record_bytes).unwrap_or(1 << 20),
@@ -166,6 +174,8 @@ impl Options {
                 max_record_bytes,
                 fields: asked.fields,
                 on_lag: Some(on_lag),
+                max_rate,
+                conflate: asked.conflate,
                 positions: None,
                 position: None,
                 backlog: None,
@@ -191,6 +201,8 @@ impl Options {
                 client::OnLag::Skip => OnLag::Skip,
                 client::OnLag::Close => OnLag::Close,
             },
+            max_rate,
+            conflate: asked.conflate == Some(Conflate::Key),
             view,
             topics,
         })

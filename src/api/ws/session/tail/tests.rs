@@ -10,16 +10,20 @@ use super::*;
 use crate::api::records::follow::lane::Lanes;
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
-use crate::record::TimestampType;
+use crate::record::{Delivered, TimestampType};
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
+    keyed(partition, offset, None, value)
+}
+
+fn keyed(partition: i32, offset: i64, key: Option<&'static str>, value: &str) -> Arc<Entry> {
     Entry::alone(Delivered {
         topic: Arc::from("orders"),
         partition,
         offset,
         timestamp: 1,
         timestamp_type: TimestampType::Create,
-        key: None,
+        key: key.map(|key| Bytes::from_static(key.as_bytes())),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
         headers: Vec::new(),
     })
@@ -107,6 +111,16 @@ impl Tailed {
         let entries = offsets
             .map(|offset| entry(partition, offset, "1"))
             .collect();
+        self.came(Next::Records(entries));
+    }
+
+    /// Records of these keys, from an offset on.
+    fn keys(&mut self, partition: i32, from: i64, keys: &[&'static str]) {
+        let entries: Vec<_> = (from..)
+            .zip(keys)
+            .map(|(offset, key)| keyed(partition, offset, Some(key), "1"))
+            .collect();
+        put(&mut self.cursor, partition, from + entries.len() as i64);
         self.came(Next::Records(entries));
     }
 
@@ -381,4 +395,196 @@ fn no_subscription_keeps_others_from_their_turn() {
     let frames = tailed.play.frames();
     let subs: Vec<&str> = frames.iter().map(|f| f["sub"].as_str().unwrap()).collect();
     assert_eq!(subs, ["t", "u", "t", "u", "t", "u"]);
+}
+
+#[test]
+fn a_rate_lets_the_newest_through_and_the_position_stays_before_what_waits() {
+    let mut tailed = Tailed::new(json!({"max_rate": 2.0}));
+    let begun = tailed.play.now;
+    tailed.records(1, 0..3);
+    assert_eq!(offsets(&tailed.play.frames()), [2], "at once");
+    assert_eq!(tailed.position(), [0, 3]);
+    tailed.records(0, 0..5);
+    tailed.records(1, 3..7);
+    assert!(tailed.wants().is_some(), "newer ones take their places");
+    assert!(tailed.play.frames().is_empty());
+    assert_eq!(tailed.position(), [0, 3]);
+    let half = Duration::from_millis(500);
+    assert_eq!(tailed.play.session.next_tick(), Some(begun + half));
+    tailed.play.pass(half);
+    assert_eq!(offsets(&tailed.play.frames()), [6]);
+    assert_eq!(tailed.position(), [5, 7], "past what was left out");
+    assert_eq!(tailed.play.session.next_tick(), None, "nothing waits");
+    assert_eq!(tailed.play.session.counted().0.delivered, 2);
+}
+
+#[test]
+fn what_waits_for_credit_is_the_newest_of_each_key() {
+    let mut tailed = Tailed::new(json!({"flow": {"mode": "credit"}, "conflate": "key"}));
+    tailed.keys(0, 0, &["a", "b", "a", "c"]);
+    tailed.keys(1, 0, &["a"]);
+    tailed.keys(0, 4, &["b"]);
+    assert!(tailed.wants().is_some());
+    assert_eq!(tailed.position(), [0, 0]);
+    assert!(tailed.play.session.held_bytes() > 0);
+    let credit = |n: i64| json!({"type": "credit", "sub": "t", "records": n});
+    tailed.play.send(credit(2));
+    let frames = tailed.play.frames();
+    assert_eq!(offsets(&frames), [2, 3]);
+    assert_eq!(tailed.position(), [4, 0], "what still waits comes again");
+    tailed.play.send(credit(5));
+    assert_eq!(offsets(&tailed.play.frames()), [0, 4]);
+    assert_eq!(tailed.position(), [5, 1]);
+    assert_eq!(tailed.play.session.held_bytes(), 0);
+}
+
+#[test]
+fn a_frame_that_lingers_has_the_newest_of_each_key() {
+    let options = json!({"batch": {"linger_ms": 200}, "conflate": "key"});
+    let mut tailed = Tailed::new(options);
+    tailed.keys(0, 0, &["a", "b", "a"]);
+    assert!(tailed.play.frames().is_empty());
+    tailed.keys(0, 3, &["a"]);
+    tailed.play.pass(Duration::from_millis(200));
+    assert_eq!(offsets(&tailed.play.frames()), [1, 3]);
+    assert_eq!(tailed.position(), [4, 0]);
+    assert_eq!(tailed.play.session.next_tick(), None);
+}
+
+#[test]
+fn what_is_due_and_has_no_room_wakes_nobody_again() {
+    let options = json!({"flow": {"mode": "credit"}, "max_rate": 10.0});
+    let mut tailed = Tailed::new(options);
+    tailed
+        .play
+        .send(json!({"type": "credit", "sub": "t", "records": 1}));
+    tailed.records(0, 0..1);
+    assert_eq!(offsets(&tailed.play.frames()), [0]);
+    tailed.records(0, 1..2);
+    assert!(tailed.play.session.next_tick().is_some());
+    tailed.play.pass(Duration::from_millis(100));
+    assert!(tailed.play.frames().is_empty());
+    assert_eq!(tailed.play.session.next_tick(), None);
+    tailed.records(0, 2..9);
+    tailed
+        .play
+        .send(json!({"type": "credit", "sub": "t", "records": 1}));
+    assert_eq!(offsets(&tailed.play.frames()), [8]);
+}
+
+#[test]
+fn a_gap_comes_after_what_waits_and_does_not_wait_for_the_rate() {
+    let mut tailed = Tailed::new(json!({"max_rate": 0.1}));
+    tailed.records(0, 0..1);
+    assert_eq!(offsets(&tailed.play.frames()), [0]);
+    tailed.records(0, 1..4);
+    put(&mut tailed.cursor, 0, 9);
+    let gap = tail::Gap {
+        partition: 0,
+        from: 4,
+        to: 9,
+        reason: tail::GapReason::Retention,
+    };
+    tailed.came(Next::Gap(gap));
+    assert_eq!(tailed.wants(), None, "it goes before what comes after it");
+    let frames = tailed.play.frames();
+    assert_eq!(kinds(&frames), ["records", "gap"]);
+    assert_eq!(offsets(&frames), [3]);
+    assert_eq!(tailed.position(), [9, 0]);
+    assert!(tailed.wants().is_some());
+}
+
+#[test]
+fn where_the_newest_is_put_back_so_is_what_it_took_the_place_of() {
+    let held = |tailed: &mut Tailed| {
+        let effects = std::mem::take(&mut tailed.play.effects);
+        let holds = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Tail(_, TailEffect::Hold { held, rewound, .. }) => Some((held, rewound)),
+            _ => None,
+        });
+        holds.collect::<Vec<_>>()
+    };
+    let pause = json!({
+        "type": "pause", "sub": "t", "partitions": [{"topic": "orders", "partition": 1}],
+    });
+    let mut tailed = Tailed::new(json!({"flow": {"mode": "credit"}, "max_rate": 1.0}));
+    tailed.records(0, 0..3);
+    tailed.records(1, 0..4);
+    tailed.play.send(pause.clone());
+    let expected = [(vec![1], vec![(1, 0)]), (vec![1], vec![(0, 0)])];
+    assert_eq!(held(&mut tailed), expected);
+    assert_eq!(tailed.position(), [0, 0]);
+
+    // Keys are of one partition.
+    let mut tailed = Tailed::new(json!({"flow": {"mode": "credit"}, "conflate": "key"}));
+    tailed.keys(0, 0, &["a", "a"]);
+    tailed.keys(1, 0, &["a", "b"]);
+    tailed.play.send(pause);
+    assert_eq!(held(&mut tailed), [(vec![1], vec![(1, 0)])]);
+    tailed
+        .play
+        .send(json!({"type": "credit", "sub": "t", "records": 9}));
+    assert_eq!(offsets(&tailed.play.frames()), [1]);
+    assert_eq!(tailed.position(), [2, 0]);
+
+    // A seek too, but not of those that have gone elsewhere.
+    let mut tailed = Tailed::new(json!({"flow": {"mode": "credit"}, "max_rate": 1.0}));
+    tailed.records(0, 0..3);
+    tailed.records(1, 0..4);
+    let to = |partition: i32| json!({"topic": "orders", "partition": partition, "offset": 7});
+    tailed
+        .play
+        .send(json!({"type": "seek", "sub": "t", "positions": [to(1)]}));
+    let Some(Effect::Tail(id, TailEffect::Seek(request, seeks))) = tailed.play.effects.pop() else {
+        panic!("{:?}", tailed.play.effects);
+    };
+    let results: Vec<_> = seeks.into_iter().zip([Ok(7)]).collect();
+    let now = tailed.play.now;
+    tailed.play.session.tail_sought(id, request, &results, now);
+    tailed.play.collect();
+    assert_eq!(held(&mut tailed), [(vec![], vec![(0, 0)])]);
+    assert_eq!(tailed.position(), [0, 7]);
+}
+
+#[test]
+fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
+    let mut tailed = Tailed::new(json!({"max_rate": 0.5}));
+    tailed.records(0, 0..3);
+    assert_eq!(offsets(&tailed.play.frames()), [2]);
+    tailed.records(0, 3..6);
+    let now = tailed.play.now;
+    let grace = Duration::from_secs(10);
+    tailed.play.session.drain(grace, grace, now);
+    let frames = tailed.play.frames();
+    assert_eq!(kinds(&frames), ["drain", "goodbye"]);
+    let at: &[(i32, i64)] = &[(0, 3), (1, 0)];
+    assert_eq!(
+        frames[0]["tails"][0]["position"],
+        vectors().encode([at].into_iter())
+    );
+}
+
+#[test]
+fn a_rate_out_of_range_is_moved_into_it() {
+    for (asked, will_be) in [(0.0, 0.1), (5e6, 1_000.0), (2.5, 2.5)] {
+        let mut play = Play::open();
+        Tailed::open(
+            &mut play,
+            "t",
+            json!({"max_rate": asked, "conflate": "key"}),
+        );
+        let subscribed = play.frame();
+        assert_eq!(subscribed["max_rate"], will_be);
+        assert_eq!(subscribed["conflate"], "key");
+    }
+    let mut play = Play::open();
+    for (field, value) in [("max_rate", json!(1)), ("conflate", json!("key"))] {
+        let mut frame =
+            json!({"type": "subscribe", "sub": "g", "group": "g", "topics": ["orders"]});
+        frame[field] = value;
+        play.send(frame);
+        let error = play.frame();
+        assert_eq!(error["code"], "invalid_subscription");
+        assert_eq!(error["field"], field);
+    }
 }

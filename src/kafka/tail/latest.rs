@@ -1,7 +1,7 @@
 //! `max_rate` and `conflate`: of the records that wait to be written only the newest stays, of all of
 //! them or of each key.
 //!
-//! Records leave in the order in which they came, so within a partition by offset: a stream's position
+//! Records leave in the order in which they came, so within a partition by offset: a reader's position
 //! after one of them never lies behind what still waits, and never before what was written. What was
 //! replaced is not missed by one who comes back, since what replaced it is behind the position too.
 
@@ -27,19 +27,25 @@ enum Of {
 
 /// A record that waits.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub struct Waiting {
     of: Option<Of>,
     /// The index of its topic.
-    pub(super) index: usize,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) timestamp: i64,
-    pub(super) made: Bytes,
+    pub index: usize,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its time, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// Bytes of its key, value and headers.
+    pub size: usize,
+    /// What it was made into.
+    pub made: Bytes,
 }
 
 /// What waits to be written.
 #[derive(Debug)]
-pub(super) struct Latest {
+pub struct Latest {
     /// Between two records.
     interval: Option<Duration>,
     by_key: bool,
@@ -53,7 +59,7 @@ pub(super) struct Latest {
 
 impl Latest {
     /// At most `rate` records a second; with `by_key` the newest of each key, else the newest of all.
-    pub(super) fn new(rate: Option<f64>, by_key: bool) -> Self {
+    pub fn new(rate: Option<f64>, by_key: bool) -> Self {
         Self {
             interval: rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
             by_key,
@@ -65,17 +71,30 @@ impl Latest {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Whether some must leave before more is taken in.
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= MOST || self.bytes >= MOST_BYTES
+    /// How many records wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes of what they were made into.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether some must leave before more is taken in. `squeeze` divides by two to its power how much
+    /// that is, for those who are short of memory. What waits alone keeps nothing newer from its place.
+    pub fn is_full(&self, squeeze: u32) -> bool {
+        let most = |most: usize| most.checked_shr(squeeze).unwrap_or(0);
+        self.len() > 1 && (self.len() >= most(MOST) || self.bytes >= most(MOST_BYTES))
     }
 
     /// A record came. It takes the place of those that it is newer than.
-    pub(super) fn came(&mut self, index: usize, record: &Delivered, made: Bytes) {
+    pub fn came(&mut self, index: usize, record: &Delivered, made: Bytes) {
         let of = match (self.by_key, &record.key) {
             (false, _) => Some(Of::All),
             (true, Some(key)) => Some(Of::Key(index, record.partition, key.clone())),
@@ -97,28 +116,30 @@ impl Latest {
             partition: record.partition,
             offset: record.offset,
             timestamp: record.timestamp,
+            size: record.size(),
             made,
         };
         self.waiting.insert(self.count, waiting);
     }
 
     /// When the next one may leave, if one waits and that is later than now.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.next.filter(|_| !self.is_empty())
     }
 
-    /// The next one to be written, if it may leave now. `all` do.
-    pub(super) fn leave(&mut self, now: Instant, all: bool) -> Option<Waiting> {
+    /// The one that [`Latest::leave`] would give.
+    pub fn first(&self, now: Instant, all: bool) -> Option<&Waiting> {
         if !all && self.next.is_some_and(|next| next > now) {
             return None;
         }
-        let (count, waiting) = self.waiting.pop_first()?;
-        self.bytes -= waiting.made.len();
-        if let Some(of) = &waiting.of
-            && self.of.get(of) == Some(&count)
-        {
-            self.of.remove(of);
-        }
+        self.waiting.first_key_value().map(|(_, waiting)| waiting)
+    }
+
+    /// The next one to be written, if it may leave now. `all` do.
+    pub fn leave(&mut self, now: Instant, all: bool) -> Option<Waiting> {
+        self.first(now, all)?;
+        let count = *self.waiting.first_key_value()?.0;
+        let waiting = self.remove(count)?;
         self.next = self.interval.map(|interval| {
             // Kept on average, as long as the timer is not much later than asked.
             let since = self
@@ -126,6 +147,41 @@ impl Latest {
                 .filter(|next| now.duration_since(*next) < interval);
             since.unwrap_or(now) + interval
         });
+        Some(waiting)
+    }
+
+    /// Drops what waits of these partitions of the topic with this index, and tells of which of them
+    /// something did. What of other partitions it took the place of is not there any more either: see
+    /// [`Latest::is_of_all`].
+    pub fn drop_of(&mut self, index: usize, partitions: &[i32]) -> Vec<i32> {
+        let of_these =
+            |waiting: &Waiting| waiting.index == index && partitions.contains(&waiting.partition);
+        let counts = self.waiting.iter().filter(|(_, waiting)| of_these(waiting));
+        let counts: Vec<u64> = counts.map(|(count, _)| *count).collect();
+        let mut dropped = Vec::new();
+        for count in counts {
+            if let Some(waiting) = self.remove(count)
+                && !dropped.contains(&waiting.partition)
+            {
+                dropped.push(waiting.partition);
+            }
+        }
+        dropped
+    }
+
+    /// Whether the newest is that of all partitions, so that it takes the place of others' records too.
+    pub fn is_of_all(&self) -> bool {
+        !self.by_key
+    }
+
+    fn remove(&mut self, count: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&count)?;
+        self.bytes -= waiting.made.len();
+        if let Some(of) = &waiting.of
+            && self.of.get(of) == Some(&count)
+        {
+            self.of.remove(of);
+        }
         Some(waiting)
     }
 }
@@ -201,12 +257,31 @@ mod tests {
     async fn what_waits_is_bounded() {
         let mut latest = Latest::new(None, true);
         let mut offset = 0;
-        while !latest.is_full() {
+        while !latest.is_full(0) {
             let made = Bytes::from(vec![0; 100_000]);
             latest.came(0, &record(0, offset, None), made);
             offset += 1;
         }
         assert_eq!(offset, 11);
-        assert!(latest.leave(Instant::now(), false).is_some() && !latest.is_full());
+        assert!(latest.leave(Instant::now(), false).is_some() && !latest.is_full(0));
+        assert!(latest.is_full(1));
+        while latest.len() > 1 {
+            latest.leave(Instant::now(), false);
+        }
+        assert!(!latest.is_full(30), "what waits alone is replaced");
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_of_partitions_leaves_the_others() {
+        let mut latest = Latest::new(None, true);
+        for (partition, offset) in [(0, 0), (1, 5), (0, 1), (2, 9)] {
+            came(&mut latest, partition, offset, None);
+        }
+        came(&mut latest, 0, 2, Some("a"));
+        assert_eq!(latest.drop_of(1, &[0, 1]), [0_i32; 0], "another topic's");
+        assert_eq!(latest.drop_of(0, &[0, 2, 3]), [0, 2]);
+        assert_eq!((latest.len(), latest.bytes()), (1, 1));
+        assert_eq!(latest.of.len(), 0);
+        assert_eq!(offsets(&mut latest, Instant::now(), false), [5]);
     }
 }
