@@ -158,10 +158,7 @@ fn describe_streams() {
         "stream_readers",
         "Open streams of records, tails of WebSocket sessions among them, by door"
     );
-    describe_gauge!(
-        "stream_lanes",
-        "Ways to show records that streams share"
-    );
+    describe_gauge!("stream_lanes", "Ways to show records that streams share");
     describe_counter!(
         "stream_records_encoded_total",
         "Records made into what a lane shows, once for all of its streams"

@@ -6,7 +6,6 @@
 //! - `start.rs`: where it begins and ends, in offsets
 //! - `run.rs`: the stream
 //! - `lane.rs`: what a record is made into, once for all streams that show it alike
-//! - `latest.rs`: where not every record is to be shown, the newest
 //! - `fields.rs`: parts of values
 //! - `frames.rs`: the wire shapes
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
