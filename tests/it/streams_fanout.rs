@@ -10,6 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::support::broker::Broker;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::plain::{Plain, PlainOutgoing};
@@ -467,36 +468,64 @@ async fn who_wants_one_key_gets_it_whatever_else_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_the_broker_a_thousand_readers_are_one() {
-    const READERS: usize = 1_000;
     let broker = FaultBroker::start().await;
     broker.create_topic("one", 1);
-    let gateway = crowd_gateway(&broker.bootstrap(), &[]).await;
-    let mut alone = Reader::open(&gateway, &path("one", ""), None, 16 << 10).await;
-    alone.named("ready").await;
-    let plain = Plain::new(&broker.bootstrap());
-    write(&plain, "one", None, "0").await;
-    alone.offsets(1).await;
-    let connections = broker.open_connections();
-    let mut readers = Vec::new();
-    for _ in 0..READERS {
-        let mut reader = Reader::open(&gateway, &path("one", ""), None, 16 << 10).await;
-        reader.named("ready").await;
-        readers.push(reader);
-    }
     let fetches = || broker.request_count(krafka::testing::ApiKey::Fetch);
+    let connections = || usize::try_from(broker.open_connections()).unwrap();
+    many_are_one(&broker.bootstrap(), "one", &fetches, &connections).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_request_log_of_a_broker_shows_one_reader_of_a_thousand() {
+    let broker = Broker::builder().log_requests().start().await;
+    let topic = topic_of(&broker.plain(), "one", 1).await;
+    let fetches = || {
+        let log = broker.node(1).log();
+        let ours = |line: &&str| {
+            line.contains("\"requestApiKeyName\":\"FETCH\"")
+                && line.contains("\"clientId\":\"tidegate\"")
+        };
+        log.lines().filter(ours).count()
+    };
+    // It tells nothing of connections.
+    many_are_one(&broker.bootstrap(), &topic, &fetches, &|| 0).await;
+    assert!(fetches() > 0, "the log is read");
+}
+
+/// Lets many follow a topic, each of whom sees every record, and counts what that asks of the broker.
+async fn many_are_one(
+    bootstrap: &str,
+    topic: &str,
+    fetches: &dyn Fn() -> usize,
+    connections: &dyn Fn() -> usize,
+) {
+    const READERS: usize = 1_000;
+    let gateway = crowd_gateway(bootstrap, &[]).await;
+    let mut alone = Reader::open(&gateway, &path(topic, ""), None, 16 << 10).await;
+    alone.named("ready").await;
+    let plain = Plain::new(bootstrap);
+    write(&plain, topic, None, "0").await;
+    alone.offsets(1).await;
+    let connected = connections();
+    let mut crowd = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = Reader::open(&gateway, &path(topic, ""), None, 16 << 10).await;
+        reader.named("ready").await;
+        crowd.push(reader);
+    }
     let before = fetches();
     let begun = Instant::now();
     for n in 1..=20 {
-        write(&plain, "one", None, &n.to_string()).await;
+        write(&plain, topic, None, &n.to_string()).await;
     }
-    for reader in &mut readers {
+    for reader in &mut crowd {
         assert_eq!(reader.offsets(20).await.len(), 20);
     }
     // One fetch for each record, if each comes alone, and one for each half second of silence.
     let most = 20 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap() + 10;
     let seen = fetches() - before;
     assert!(seen <= most, "{seen} fetches for 20,000 records delivered");
-    assert!(broker.open_connections() <= connections + 2);
+    assert!(connections() <= connected + 2);
 }
 
 /// As many streams as the limit of open files lets this process and the gateway have.

@@ -44,6 +44,12 @@ appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1} %m%n
 ";
 
+/// More of it: a line for each request that was answered.
+const LOG4J_REQUESTS: &str = "\
+logger.requests.name = kafka.request.logger
+logger.requests.level = debug
+";
+
 /// A running Kafka. Dropping it kills its nodes and removes their data.
 pub struct Broker {
     nodes: Vec<Arc<Node>>,
@@ -63,6 +69,7 @@ impl Broker {
             nodes: 1,
             properties: BTreeMap::new(),
             for_load: false,
+            logs_requests: false,
             secured: None,
         }
     }
@@ -152,6 +159,7 @@ pub struct Builder {
     nodes: u32,
     properties: BTreeMap<String, String>,
     for_load: bool,
+    logs_requests: bool,
     secured: Option<Arc<Secured>>,
 }
 
@@ -202,6 +210,12 @@ impl Builder {
             .property("group.share.heartbeat.interval.ms", "200")
             .property("group.share.min.session.timeout.ms", "500")
             .property("group.share.session.timeout.ms", "3000")
+    }
+
+    /// Its log has a line for each request that it answered.
+    pub fn log_requests(mut self) -> Self {
+        self.logs_requests = true;
+        self
     }
 
     /// As Kafka runs where it has work to do: all compiler tiers and a gigabyte of heap.
@@ -324,7 +338,15 @@ impl Node {
             &folder.join("server.properties"),
             &server_properties(id, port, doors, role, builder, folder),
         );
-        write(&folder.join("log4j2.properties"), LOG4J);
+        let requests = if builder.logs_requests {
+            LOG4J_REQUESTS
+        } else {
+            ""
+        };
+        write(
+            &folder.join("log4j2.properties"),
+            &format!("{LOG4J}{requests}"),
+        );
         std::fs::create_dir(folder.join("tmp")).expect("a folder in the temporary folder");
         Self {
             id,
