@@ -6,9 +6,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::tests::{Play, check, kinds};
+use super::super::{Effect, TailEffect};
 use super::*;
 use crate::api::records::follow::lane::Lanes;
-use crate::kafka::fault::FaultKind;
+use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::{Delivered, TimestampType};
 
