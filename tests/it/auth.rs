@@ -76,6 +76,8 @@ async fn routes(gateway: &Gateway, topic: &str) -> Vec<(Method, String)> {
             }
             let path = path
                 .replace("{topic}", topic)
+                .replace("{group}", topic)
+                .replace("{instance}", "one")
                 .replace("{partition}", "0")
                 .replace("{offset}", "0");
             assert!(
