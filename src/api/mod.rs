@@ -12,6 +12,7 @@ pub mod openapi;
 pub mod records;
 pub mod root;
 pub mod routes;
+pub mod shares;
 pub mod tickets;
 pub mod v2;
 pub mod ws;

@@ -1,11 +1,9 @@
 //! Which sessions there are, how much they keep together, and the word that the gateway stops.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +12,7 @@ use super::claims::Claims;
 use super::session::Rules;
 use super::socket::Limits;
 use crate::api::budget::Budget;
+use crate::api::shares::{Exceeded, Share, Shares};
 use crate::config::{AuthMode, Settings};
 
 /// All sessions of the process. Clones share them.
@@ -29,9 +28,8 @@ struct Inner {
     claims: Claims,
     tasks: TaskTracker,
     most: usize,
-    most_of_one: usize,
     open: AtomicUsize,
-    of_principal: Mutex<HashMap<String, usize>>,
+    shares: Arc<Shares>,
     budget: Arc<Budget>,
     drain: watch::Sender<Option<Duration>>,
     cut: CancellationToken,
@@ -58,7 +56,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Seat {
     sessions: Sessions,
-    principal: Option<String>,
+    share: Option<Share>,
     buffered: u64,
 }
 
@@ -85,9 +83,8 @@ impl Sessions {
                 claims: Claims::default(),
                 tasks: TaskTracker::new(),
                 most: settings.limits.group_sessions,
-                most_of_one: settings.limits.sessions_per_principal,
                 open: AtomicUsize::new(0),
-                of_principal: Mutex::default(),
+                shares: Shares::new(settings, settings.limits.sessions_per_principal),
                 budget,
                 drain: watch::Sender::new(None),
                 cut: CancellationToken::new(),
@@ -157,7 +154,7 @@ impl Sessions {
         // Dropped again where there are too many.
         let seat = Seat {
             sessions: self.clone(),
-            principal: None,
+            share: None,
             buffered: 0,
         };
         metrics::gauge!("websocket_sessions").increment(1.0);
@@ -185,18 +182,15 @@ impl Seat {
     ///
     /// [`Full::OfPrincipal`].
     pub fn belongs_to(&mut self, principal: &str) -> Result<(), Full> {
-        let inner = &self.sessions.inner;
-        if inner.rules.open || self.principal.as_deref() == Some(principal) {
+        if self
+            .share
+            .as_ref()
+            .is_some_and(|share| share.is_of(principal))
+        {
             return Ok(());
         }
-        let mut counts = inner.of_principal.lock();
-        let count = counts.entry(principal.to_owned()).or_default();
-        if *count >= inner.most_of_one {
-            return Err(Full::OfPrincipal);
-        }
-        *count += 1;
-        drop(counts);
-        self.principal = Some(principal.to_owned());
+        let share = self.sessions.inner.shares.take(principal);
+        self.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
         Ok(())
     }
 
@@ -216,15 +210,6 @@ impl Drop for Seat {
         let inner = &self.sessions.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("websocket_sessions").decrement(1.0);
-        if let Some(principal) = self.principal.take() {
-            let mut counts = inner.of_principal.lock();
-            if let Some(count) = counts.get_mut(&principal) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&principal);
-                }
-            }
-        }
     }
 }
 
@@ -260,7 +245,7 @@ mod tests {
         seat.belongs_to("ann").unwrap();
         drop((seat, seats));
         assert_eq!(sessions.count(), 0);
-        assert!(sessions.inner.of_principal.lock().is_empty());
+        assert!(sessions.inner.shares.is_empty());
     }
 
     #[test]

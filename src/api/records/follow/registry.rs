@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lane::Lanes;
-use crate::config::{AuthMode, Settings};
+use crate::api::shares::{Exceeded, Share, Shares};
+use crate::config::Settings;
 use crate::http::cut::Cut;
 use crate::http::wire::Wire;
 
@@ -36,10 +37,8 @@ pub struct Streams {
 struct Inner {
     lanes: Lanes,
     most: usize,
-    most_of_one: usize,
-    counts_principals: bool,
     open: AtomicUsize,
-    of_principal: Mutex<HashMap<String, usize>>,
+    shares: Arc<Shares>,
     watched: Mutex<HashMap<u64, Arc<Watch>>>,
     next: AtomicU64,
     begun: Instant,
@@ -74,7 +73,7 @@ struct Watch {
 pub(in crate::api) struct Seat {
     streams: Streams,
     door: &'static str,
-    principal: Option<String>,
+    share: Option<Share>,
     id: u64,
     watch: Option<Arc<Watch>>,
 }
@@ -86,10 +85,8 @@ impl Streams {
             inner: Arc::new(Inner {
                 lanes: Lanes::default(),
                 most: settings.limits.tails,
-                most_of_one: settings.limits.tails_per_principal,
-                counts_principals: settings.auth.mode != AuthMode::None,
                 open: AtomicUsize::new(0),
-                of_principal: Mutex::default(),
+                shares: Shares::new(settings, settings.limits.tails_per_principal),
                 watched: Mutex::default(),
                 next: AtomicU64::new(1),
                 begun: Instant::now(),
@@ -127,23 +124,15 @@ impl Streams {
         let mut seat = Seat {
             streams: self.clone(),
             door,
-            principal: None,
+            share: None,
             id: inner.next.fetch_add(1, Ordering::Relaxed),
             watch: None,
         };
         if before >= inner.most {
             return Err(Full::Tails);
         }
-        if inner.counts_principals {
-            let mut counts = inner.of_principal.lock();
-            let count = counts.entry(principal.to_owned()).or_default();
-            if *count >= inner.most_of_one {
-                return Err(Full::OfPrincipal);
-            }
-            *count += 1;
-            drop(counts);
-            seat.principal = Some(principal.to_owned());
-        }
+        let share = inner.shares.take(principal);
+        seat.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
         if let Some(wire) = wire {
             let watch = Arc::new(Watch {
                 wire,
@@ -306,21 +295,13 @@ impl Drop for Seat {
                 watch.count();
             }
         }
-        if let Some(principal) = self.principal.take() {
-            let mut counts = inner.of_principal.lock();
-            if let Some(count) = counts.get_mut(&principal) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&principal);
-                }
-            }
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AuthMode;
 
     #[test]
     fn places_are_bounded_and_given_back() {

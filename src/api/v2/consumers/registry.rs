@@ -10,8 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use super::instance::{End, Handle, Instance, Options, Stop};
 use crate::api::budget::Budget;
+use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::Principal;
-use crate::config::{AuthMode, Settings};
+use crate::config::Settings;
 use crate::http::client::Proxies;
 use crate::kafka::Cluster;
 use crate::observe::metrics::group_label;
@@ -32,8 +33,7 @@ struct Inner {
     proxies: Proxies,
     idle_timeout: Duration,
     most: usize,
-    most_of_one: usize,
-    counts_principals: bool,
+    shares: Arc<Shares>,
     tasks: TaskTracker,
     known: Mutex<Known>,
 }
@@ -41,7 +41,6 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Known {
     instances: HashMap<Key, Entry>,
-    of_principal: HashMap<String, usize>,
     next: u64,
     is_draining: bool,
 }
@@ -51,6 +50,7 @@ struct Entry {
     handle: Handle,
     owner: String,
     id: u64,
+    _share: Share,
 }
 
 /// Why an instance was not made.
@@ -93,8 +93,7 @@ impl Instances {
                 proxies: Proxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
                 most: limits.instances,
-                most_of_one: limits.instances_per_principal,
-                counts_principals: settings.auth.mode != AuthMode::None,
+                shares: Shares::new(settings, limits.instances_per_principal),
                 tasks: TaskTracker::new(),
                 known: Mutex::default(),
             }),
@@ -120,13 +119,8 @@ impl Instances {
         if known.instances.len() >= inner.most {
             return Err(NotMade::Full);
         }
-        if inner.counts_principals {
-            let count = known.of_principal.entry(owner.clone()).or_default();
-            if *count >= inner.most_of_one {
-                return Err(NotMade::OfPrincipal);
-            }
-            *count += 1;
-        }
+        let share = inner.shares.take(&owner);
+        let share = share.map_err(|Exceeded| NotMade::OfPrincipal)?;
         let (instance, handle) = Instance::new(
             options,
             Arc::clone(&inner.cluster),
@@ -137,7 +131,12 @@ impl Instances {
         let gone = handle.gone().clone();
         known.next += 1;
         let id = known.next;
-        let entry = Entry { handle, owner, id };
+        let entry = Entry {
+            handle,
+            owner,
+            id,
+            _share: share,
+        };
         metrics::gauge!("rest_consumer_instances", "group" => group_label(&key.0)).increment(1.0);
         known.instances.insert(key.clone(), entry);
         drop(known);
@@ -226,17 +225,9 @@ impl Drop for Forgets {
         if !known.instances.get(&self.key).is_some_and(is_it) {
             return;
         }
-        let Some(entry) = known.instances.remove(&self.key) else {
-            return;
-        };
+        known.instances.remove(&self.key);
         metrics::gauge!("rest_consumer_instances", "group" => group_label(&self.key.0))
             .decrement(1.0);
-        if let Some(count) = known.of_principal.get_mut(&entry.owner) {
-            *count -= 1;
-            if *count == 0 {
-                known.of_principal.remove(&entry.owner);
-            }
-        }
     }
 }
 
