@@ -1126,17 +1126,7 @@ impl Subscription {
             .waiting
             .values()
             .filter(|w| !matches!(w, Waiting::Interval | Waiting::Revoke | Waiting::Last));
-        if of_client.count() < MAX_WAITING {
-            return Ok(());
-        }
-        Err(Error {
-            retriable: true,
-            retry_after_ms: Some(100),
-            ..Error::new(
-                "limit_exceeded",
-                format!("{MAX_WAITING} requests wait for Kafka; wait for their answers"),
-            )
-        })
+        admit(of_client.count())
     }
 
     /// The topics that the pattern matches have changed.
@@ -1422,7 +1412,7 @@ fn undecoded(record: &Delivered, options: &Options) -> String {
     )
 }
 
-fn field(name: &str, message: impl std::fmt::Display) -> Error {
+pub(super) fn field(name: &str, message: impl std::fmt::Display) -> Error {
     Error {
         field: Some(name.to_owned()),
         ..Error::new("invalid_frame", format!("{name}: {message}"))
@@ -1440,6 +1430,21 @@ fn not_assigned(name: &str, partition: &TopicPartition) -> Error {
             ),
         )
     }
+}
+
+/// Whether one more request of the client may wait for Kafka beside these.
+pub(super) fn admit(waiting: usize) -> Result<(), Error> {
+    if waiting < MAX_WAITING {
+        return Ok(());
+    }
+    Err(Error {
+        retriable: true,
+        retry_after_ms: Some(100),
+        ..Error::new(
+            "limit_exceeded",
+            format!("{MAX_WAITING} requests wait for Kafka; wait for their answers"),
+        )
+    })
 }
 
 fn check_count(tags: &[u64]) -> Result<(), Error> {

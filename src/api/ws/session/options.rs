@@ -252,19 +252,7 @@ impl Options {
                 "dlq needs a dead-letter topic, and dlq is false",
             ));
         }
-        let flow = asked.flow.unwrap_or_default();
-        let credit = flow.mode == Some(FlowMode::Credit);
-        let records = clamp(flow.records, 500, 1, signed(rules.max_inflight_records));
-        let bytes = clamp(
-            flow.bytes,
-            4 << 20,
-            1 << 10,
-            signed(rules.max_inflight_bytes),
-        );
-        let batch = asked.batch.unwrap_or_default();
-        let batch_records = clamp(batch.records, 100, 1, 10_000);
-        let batch_bytes = clamp(batch.bytes, 256 << 10, 1 << 10, 1 << 20);
-        let linger_ms = clamp(batch.linger_ms, 0, 0, 10_000);
+        let pace = Pace::new(asked.flow, asked.batch, rules);
         let ack_timeout_ms = match asked.ack_timeout_ms {
             Some(0) => 0,
             given => clamp(given, 60_000, 1_000, 600_000),
@@ -287,12 +275,12 @@ impl Options {
             ack_timeout: (ack_timeout_ms > 0).then(|| millis(ack_timeout_ms)),
             max_deliveries: u32::try_from(max_deliveries).unwrap_or(u32::MAX),
             dead_letters: dead_letters != DeadLetters::Off,
-            window: if credit {
+            window: if pace.credit {
                 WindowMode::Credit
             } else {
                 WindowMode::Outstanding {
-                    records: unsigned(records),
-                    bytes: unsigned(bytes),
+                    records: pace.records,
+                    bytes: pace.bytes,
                 }
             },
             max_records: rules.max_inflight_records,
@@ -314,16 +302,8 @@ impl Options {
             from: from.clone(),
             offset_reset: Some(offset_reset),
             ack: Some(ack),
-            flow: Flow {
-                mode: Some(flow.mode.unwrap_or_default()),
-                records: (!credit).then_some(records),
-                bytes: (!credit).then_some(bytes),
-            },
-            batch: Batch {
-                records: Some(batch_records),
-                bytes: Some(batch_bytes),
-                linger_ms: Some(linger_ms),
-            },
+            flow: pace.flow,
+            batch: pace.batch,
             key_format,
             value_format,
             on_decode_error,
@@ -364,10 +344,10 @@ impl Options {
                 client::Isolation::ReadUncommitted => Isolation::Uncommitted,
             },
             policy,
-            credit,
-            batch_records: usize::try_from(batch_records).unwrap_or(1),
-            batch_bytes: unsigned(batch_bytes),
-            linger: millis(linger_ms),
+            credit: pace.credit,
+            batch_records: pace.batch_records,
+            batch_bytes: pace.batch_bytes,
+            linger: pace.linger,
             formats,
             strict: on_decode_error != OnDecodeError::Deliver
                 && (key_format != Format::Auto || value_format != Format::Auto),
@@ -393,6 +373,63 @@ impl Options {
     /// The request's id.
     pub fn id(&self) -> Option<&Id> {
         self.said.id.as_ref()
+    }
+}
+
+/// How much goes out at once, of groups and tails alike. Numbers out of range are moved into it.
+pub(super) struct Pace {
+    /// The client says how much may go.
+    pub(super) credit: bool,
+    /// Most records of the window.
+    pub(super) records: u64,
+    /// Most bytes of the window.
+    pub(super) bytes: u64,
+    /// Most records of a frame.
+    pub(super) batch_records: usize,
+    /// Most bytes of a frame.
+    pub(super) batch_bytes: u64,
+    /// How long a frame waits for more.
+    pub(super) linger: Duration,
+    /// What is said of the window.
+    pub(super) flow: Flow,
+    /// What is said of frames.
+    pub(super) batch: Batch,
+}
+
+impl Pace {
+    pub(super) fn new(flow: Option<Flow>, batch: Option<Batch>, rules: &Rules) -> Self {
+        let flow = flow.unwrap_or_default();
+        let mode = flow.mode.unwrap_or_default();
+        let credit = mode == FlowMode::Credit;
+        let records = clamp(flow.records, 500, 1, signed(rules.max_inflight_records));
+        let bytes = clamp(
+            flow.bytes,
+            4 << 20,
+            1 << 10,
+            signed(rules.max_inflight_bytes),
+        );
+        let batch = batch.unwrap_or_default();
+        let batch_records = clamp(batch.records, 100, 1, 10_000);
+        let batch_bytes = clamp(batch.bytes, 256 << 10, 1 << 10, 1 << 20);
+        let linger_ms = clamp(batch.linger_ms, 0, 0, 10_000);
+        Self {
+            credit,
+            records: unsigned(records),
+            bytes: unsigned(bytes),
+            batch_records: usize::try_from(batch_records).unwrap_or(1),
+            batch_bytes: unsigned(batch_bytes),
+            linger: millis(linger_ms),
+            flow: Flow {
+                mode: Some(mode),
+                records: (!credit).then_some(records),
+                bytes: (!credit).then_some(bytes),
+            },
+            batch: Batch {
+                records: Some(batch_records),
+                bytes: Some(batch_bytes),
+                linger_ms: Some(linger_ms),
+            },
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use self::options::Options;
 use super::group::Sink;
 use crate::api::records::follow::lane::Lane;
 use crate::api::ws::protocol::server::{
-    Eof, Error, Gap, GapReason, Offset, ServerFrame, State, StateName,
+    Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
 use crate::auth::policy::Sight;
 use crate::kafka::tail::latest::Latest;
@@ -42,8 +42,6 @@ use crate::position::{Offsets, Vectors};
 pub const MAX_TAILS: usize = 16;
 /// Bytes of records that are taken from a follower at once, about.
 const PIECE: u64 = 32 << 10;
-/// Requests of the client that wait for Kafka at once.
-const MAX_WAITING: usize = 8;
 /// Smallest room in which a frame is begun.
 const LEAST_ROOM: usize = 16 << 10;
 /// How long Kafka must have been away, or the tail been behind, before the client is told.
@@ -507,11 +505,4 @@ fn undecoded(topic: &str, partition: i32, offset: i64) -> String {
         "the record at offset {offset} of partition {partition} of topic {topic} is not in the \
          format that was asked for"
     )
-}
-
-fn field(name: &str, message: impl std::fmt::Display) -> Error {
-    Error {
-        field: Some(name.to_owned()),
-        ..Error::new("invalid_frame", format!("{name}: {message}"))
-    }
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::super::Rules;
 use super::super::options::{
-    MAX_RECORD, Topics, check_sub, clamp, filter, formats, invalid, millis, signed, topics,
-    unsigned,
+    MAX_RECORD, Pace, Topics, check_sub, clamp, filter, formats, invalid, topics,
 };
 use super::Flow;
 use crate::api::records::follow::fields::Fields;
@@ -14,7 +13,7 @@ use crate::api::records::follow::frames::{Door, Shape, Undecodable};
 use crate::api::records::follow::lane::View;
 use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::client::{
-    self, At, Batch, Conflate, FlowMode, Format, FromName, Mode, OnDecodeError, Subscribe,
+    self, At, Conflate, Format, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::api::ws::protocol::server::{Error, Subscribed};
 use crate::auth::policy::Sight;
@@ -98,19 +97,7 @@ impl Options {
                 ));
             }
         };
-        let flow = asked.flow.unwrap_or_default();
-        let credit = flow.mode == Some(FlowMode::Credit);
-        let records = clamp(flow.records, 500, 1, signed(rules.max_inflight_records));
-        let bytes = clamp(
-            flow.bytes,
-            4 << 20,
-            1 << 10,
-            signed(rules.max_inflight_bytes),
-        );
-        let batch = asked.batch.unwrap_or_default();
-        let batch_records = clamp(batch.records, 100, 1, 10_000);
-        let batch_bytes = clamp(batch.bytes, 256 << 10, 1 << 10, 1 << 20);
-        let linger_ms = clamp(batch.linger_ms, 0, 0, 10_000);
+        let pace = Pace::new(asked.flow, asked.batch, rules);
         let max_record_bytes = clamp(asked.max_record_bytes, 1 << 20, 1 << 10, MAX_RECORD);
         let fields = match &asked.fields {
             None => None,
@@ -150,16 +137,8 @@ impl Options {
                 from: said_from.clone(),
                 offset_reset: None,
                 ack: None,
-                flow: client::Flow {
-                    mode: Some(flow.mode.unwrap_or_default()),
-                    records: (!credit).then_some(records),
-                    bytes: (!credit).then_some(bytes),
-                },
-                batch: Batch {
-                    records: Some(batch_records),
-                    bytes: Some(batch_bytes),
-                    linger_ms: Some(linger_ms),
-                },
+                flow: pace.flow,
+                batch: pace.batch,
                 key_format,
                 value_format,
                 on_decode_error,
@@ -182,20 +161,20 @@ impl Options {
             },
             sub: asked.sub,
             from: begin(said_from, &topics)?,
-            flow: if credit {
+            flow: if pace.credit {
                 Flow::Credit {
                     records: 0,
                     bytes: None,
                 }
             } else {
                 Flow::Window {
-                    records: unsigned(records),
-                    bytes: unsigned(bytes),
+                    records: pace.records,
+                    bytes: pace.bytes,
                 }
             },
-            batch_records: usize::try_from(batch_records).unwrap_or(1),
-            batch_bytes: unsigned(batch_bytes),
-            linger: millis(linger_ms),
+            batch_records: pace.batch_records,
+            batch_bytes: pace.batch_bytes,
+            linger: pace.linger,
             on_lag: match on_lag {
                 client::OnLag::Catchup => OnLag::Catchup,
                 client::OnLag::Skip => OnLag::Skip,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::group::Sink;
+use super::super::group::{Sink, admit, field};
 use super::super::{Effect, TailEffect};
-use super::{Flow, Item, MAX_WAITING, Tail, at, field, open, put};
+use super::{Flow, Item, Tail, at, open, put};
 use crate::api::ws::protocol::client::{Pause, Seek, SeekName, SeekOffset};
 use crate::api::ws::protocol::server::{
     CommittedOffset, Done, Error, PartitionPosition, Positions, Seeked, ServerFrame,
@@ -339,16 +339,6 @@ impl Tail {
     }
 
     pub(super) fn admit(&self) -> Result<(), Error> {
-        if self.waiting < MAX_WAITING {
-            return Ok(());
-        }
-        Err(Error {
-            retriable: true,
-            retry_after_ms: Some(100),
-            ..Error::new(
-                "limit_exceeded",
-                format!("{MAX_WAITING} requests wait for Kafka; wait for their answers"),
-            )
-        })
+        admit(self.waiting)
     }
 }
