@@ -150,8 +150,8 @@ struct Records {
     format: Embedded,
     next: usize,
     done: bool,
-    /// The only piece, where one is enough: its length can be told beforehand.
-    whole: Option<Bytes>,
+    /// The first piece. Where it is the only one, its length can be told beforehand.
+    first: Option<Bytes>,
 }
 
 impl Records {
@@ -161,15 +161,15 @@ impl Records {
             format,
             next: 0,
             done: false,
-            whole: None,
+            first: None,
         };
-        let piece = body.piece();
-        if body.next >= body.parcel.records().len() {
-            body.whole = Some(piece);
-        } else {
-            body.next = 0;
-        }
+        body.first = Some(body.piece());
         body
+    }
+
+    /// Whether all records are in pieces.
+    fn is_written(&self) -> bool {
+        self.next >= self.parcel.records().len()
     }
 
     fn piece(&mut self) -> Bytes {
@@ -206,11 +206,11 @@ impl http_body::Body for Records {
         if body.done {
             return Poll::Ready(None);
         }
-        let piece = match body.whole.take() {
-            Some(whole) => whole,
+        let piece = match body.first.take() {
+            Some(first) => first,
             None => body.piece(),
         };
-        if body.next >= body.parcel.records().len() {
+        if body.is_written() {
             body.done = true;
             body.parcel.is_taken();
         }
@@ -222,10 +222,10 @@ impl http_body::Body for Records {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.whole {
-            Some(whole) => SizeHint::with_exact(whole.len() as u64),
-            None if self.done => SizeHint::with_exact(0),
-            None => SizeHint::default(),
+        match &self.first {
+            Some(first) if self.is_written() => SizeHint::with_exact(first.len() as u64),
+            _ if self.done => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
         }
     }
 }
