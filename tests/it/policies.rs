@@ -12,7 +12,7 @@ use crate::support::groups::broker;
 use crate::support::http::{Reply, client, send};
 use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
-use crate::support::ws::{at, offsets};
+use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, topic};
 use crate::ws_tails::tail;
 
@@ -82,6 +82,13 @@ fn shown(reply: &Reply) -> BTreeSet<i64> {
     let lines = lines.map(|line| line.strip_prefix("data: ").unwrap_or(line));
     let records = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records.filter_map(|record| offset(&record)).collect()
+}
+
+async fn session(gateway: &Gateway, token: &str) -> Client {
+    let mut client = at(gateway, "/ws").token(token).connect().await;
+    client.send(json!({"type": "hello", "id": 1})).await;
+    client.until("welcome").await;
+    client
 }
 
 async fn write(plain: &Plain, topic: &str, key: &str, value: &str, tag: &str) {
@@ -259,12 +266,7 @@ async fn a_group_session_is_delivered_only_what_it_may_see() {
     for key in ["bob", "ann", "bob", "ann", "bob"] {
         write(&plain, &name, key, "1", "").await;
     }
-    let mut client = at(&gateway, "/ws")
-        .token(&token("ann", &json!({})))
-        .connect()
-        .await;
-    client.send(json!({"type": "hello", "id": 1})).await;
-    client.until("welcome").await;
+    let mut client = session(&gateway, &token("ann", &json!({}))).await;
     let options = json!({"offset_reset": "earliest"});
     client.subscribe(&name, &name, options).await;
     let records = client.records(2).await;
@@ -290,12 +292,7 @@ async fn a_tail_shows_only_what_its_token_lets_one_see() {
     for key in ["bob", "ann", "bob", "ann", "bob"] {
         write(&plain, &name, key, "1", "").await;
     }
-    let mut client = at(&gateway, "/ws")
-        .token(&token("ann", &json!({})))
-        .connect()
-        .await;
-    client.send(json!({"type": "hello", "id": 1})).await;
-    client.until("welcome").await;
+    let mut client = session(&gateway, &token("ann", &json!({}))).await;
     let subscribed = tail(&mut client, "t", &name, json!({"from": "earliest"})).await;
     assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
     assert_eq!(offsets(&client.records(2).await), [1, 3]);
@@ -405,9 +402,7 @@ async fn a_group_session_without_the_claim_is_refused() {
     plain.create_topic(&name, 1, &[]).await;
     plain.create_topic(&other, 1, &[]).await;
     let bare = token("ann", &json!({}));
-    let mut client = at(&gateway, "/ws").token(&bare).connect().await;
-    client.send(json!({"type": "hello", "id": 1})).await;
-    client.until("welcome").await;
+    let mut client = session(&gateway, &bare).await;
     let subscribe = json!({
         "type": "subscribe", "id": 2, "sub": "o", "group": name, "topics": [other, name],
     });
@@ -431,9 +426,7 @@ async fn a_new_token_that_sees_other_records_ends_the_subscription() {
     let name = topic("firm");
     plain.create_topic(&name, 1, &[]).await;
     let of = |tenant: &str| token("ann", &json!({"org": {"tenant": tenant, "level": 1}}));
-    let mut client = at(&gateway, "/ws").token(&of("acme")).connect().await;
-    client.send(json!({"type": "hello", "id": 1})).await;
-    client.until("welcome").await;
+    let mut client = session(&gateway, &of("acme")).await;
     client
         .subscribe(&name, &name, json!({"offset_reset": "earliest"}))
         .await;

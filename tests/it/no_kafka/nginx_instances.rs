@@ -1,7 +1,5 @@
 //! The recipe of docs/compatibility.md for nginx before several processes, with a real one.
 
-use std::net::TcpListener;
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -9,7 +7,7 @@ use reqwest::Client;
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::send;
-use crate::support::process::Supervised;
+use crate::support::nginx;
 use crate::support::recipe::{block, put};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -31,10 +29,7 @@ async fn gateway(id: &str) -> Gateway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_find_the_process_that_has_the_instance() {
     let (one, two) = (gateway("gw-1").await, gateway("gw-2").await);
-    let port = {
-        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-        probe.local_addr().unwrap().port()
-    };
+    let port = nginx::port();
     let recipe = block("compatibility.md", HEADING, "nginx");
     let recipe = put(
         &recipe,
@@ -43,23 +38,7 @@ async fn requests_find_the_process_that_has_the_instance() {
     );
     let recipe = put(&recipe, "127.0.0.1:8082", one.address());
     let recipe = put(&recipe, "127.0.0.1:8083", two.address());
-    let mut nginx = Supervised::new("tidegate-nginx-");
-    let folder = nginx.folder().to_owned();
-    let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let places = places
-        .map(|name| format!("{name}_temp_path {name};\n"))
-        .concat();
-    let whole = format!(
-        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\n\
-         events {{}}\nhttp {{\naccess_log off;\n{places}{recipe}}}\n"
-    );
-    std::fs::write(folder.join("nginx.conf"), whole).unwrap();
-    let mut command = Command::new("nginx");
-    command
-        .arg("-p")
-        .arg(&folder)
-        .args(["-c", "nginx.conf", "-e", "stderr"]);
-    nginx.spawn(&mut command);
+    let _nginx = nginx::start(&format!("access_log off;\n{recipe}"), &[]);
     let client = Client::new();
     let front = format!("http://127.0.0.1:{port}");
     eventually(BOUND, async || {
