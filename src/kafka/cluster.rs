@@ -236,20 +236,21 @@ impl Cluster {
         bounds::bounds(&self.admin, bound, isolation, topic, partitions).await
     }
 
-    /// The offset of the first record at or after `time` (ms since the epoch) in each partition;
-    /// `None` where there is none.
+    /// The offset of the first record at or after `time` (ms since the epoch) in each partition, as
+    /// far as it may be read under `isolation`; `None` where there is none.
     ///
     /// # Errors
     ///
     /// The first partition's that could not be asked.
     pub async fn offsets_at(
         &self,
+        isolation: Isolation,
         topic: &str,
         partitions: &[i32],
         time: i64,
     ) -> Result<Vec<Option<i64>>, Fault> {
         let times: Vec<(i32, i64)> = partitions.iter().map(|id| (*id, time)).collect();
-        self.offsets_at_each(topic, &times).await
+        self.offsets_at_each(isolation, topic, &times).await
     }
 
     /// The same, each partition at a time of its own.
@@ -259,6 +260,7 @@ impl Cluster {
     /// The first partition's that could not be asked.
     pub async fn offsets_at_each(
         &self,
+        isolation: Isolation,
         topic: &str,
         times: &[(i32, i64)],
     ) -> Result<Vec<Option<i64>>, Fault> {
@@ -266,10 +268,7 @@ impl Cluster {
             .iter()
             .map(|(partition, time)| Wanted::new(topic, *partition, OffsetSpec::At(*time)))
             .collect();
-        self.look_up(&wanted, Isolation::Committed)
-            .await
-            .into_iter()
-            .collect()
+        self.look_up(&wanted, isolation).await.into_iter().collect()
     }
 
     /// What `group` has committed for each of `partitions`; `None` is nothing.

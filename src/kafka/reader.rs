@@ -81,6 +81,8 @@ pub struct PageRequest {
     pub max_bytes: usize,
     /// When no span has a record: how long to wait for the first one to be written.
     pub wait: Duration,
+    /// Which records of transactions are read.
+    pub isolation: Isolation,
 }
 
 /// Records, and where to go on.
@@ -200,6 +202,16 @@ impl Reader {
         }
     }
 
+    /// Whether records of open and aborted transactions are left out where nobody asks for anything
+    /// else, as set.
+    pub fn isolation(&self) -> Isolation {
+        if self.tuning.read_committed {
+            Isolation::Committed
+        } else {
+            Isolation::Uncommitted
+        }
+    }
+
     /// Reads one page: what lies between the spans' bounds, up to the limits; or, when that is
     /// nothing and there is time to wait, the first records that come.
     ///
@@ -210,29 +222,6 @@ impl Reader {
     /// [`FaultKind::Unavailable`] when a broker cannot be reached, when the topic was created again
     /// meanwhile, or when too many pages are being read.
     pub async fn page(&self, request: PageRequest) -> Result<Page, Fault> {
-        let isolation = self.isolation();
-        self.page_under(isolation, request).await
-    }
-
-    /// Whether records of open and aborted transactions are left out of pages, as set.
-    pub fn isolation(&self) -> Isolation {
-        if self.tuning.read_committed {
-            Isolation::Committed
-        } else {
-            Isolation::Uncommitted
-        }
-    }
-
-    /// The same under an isolation of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::page`].
-    pub async fn page_under(
-        &self,
-        isolation: Isolation,
-        request: PageRequest,
-    ) -> Result<Page, Fault> {
         let mut reading = Reading::new(&request);
         let over = reading.waits && request.wait.is_zero();
         if request.limit == 0 || request.spans.is_empty() || over {
@@ -248,7 +237,7 @@ impl Reader {
         let permit = self.handles.permit(Instant::now() + STALL).await?;
         reading.started();
         loop {
-            let attempt = self.attempt(&permit, isolation, &request, &mut reading);
+            let attempt = self.attempt(&permit, &request, &mut reading);
             let fault = match attempt.await {
                 Ok(()) => return Ok(reading.page()),
                 Err(fault) => fault,
@@ -288,11 +277,10 @@ impl Reader {
     async fn attempt(
         &self,
         permit: &Arc<OwnedSemaphorePermit>,
-        isolation: Isolation,
         request: &PageRequest,
         reading: &mut Reading,
     ) -> Result<(), Fault> {
-        let attaching = self.attach(permit, isolation, request, reading);
+        let attaching = self.attach(permit, request, reading);
         let mut attached = timeout_at(reading.until() + FETCH_WAIT, attaching)
             .await
             .map_err(|_| timed_out("connecting to Kafka"))??;
@@ -311,13 +299,12 @@ impl Reader {
     async fn attach(
         &self,
         permit: &Arc<OwnedSemaphorePermit>,
-        isolation: Isolation,
         request: &PageRequest,
         reading: &Reading,
     ) -> Result<Attached, Fault> {
         loop {
             let (kafka, new) = self.handles.handle().await?;
-            let consumer = self.consumer(&kafka, isolation, request).await?;
+            let consumer = self.consumer(&kafka, request).await?;
             let mut attached = Attached {
                 consumer: Some(consumer),
                 kafka,
@@ -360,12 +347,7 @@ impl Reader {
         Ok(())
     }
 
-    async fn consumer(
-        &self,
-        kafka: &Kafka,
-        isolation: Isolation,
-        request: &PageRequest,
-    ) -> Result<Consumer, Fault> {
+    async fn consumer(&self, kafka: &Kafka, request: &PageRequest) -> Result<Consumer, Fault> {
         let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
         let partition_bytes = limit
             .saturating_mul(1 << 10)
@@ -378,7 +360,7 @@ impl Reader {
         let mut builder = kafka
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(match isolation {
+            .isolation_level(match request.isolation {
                 Isolation::Committed => IsolationLevel::ReadCommitted,
                 Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
             })

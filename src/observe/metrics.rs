@@ -175,7 +175,10 @@ fn describe_streams() {
         "stream_readers_cut_total",
         "Streams whose reader had stopped reading"
     );
-    describe_gauge!("tail_upstreams", "Topics that are read for followers");
+    describe_gauge!(
+        "tail_upstreams",
+        "Topics that are read for followers, each once for an isolation level"
+    );
     describe_gauge!("tail_followers", "Who follows them");
     describe_gauge!(
         "tail_ring_bytes",

@@ -20,6 +20,7 @@ mod auth;
 mod bad_input;
 mod broker_security;
 mod imported;
+mod isolation;
 mod lifecycle;
 mod members;
 mod no_kafka;

@@ -68,6 +68,7 @@ async fn a_tail_says_where_it_begins_and_sends_what_comes_without_tags() {
     assert_eq!(subscribed["mode"], "tail");
     assert_eq!(subscribed["from"], "latest");
     assert_eq!(subscribed["on_lag"], "catchup");
+    assert_eq!(subscribed["isolation"], "read_committed");
     assert_eq!(subscribed["backlog"], 0);
     assert_eq!(
         subscribed["positions"],
@@ -76,7 +77,7 @@ async fn a_tail_says_where_it_begins_and_sends_what_comes_without_tags() {
             {"topic": name, "partition": 1, "offset": 0},
         ])
     );
-    for of_groups in ["ack", "dlq", "order", "isolation", "group"] {
+    for of_groups in ["ack", "dlq", "order", "group"] {
         assert_eq!(subscribed[of_groups], Value::Null, "{of_groups}");
     }
     write(&plain, &name, 0, r#"{"n": 1.50}"#).await;
@@ -203,11 +204,6 @@ async fn what_a_tail_cannot_be_is_named() {
         ),
         (json!({"ack": "auto"}), "invalid_subscription", "ack"),
         (json!({"dlq": false}), "invalid_subscription", "dlq"),
-        (
-            json!({"isolation": "read_committed"}),
-            "invalid_subscription",
-            "isolation",
-        ),
         (
             json!({"on_decode_error": "dlq"}),
             "invalid_subscription",

@@ -16,7 +16,7 @@ use super::follow::asked::filter;
 use super::follow::fields::Fields;
 use super::parse::Formats;
 use super::partitions::{Part, Partitions, Scope};
-use super::read::{at_from, gone};
+use super::read::{at_from, gone, isolation};
 use super::write::formats;
 use super::{JSON, encode};
 use crate::auth::Principal;
@@ -25,6 +25,7 @@ use crate::filter::Filter;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
+use crate::kafka::admin::Isolation;
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
@@ -55,6 +56,7 @@ struct Asked {
     filter: Filter,
     fields: Option<Fields>,
     formats: Formats,
+    isolation: Isolation,
 }
 
 impl Asked {
@@ -82,6 +84,7 @@ impl Asked {
             filter: filter(query)?,
             fields: Fields::take(query)?,
             formats: formats(query)?,
+            isolation: isolation(query, gateway.cluster())?,
         })
     }
 }
@@ -98,7 +101,7 @@ pub(super) async fn answer(
     let scope = Scope::new(gateway, principal, topics, &asked.partitions, &asked.filter).await?;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
-    let spans = spans(cluster, &scope.parts, &asked.from, &cluster_id).await?;
+    let spans = spans(cluster, &scope.parts, &asked, &cluster_id).await?;
     let filtered = scope.sight.hides() || !asked.filter.is_all();
     let mut reading = Reading {
         cluster,
@@ -111,6 +114,7 @@ pub(super) async fn answer(
         limit: asked.limit,
         bytes: 0,
         most_bytes: gateway.settings().http.max_body_bytes,
+        isolation: asked.isolation,
     };
     reading.run(Instant::now() + asked.wait).await?;
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
@@ -152,6 +156,7 @@ struct Reading<'a> {
     limit: usize,
     bytes: usize,
     most_bytes: usize,
+    isolation: Isolation,
 }
 
 impl Reading<'_> {
@@ -215,11 +220,10 @@ impl Reading<'_> {
             return Ok(());
         }
         sleep_until(until.min(Instant::now() + LOOK)).await;
-        let bounds = futures::future::try_join_all(
-            self.parts
-                .iter()
-                .map(|part| self.cluster.bounds(&part.topic.name, &part.partitions)),
-        );
+        let bounds = futures::future::try_join_all(self.parts.iter().map(|part| {
+            let (topic, partitions) = (&part.topic.name, &part.partitions);
+            self.cluster.bounds_under(self.isolation, topic, partitions)
+        }));
         for (spans, bounds) in self.spans.iter_mut().zip(bounds.await?) {
             for (span, bound) in spans.iter_mut().zip(bounds) {
                 span.end = span.end.max(bound.end);
@@ -257,6 +261,7 @@ impl Reading<'_> {
             },
             max_bytes,
             wait,
+            isolation: self.isolation,
         };
         read(self.cluster, request).await
     }
@@ -329,11 +334,11 @@ pub(super) async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page
 async fn spans(
     cluster: &Cluster,
     parts: &[Part],
-    from: &From,
+    asked: &Asked,
     cluster_id: &str,
 ) -> Result<Vec<Vec<Span>>, ApiError> {
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
-    let vectors = match from {
+    let vectors = match &asked.from {
         From::Vector(text) => {
             Some(position::decode(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
         }
@@ -341,7 +346,7 @@ async fn spans(
     };
     let of_parts = parts.iter().enumerate().map(|(index, part)| {
         let vector = vectors.as_ref().and_then(|all| all.get(index));
-        spans_of(cluster, part, from, vector)
+        spans_of(cluster, part, asked, vector)
     });
     futures::future::try_join_all(of_parts).await
 }
@@ -349,20 +354,24 @@ async fn spans(
 async fn spans_of(
     cluster: &Cluster,
     part: &Part,
-    from: &From,
+    asked: &Asked,
     vector: Option<&Offsets>,
 ) -> Result<Vec<Span>, ApiError> {
+    let Asked {
+        from, isolation, ..
+    } = asked;
     let (topic, partitions) = (&part.topic, &part.partitions);
     let times = async {
         match from {
             From::Time(time) => cluster
-                .offsets_at(&topic.name, partitions, *time)
+                .offsets_at(*isolation, &topic.name, partitions, *time)
                 .await
                 .map(Some),
             _ => Ok(None),
         }
     };
-    let (bounds, times) = tokio::try_join!(cluster.bounds(&topic.name, partitions), times)?;
+    let bounds = cluster.bounds_under(*isolation, &topic.name, partitions);
+    let (bounds, times) = tokio::try_join!(bounds, times)?;
     if let Some(vector) = vector {
         check_vector(topic, vector, &bounds)?;
     }

@@ -18,9 +18,10 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
 use crate::http::wire::Wire;
-use crate::kafka::Bounds;
+use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
+use crate::kafka::{Bounds, Cluster};
 use crate::observe::metrics::topic_label;
 use crate::position::PositionError;
 use crate::record::Delivered;
@@ -74,7 +75,8 @@ pub struct RecordPage {
 /// records come; `GET /records` says what it is made of and which parameters it takes.
 ///
 /// As JSON it is a page. No consumer group and no state between calls: `next` of a page is `from` of the next one. The
-/// answer comes at once unless `wait` says otherwise. Aborted transactions are left out. Where records
+/// answer comes at once unless `wait` says otherwise. Records of open and aborted transactions are left out, unless
+/// `isolation` says otherwise. Where records
 /// are left out by a filter, an empty page need not be the end: while `next` is not the `from` that it
 /// answers, there may be more.
 ///
@@ -90,6 +92,7 @@ pub struct RecordPage {
         ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, `next` of an earlier page, or `topic:partition@offset,…`", example = "earliest"),
         ("partitions" = Option<String>, Query, description = "Only these, as a comma list; ranges as `0-3`", example = "0,2-3"),
         ("limit" = Option<u64>, Query, description = "Most records on the page (100)", minimum = 1, maximum = 10000),
+        ("isolation" = Option<String>, Query, description = "`read_committed`, or `read_uncommitted` to see records of open and aborted transactions too; without it as `kafka.consumer` is set"),
         ("wait" = Option<u64>, Query, description = "When there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
         ("until" = Option<String>, Query, description = "`end`: never wait, stop at what is there now"),
         ("key" = Option<String>, Query, description = "Only records with this key"),
@@ -150,6 +153,7 @@ pub async fn page(
         ("topic" = String, Path, description = "The topic", example = "orders"),
         ("partition" = i32, Path, description = "The partition", example = 0),
         ("offset" = i64, Path, description = "The offset", example = 42),
+        ("isolation" = Option<String>, Query, description = "`read_committed`, or `read_uncommitted` to see records of open and aborted transactions too; without it as `kafka.consumer` is set"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
     ),
@@ -175,13 +179,16 @@ pub async fn one(
     let partition: i32 = number("partition", &partition)?;
     let offset: i64 = number("offset", &offset)?;
     let formats = formats(&mut query)?;
+    let cluster = gateway.cluster();
+    let isolation = isolation(&mut query, cluster)?;
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
     let sight = sight(&principal, &[Arc::from(topic.as_str())])?;
-    let cluster = gateway.cluster();
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
-    let bounds = cluster.bounds(&topic.name, &[partition]).await?;
+    let bounds = cluster
+        .bounds_under(isolation, &topic.name, &[partition])
+        .await?;
     let Some(bound) = bounds.first() else {
         return Err(ApiError::internal());
     };
@@ -201,6 +208,7 @@ pub async fn one(
             limit: 1,
             max_bytes: usize::MAX,
             wait: Duration::ZERO,
+            isolation,
         };
         let page = read(cluster, request).await?;
         // One that is not shown is answered as one that is not there.
@@ -257,6 +265,19 @@ pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> Ap
     ApiError::plain(StatusCode::GONE, message)
         .at("from")
         .earliest(bounds.iter().map(|bound| (bound.partition, bound.low)))
+}
+
+/// The parameter `isolation`: without it, as the gateway's readers are set.
+pub(super) fn isolation(query: &mut Query, cluster: &Cluster) -> Result<Isolation, ApiError> {
+    match query.take("isolation")?.as_deref() {
+        None => Ok(cluster.reader.isolation()),
+        Some("read_committed") => Ok(Isolation::Committed),
+        Some("read_uncommitted") => Ok(Isolation::Uncommitted),
+        Some(other) => {
+            let expected = "read_committed or read_uncommitted";
+            Err(unexpected("isolation", other, expected))
+        }
+    }
 }
 
 pub(super) fn at_from(error: &PositionError) -> ApiError {

@@ -13,12 +13,15 @@ use super::entry::Load;
 use super::follower::Ended;
 use super::keyed::Changed;
 use super::ring::{Bound, Ring};
+use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 
-/// One topic that is followed.
+/// One topic that is followed at one isolation level.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) topic: Arc<Topic>,
+    /// Which records of transactions are read.
+    pub(super) isolation: Isolation,
     pub(super) ring: RwLock<Ring>,
     changed: watch::Sender<u64>,
     ended: OnceLock<Ended>,
@@ -32,9 +35,15 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(topic: Arc<Topic>, bound: Bound, load: Arc<Load>) -> Arc<Self> {
+    pub(super) fn new(
+        topic: Arc<Topic>,
+        isolation: Isolation,
+        bound: Bound,
+        load: Arc<Load>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             topic,
+            isolation,
             ring: RwLock::new(Ring::new(bound, load)),
             changed: watch::Sender::new(0),
             ended: OnceLock::new(),
@@ -43,6 +52,11 @@ impl Feed {
             left: Mutex::new(Instant::now()),
             down: Mutex::default(),
         })
+    }
+
+    /// What is followed.
+    pub(super) fn key(&self) -> (Arc<str>, Isolation) {
+        (Arc::clone(&self.topic.name), self.isolation)
     }
 
     /// Counts up with everything that those who follow all of the topic, or only `key`, should look at.

@@ -23,6 +23,7 @@ use super::Feeds;
 use super::entry::Entry;
 use super::feed::Feed;
 use super::pages::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
+use crate::kafka::admin::Isolation;
 use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
@@ -57,6 +58,8 @@ pub struct Follow {
     pub until: Option<Vec<(i32, i64)>>,
     /// What to do when it falls behind.
     pub on_lag: OnLag,
+    /// Which records of transactions it sees.
+    pub isolation: Isolation,
 }
 
 /// What comes next.
@@ -249,6 +252,11 @@ impl Follower {
                 .map_or(0, |next| (next - offset).max(0))
         };
         Some(wanted.map(lag).sum()).filter(|lag| *lag > 0)
+    }
+
+    /// Which records of transactions it sees.
+    pub fn isolation(&self) -> Isolation {
+        self.feed.isolation
     }
 
     /// Since when the topic cannot be read; `None` while it can.
@@ -547,8 +555,7 @@ impl Follower {
     }
 
     fn load(&mut self, spans: Vec<Span>, pause: Duration) {
-        let topic = &self.feed.topic;
-        let loading = self.pages.load(topic, spans, self.page_bytes, pause);
+        let loading = self.pages.load(&self.feed, spans, self.page_bytes, pause);
         self.loading = Some(Load(loading));
     }
 

@@ -1,7 +1,7 @@
 //! Follows topics: however many follow one, it is read from Kafka once.
 //!
 //! ```text
-//! Kafka --upstream (one consumer for each topic)--> ring --+--> follower: a cursor
+//! Kafka --upstream (a consumer for a topic)------> ring --+--> follower: a cursor
 //!   |                                                      +--> follower
 //!   '------------pages (a bounded pool)--------------------+--> follower that is not in the ring
 //! ```
@@ -15,8 +15,8 @@
 //! - `entry.rs`: a record that all of them share, with what lanes of them made of it
 //! - `latest.rs`: for those who take in more than they give on, the newest of what waits
 //!
-//! Followers pull: there is no queue for each, and none of them slows another. All of them see the
-//! topic at the isolation level that the gateway's readers are set to.
+//! Followers pull: there is no queue for each, and none of them slows another. Those who see a topic at
+//! another isolation level have an upstream and a ring of their own.
 
 mod entry;
 mod feed;
@@ -71,24 +71,22 @@ impl Source for Kafka {
 
     fn bounds<'a>(
         &'a self,
+        isolation: Isolation,
         topic: &'a str,
         partitions: &'a [i32],
     ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
         let Self { admin, timeout, .. } = self;
-        Box::pin(bounds(
-            admin,
-            *timeout,
-            Isolation::Committed,
-            topic,
-            partitions,
-        ))
+        Box::pin(bounds(admin, *timeout, isolation, topic, partitions))
     }
 }
+
+/// A topic, and which records of transactions are read of it.
+type Followed = (Arc<str>, Isolation);
 
 /// The topics that are followed.
 #[derive(Debug)]
 struct Feeds {
-    of: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
+    of: Mutex<HashMap<Followed, Arc<Feed>>>,
     bound: Bound,
     most_total: usize,
     total: Arc<AtomicUsize>,
@@ -121,7 +119,7 @@ impl Tails {
         }
     }
 
-    /// A new follower; the first one of a topic starts its reader. One that ends at known offsets
+    /// A new follower; the first one of a topic and an isolation level starts their reader. One that ends at known offsets
     /// needs none.
     pub fn follow(&self, follow: Follow) -> Follower {
         self.follow_key(follow, None)
@@ -130,11 +128,11 @@ impl Tails {
     /// The same of the records with `key` alone. Others neither wake it nor are they looked at.
     pub fn follow_key(&self, follow: Follow, key: Option<Bytes>) -> Follower {
         let feed = if follow.until.is_some() {
-            let feed = self.feeds.feed(Arc::clone(&follow.topic));
+            let feed = self.feeds.feed(Arc::clone(&follow.topic), follow.isolation);
             feed.joined();
             feed
         } else {
-            let (feed, new) = self.feeds.join(&follow.topic);
+            let (feed, new) = self.feeds.join(&follow.topic, follow.isolation);
             if new {
                 let kafka = Arc::clone(&self.kafka);
                 let feeds = Arc::clone(&self.feeds);
@@ -189,25 +187,26 @@ impl Feeds {
         })
     }
 
-    fn feed(&self, topic: Arc<Topic>) -> Arc<Feed> {
+    fn feed(&self, topic: Arc<Topic>, isolation: Isolation) -> Arc<Feed> {
         let load = Load::new(Arc::clone(&self.total));
-        Feed::new(topic, self.bound, Arc::new(load))
+        Feed::new(topic, isolation, self.bound, Arc::new(load))
     }
 
     /// One more follower of the topic, and whether it is the first.
-    fn join(&self, topic: &Arc<Topic>) -> (Arc<Feed>, bool) {
+    fn join(&self, topic: &Arc<Topic>, isolation: Isolation) -> (Arc<Feed>, bool) {
+        let key = (Arc::clone(&topic.name), isolation);
         let mut of = self.of.lock();
         // Under the lock, as the decision to stop is.
-        if let Some(feed) = of.get(&topic.name)
+        if let Some(feed) = of.get(&key)
             && feed.topic.id == topic.id
             && feed.ended().is_none()
         {
             feed.joined();
             return (Arc::clone(feed), false);
         }
-        let feed = self.feed(Arc::clone(topic));
+        let feed = self.feed(Arc::clone(topic), isolation);
         feed.joined();
-        of.insert(Arc::clone(&topic.name), Arc::clone(&feed));
+        of.insert(key, Arc::clone(&feed));
         (feed, true)
     }
 
@@ -225,22 +224,18 @@ impl Feeds {
         if !feed.is_idle(time) {
             return false;
         }
-        if of
-            .get(&feed.topic.name)
-            .is_some_and(|known| Arc::ptr_eq(known, feed))
-        {
-            of.remove(&feed.topic.name);
+        let key = feed.key();
+        if of.get(&key).is_some_and(|known| Arc::ptr_eq(known, feed)) {
+            of.remove(&key);
         }
         true
     }
 
     fn forget(&self, feed: &Arc<Feed>) {
         let mut of = self.of.lock();
-        if of
-            .get(&feed.topic.name)
-            .is_some_and(|known| Arc::ptr_eq(known, feed))
-        {
-            of.remove(&feed.topic.name);
+        let key = feed.key();
+        if of.get(&key).is_some_and(|known| Arc::ptr_eq(known, feed)) {
+            of.remove(&key);
         }
     }
 

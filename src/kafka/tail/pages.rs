@@ -18,9 +18,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::entry::{Entry, Load};
+use super::feed::Feed;
+use crate::kafka::admin::Isolation;
 use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
 
 /// Most records of a page.
@@ -38,6 +39,7 @@ pub(super) trait Source: Send + Sync + std::fmt::Debug {
     /// Where these partitions start and end now.
     fn bounds<'a>(
         &'a self,
+        isolation: Isolation,
         topic: &'a str,
         partitions: &'a [i32],
     ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>>;
@@ -67,6 +69,7 @@ pub(super) type Loading = BoxFuture<'static, Loaded>;
 struct Key {
     topic: Arc<str>,
     id: [u8; 16],
+    isolation: Isolation,
     from: Vec<(i32, i64)>,
 }
 
@@ -180,20 +183,20 @@ impl Pages {
     /// Reads on from these spans, about `bytes`, after `pause`.
     pub(super) fn load(
         self: &Arc<Self>,
-        topic: &Arc<Topic>,
+        feed: &Arc<Feed>,
         spans: Vec<Span>,
         bytes: usize,
         pause: Duration,
     ) -> Loading {
         let pages = Arc::clone(self);
-        let topic = Arc::clone(topic);
+        let feed = Arc::clone(feed);
         Box::pin(async move {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             let begun = Instant::now();
             loop {
-                let waiting = pages.wait(&topic, &spans, bytes);
+                let waiting = pages.wait(&feed, &spans, bytes);
                 let fault = match waiting.read().await {
                     Ok(()) => return Loaded::Page(Arc::clone(&waiting.0)),
                     // It was another one's wait that was too long, or that ended.
@@ -205,7 +208,9 @@ impl Pages {
                     return Loaded::Failed(fault);
                 }
                 let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
-                return match pages.source.bounds(&topic.name, &partitions).await {
+                let name = &feed.topic.name;
+                let bounds = pages.source.bounds(feed.isolation, name, &partitions);
+                return match bounds.await {
                     Ok(bounds) => Loaded::Bounds(bounds),
                     Err(fault) => Loaded::Failed(fault),
                 };
@@ -227,11 +232,12 @@ impl Pages {
     }
 
     /// Waits for the page at this place: the one that is there, or one that a task begins to read.
-    fn wait(self: &Arc<Self>, topic: &Arc<Topic>, spans: &[Span], bytes: usize) -> Waiting {
+    fn wait(self: &Arc<Self>, feed: &Feed, spans: &[Span], bytes: usize) -> Waiting {
         let places = spans.iter().map(|span| (span.partition, span.from));
         let key = Key {
-            topic: Arc::clone(&topic.name),
-            id: topic.id,
+            topic: Arc::clone(&feed.topic.name),
+            id: feed.topic.id,
+            isolation: feed.isolation,
             from: places.collect(),
         };
         let mut slots = self.slots.lock();
@@ -252,11 +258,12 @@ impl Pages {
         slots.of.insert(key, Arc::downgrade(&slot));
         drop(slots);
         let request = PageRequest {
-            topic: Arc::clone(topic),
+            topic: Arc::clone(&feed.topic),
             spans: spans.to_vec(),
             limit: RECORDS,
             max_bytes: bytes,
             wait: Duration::ZERO,
+            isolation: feed.isolation,
         };
         let waiting = Waiting::of(Arc::clone(&slot));
         let pages = Arc::clone(self);

@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::pages::Source;
+use super::pages::{Loaded, Source};
 use super::*;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Partition;
+use crate::kafka::reader::Span;
 use crate::record::{Delivered, TimestampType};
 
 pub(super) fn record(partition: i32, offset: i64) -> Delivered {
@@ -134,6 +135,7 @@ impl Source for Log {
 
     fn bounds<'a>(
         &'a self,
+        _: Isolation,
         _: &'a str,
         partitions: &'a [i32],
     ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
@@ -203,20 +205,21 @@ impl World {
         on_lag: OnLag,
         key: Option<Bytes>,
     ) -> Follower {
-        let (feed, _) = self.feeds.join(&self.topic);
+        let (feed, _) = self.feeds.join(&self.topic, Isolation::Committed);
         let follow = Follow {
             topic: Arc::clone(&self.topic),
             start: start.to_vec(),
             all: true,
             until,
             on_lag,
+            isolation: Isolation::Committed,
         };
         let pages = Arc::clone(&self.pages);
         Follower::new(Arc::clone(&self.feeds), feed, pages, follow, key)
     }
 
     fn feed(&self) -> Arc<Feed> {
-        Arc::clone(&self.feeds.of.lock()["t"])
+        Arc::clone(&self.feeds.of.lock()[&(Arc::from("t"), Isolation::Committed)])
     }
 
     fn begin_at_end(&self) {
@@ -676,8 +679,37 @@ async fn the_reader_stops_when_nobody_has_followed_for_a_while() {
     assert!(!world.feeds.is_over(&feed, Duration::from_secs(60)));
     assert!(world.feeds.is_over(&feed, Duration::ZERO));
     assert!(world.feeds.of.lock().is_empty());
-    let (_, new) = world.feeds.join(&world.topic);
+    let (_, new) = world.feeds.join(&world.topic, Isolation::Committed);
     assert!(new, "the next one starts a reader");
+}
+
+#[tokio::test]
+async fn each_isolation_level_has_a_reader_and_pages_of_its_own() {
+    let world = World::new(1, 1 << 20, 100);
+    let (committed, first) = world.feeds.join(&world.topic, Isolation::Committed);
+    let (all, other) = world.feeds.join(&world.topic, Isolation::Uncommitted);
+    assert!(first && other);
+    let (again, new) = world.feeds.join(&world.topic, Isolation::Uncommitted);
+    assert!(!new && Arc::ptr_eq(&all, &again));
+    world.log.append(0, true);
+    let span = Span {
+        partition: 0,
+        from: 0,
+        end: 1,
+    };
+    let load = async |feed: &Arc<Feed>| {
+        let loading = world.pages.load(feed, vec![span], 1 << 20, Duration::ZERO);
+        match loading.await {
+            Loaded::Page(slot) => slot,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (one, two) = (load(&committed).await, load(&all).await);
+    assert!(!Arc::ptr_eq(&one, &two));
+    assert!(Arc::ptr_eq(&one, &load(&committed).await));
+    world.feeds.forget(&all);
+    assert!(!world.feeds.join(&world.topic, Isolation::Committed).1);
+    assert!(world.feeds.join(&world.topic, Isolation::Uncommitted).1);
 }
 
 #[tokio::test]
@@ -705,7 +737,7 @@ async fn idle_rings_are_emptied_first() {
             name: Arc::from(name),
             ..(*topic(1)).clone()
         };
-        feeds.join(&Arc::new(topic)).0
+        feeds.join(&Arc::new(topic), Isolation::Committed).0
     };
     let (idle, busy) = (named("idle"), named("busy"));
     for feed in [&idle, &busy] {

@@ -217,12 +217,8 @@ impl Upstream {
     }
 
     async fn bounds(&self, topic: &Topic, partitions: &[i32]) -> Result<Vec<Bounds>, Fault> {
-        let isolation = if self.kafka.tuning.read_committed {
-            Isolation::Committed
-        } else {
-            Isolation::Uncommitted
-        };
         let Kafka { admin, timeout, .. } = &*self.kafka;
+        let isolation = self.feed.isolation;
         bounds(admin, *timeout, isolation, &topic.name, partitions).await
     }
 
@@ -231,10 +227,9 @@ impl Upstream {
         let mut builder = handle
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(if tuning.read_committed {
-                IsolationLevel::ReadCommitted
-            } else {
-                IsolationLevel::ReadUncommitted
+            .isolation_level(match self.feed.isolation {
+                Isolation::Committed => IsolationLevel::ReadCommitted,
+                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
             })
             .enable_auto_commit(false)
             .metrics_push(false)

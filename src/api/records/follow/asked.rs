@@ -8,11 +8,13 @@ use axum::http::HeaderMap;
 use super::fields::Fields;
 use crate::api::records::parse::Formats;
 use crate::api::records::partitions::Partitions;
-use crate::api::records::read::at_from;
+use crate::api::records::read::{at_from, isolation};
 use crate::api::records::write::formats;
 use crate::filter::{Filter, Spec};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
+use crate::kafka::Cluster;
+use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
 use crate::position::From;
 
@@ -66,11 +68,17 @@ pub(super) struct Asked {
     pub(super) max_rate: Option<f64>,
     /// Of records that wait only the newest of each key is written.
     pub(super) conflate: bool,
+    /// Which records of transactions are seen.
+    pub(super) isolation: Isolation,
 }
 
 impl Asked {
     /// Takes all parameters of the query.
-    pub(super) fn parse(query: &mut Query, headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn parse(
+        query: &mut Query,
+        headers: &HeaderMap,
+        cluster: &Cluster,
+    ) -> Result<Self, ApiError> {
         let fallback = match query.take("from")? {
             None => From::Latest,
             Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
@@ -148,6 +156,7 @@ impl Asked {
             timed,
             max_rate,
             conflate,
+            isolation: isolation(query, cluster)?,
         })
     }
 }

@@ -116,6 +116,7 @@ fn list(topics: &str) -> Vec<String> {
         ("meta" = Option<String>, Query, description = "`none`: the values alone"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        ("isolation" = Option<String>, Query, description = "`read_committed`, or `read_uncommitted` to see records of open and aborted transactions too; without it as `kafka.consumer` is set"),
         ("on_lag" = Option<String>, Query, description = "When the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is new, after a `gap`) or `close`"),
         ("max_rate" = Option<f64>, Query, description = "Most records a second: of those that come in between the newest is sent, the others are left out", minimum = 0.1, maximum = 1000),
         ("conflate" = Option<String>, Query, description = "`key`: of records that wait because the client reads slowly, or because of `max_rate`, only the newest of each key is sent"),
@@ -194,7 +195,7 @@ async fn begin(
         wire,
         headers,
     } = caller;
-    let asked = Asked::parse(&mut query, &headers)?;
+    let asked = Asked::parse(&mut query, &headers, gateway.cluster())?;
     query.finish()?;
     if matches!(&asked.origin, Origin::Id(id) if id.ends_with(OVER)) {
         return Ok(StatusCode::NO_CONTENT.into_response());

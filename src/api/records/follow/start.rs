@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::asked::{Origin, Until};
 use super::now_ms;
 use crate::api::records::partitions::Part;
+use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
@@ -54,6 +55,7 @@ pub(in crate::api) async fn resolve(
     origin: &Origin,
     fallback: &From,
     until: Option<&Until>,
+    isolation: Isolation,
 ) -> Result<Start, Fault> {
     let mut reset = None;
     let text = match origin {
@@ -102,7 +104,10 @@ pub(in crate::api) async fn resolve(
     for (index, part) in parts.iter().enumerate() {
         let name = &part.topic.name;
         let at = async |time: Option<i64>| match time {
-            Some(time) => cluster.offsets_at(name, &part.partitions, time).await,
+            Some(time) => {
+                let partitions = &part.partitions;
+                cluster.offsets_at(isolation, name, partitions, time).await
+            }
             None => Ok(Vec::new()),
         };
         let begins = match (&vectors, from) {
@@ -119,10 +124,10 @@ pub(in crate::api) async fn resolve(
             _ => Vec::new(),
         };
         let (bounds, begins, ends_at, found) = tokio::try_join!(
-            cluster.bounds(name, &part.partitions),
+            cluster.bounds_under(isolation, name, &part.partitions),
             at(begins),
             at(ends_at),
-            cluster.offsets_at_each(name, &wanted),
+            cluster.offsets_at_each(isolation, name, &wanted),
         )?;
         let of = |vectors: &Option<Vec<Offsets>>, partition: i32| {
             let offsets = vectors.as_ref()?.get(index)?;

@@ -187,6 +187,24 @@ pub(super) fn formats(key: Format, value: Format) -> Result<Formats, Error> {
     })
 }
 
+impl std::convert::From<client::Isolation> for Isolation {
+    fn from(asked: client::Isolation) -> Self {
+        match asked {
+            client::Isolation::ReadCommitted => Self::Committed,
+            client::Isolation::ReadUncommitted => Self::Uncommitted,
+        }
+    }
+}
+
+impl std::convert::From<Isolation> for client::Isolation {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::Committed => Self::ReadCommitted,
+            Isolation::Uncommitted => Self::ReadUncommitted,
+        }
+    }
+}
+
 impl Options {
     /// Checks what a client asked for of a group. Numbers out of range are moved into it.
     ///
@@ -339,10 +357,7 @@ impl Options {
                 client::OffsetReset::Latest => member::Reset::Latest,
                 client::OffsetReset::Error => member::Reset::Error,
             },
-            isolation: match isolation {
-                client::Isolation::ReadCommitted => Isolation::Committed,
-                client::Isolation::ReadUncommitted => Isolation::Uncommitted,
-            },
+            isolation: isolation.into(),
             policy,
             credit: pace.credit,
             batch_records: pace.batch_records,

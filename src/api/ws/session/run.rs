@@ -32,6 +32,7 @@ use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
 use crate::http::wire::Wire;
 use crate::kafka::Bounds;
+use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
@@ -402,14 +403,24 @@ impl Run {
                     follower.hold(held);
                 }
             }
-            TailEffect::Seek(request, seeks) => self.work.push(Box::pin(async move {
-                let results = open::seek(gateway.cluster(), seeks).await;
-                Done::Sought(id, request, results)
-            })),
-            TailEffect::Ends(request, topics) => self.work.push(Box::pin(async move {
-                let found = open::ends(gateway.cluster(), topics).await;
-                Done::Ends(id, request, found)
-            })),
+            TailEffect::Seek(request, seeks) => {
+                let Some(isolation) = self.isolation(id) else {
+                    return;
+                };
+                self.work.push(Box::pin(async move {
+                    let results = open::seek(gateway.cluster(), isolation, seeks).await;
+                    Done::Sought(id, request, results)
+                }));
+            }
+            TailEffect::Ends(request, topics) => {
+                let Some(isolation) = self.isolation(id) else {
+                    return;
+                };
+                self.work.push(Box::pin(async move {
+                    let found = open::ends(gateway.cluster(), isolation, topics).await;
+                    Done::Ends(id, request, found)
+                }));
+            }
         }
     }
 
@@ -417,6 +428,12 @@ impl Run {
     fn follower(&mut self, id: u64, index: usize) -> Option<&mut Follower> {
         let followed = self.tails.iter_mut().find(|tail| tail.id() == id)?;
         followed.follower(index)
+    }
+
+    /// What a tail that is still there sees of transactions.
+    fn isolation(&self, id: u64) -> Option<Isolation> {
+        let followed = self.tails.iter().find(|tail| tail.id() == id)?;
+        followed.isolation()
     }
 
     fn claim_and_join(&mut self, options: Box<member::Options>) {

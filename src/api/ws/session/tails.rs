@@ -87,6 +87,7 @@ impl Session {
             topics: options.topics.clone(),
             from: options.from.clone(),
             on_lag: options.on_lag,
+            isolation: options.isolation(),
             view: options.view.clone(),
             principal: principal.name().to_owned(),
         };
@@ -140,7 +141,7 @@ impl Session {
                 return false;
             }
         };
-        let backlog = begun.backlog;
+        let (backlog, isolation) = (begun.backlog, begun.isolation);
         // What it has to say of its beginning comes after `subscribed`, which says where that is.
         let mut said = super::Out::default();
         let mut sink = Sink {
@@ -154,6 +155,7 @@ impl Session {
         subscribed.positions = Some(tail.positions());
         subscribed.position = Some(tail.position());
         subscribed.backlog = Some(backlog);
+        subscribed.isolation = Some(isolation.into());
         self.send(&ServerFrame::Subscribed(Box::new(subscribed)));
         self.out.append(said);
         // Most have one, and there is no room for more in each session.

@@ -11,7 +11,7 @@ use super::super::asked::{Asked, Origin};
 use super::super::start::{self, Start};
 use super::Run;
 use crate::http::error::ApiError;
-use crate::kafka::tail::Follow;
+use crate::kafka::tail::{Follow, Follower};
 use crate::position::{From, Offsets};
 
 impl Run {
@@ -25,6 +25,7 @@ impl Run {
             &asked.origin,
             &asked.fallback,
             asked.until.as_ref(),
+            asked.isolation,
         )
         .await?;
         // Who is to see how far the topic has come cannot leave out the records of others.
@@ -41,6 +42,7 @@ impl Run {
                     all: part.all,
                     until: start.until.as_ref().map(of),
                     on_lag: asked.on_lag,
+                    isolation: asked.isolation,
                 };
                 let key = lane.as_ref().and_then(|lane| lane.key(&part.topic.name));
                 cluster
@@ -62,11 +64,14 @@ impl Run {
     /// The clock has passed the end: where the logs end now, the stream does.
     pub(super) async fn close_ahead(&mut self) -> Result<(), ApiError> {
         let gateway = self.gateway.clone();
+        let Some(isolation) = self.followers.first().map(Follower::isolation) else {
+            return Ok(());
+        };
         let read = self.parts.iter().zip(&self.sent).map(async |(part, sent)| {
             let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
             gateway
                 .cluster()
-                .bounds(&part.topic.name, &partitions)
+                .bounds_under(isolation, &part.topic.name, &partitions)
                 .await
         });
         let bounds = futures::future::try_join_all(read).await?;

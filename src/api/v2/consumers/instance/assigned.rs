@@ -197,12 +197,13 @@ async fn attempt(
             limit: RECORDS,
             max_bytes: left,
             wait: Duration::ZERO,
+            isolation: options.isolation,
         };
         if request.spans.iter().all(|span| span.from >= span.end) {
             waiting.push(request);
             continue;
         }
-        let page = cluster.reader.page_under(options.isolation, request);
+        let page = cluster.reader.page(request);
         take(&mut filled, &topic.name, page.await?);
         let taken: usize = filled.records.iter().map(Delivered::size).sum();
         left = max_bytes.saturating_sub(taken);
@@ -222,7 +223,7 @@ async fn attempt(
             let name = Arc::clone(&request.topic.name);
             let request = PageRequest { wait, ..request };
             async move {
-                let page = cluster.reader.page_under(options.isolation, request);
+                let page = cluster.reader.page(request);
                 (name, page.await)
             }
         })

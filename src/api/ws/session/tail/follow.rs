@@ -5,6 +5,7 @@ use super::super::Session;
 use super::Came;
 use super::open::{Begun, Opened};
 use crate::api::records::follow::registry::Seat;
+use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
 
 /// A tail's followers.
@@ -36,6 +37,11 @@ impl Followed {
     /// The tail's.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Which records of transactions it sees.
+    pub fn isolation(&self) -> Option<Isolation> {
+        self.followers.first().map(Follower::isolation)
     }
 
     /// The follower of one of its topics.

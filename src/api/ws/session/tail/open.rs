@@ -12,6 +12,7 @@ use crate::api::records::follow::start::{Start, resolve, vector};
 use crate::api::records::partitions::Part;
 use crate::api::ws::protocol::server::Error;
 use crate::gateway::Gateway;
+use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
@@ -27,6 +28,8 @@ pub struct Ask {
     pub from: From,
     /// What becomes of it when it falls behind.
     pub on_lag: OnLag,
+    /// Which records of transactions it sees; `None` as the gateway's readers are set.
+    pub isolation: Option<Isolation>,
     /// How records are shown, and which.
     pub(in crate::api) view: View,
     /// Whose it is.
@@ -57,6 +60,8 @@ pub struct Begun {
     pub gaps: Vec<(usize, Gap)>,
     /// Offsets from there to the end.
     pub backlog: i64,
+    /// Which records of transactions it sees.
+    pub isolation: Isolation,
 }
 
 /// A tail that is about to begin.
@@ -77,6 +82,7 @@ pub struct Opened {
 pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let cluster = gateway.cluster();
     let failed = |fault: Fault| topic_error(&fault);
+    let isolation = ask.isolation.unwrap_or(cluster.reader.isolation());
     let parts = parts(cluster, &ask.topics).await?;
     let cluster_id = cluster.id().await.map_err(failed)?;
     let asked = match &ask.from {
@@ -96,6 +102,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         &Origin::From(ask.from.clone()),
         &ask.from,
         Some(&Until::End),
+        isolation,
     )
     .await
     .map_err(failed)?;
@@ -114,6 +121,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
             all: part.all,
             until: None,
             on_lag: ask.on_lag,
+            isolation,
         }));
         begun.push(BegunPart {
             topic: Arc::clone(&part.topic.name),
@@ -128,6 +136,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
             lane: gateway.streams().lanes().lane(ask.view),
             gaps,
             backlog: start.backlog,
+            isolation,
         },
         followers,
         seat,
@@ -226,7 +235,11 @@ pub enum SeekTo {
 }
 
 /// The offsets that these are.
-pub async fn seek(cluster: &Cluster, seeks: Vec<Seek>) -> Vec<(Seek, Result<i64, Fault>)> {
+pub async fn seek(
+    cluster: &Cluster,
+    isolation: Isolation,
+    seeks: Vec<Seek>,
+) -> Vec<(Seek, Result<i64, Fault>)> {
     let mut topics: BTreeMap<Arc<str>, Vec<Seek>> = BTreeMap::new();
     for seek in seeks {
         let of = topics.entry(Arc::clone(&seek.topic)).or_default();
@@ -234,7 +247,7 @@ pub async fn seek(cluster: &Cluster, seeks: Vec<Seek>) -> Vec<(Seek, Result<i64,
     }
     let mut results = Vec::new();
     for (topic, seeks) in topics {
-        match offsets(cluster, &topic, &seeks).await {
+        match offsets(cluster, isolation, &topic, &seeks).await {
             Ok(offsets) => results.extend(seeks.into_iter().zip(offsets.into_iter().map(Ok))),
             Err(fault) => results.extend(seeks.into_iter().map(|s| (s, Err(fault.clone())))),
         }
@@ -242,9 +255,14 @@ pub async fn seek(cluster: &Cluster, seeks: Vec<Seek>) -> Vec<(Seek, Result<i64,
     results
 }
 
-async fn offsets(cluster: &Cluster, topic: &str, seeks: &[Seek]) -> Result<Vec<i64>, Fault> {
+async fn offsets(
+    cluster: &Cluster,
+    isolation: Isolation,
+    topic: &str,
+    seeks: &[Seek],
+) -> Result<Vec<i64>, Fault> {
     let partitions: Vec<i32> = seeks.iter().map(|seek| seek.partition).collect();
-    let bounds = cluster.bounds(topic, &partitions).await?;
+    let bounds = cluster.bounds_under(isolation, topic, &partitions).await?;
     let mut times: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
     for seek in seeks {
         if let SeekTo::Time(time) = seek.to {
@@ -253,7 +271,9 @@ async fn offsets(cluster: &Cluster, topic: &str, seeks: &[Seek]) -> Result<Vec<i
     }
     let mut at: BTreeMap<i32, i64> = BTreeMap::new();
     for (time, partitions) in times {
-        let found = cluster.offsets_at(topic, &partitions, time).await?;
+        let found = cluster
+            .offsets_at(isolation, topic, &partitions, time)
+            .await?;
         let found = partitions.into_iter().zip(found);
         at.extend(found.filter_map(|(partition, offset)| Some((partition, offset?))));
     }
@@ -272,11 +292,12 @@ async fn offsets(cluster: &Cluster, topic: &str, seeks: &[Seek]) -> Result<Vec<i
 /// Where the partitions of these topics end, of those topics whose brokers answer.
 pub async fn ends(
     cluster: &Cluster,
+    isolation: Isolation,
     topics: Vec<(Arc<str>, Vec<i32>)>,
 ) -> Vec<(Arc<str>, Vec<Bounds>)> {
     let mut found = Vec::with_capacity(topics.len());
     for (topic, partitions) in topics {
-        if let Ok(bounds) = cluster.bounds(&topic, &partitions).await {
+        if let Ok(bounds) = cluster.bounds_under(isolation, &topic, &partitions).await {
             found.push((topic, bounds));
         }
     }

@@ -17,6 +17,7 @@ use crate::api::ws::protocol::client::{
 };
 use crate::api::ws::protocol::server::{Error, Subscribed};
 use crate::auth::policy::Sight;
+use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
 use crate::position::From;
 
@@ -142,7 +143,8 @@ impl Options {
                 key_format,
                 value_format,
                 on_decode_error,
-                isolation: None,
+                // Without it, what the gateway's readers are set to: known once it is open.
+                isolation: asked.isolation,
                 ack_timeout_ms: None,
                 max_deliveries: None,
                 dlq: None,
@@ -192,6 +194,11 @@ impl Options {
         self.said.id.as_ref()
     }
 
+    /// Which records of transactions it is to see, as asked.
+    pub fn isolation(&self) -> Option<Isolation> {
+        self.said.isolation.map(Isolation::from)
+    }
+
     /// What the client is told of its subscription, but for where it stands.
     pub fn subscribed(self) -> Subscribed {
         self.said
@@ -217,13 +224,6 @@ fn of_groups(asked: &Subscribe) -> Result<(), Error> {
             field,
             "only of a group; a tail (mode tail, or no group) has no group, acknowledgements or \
              commits",
-        ));
-    }
-    if asked.isolation.is_some() {
-        return Err(invalid(
-            "isolation",
-            "only of a group; all tails see what the gateway's readers see (isolation.level in \
-             kafka.consumer)",
         ));
     }
     Ok(())

@@ -9,6 +9,7 @@ use super::super::tests::{Play, check, kinds};
 use super::super::{Effect, TailEffect};
 use super::*;
 use crate::api::records::follow::lane::Lanes;
+use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::{Delivered, TimestampType};
@@ -80,6 +81,7 @@ impl Tailed {
             lane: Lanes::default().lane(ask.view),
             gaps: Vec::new(),
             backlog: 9,
+            isolation: Isolation::Committed,
         };
         assert!(play.session.tail_opened(id, Ok(begun), play.now));
         play.collect();
@@ -379,6 +381,7 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
         lane: Lanes::default().lane(ask.view),
         gaps: Vec::new(),
         backlog: 0,
+        isolation: Isolation::Committed,
     };
     assert!(!play.session.tail_opened(id, Ok(begun), play.now));
     assert!(play.frames().is_empty());
