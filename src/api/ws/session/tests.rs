@@ -4,13 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::permission::Permission;
-use crate::kafka::member::{Command, Event, Release, SeekTo, Token};
+use crate::delivery::DeadLetterId;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::{self, Command, Event, Release, SeekTo, Token};
 use crate::record::{Delivered, TimestampType, TopicPartition, Written};
+use crate::write::Rejected;
 
 fn rules(open: bool) -> Arc<Rules> {
     Arc::new(Rules {
