@@ -1,0 +1,140 @@
+//! Tokens, and the rights that come and go with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::Effect;
+use super::{Play, permissions};
+use crate::auth::Principal;
+use crate::kafka::member::Command;
+
+#[test]
+fn a_session_without_credentials_waits_for_hello() {
+    let mut play = Play::new(None, false);
+    assert!(play.frames().is_empty());
+    play.pass(Duration::from_secs(5));
+    assert_eq!(play.goodbye(), 4507);
+
+    let mut play = Play::new(None, false);
+    play.send(json!({"type": "ping"}));
+    assert_eq!(play.goodbye(), 4500);
+
+    let mut play = Play::new(None, false);
+    play.send(json!({"type": "hello"}));
+    assert_eq!(play.goodbye(), 4501);
+
+    let mut play = Play::new(None, false);
+    play.send(json!({"type": "hello", "id": 7, "token": "t", "heartbeat_ms": 1}));
+    assert!(matches!(play.effects.pop(), Some(Effect::Authenticate(t)) if t == "t"));
+    let ann = Principal::with_permissions("ann", permissions(&["consume:*"]));
+    play.session.authenticated(Ok(ann), play.now);
+    let welcome = play.frame();
+    assert_eq!(welcome["id"], 7);
+    assert_eq!(welcome["principal"], "ann");
+    assert_eq!(welcome["heartbeat_ms"], 5_000);
+
+    let mut play = Play::new(None, false);
+    play.send(json!({"type": "hello", "token": "t"}));
+    play.session.authenticated(Err("no".to_owned()), play.now);
+    assert_eq!(play.goodbye(), 4501);
+}
+
+#[test]
+fn hello_is_the_first_frame_or_none() {
+    let mut play = Play::open();
+    play.send(json!({"type": "hello", "id": "h"}));
+    let welcome = play.frame();
+    assert_eq!(
+        (&welcome["type"], &welcome["id"]),
+        (&json!("welcome"), &json!("h"))
+    );
+    play.send(json!({"type": "hello", "id": "again"}));
+    let error = play.frame();
+    assert_eq!(error["code"], "unexpected_hello");
+    assert_eq!(error["id"], "again");
+}
+
+#[test]
+fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
+    let ann = |list: &[&str]| Principal::with_permissions("ann", permissions(list));
+    let mut play = Play::new(Some(ann(&["consume:*", "group:*"])), false);
+    play.frames();
+    play.send(json!({"type": "subscribe", "sub": "o", "group": "g", "topics": ["orders"]}));
+    play.send(json!({"type": "auth", "token": "t"}));
+    let fewer = ann(&["consume:*"]);
+    play.session.authenticated(Ok(fewer), play.now);
+    assert_eq!(play.frame()["type"], "ok");
+    play.session
+        .resolved(Ok(vec![Arc::from("orders")]), play.now);
+    assert_eq!(play.frame()["code"], "forbidden");
+    assert!(play.session.group().is_none());
+}
+
+#[test]
+fn a_token_that_expires_ends_the_session_unless_it_is_renewed() {
+    let at = 1_700_000_000 + 70;
+    let token = |name: &str, list: &[&str]| Principal::expiring(name, permissions(list), at);
+    let later = |name: &str, list: &[&str]| Principal::expiring(name, permissions(list), at + 600);
+    let all = ["consume:*", "group:*"];
+    let start = || {
+        let mut play = Play::new(Some(token("ann", &all)), false);
+        play.frames();
+        play.subscribe(json!({}));
+        play.pass(Duration::from_secs(9));
+        assert!(play.frames().is_empty());
+        play.pass(Duration::from_secs(1));
+        let expiring = play.frame();
+        assert_eq!(expiring["type"], "auth_expiring");
+        assert_eq!(expiring["in_ms"], 60_000);
+        play
+    };
+    let mut play = start();
+    play.pass(Duration::from_secs(64));
+    assert!(!play.session.is_closed());
+    play.pass(Duration::from_secs(1));
+    assert_eq!(play.goodbye(), 4001);
+
+    let mut play = start();
+    play.send(json!({"type": "auth", "id": 1, "token": "new"}));
+    play.session.authenticated(Ok(later("ann", &all)), play.now);
+    assert_eq!(play.frame()["type"], "ok");
+    play.pass(Duration::from_secs(120));
+    assert!(!play.session.is_closed());
+
+    let mut play = start();
+    play.send(json!({"type": "auth", "token": "another's"}));
+    play.session.authenticated(Ok(later("bob", &all)), play.now);
+    assert_eq!(play.goodbye(), 4501);
+
+    let mut play = start();
+    play.send(json!({"type": "auth", "token": "less"}));
+    play.session
+        .authenticated(Ok(later("ann", &["group:*"])), play.now);
+    let frames = play.frames();
+    let error = frames.iter().find(|f| f["type"] == "error").unwrap();
+    assert_eq!(error["code"], "forbidden");
+    play.collect();
+    assert!(matches!(play.command(), Some(Command::Leave { .. })));
+    assert!(!play.session.is_closed(), "the others live");
+}
+
+#[test]
+fn rights_are_needed_for_the_group_and_each_topic() {
+    for (list, code) in [
+        (&["consume:*"][..], "forbidden"),
+        (&["group:*"][..], "forbidden"),
+        (&["group:g", "consume:orders"][..], ""),
+    ] {
+        let ann = Principal::with_permissions("ann", permissions(list));
+        let mut play = Play::new(Some(ann), false);
+        play.frames();
+        play.send(json!({"type": "subscribe", "sub": "o", "group": "g", "topics": ["orders"]}));
+        let frames = play.frames();
+        let said = frames
+            .first()
+            .map_or("", |frame| frame["code"].as_str().unwrap());
+        assert_eq!(said, code, "{list:?}");
+    }
+}
