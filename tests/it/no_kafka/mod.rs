@@ -12,6 +12,8 @@ mod cors;
 mod cross_site;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod envoy;
 mod members;
 #[cfg(feature = "embedded")]
 mod nginx;

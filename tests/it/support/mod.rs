@@ -5,6 +5,7 @@
 //! - `plain`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
 //! - `http`: requests in a line, and bytes on a socket for what no client library would send
 //! - `secured`: the certificates, users and ACLs of a broker that lets in only whom it knows
+//! - `envoy`: a real Envoy
 //! - `fault`: a broker that answers with the error a test orders
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
@@ -24,6 +25,7 @@
 pub mod broker;
 pub mod browser;
 pub mod certs;
+pub mod envoy;
 pub mod fault;
 pub mod front;
 pub mod gateway;

@@ -136,8 +136,13 @@ impl Builder {
 
 /// A client of this gateway at `path`, which begins with `/ws`.
 pub fn at(gateway: &Gateway, path: &str) -> Builder {
+    at_url(&gateway.url(path))
+}
+
+/// A client at this address, which begins with `http`.
+pub fn at_url(url: &str) -> Builder {
     Builder {
-        url: gateway.url(path).replacen("http", "ws", 1),
+        url: url.replacen("http", "ws", 1),
         headers: HeaderMap::new(),
     }
 }
