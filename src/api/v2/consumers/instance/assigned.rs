@@ -92,14 +92,8 @@ impl Instance {
 
     /// Where to read on.
     pub(super) fn places(&self) -> Places {
-        let mut topics: Vec<Arc<str>> = Vec::new();
-        for partition in self.shelf.partitions() {
-            if topics.last() != Some(&partition.topic) {
-                topics.push(partition.topic);
-            }
-        }
+        let topics = self.topics().into_iter();
         let mut places: Places = topics
-            .into_iter()
             .map(|topic| {
                 let next = self.shelf.reads_on(&topic);
                 (topic, next)

@@ -86,10 +86,7 @@ impl Instance {
     async fn begin(&mut self) -> Result<(), Refused> {
         self.settle(SETTLING).await?;
         self.shelf.came_back();
-        self.check_rights()?;
-        // What a pattern found may not be the principal's to read any more.
-        self.look_if_due().await;
-        self.sight = self.sees()?;
+        self.sight = self.admitted().await?;
         match &mut self.source {
             Source::Nowhere => Err(Refused::IllegalState(
                 "this instance is neither subscribed to topics nor assigned partitions; POST to \

@@ -363,48 +363,42 @@ impl Instance {
         Ok(())
     }
 
-    /// Whether the principal may consume what the instance reads: the one place in which every read is
-    /// asked this.
-    pub(super) fn check_rights(&mut self) -> Result<(), Refused> {
-        let principal = &self.principal;
-        let consume = |topic: &str| decide(principal, Action::Consume, Resource::Topic(topic));
-        match &mut self.source {
-            Source::Subscribed(subscribed) => match &subscribed.wanted {
-                Wanted::Names(names) => names.iter().try_for_each(|topic| consume(topic))?,
-                Wanted::Pattern(_) => {
-                    let allowed = |topic: &Arc<str>| may_consume(principal, topic);
-                    if !subscribed.topics.iter().all(allowed) {
-                        subscribed.looks_at = Some(Instant::now());
-                    }
-                }
-            },
-            Source::Assigned => {
-                let mut last = None;
-                for partition in self.shelf.partitions() {
-                    if last.as_ref() != Some(&partition.topic) {
-                        consume(&partition.topic)?;
-                        last = Some(partition.topic);
-                    }
-                }
+    /// Which records of what the instance reads its principal is shown, if it may consume that: the one place
+    /// in which every read is asked this.
+    pub(super) async fn admitted(&mut self) -> Result<Sight, Refused> {
+        let mut topics = self.topics();
+        if let Source::Subscribed(subscribed) = &mut self.source
+            && matches!(subscribed.wanted, Wanted::Pattern(_))
+        {
+            // What was found may not be the principal's to read any more: then it is looked for anew.
+            if !topics
+                .iter()
+                .all(|topic| may_consume(&self.principal, topic))
+            {
+                subscribed.looks_at = Some(Instant::now());
             }
-            Source::Nowhere => {}
+            self.look_if_due().await;
+            topics = self.topics();
         }
-        Ok(())
+        for topic in &topics {
+            decide(&self.principal, Action::Consume, Resource::Topic(topic))?;
+        }
+        let sight = policy::sight(&self.principal, &topics)?;
+        self.look_if_due().await;
+        Ok(sight)
     }
 
-    /// Which records of what the instance reads the principal is shown.
-    pub(super) fn sees(&self) -> Result<Sight, Refused> {
-        let mut topics = match &self.source {
+    /// The topics that the instance reads, each once.
+    pub(super) fn topics(&self) -> Vec<Arc<str>> {
+        let mut topics: Vec<Arc<str>> = match &self.source {
             Source::Subscribed(_) => self.subscription(),
-            Source::Assigned | Source::Nowhere => self
-                .shelf
-                .partitions()
-                .into_iter()
-                .map(|p| p.topic)
-                .collect(),
+            Source::Assigned | Source::Nowhere => {
+                let partitions = self.shelf.partitions().into_iter();
+                partitions.map(|partition| partition.topic).collect()
+            }
         };
         topics.dedup();
-        Ok(policy::sight(&self.principal, &topics)?)
+        topics
     }
 
     /// Looks for topics if it is time for it.
