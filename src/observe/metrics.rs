@@ -180,6 +180,10 @@ fn describe_streams() {
         "Topics that are read for followers, each once for an isolation level"
     );
     describe_gauge!("tail_followers", "Who follows them");
+    describe_counter!(
+        "tail_wakes_total",
+        "How often one of them was told that something came"
+    );
     describe_gauge!(
         "tail_ring_bytes",
         Unit::Bytes,

@@ -53,4 +53,5 @@ mod ws_redelivery;
 mod ws_seek;
 mod ws_tails;
 mod ws_tails_hard;
+mod ws_tails_keyed;
 mod ws_takeover;

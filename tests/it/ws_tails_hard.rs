@@ -527,15 +527,20 @@ async fn a_tail_outlives_a_broker_that_is_away() {
     let gateway = Gateway::start(&broker.bootstrap()).await;
     let mut client = Client::welcomed(&gateway).await;
     follow(&mut client, &name, json!({})).await;
+    // Nothing wakes this one but what is of its key, and news of Kafka.
+    let mut keyed = Client::welcomed(&gateway).await;
+    follow(&mut keyed, &name, json!({"filter": {"key": "k"}})).await;
     for n in 0..10 {
         write(&plain, &name, n % 2, &n.to_string()).await;
     }
     client.records(10).await;
+    keyed.records(10).await;
     broker.stop().await;
     let gone = Instant::now();
     let state = client.until("state").await;
     eprintln!("told after {:?}", gone.elapsed());
     assert_eq!(state["state"], "kafka_unavailable");
+    assert_eq!(keyed.until("state").await["state"], "kafka_unavailable");
     assert!(
         gone.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -552,21 +557,26 @@ async fn a_tail_outlives_a_broker_that_is_away() {
     let state = client.until("state").await;
     eprintln!("back after {:?}", back.elapsed());
     assert_eq!(state["state"], "active");
+    assert_eq!(keyed.until("state").await["state"], "active");
     for n in 10..20 {
         write(&plain, &name, n % 2, &n.to_string()).await;
     }
-    let records = client.records(10).await;
-    let places: BTreeSet<(i64, i64)> = records
-        .iter()
-        .map(|r| {
-            (
-                r["partition"].as_i64().unwrap(),
-                r["offset"].as_i64().unwrap(),
-            )
-        })
-        .collect();
-    let wanted: BTreeSet<(i64, i64)> = (0..2).flat_map(|p| (5..10).map(move |o| (p, o))).collect();
-    assert_eq!(places, wanted);
-    client.silent(Duration::from_secs(1)).await;
+    for client in [&mut client, &mut keyed] {
+        let records = client.records(10).await;
+        let places: BTreeSet<(i64, i64)> = records
+            .iter()
+            .map(|r| {
+                (
+                    r["partition"].as_i64().unwrap(),
+                    r["offset"].as_i64().unwrap(),
+                )
+            })
+            .collect();
+        let wanted: BTreeSet<(i64, i64)> =
+            (0..2).flat_map(|p| (5..10).map(move |o| (p, o))).collect();
+        assert_eq!(places, wanted);
+        client.silent(Duration::from_secs(1)).await;
+    }
     client.bye().await;
+    keyed.bye().await;
 }

@@ -84,10 +84,13 @@ impl Feed {
 
     /// Wakes those who follow all of the topic, and of the others these.
     pub(super) fn wake_for(&self, keys: &[Changed]) {
+        let mut woken = self.changed.receiver_count();
         self.changed.send_modify(|count| *count += 1);
         for changed in keys {
+            woken += changed.receiver_count();
             changed.send_modify(|count| *count += 1);
         }
+        metrics::counter!("tail_wakes_total").increment(woken as u64);
     }
 
     /// How many are woken by every record.

@@ -32,6 +32,9 @@ use crate::record::Delivered;
 
 /// Pause before a catch-up read that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
+/// Most records of a key that are looked at to see how far others have come: who has let more wait has
+/// other cares.
+const MOST_WAITING: usize = 4_096;
 
 /// What becomes of one who falls out of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -278,9 +281,61 @@ impl Follower {
         self.cursor.iter().filter_map(at_end).collect()
     }
 
+    /// Of one who follows a key: moves the cursor over what came of other keys since it last looked,
+    /// and tells whether there was any. The key's own records stay to come, and so does whatever else
+    /// there is to say. Needed from time to time and before the cursor is told to anybody, as nothing
+    /// of this wakes it.
+    pub fn advance(&mut self) -> bool {
+        let (Some(key), Some(place)) = (&self.key, self.place) else {
+            return false;
+        };
+        if !self.gaps.is_empty() || self.ended.is_some() {
+            return false;
+        }
+        let ring = self.feed.ring.read();
+        if ring.rewinds() != self.rewinds || (place < ring.first() && !ring.has_all_of(key, place))
+        {
+            return false;
+        }
+        let Some(known) = ring.of_key(key, place) else {
+            return false;
+        };
+        let mut place = ring.end();
+        // Of each partition the first record that is to come.
+        let mut waiting: Vec<(i32, i64)> = Vec::new();
+        for (nth, (at, entry)) in known.enumerate() {
+            if nth == MOST_WAITING {
+                return false;
+            }
+            let record = entry.record();
+            if !self.wants(record) {
+                continue;
+            }
+            place = place.min(at);
+            if !waiting.iter().any(|(of, _)| *of == record.partition) {
+                waiting.push((record.partition, record.offset));
+            }
+        }
+        let mut moved = false;
+        for (index, (partition, offset)) in self.cursor.iter_mut().enumerate() {
+            if self.held.contains(partition) {
+                continue;
+            }
+            let first = waiting.iter().find(|(of, _)| of == partition);
+            let to = first.map(|(_, first)| *first).or(ring.next(*partition));
+            let to = to.map_or(*offset, |to| to.min(until(self.until.as_ref(), index)));
+            moved |= to > *offset;
+            *offset = (*offset).max(to);
+        }
+        self.place = Some(place);
+        moved
+    }
+
     /// Goes on at these offsets, of partitions that it follows; the others stay where they are. What
     /// was to be said of these partitions is not said any more.
     pub fn seek(&mut self, offsets: &[(i32, i64)]) {
+        // The others are not to read again what is known not to be theirs.
+        self.advance();
         for (partition, offset) in offsets {
             if let Ok(index) = self.index(*partition)
                 && let Some((_, cursor)) = self.cursor.get_mut(index)
@@ -294,6 +349,7 @@ impl Follower {
 
     /// Wants nothing of these partitions until it is told others: they stay where they are.
     pub fn hold(&mut self, partitions: Vec<i32>) {
+        self.advance();
         self.held = partitions;
         self.look_again();
     }

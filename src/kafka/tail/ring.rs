@@ -287,6 +287,21 @@ impl Ring {
         place
     }
 
+    /// What is kept of the key at or after `place`, with where it stands; `None` where not all of it is
+    /// known.
+    pub(super) fn of_key(
+        &self,
+        key: &Bytes,
+        place: u64,
+    ) -> Option<impl Iterator<Item = (u64, &Arc<Entry>)>> {
+        let places = self.keys.after(key, place)?;
+        Some(places.filter_map(|at| {
+            let index = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
+            let (_, entry) = self.entries.get(index)?;
+            Some((at, entry))
+        }))
+    }
+
     /// The same of one key.
     pub(super) fn pull_key(
         &self,
@@ -296,16 +311,12 @@ impl Ring {
         mut wants: impl FnMut(&Delivered) -> bool,
     ) -> Pull {
         let of_key = |record: &Delivered| record.key.as_ref() == Some(key);
-        let Some(places) = self.keys.after(key, place) else {
+        let Some(known) = self.of_key(key, place) else {
             return self.pull(place, most_bytes, |record| of_key(record) && wants(record));
         };
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for at in places {
-            let index = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
-            let Some((_, entry)) = self.entries.get(index) else {
-                continue;
-            };
+        for (at, entry) in known {
             let record = entry.record();
             if !wants(record) {
                 continue;

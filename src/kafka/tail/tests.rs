@@ -458,6 +458,81 @@ async fn who_follows_a_key_sees_only_its_records() {
     assert!(feed.ring.read().all_keys().is_empty());
 }
 
+/// What nothing wakes it for it sees when it is asked to, up to the first record that is to come.
+#[tokio::test]
+async fn who_follows_a_key_comes_as_far_as_the_others_records_go() {
+    let world = World::new(3, 3_000, 100);
+    let mut follower =
+        world.follow_key(&[(0, 0), (1, 0), (2, 0)], None, OnLag::Close, Some(key(3)));
+    let mut plain = world.follow(&[(0, 0), (1, 0), (2, 0)], OnLag::Catchup);
+    assert!(!follower.advance(), "nothing is read yet");
+    world.begin_at_end();
+    let mut got = Vec::new();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert!(drain(&mut plain, 100, &mut got).await.is_none());
+    for _ in 0..3 {
+        world.log.append(0, true);
+        world.log.append(1, true);
+    }
+    world.pump_all();
+    assert_eq!(follower.cursor(), [(0, 0), (1, 0), (2, 0)]);
+    assert!(!plain.advance() && plain.cursor()[0] == (0, 0));
+    assert!(follower.advance() && !follower.advance());
+    assert_eq!(follower.cursor(), [(0, 3), (1, 3), (2, 0)]);
+    assert_eq!(follower.ends(), [0, 1, 2]);
+    // Its own stay to come, and so does what it wants nothing of for now.
+    follower.hold(vec![2]);
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    for _ in 0..4 {
+        world.log.append(0, true);
+        world.log.append(2, true);
+    }
+    world.log.append(1, false);
+    world.pump_all();
+    assert!(follower.advance());
+    assert_eq!(follower.cursor(), [(0, 3), (1, 4), (2, 0)]);
+    assert_eq!(follower.ends(), [1]);
+    assert!(got.is_empty());
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert_eq!(got, [(0, 3)]);
+    assert_eq!(follower.cursor(), [(0, 7), (1, 4), (2, 0)]);
+    // Whoever goes elsewhere in one partition reads nothing of the others again, however much the ring
+    // has let go of: that is known not to be its own.
+    follower.hold(vec![]);
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert_eq!(got, [(0, 3), (2, 3)]);
+    for n in 7..400 {
+        world.log.append(0, n % 4 != 3);
+    }
+    world.pump_all();
+    assert!(world.feed().ring.read().low(0) > Some(200));
+    let pages = world.log.pages.load(Ordering::Relaxed);
+    follower.seek(&[(1, 2)]);
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert_eq!(follower.cursor(), [(0, 400), (1, 4), (2, 4)]);
+    let read = world.log.pages.load(Ordering::Relaxed) - pages;
+    assert!(read <= 1, "{read} pages for two records");
+    assert_eq!(got.len(), 2);
+}
+
+#[tokio::test]
+async fn who_follows_a_key_is_told_what_concerns_all() {
+    let world = World::new(1, 1 << 20, 100);
+    let mut follower = world.follow_key(&[(0, 0)], None, OnLag::Catchup, Some(key(3)));
+    world.begin_at_end();
+    assert!(drain(&mut follower, 100, &mut Vec::new()).await.is_none());
+    let feed = world.feed();
+    for down in [true, false] {
+        let tell = async { feed.is_down(down) };
+        let (next, ()) = tokio::join!(follower.next(100), tell);
+        assert!(matches!(next, Next::Health), "{next:?}");
+        assert_eq!(follower.down_since().is_some(), down);
+    }
+    let tell = async { feed.end(Ended::Deleted) };
+    let (next, ()) = tokio::join!(follower.next(100), tell);
+    assert!(matches!(next, Next::Ended(Ended::Deleted)), "{next:?}");
+}
+
 /// Counts wakes.
 struct Count(Arc<AtomicUsize>);
 
@@ -764,6 +839,7 @@ enum Deed {
     Append(i32, bool),
     Pump(i32, i64),
     Drain(usize),
+    Advance,
     Fail,
 }
 
@@ -772,6 +848,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         6 => (0..3, prop::bool::weighted(0.8)).prop_map(|(p, is)| Deed::Append(p, is)),
         3 => (0..3, 1_i64..30).prop_map(|(p, count)| Deed::Pump(p, count)),
         2 => (1_usize..200).prop_map(Deed::Drain),
+        1 => Just(Deed::Advance),
         1 => Just(Deed::Fail),
     ];
     prop::collection::vec(deed, 0..300)
@@ -820,6 +897,7 @@ proptest! {
                             }
                         });
                     }
+                    Deed::Advance => { follower.advance(); }
                     Deed::Fail => { world.log.failures.fetch_add(1, Ordering::Relaxed); }
                 }
             }

@@ -19,7 +19,7 @@ use crate::api::records::parse::Formats;
 use crate::api::ws::protocol::records::{self, Style};
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
-use crate::kafka::tail::Entry;
+use crate::kafka::tail::{Entry, Follow, Follower, Tails};
 use crate::position::Offsets;
 use crate::record::Delivered;
 
@@ -194,6 +194,13 @@ impl Lane {
     /// Whether the values stand alone.
     pub(in crate::api) fn is_bare(&self) -> bool {
         self.view.bare
+    }
+
+    /// A follower that sees the records of a topic that the lane may show: of one key alone, if that is
+    /// all that they can have.
+    pub(in crate::api) fn follow(&self, tails: &Tails, follow: Follow) -> Follower {
+        let key = self.key(&follow.topic.name).map(Bytes::copy_from_slice);
+        tails.follow_key(follow, key)
     }
 
     /// The key that all of its records of a topic have, if it is known.

@@ -384,6 +384,8 @@ impl Run {
 
     fn time(&mut self) {
         let now = Instant::now();
+        // All that is said now has a position.
+        self.look();
         if self.drain.is_some_and(|at| at <= now) {
             self.retry = fastrand::u64(RETRY);
             self.event("drain", &json!({"retry": self.retry}));
@@ -406,24 +408,16 @@ impl Run {
         if self.ends.is_some_and(|at| at <= now) {
             return self.end("timeout", None);
         }
-        if self.beat <= now {
-            self.look();
-            if self.shared.is_empty() && self.out.is_empty() {
-                self.heartbeat();
-            }
+        if self.beat <= now && self.shared.is_empty() && self.out.is_empty() {
+            self.heartbeat();
         }
     }
 
     /// Sees how far the followers have come. One of a key is not woken by others' records.
     fn look(&mut self) {
         for index in 0..self.followers.len() {
-            let follower = self.followers.get_mut(index);
-            let follower = follower.filter(|follower| !follower.is_over());
-            let next = follower.and_then(|follower| follower.next(PIECE).now_or_never());
-            if let Some(next) = next
-                && !self.over
-            {
-                self.next(index, next);
+            if self.followers.get_mut(index).is_some_and(Follower::advance) {
+                self.catch_up_with(index);
             }
         }
     }

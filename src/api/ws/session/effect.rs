@@ -59,6 +59,9 @@ pub enum TailEffect {
         /// Where partitions go on of which something was given back.
         rewound: crate::position::Offsets,
     },
+    /// See how far it has come over what does not wake it; told by
+    /// [`Session::tail_came`](super::Session::tail_came).
+    Look,
     /// Go on elsewhere; answered by [`Session::tail_sought`](super::Session::tail_sought).
     Seek(Option<Id>, Vec<tail::open::Seek>),
     /// Find where these partitions end; answered by [`Session::tail_ends`](super::Session::tail_ends).

@@ -223,6 +223,8 @@ impl Run {
                 // Another moment for each, so that they do not come to the next process at once.
                 let most = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
                 let after = Duration::from_millis(fastrand::u64(0..=most));
+                // Where the tails stand is told.
+                self.look(None);
                 self.with(|session, now| session.drain(grace, after, now));
             }
             // Once: it stays taken, and a loop that hears of it each time would never sleep.
@@ -300,7 +302,10 @@ impl Run {
                 }
                 self.session.tail_sought(id, request, &results, now);
             }
-            Done::Ends(id, request, found) => self.session.tail_ends(id, request, &found, now),
+            Done::Ends(id, request, found) => {
+                self.look(Some(id));
+                self.session.tail_ends(id, request, &found, now);
+            }
         }
     }
 
@@ -403,6 +408,7 @@ impl Run {
                     follower.hold(held);
                 }
             }
+            TailEffect::Look => self.look(Some(id)),
             TailEffect::Seek(request, seeks) => {
                 let Some(isolation) = self.isolation(id) else {
                     return;
@@ -422,6 +428,12 @@ impl Run {
                 }));
             }
         }
+    }
+
+    /// Sees how far the followers of all tails have come, or those of one.
+    fn look(&mut self, of: Option<u64>) {
+        let now = Instant::now().into_std();
+        follow::look(&mut self.tails, &mut self.session, of, now);
     }
 
     /// The follower of a tail's topic.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::json;
 
 use super::super::ahead::Ahead;
@@ -44,10 +43,10 @@ impl Run {
                     on_lag: asked.on_lag,
                     isolation: asked.isolation,
                 };
-                let key = lane.as_ref().and_then(|lane| lane.key(&part.topic.name));
-                cluster
-                    .tails
-                    .follow_key(follow, key.map(Bytes::copy_from_slice))
+                match &lane {
+                    Some(lane) => lane.follow(&cluster.tails, follow),
+                    None => cluster.tails.follow(follow),
+                }
             })
             .collect();
         self.sent.clone_from(&start.offsets);

@@ -1,6 +1,8 @@
 //! The followers of a session's tails: asked for what their tails want, and for nothing while they want
 //! nothing.
 
+use std::time::Instant;
+
 use super::super::Session;
 use super::Came;
 use super::open::{Begun, Opened};
@@ -88,27 +90,48 @@ pub fn take_in(
     tails: &[Followed],
     session: &mut Session,
     (place, next): (Place, Next),
-    now: std::time::Instant,
+    now: Instant,
 ) {
-    let Some(followed) = tails.get(place.tail) else {
-        return;
-    };
-    let Some(follower) = followed.followers.get(place.topic) else {
-        return;
-    };
-    let wants_ends = session
-        .tail(followed.id)
-        .is_some_and(super::Tail::wants_ends);
-    let came = Came {
-        next,
-        cursor: follower.cursor(),
-        ends: if wants_ends {
-            follower.ends()
-        } else {
-            Vec::new()
-        },
-        lag: follower.lag(),
-        down: follower.down_since().map(tokio::time::Instant::into_std),
-    };
-    session.tail_came(followed.id, place.topic, came, now);
+    if let Some(followed) = tails.get(place.tail) {
+        followed.take_in(session, place.topic, next, now);
+    }
+}
+
+/// Sees how far those have come that follow one key: nothing wakes them for the records of others. All
+/// of them, or those of one tail.
+pub fn look(tails: &mut [Followed], session: &mut Session, of: Option<u64>, now: Instant) {
+    for followed in tails {
+        if of.is_none_or(|id| id == followed.id) {
+            followed.look(session, now);
+        }
+    }
+}
+
+impl Followed {
+    fn look(&mut self, session: &mut Session, now: Instant) {
+        for topic in 0..self.followers.len() {
+            if self.followers.get_mut(topic).is_some_and(Follower::advance) {
+                self.take_in(session, topic, Next::Moved, now);
+            }
+        }
+    }
+
+    fn take_in(&self, session: &mut Session, topic: usize, next: Next, now: Instant) {
+        let Some(follower) = self.followers.get(topic) else {
+            return;
+        };
+        let wants_ends = session.tail(self.id).is_some_and(super::Tail::wants_ends);
+        let came = Came {
+            next,
+            cursor: follower.cursor(),
+            ends: if wants_ends {
+                follower.ends()
+            } else {
+                Vec::new()
+            },
+            lag: follower.lag(),
+            down: follower.down_since().map(tokio::time::Instant::into_std),
+        };
+        session.tail_came(self.id, topic, came, now);
+    }
 }

@@ -28,6 +28,7 @@ use metrics::Counter;
 use self::open::Begun;
 use self::options::Options;
 use super::group::Sink;
+use super::{Effect, TailEffect};
 use crate::api::records::follow::lane::Lane;
 use crate::api::ws::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
@@ -47,6 +48,11 @@ const LEAST_ROOM: usize = 16 << 10;
 /// How long Kafka must have been away, or the tail been behind, before the client is told.
 const DOWN: Duration = Duration::from_secs(3);
 const BEHIND: Duration = Duration::from_secs(1);
+/// How often it is seen how far a tail of one key has come over records of others, which do not wake it:
+/// where ends are told, and where it only keeps the position from lying so far back that the log may
+/// begin after it.
+const LOOK_FOR_ENDS: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(15);
 
 /// How much may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +154,8 @@ pub struct Tail {
     /// Requests of the client that wait for Kafka.
     waiting: usize,
     eof: bool,
+    /// When to see how far it has come, if it would not be told.
+    looks: Option<Instant>,
     state: StateName,
     behind: Option<Instant>,
     delivered: u64,
@@ -207,6 +215,7 @@ impl Tail {
             squeeze,
             waiting: 0,
             eof,
+            looks: None,
             state: StateName::Active,
             behind: None,
             delivered: 0,
@@ -214,8 +223,16 @@ impl Tail {
         for (index, gap) in begun.gaps {
             this.gap(index, gap, sink);
         }
+        let is_keyed = |topic: &Arc<str>| this.lane.key(topic).is_some();
+        if this.parts.iter().any(|part| is_keyed(&part.topic)) {
+            this.looks = Some(sink.now + this.look_after());
+        }
         this.arrive(sink);
         this
+    }
+
+    fn look_after(&self) -> Duration {
+        if self.eof { LOOK_FOR_ENDS } else { LOOK }
     }
 
     /// What its followers are found by.
@@ -462,7 +479,8 @@ impl Tail {
             .down_since()
             .filter(|_| self.state != StateName::KafkaUnavailable)
             .map(|since| since + DOWN);
-        [lingers, due, down].into_iter().flatten().min()
+        let next = [lingers, due, down, self.looks];
+        next.into_iter().flatten().min()
     }
 
     /// Does what time has brought about.
@@ -477,6 +495,10 @@ impl Tail {
         let due = self.latest.as_ref().and_then(|latest| latest.due());
         if due.is_some_and(|due| sink.now >= due.into_std()) {
             self.is_due = true;
+        }
+        if self.looks.is_some_and(|at| sink.now >= at) {
+            self.looks = Some(sink.now + self.look_after());
+            sink.effects.push(Effect::Tail(self.id, TailEffect::Look));
         }
         self.stand(sink);
     }

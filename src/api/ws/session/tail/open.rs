@@ -110,19 +110,21 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let vectors = Vectors::new(&cluster_id, &topics);
     let ends = start.until.unwrap_or_default();
+    let lane = gateway.streams().lanes().lane(ask.view);
     let mut followers = Vec::with_capacity(parts.len());
     let mut begun = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
         let of = |all: &[Offsets]| all.get(index).cloned().unwrap_or_default();
         let starts = of(&start.offsets);
-        followers.push(cluster.tails.follow(Follow {
+        let follow = Follow {
             topic: Arc::clone(&part.topic),
             start: starts.clone(),
             all: part.all,
             until: None,
             on_lag: ask.on_lag,
             isolation,
-        }));
+        };
+        followers.push(lane.follow(&cluster.tails, follow));
         begun.push(BegunPart {
             topic: Arc::clone(&part.topic.name),
             starts,
@@ -133,7 +135,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         begun: Begun {
             parts: begun,
             vectors,
-            lane: gateway.streams().lanes().lane(ask.view),
+            lane,
             gaps,
             backlog: start.backlog,
             isolation,

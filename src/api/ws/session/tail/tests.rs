@@ -96,6 +96,20 @@ impl Tailed {
         self.came_behind(next, None, None);
     }
 
+    /// It has moved, and has all of these partitions.
+    fn came_to_ends(&mut self, ends: &[i32]) {
+        let came = Came {
+            next: Next::Moved,
+            cursor: &self.cursor,
+            ends: ends.to_vec(),
+            lag: None,
+            down: None,
+        };
+        let now = self.play.now;
+        self.play.session.tail_came(self.id, 0, came, now);
+        self.play.collect();
+    }
+
     fn came_behind(&mut self, next: Next, lag: Option<i64>, down: Option<Instant>) {
         let came = Came {
             next,
@@ -566,6 +580,57 @@ fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
         frames[0]["tails"][0]["position"],
         vectors().encode([at].into_iter())
     );
+}
+
+/// Others' records wake nobody who wants one key; so it is looked at how far they have come.
+#[test]
+fn a_tail_of_one_key_looks_now_and_then_how_far_others_have_come() {
+    let looks = |tailed: &mut Tailed| {
+        let effects = std::mem::take(&mut tailed.play.effects);
+        let of_look = |effect: &Effect| matches!(effect, Effect::Tail(_, TailEffect::Look));
+        effects.iter().filter(|effect| of_look(effect)).count()
+    };
+    let key = json!({"filter": {"key": "mine"}});
+    let mut tailed = Tailed::new(key.clone());
+    let begun = tailed.play.now;
+    assert_eq!(tailed.play.session.next_tick(), Some(begun + LOOK));
+    tailed.play.pass(LOOK);
+    assert_eq!(looks(&mut tailed), 1);
+    assert_eq!(tailed.play.session.next_tick(), Some(begun + 2 * LOOK));
+    tailed.play.pass(Duration::from_millis(1));
+    assert_eq!(looks(&mut tailed), 0);
+    // What it saw counts; what waits is still before it.
+    put(&mut tailed.cursor, 0, 7);
+    tailed.came(Next::Moved);
+    assert_eq!(tailed.position(), [7, 0]);
+
+    let mut play = Play::open();
+    play.send(json!({"type": "hello", "features": ["eof"]}));
+    play.frames();
+    let id = Tailed::open(&mut play, "t", key);
+    let cursor = vec![(0, 0), (1, 0)];
+    let mut tailed = Tailed { play, id, cursor };
+    tailed.play.frames();
+    let begun = tailed.play.now;
+    assert_eq!(tailed.play.session.next_tick(), Some(begun + LOOK_FOR_ENDS));
+    tailed.play.pass(LOOK_FOR_ENDS);
+    assert_eq!(looks(&mut tailed), 1);
+    for end in [4, 4, 6] {
+        put(&mut tailed.cursor, 0, end);
+        tailed.came_to_ends(&[0]);
+    }
+    let told: Vec<_> = tailed
+        .play
+        .frames()
+        .iter()
+        .map(|f| f["offset"].clone())
+        .collect();
+    assert_eq!(told, [4, 6], "once each");
+
+    for all in [json!({}), json!({"filter": {"key_prefix": "m"}})] {
+        let tailed = Tailed::new(all);
+        assert_eq!(tailed.play.session.next_tick(), None);
+    }
 }
 
 #[test]
