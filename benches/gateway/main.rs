@@ -8,6 +8,7 @@
 )]
 
 mod consumers;
+mod crowd;
 mod direct;
 mod echo;
 mod load;

@@ -129,6 +129,7 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("ws-produce", sessions::produce),
     ("ws-sessions", sessions::many),
     ("ws-tails", sessions::tails),
+    ("ws-filters", streams::tail_filters),
     ("stream-ndjson", streams::ndjson),
     ("stream-ndjson-1k", streams::ndjson_1k),
     ("sse-idle", streams::idle),

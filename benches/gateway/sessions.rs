@@ -32,6 +32,11 @@ const AT_ONCE: usize = 200;
 const PRODUCED: usize = 1000;
 const UNDER_WAY: usize = 9;
 
+/// What begins a session.
+pub const UPGRADE: &[u8] =
+    b"GET /ws HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+      sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// A socket with a session.
 struct Socket {
     stream: TcpStream,
@@ -44,12 +49,7 @@ impl Socket {
     async fn open(address: SocketAddr, room: usize) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        stream
-            .write_all(
-                b"GET /ws HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                  sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            )
-            .await?;
+        stream.write_all(UPGRADE).await?;
         let mut this = Self {
             stream,
             buffer: Vec::with_capacity(room),
@@ -138,7 +138,7 @@ impl Socket {
 }
 
 /// A client's frame. Its mask is zero, which every server takes.
-fn masked(text: &[u8]) -> Vec<u8> {
+pub fn masked(text: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match (u8::try_from(text.len()), u16::try_from(text.len())) {
         (Ok(length @ ..126), _) => frame.push(0x80 | length),

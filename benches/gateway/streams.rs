@@ -2,38 +2,27 @@
 //! topic. The client takes what comes without parsing more than it must, so that it takes little of the
 //! cores that are shared; of a crowd it is still the larger part of what there is to do.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
-use super::load::{Pace, Ran, on_this_thread, percentile};
+use super::crowd::{Crowd, Door, FILTERED, STALLED, get, open};
+use super::load::{Ran, on_this_thread, percentile};
 use super::process::Server;
 use super::records;
 use super::report::{Compare, Row, Side, Target};
 use super::rows::{self, Bench, per_request};
 use super::sessions::group_name;
 
-/// Longest time for what must come.
-const STALLED: Duration = Duration::from_secs(60);
 /// Readers of the rows about many.
 const READERS: usize = 10_000;
-/// Readers of the rows about filters.
-const FILTERED: usize = 1_000;
-/// Those that connect at once.
-const AT_ONCE: usize = 100;
 /// Records a second that are more than 10,000 readers can be given, and a rate that is not.
 const MUCH: u32 = 100;
 const MODERATE: u32 = 5;
-/// Of so many readers one tells when each record came.
-const TIMED: usize = 10;
 /// Records that a reader who reads nothing stops in.
 const BACKLOG: u64 = 100_000;
 
@@ -70,7 +59,7 @@ fn reading(bench: &Bench, name: &str, topic: &str, most: u64) -> Vec<Row> {
 /// Reads a topic from its start for `time` or to its end; the clock starts with the first record.
 async fn read(address: SocketAddr, topic: &str, most: u64, time: Duration) -> io::Result<Ran> {
     let path = format!("{}?from=earliest", records::path(topic));
-    let mut stream = open(address, &path, "application/x-ndjson", None).await?;
+    let mut stream = open(address, &get(&path, "application/x-ndjson"), None).await?;
     let record = memchr::memmem::Finder::new(b"{\"topic\"");
     let (mut count, mut started) = (0, None);
     let mut buffer = vec![0; 256 << 10];
@@ -100,196 +89,6 @@ async fn read(address: SocketAddr, topic: &str, most: u64, time: Duration) -> io
                 elapsed: started.elapsed(),
                 latencies: Vec::new(),
             });
-        }
-    }
-}
-
-/// Asks for a stream; `room` is what the system may take for it unread.
-async fn open(
-    address: SocketAddr,
-    path: &str,
-    accept: &str,
-    room: Option<u32>,
-) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    if let Some(room) = room {
-        socket.set_recv_buffer_size(room)?;
-    }
-    let mut stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: {accept}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    Ok(stream)
-}
-
-/// What the readers of a crowd have seen.
-struct Seen {
-    epoch: Instant,
-    ready: Cell<usize>,
-    records: Cell<u64>,
-    ended: Cell<usize>,
-    latencies: RefCell<Vec<u64>>,
-    buffer: RefCell<Vec<u8>>,
-}
-
-/// Many readers, each with a task.
-struct Crowd {
-    seen: Rc<Seen>,
-    tasks: Vec<AbortHandle>,
-    /// Those who read nothing.
-    stopped: Vec<TcpStream>,
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-impl Crowd {
-    fn new() -> Self {
-        Self {
-            seen: Rc::new(Seen {
-                epoch: Instant::now(),
-                ready: Cell::new(0),
-                records: Cell::new(0),
-                ended: Cell::new(0),
-                latencies: RefCell::default(),
-                buffer: RefCell::new(vec![0; 256 << 10]),
-            }),
-            tasks: Vec::new(),
-            stopped: Vec::new(),
-        }
-    }
-
-    /// `count` more readers, of what `path` says for each; all of them have been told where they begin.
-    async fn join(
-        &mut self,
-        address: SocketAddr,
-        count: usize,
-        path: impl Fn(usize) -> String,
-    ) -> io::Result<()> {
-        for index in 0..count {
-            let begun = Instant::now();
-            while self.tasks.len() - self.seen.ready.get() >= AT_ONCE {
-                if begun.elapsed() > STALLED {
-                    return Err(io::Error::other("readers are not let in"));
-                }
-                sleep(Duration::from_millis(1)).await;
-            }
-            let stream = open(address, &path(index), "text/event-stream", None).await?;
-            let seen = Rc::clone(&self.seen);
-            let timed = index.is_multiple_of(TIMED);
-            let task = spawn_local(async move {
-                let _ = seen.follow(&stream, timed).await;
-                seen.ended.set(seen.ended.get() + 1);
-            });
-            self.tasks.push(task.abort_handle());
-        }
-        let begun = Instant::now();
-        while self.seen.ready.get() < self.tasks.len() {
-            if begun.elapsed() > STALLED {
-                return Err(io::Error::other("readers are not let in"));
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    /// `count` more that ask for `path` and read none of it.
-    async fn stop(&mut self, address: SocketAddr, count: usize, path: &str) -> io::Result<()> {
-        for _ in 0..count {
-            let stream = open(address, path, "text/event-stream", Some(4 << 10)).await?;
-            self.stopped.push(stream);
-        }
-        Ok(())
-    }
-
-    /// Writes records at `rate` for `time`, waits until `deliveries(written)` have come, and tells how
-    /// many came and how long it took.
-    async fn write(
-        &self,
-        bench: &Bench,
-        topic: &str,
-        rate: u32,
-        time: Duration,
-        deliveries: impl Fn(u64) -> u64,
-    ) -> io::Result<(u64, u64, Duration)> {
-        let seen = &self.seen;
-        let producer = bench.direct.plain_producer();
-        let before = seen.records.get();
-        seen.latencies.borrow_mut().clear();
-        let pad = "x".repeat(60);
-        let started = Instant::now();
-        let mut pace = Pace::new(rate);
-        let mut written = 0_u64;
-        while started.elapsed() < time {
-            for _ in 0..pace.wait().await {
-                let now = seen.now();
-                let key = format!("key-{:05}", written % FILTERED as u64);
-                let value = format!(r#"{{"t":{now},"id":{written},"note":"{pad}"}}"#);
-                producer.send_keyed(topic, key.as_bytes(), value.as_bytes());
-                written += 1;
-            }
-        }
-        let wanted = deliveries(written);
-        while seen.records.get() - before < wanted {
-            if started.elapsed() > time + STALLED || seen.ended.get() > 0 {
-                return Err(io::Error::other(format!(
-                    "{} of {wanted} records came, {} readers ended",
-                    seen.records.get() - before,
-                    seen.ended.get()
-                )));
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-        Ok((written, wanted, started.elapsed()))
-    }
-}
-
-impl Seen {
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Reads to the end, which is an error. All readers share one buffer; what is left of a line is kept.
-    async fn follow(&self, stream: &TcpStream, timed: bool) -> io::Result<()> {
-        let time = memchr::memmem::Finder::new(b"{\"t\":");
-        let mut rest: Vec<u8> = Vec::new();
-        let mut ready = false;
-        loop {
-            stream.readable().await?;
-            let mut buffer = self.buffer.borrow_mut();
-            let kept = rest.len();
-            buffer[..kept].copy_from_slice(&rest);
-            rest.clear();
-            let read = match stream.try_read(&mut buffer[kept..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(error),
-            };
-            let bytes = &buffer[..kept + read];
-            let lines = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
-            let (lines, left) = bytes.split_at(lines);
-            rest.extend_from_slice(left);
-            if !ready && memchr::memmem::find(lines, b"event: ready").is_some() {
-                ready = true;
-                self.ready.set(self.ready.get() + 1);
-            }
-            let now = self.now();
-            let mut count = 0;
-            for at in time.find_iter(lines) {
-                count += 1;
-                if timed {
-                    let digits = lines[at + 5..].iter().take_while(|b| b.is_ascii_digit());
-                    let then = digits.fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
-                    self.latencies.borrow_mut().push(now.saturating_sub(then));
-                }
-            }
-            self.records.set(self.records.get() + count);
         }
     }
 }
@@ -343,6 +142,8 @@ fn gateway(bench: &Bench, binary: &Path) -> Server {
             "limits.connections=50000",
             "limits.connections_per_address=50000",
             "limits.tails=50000",
+            // Readers answer no pings.
+            "websocket.ping_interval_ms=600000",
         ],
     )
 }
@@ -373,7 +174,7 @@ pub fn idle(bench: &Bench, name: &str) -> Vec<Row> {
         let found = on_this_thread(async {
             let topic = topic(bench).await;
             let path = records::path(&topic);
-            let mut crowd = Crowd::new();
+            let mut crowd = Crowd::new(Door::Sse);
             // What the first ones cost is the process's.
             crowd.join(server.address, 10, |_| path.clone()).await?;
             sleep(Duration::from_secs(1)).await;
@@ -424,7 +225,7 @@ pub fn fanout(bench: &Bench, name: &str) -> Vec<Row> {
             let topic = topic(bench).await;
             bench.direct.fill(&topic, &bench.fixtures.small, BACKLOG);
             let path = records::path(&topic);
-            let mut crowd = Crowd::new();
+            let mut crowd = Crowd::new(Door::Sse);
             crowd
                 .join(server.address, readers, |_| path.clone())
                 .await?;
@@ -482,7 +283,7 @@ pub fn fanout(bench: &Bench, name: &str) -> Vec<Row> {
 }
 
 fn side(crowd: &Crowd, cpu: f64) -> Side {
-    let mut latencies = crowd.seen.latencies.borrow_mut();
+    let mut latencies = crowd.latencies();
     Side {
         figure: percentile(&mut latencies, 0.99),
         p50: Some(percentile(&mut latencies, 0.5)),
@@ -493,17 +294,45 @@ fn side(crowd: &Crowd, cpu: f64) -> Side {
 
 /// Readers that all see alike, next to a hundred ways to see and next to a key for each reader.
 pub fn filters(bench: &Bench, name: &str) -> Vec<Row> {
-    let one = |path: &str, _: usize| format!("{path}?where=/id%3E=0");
-    let hundred = |path: &str, index: usize| format!("{path}?where=/id!=-{}", 1 + index % 100);
-    let keys = |path: &str, index: usize| format!("{path}?key=key-{index:05}");
-    let cost = |binary: &Path, lane: &dyn Fn(&str, usize) -> String, each: bool| {
+    let path = |topic: &str, query: &str| format!("{}?{query}", records::path(topic));
+    let asks = Asks {
+        one: &|topic, _| path(topic, "where=/id%3E=0"),
+        hundred: &|topic, index| path(topic, &format!("where=/id!=-{}", 1 + index % 100)),
+        key: &|topic, index| path(topic, &format!("key=key-{index:05}")),
+    };
+    filtered(bench, name, Door::Sse, &asks)
+}
+
+/// The same with a WebSocket tail for each reader.
+pub fn tail_filters(bench: &Bench, name: &str) -> Vec<Row> {
+    let frame = |topic: &str, filter: &str| {
+        format!(r#"{{"type":"subscribe","sub":"s","topics":["{topic}"],"filter":{{{filter}}}}}"#)
+    };
+    let asks = Asks {
+        one: &|topic, _| frame(topic, r#""where":"/id>=0""#),
+        hundred: &|topic, index| frame(topic, &format!(r#""where":"/id!=-{}""#, 1 + index % 100)),
+        key: &|topic, index| frame(topic, &format!(r#""key":"key-{index:05}""#)),
+    };
+    filtered(bench, name, Door::Ws, &asks)
+}
+
+type Ask<'a> = &'a dyn Fn(&str, usize) -> String;
+
+/// What a reader asks of a topic: what all do, what one of a hundred does, what nobody else does.
+struct Asks<'a> {
+    one: Ask<'a>,
+    hundred: Ask<'a>,
+    key: Ask<'a>,
+}
+
+fn filtered(bench: &Bench, name: &str, door: Door, asks: &Asks<'_>) -> Vec<Row> {
+    let cost = |binary: &Path, ask: Ask<'_>, each: bool| {
         let server = gateway(bench, binary);
         let found = on_this_thread(async {
             let topic = topic(bench).await;
-            let path = records::path(&topic);
-            let mut crowd = Crowd::new();
+            let mut crowd = Crowd::new(door);
             crowd
-                .join(server.address, FILTERED, |index| lane(&path, index))
+                .join(server.address, FILTERED, |index| ask(&topic, index))
                 .await?;
             let all = |written| written * if each { 1 } else { FILTERED as u64 };
             let warm = Duration::from_millis(300);
@@ -513,7 +342,7 @@ pub fn filters(bench: &Bench, name: &str) -> Vec<Row> {
             let cpu = per_request(server.cpu() - before, written);
             io::Result::Ok(side(&crowd, cpu))
         });
-        let found = found.expect("every stream is served");
+        let found = found.expect("every reader is served");
         Side {
             figure: found.cpu.unwrap_or(f64::NAN),
             ..found
@@ -522,9 +351,9 @@ pub fn filters(bench: &Bench, name: &str) -> Vec<Row> {
     rows_of(bench, &|binary| {
         let row = |what: &str, target, side| (format!("{name}-{what}"), "us/rec", target, side);
         vec![
-            row("1-lane", Target::None, cost(binary, &one, false)),
-            row("100-lanes", Target::None, cost(binary, &hundred, false)),
-            row("1000-keys", Target::None, cost(binary, &keys, true)),
+            row("1-lane", Target::None, cost(binary, asks.one, false)),
+            row("100-lanes", Target::None, cost(binary, asks.hundred, false)),
+            row("1000-keys", Target::None, cost(binary, asks.key, true)),
         ]
     })
 }
