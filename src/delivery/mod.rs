@@ -8,7 +8,7 @@
 //!             +--- the client's window decides how much is in flight
 //! ```
 //!
-//! - `ledger.rs`: all of it for one subscription
+//! - ledger/: all of it for one subscription
 //! - `partition.rs`: the records of one partition, from the first that is not acknowledged
 //! - `tags.rs`: from a tag to its record, whatever the number of tags that are out
 //! - `deadlines.rs`: when what is in flight comes again
