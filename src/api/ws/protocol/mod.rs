@@ -1,7 +1,7 @@
 //! The frames of the WebSocket protocol `tidegate.v1`: one type for each row of its tables, from
 //! which the AsyncAPI document is made.
 //!
-//! - `client.rs`: what clients send, and what is wrong with what cannot be taken
+//! - client/: what clients send, and what is wrong with what cannot be taken
 //! - `server.rs`: what the gateway sends
 //! - `records.rs`: the `records` frame, which is written by hand because it is the hot one
 //! - `close.rs`: the codes that a connection is closed with
