@@ -17,7 +17,7 @@
 //! - `ending.rs`: how it ends
 //! - `effect.rs`: what is to be done elsewhere
 //! - `clock.rs`: the time of day
-//! - `group.rs`: the subscription of a group
+//! - group/: the subscription of a group
 //! - `options.rs`: its options
 //! - `tails.rs`: subscriptions without a group, and tail/, one of them
 //! - `produce.rs`: the window of what is written
