@@ -12,7 +12,7 @@
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
-//! | [`write`] | the one write pipeline |
+//! | [`mod@write`] | the one write pipeline |
 //! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming door |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |

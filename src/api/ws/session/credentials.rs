@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::effect::{Authenticated, Effect};
-use super::produce::WINDOW;
 use super::tail::MAX_TAILS;
+use super::window::WINDOW;
 use super::{HEARTBEAT_MS, Phase, Session};
 use crate::api::ws::protocol::client::Hello;
 use crate::api::ws::protocol::close::Close;

@@ -20,7 +20,7 @@
 //! - group/: the subscription of a group
 //! - `options.rs`: its options
 //! - `tails.rs`: subscriptions without a group, and tail/, one of them
-//! - `produce.rs`: the window of what is written
+//! - `window.rs`: the window of what is written
 //! - `meter.rs`: how often a client may do what costs us something
 //! - `short.rs`: the short way, a subscription in the URL
 //! - `run.rs`: the session, its member and its socket together
@@ -38,7 +38,6 @@ mod frames;
 pub mod group;
 mod meter;
 pub mod options;
-pub mod produce;
 mod producing;
 mod rights;
 pub mod run;
@@ -50,6 +49,7 @@ mod tails;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,11 +60,11 @@ use self::ending::draining;
 use self::group::{Counted, Sink, Subscription};
 use self::meter::{Errors, Rate};
 use self::options::Options;
-use self::produce::Producing;
 use self::producing::Request;
 pub use self::sending::Out;
 use self::subscribing::topic_error;
 use self::tails::Opening;
+use self::window::Producing;
 use super::protocol::Id;
 use super::protocol::client::{Hello, Subscribe};
 use super::protocol::close::Close;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::credentials::EXPIRY_LEEWAY;
 use super::effect::Effect;
-use super::produce::{Admission, Weight};
+use super::window::{Admission, Weight};
 use super::{Phase, Session, draining, topic_error};
 use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::client::Produced;

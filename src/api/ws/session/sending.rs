@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::produce::Weight;
+use super::window::Weight;
 use super::{Phase, Session};
 use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::{Error, Heartbeat, ServerFrame};
+
+/// Smallest room in which a frame of records is begun.
+pub(super) const LEAST_ROOM: usize = 16 << 10;
 
 /// Frames that go before records.
 #[derive(Debug, Default)]

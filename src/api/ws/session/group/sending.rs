@@ -3,15 +3,13 @@
 use std::time::Instant;
 
 use super::super::options::Options;
+use super::super::sending::LEAST_ROOM;
 use super::{Sink, Subscription};
 use crate::api::records::format::Format;
 use crate::api::ws::protocol::client::OnDecodeError;
 use crate::api::ws::protocol::records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::Delivered;
-
-/// Smallest room in which a frame is begun.
-const LEAST_ROOM: usize = 16 << 10;
 
 impl Subscription {
     /// The next frame of records, if there are some that may go, in about so many bytes.

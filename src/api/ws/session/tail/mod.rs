@@ -43,8 +43,6 @@ use crate::position::{Offsets, Vectors};
 pub const MAX_TAILS: usize = 16;
 /// Bytes of records that are taken from a follower at once, about.
 const PIECE: u64 = 32 << 10;
-/// Smallest room in which a frame is begun.
-const LEAST_ROOM: usize = 16 << 10;
 /// How long Kafka must have been away, or the tail been behind, before the client is told.
 const DOWN: Duration = Duration::from_secs(3);
 const BEHIND: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::group::Sink;
-use super::{Flow, Given, Item, LEAST_ROOM, Tail, put, undecoded};
+use super::super::sending::LEAST_ROOM;
+use super::{Flow, Given, Item, Tail, put, undecoded};
 use crate::api::ws::protocol::records::Joined;
 
 impl Tail {
