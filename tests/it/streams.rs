@@ -6,6 +6,7 @@
 //! - `changes.rs`: topics and positions that change or go away under a stream, and between two
 //! - `limits.rs`: how many streams there may be of one, and readers that stop reading
 //! - `outage.rs`: brokers that are away
+//! - `silent.rs`: one broker of several that is
 //! - `h2.rs`: several streams on one connection
 //! - `clients/`: clients that others wrote
 //! - `recipes/`: what docs/streams.md says, as it stands there
@@ -18,6 +19,7 @@ mod limits;
 mod outage;
 mod partitions;
 mod recipes;
+mod silent;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -148,6 +148,7 @@ pub struct Follower {
     /// Where it stands in the ring; `None` while it catches up.
     place: Option<u64>,
     rewinds: u64,
+    begun: u64,
     page: Option<(Arc<Slot>, usize)>,
     /// How large the next page is to be: smaller where one was let go of before it was finished.
     page_bytes: usize,
@@ -206,6 +207,7 @@ impl Follower {
             on_lag: follow.on_lag,
             place: None,
             rewinds,
+            begun: 0,
             page: None,
             page_bytes: MOST_BYTES,
             loading: None,
@@ -443,6 +445,11 @@ impl Follower {
             }
             return Step::Again;
         }
+        if ring.begun() != self.begun {
+            // Of these it may lack what comes before the ring.
+            self.begun = ring.begun();
+            self.place = None;
+        }
         if self.is_done() {
             self.ended = Some(Ended::Until);
             return Step::Again;
@@ -512,17 +519,19 @@ impl Follower {
         }
     }
 
-    /// What comes before the ring, and whether the ring does not know a partition yet.
+    /// What comes before the ring, and whether the ring knows none of the partitions yet. Those that it
+    /// does not know may be of a broker that is silent: the others do not wait for them.
     fn missing(&self, ring: &super::ring::Ring) -> (Vec<Span>, bool) {
         let mut missing = Vec::new();
-        let mut unread = false;
+        let (mut wanted, mut known) = (false, self.until.is_some());
         for (index, (partition, offset)) in self.cursor.iter().enumerate() {
             if self.is_held(*partition) {
                 continue;
             }
             let last = until(self.until.as_ref(), index);
             let low = ring.low(*partition);
-            unread |= low.is_none() && self.until.is_none();
+            wanted = true;
+            known |= low.is_some();
             let end = match low {
                 Some(low) => low.min(last),
                 None if self.until.is_some() => last,
@@ -536,7 +545,7 @@ impl Follower {
                 });
             }
         }
-        (missing, unread)
+        (missing, wanted && !known)
     }
 
     /// It was too slow: what it missed stands in gaps.

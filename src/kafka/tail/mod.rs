@@ -1,12 +1,13 @@
 //! Follows topics: however many follow one, it is read from Kafka once.
 //!
 //! ```text
-//! Kafka --upstream (a consumer for a topic)------> ring --+--> follower: a cursor
+//! Kafka --upstream (one a topic, a lane a broker)--> ring --+--> follower: a cursor
 //!   |                                                      +--> follower
 //!   '------------pages (a bounded pool)--------------------+--> follower that is not in the ring
 //! ```
 //!
 //! - `upstream.rs`: the one reader, from the first follower until a minute after the last
+//! - `lane.rs`: the part of it that reads from one broker
 //! - `ring.rs`: what it has read lately, bounded by bytes and age
 //! - `keyed.rs`: of the keys that are followed alone, where their records stand in it
 //! - `feed.rs`: the two together, and who follows
@@ -22,6 +23,7 @@ mod entry;
 mod feed;
 mod follower;
 mod keyed;
+mod lane;
 pub mod latest;
 mod pages;
 mod ring;

@@ -51,6 +51,8 @@ pub(super) struct Ring {
     keys: Keys,
     /// How often a partition's log turned out to end before what was read of it.
     rewinds: u64,
+    /// How many partitions have begun to be read.
+    begun: u64,
     bound: Bound,
     load: Arc<Load>,
 }
@@ -73,6 +75,7 @@ impl Ring {
             joints: VecDeque::new(),
             keys: Keys::default(),
             rewinds: 0,
+            begun: 0,
             bound,
             load,
         }
@@ -89,6 +92,11 @@ impl Ring {
 
     pub(super) fn rewinds(&self) -> u64 {
         self.rewinds
+    }
+
+    /// Counts up when a partition begins to be read that was not.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// From where on nothing of the partition is missing; `None` while it is not read.
@@ -134,6 +142,7 @@ impl Ring {
         match self.ranges.get(&partition) {
             Some(range) if range.next == offset => {}
             None => {
+                self.begun += 1;
                 self.ranges.insert(partition, begun);
             }
             Some(range) => {
@@ -270,7 +279,7 @@ impl Ring {
         let mut open: Vec<(i32, i64)> = cursor
             .iter()
             .copied()
-            .filter(|(partition, offset)| self.next(*partition).is_none_or(|next| *offset < next))
+            .filter(|(partition, offset)| self.next(*partition).is_some_and(|next| *offset < next))
             .collect();
         let mut place = self.end();
         // Backwards, since most come at or near the end.

@@ -661,6 +661,38 @@ async fn a_read_to_known_offsets_ends_there() {
 }
 
 #[tokio::test]
+async fn a_partition_whose_broker_is_silent_from_the_start_holds_up_no_other() {
+    let world = World::new(2, 1 << 20, 7);
+    for n in 0..20 {
+        world.log.append(n % 2, true);
+    }
+    let mut follower = world.follow(&[(0, 5), (1, 5)], OnLag::Skip);
+    let feed = world.feed();
+    feed.ring.write().begin(0, 10);
+    feed.wake();
+    let mut got = Vec::new();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    world.log.append(0, true);
+    world.pump_all();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert_eq!(got, (5..11).map(|offset| (0, offset)).collect::<Vec<_>>());
+    assert_eq!(follower.ends(), [0]);
+
+    // It answers later, when more has been written: nothing is left out, and nothing comes again.
+    world.log.append(1, true);
+    feed.ring.write().begin(1, 11);
+    feed.wake();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    world.log.append(1, true);
+    world.log.append(0, true);
+    world.pump_all();
+    assert!(drain(&mut follower, 100, &mut got).await.is_none());
+    assert_eq!(got.len(), 14);
+    assert!(in_order(&got));
+    assert_eq!(follower.cursor(), [(0, 12), (1, 12)]);
+}
+
+#[tokio::test]
 async fn a_new_partition_is_followed_from_its_beginning() {
     let world = World::new(1, 1 << 20, 100);
     let mut follower = world.follow(&[(0, 0)], OnLag::Catchup);

@@ -6,6 +6,7 @@ mod frames;
 mod large;
 mod page;
 mod producing;
+mod silent;
 mod slow;
 
 use std::time::Duration;

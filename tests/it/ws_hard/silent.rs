@@ -1,0 +1,110 @@
+//! One broker of several that is silent, under a member of a group.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
+use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::topic;
+use crate::support::ws::Client;
+
+/// How long records are written meanwhile.
+const WHILE: Duration = Duration::from_secs(25);
+/// Longest way of a record: a member fetches from all brokers at once and waits for each of them until
+/// its request times out.
+const BOUND: Duration = Duration::from_secs(30);
+
+async fn write(plain: &Plain, topic: &str, partition: i32) -> (i64, i64) {
+    let record = PlainOutgoing {
+        topic,
+        partition: Some(partition),
+        value: Some(b"1"),
+        ..PlainOutgoing::default()
+    };
+    let (partition, offset) = plain.produce(record).await;
+    (partition.into(), offset)
+}
+
+fn place(record: &Value) -> (i64, i64) {
+    let number = |name: &str| record[name].as_i64().unwrap();
+    (number("partition"), number("offset"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a broker is frozen for half a minute"]
+async fn a_member_goes_on_with_other_brokers_partitions_while_one_is_silent() {
+    // With the usual session timeouts: a poll that waits for the silent broker may be longer than short
+    // ones.
+    let kafka = Broker::builder().nodes(3).start().await;
+    let plain = kafka.plain();
+    let name = topic("ws-silent");
+    // Not the one that coordinates groups: without it nobody is a member.
+    plain.create_topic_on(&name, &[1, 2, 3], &[]).await;
+    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    let mut client = Client::welcomed(&gateway).await;
+    let options = json!({"ack": "auto", "offset_reset": "earliest"});
+    client.subscribe(&name, &name, options).await;
+    let coordinator = plain.leader("__consumer_offsets", 0).await.unwrap();
+    let silent = if coordinator == 3 { 2 } else { 3 };
+    let others: Vec<i32> = (0..3).filter(|partition| partition + 1 != silent).collect();
+
+    let mut seen = BTreeSet::new();
+    let mut healthy = Vec::new();
+    for n in 0..30 {
+        let begun = Instant::now();
+        let written = write(&plain, &name, n % 3).await;
+        let records = client.records(1).await;
+        assert_eq!(place(&records[0]), written);
+        assert!(seen.insert(written));
+        healthy.push(begun.elapsed());
+    }
+    healthy.sort_unstable();
+    println!("all well: p50 {:?}, longest {:?}", healthy[15], healthy[29]);
+
+    kafka.node(silent.unsigned_abs()).pause();
+    let frozen = Instant::now();
+    let mut times = Vec::new();
+    for n in 0.. {
+        if frozen.elapsed() >= WHILE {
+            break;
+        }
+        let begun = Instant::now();
+        let written = write(&plain, &name, others[n % 2]).await;
+        while !seen.contains(&written) {
+            let left = BOUND.saturating_sub(begun.elapsed());
+            let frame = client.next_within(left).await.expect("records in time");
+            for record in frame["records"].as_array().into_iter().flatten() {
+                assert!(seen.insert(place(record)), "{record} comes again");
+            }
+        }
+        times.push(begun.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    times.sort_unstable();
+    let (count, at) = (times.len(), |percent| {
+        times[(times.len() - 1) * percent / 100]
+    });
+    println!(
+        "one silent: {count}, p50 {:?}, p99 {:?}, longest {:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
+
+    kafka.node(silent.unsigned_abs()).resume();
+    let written = write(&plain, &name, silent - 1).await;
+    let begun = Instant::now();
+    while !seen.contains(&written) {
+        let left = (BOUND * 2).saturating_sub(begun.elapsed());
+        let frame = client.next_within(left).await.expect("records in time");
+        for record in frame["records"].as_array().into_iter().flatten() {
+            assert!(seen.insert(place(record)), "{record} comes again");
+        }
+    }
+    println!("back after {:?}", begun.elapsed());
+    assert!(gateway.terminate().await.status.success());
+}
