@@ -548,8 +548,10 @@ async fn a_tail_outlives_a_broker_that_is_away() {
     );
     // The session is there all along, and so are its answers.
     while gone.elapsed() < Duration::from_secs(30) {
-        let pong = client.ask(json!({"type": "ping", "id": "p"})).await;
-        assert_eq!(pong["type"], "pong");
+        for client in [&mut client, &mut keyed] {
+            let pong = client.ask(json!({"type": "ping", "id": "p"})).await;
+            assert_eq!(pong["type"], "pong");
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     broker.restart().await;
