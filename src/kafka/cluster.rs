@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::{Admin, Committed, Isolation, OffsetSpec, TopicConfig, Wanted};
+use super::admin::{Admin, Committed, Isolation, Noted, OffsetSpec, TopicConfig, Wanted};
 use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
@@ -293,7 +293,7 @@ impl Cluster {
     pub async fn commit_for_group(
         &self,
         group: &str,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[Noted],
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let bound = self.settings.metadata_timeout;
         self.admin.commit_for_group(group, offsets, bound).await

@@ -184,6 +184,39 @@ async fn passwords_let_both_clients_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_commits_a_text_logs_in_too() {
+    let kafka = secured().await;
+    let endpoint = TokenEndpoint::start(HOUR).await;
+    let by_token = from_endpoint(&endpoint.url(), TokenEndpoint::CLIENT[1]);
+    for properties in [password("SCRAM-SHA-512", "gateway", PASSWORD), by_token] {
+        let topic = new_topic(kafka, "texts").await;
+        kafka.allow(USER, &topic, &[AclOperation::Read]).await;
+        let gateway = by_sasl(kafka, &properties).start().await;
+        let instances = gateway.url(&format!("/consumers/{topic}"));
+        let made = http::post_json(&instances, &json!({"name": "texts"})).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        let offsets = json!({"offsets": [
+            {"topic": topic, "partition": 0, "offset": 0, "metadata": "noted"},
+        ]});
+        let url = format!("{instances}/instances/texts/offsets");
+
+        let denied = http::post_json(&url, &offsets).await;
+        assert_eq!(denied.status, 403, "{}", denied.text());
+        let text = denied.text();
+        assert!(text.contains("GROUP_AUTHORIZATION_FAILED"), "{text}");
+
+        kafka.allow_group(USER, &topic).await;
+        eventually(REFUSED, async || {
+            http::post_json(&url, &offsets).await.status == 200
+        })
+        .await;
+        let committed = kafka.plain().committed_with_text(&topic, &topic, 0).await;
+        assert_eq!(committed, Some((1, "noted".to_owned())));
+        shows_no_secret(&gateway.stderr());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_lets_both_clients_in() {
     let kafka = secured().await;
     let topic = new_topic(kafka, "certificates").await;

@@ -7,6 +7,7 @@ use krafka::admin::{
     AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, TopicPartition as Place,
 };
 
+use super::noted::{self, Noted};
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -90,7 +91,7 @@ impl Admin {
     }
 
     /// Commits for `group`, which must have no members: each offset is that of the next record to
-    /// read.
+    /// read. Those without a text cost one request; if any has one, `noted` says what all of them cost.
     ///
     /// # Errors
     ///
@@ -99,13 +100,17 @@ impl Admin {
     pub async fn commit_for_group(
         &self,
         group: &str,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[Noted],
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
+        let has_text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if offsets.iter().any(|(.., text)| has_text(text)) {
+            return self.commit_noted(group, offsets, bound).await;
+        }
         let place = |partition: &TopicPartition| Place::new(&*partition.topic, partition.partition);
         let wanted: Vec<(Place, i64)> = offsets
             .iter()
-            .map(|(partition, offset)| (place(partition), *offset))
+            .map(|(partition, offset, _)| (place(partition), *offset))
             .collect();
         let options = AlterConsumerGroupOffsetsOptions::default().timeout(bound);
         let client = &self.link(bound).await?.client;
@@ -113,7 +118,7 @@ impl Admin {
         let mut found = bounded(bound, call).await?;
         Ok(offsets
             .iter()
-            .map(|(partition, offset)| {
+            .map(|(partition, offset, _)| {
                 let answer = match found.remove(&place(partition)) {
                     Some(answer) => answer.map(|()| *offset).map_err(Fault::from),
                     None => Err(unmentioned(partition)),
@@ -121,6 +126,30 @@ impl Admin {
                 (partition.clone(), answer)
             })
             .collect())
+    }
+
+    async fn commit_noted(
+        &self,
+        group: &str,
+        offsets: &[Noted],
+        bound: Duration,
+    ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
+        let room = &self.inner.noting;
+        match noted::commit(self.clients()?, room, group, offsets, bound).await {
+            Ok(done) => {
+                let done = done.into_iter();
+                Ok(done
+                    .map(|(partition, offset)| (partition, Ok(offset)))
+                    .collect())
+            }
+            // librdkafka does not tell why it finds no coordinator; krafka is told the same and does.
+            Err(fault) if fault.kind == FaultKind::Unavailable => {
+                let partitions: Vec<_> = offsets.iter().map(|(p, ..)| p.clone()).collect();
+                self.group_commits(group, &partitions, bound).await?;
+                Err(fault)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 }
 

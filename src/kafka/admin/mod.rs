@@ -1,9 +1,10 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
 //! Every call takes its bound and answers within it. `offsets` is about positions in partitions,
-//! `groups` about consumer groups.
+//! `groups` about consumer groups, `noted` about commits that keep a text.
 
 mod groups;
+mod noted;
 mod offsets;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
@@ -18,9 +19,10 @@ use krafka::admin::{
 };
 use krafka::consumer::{Consumer, IsolationLevel};
 use krafka::{BrokerInfo, Kafka, TopicInfo};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use groups::Committed;
+pub use noted::Noted;
 pub use offsets::{Isolation, OffsetSpec, Wanted};
 
 use super::Role;
@@ -42,6 +44,8 @@ struct Inner {
     clients: Option<Clients>,
     /// Made at first use, so that the gateway starts while its cluster is still down.
     link: OnceCell<Link>,
+    /// Bounds how many commits that keep a text are under way.
+    noting: Arc<Semaphore>,
 }
 
 /// What works on one krafka handle.
@@ -134,6 +138,7 @@ impl Admin {
             inner: Arc::new(Inner {
                 clients: None,
                 link: OnceCell::new_with(Some(Link::new(kafka))),
+                noting: Arc::new(Semaphore::new(noted::AT_ONCE)),
             }),
         }
     }
@@ -145,8 +150,18 @@ impl Admin {
             inner: Arc::new(Inner {
                 clients: Some(clients),
                 link: OnceCell::new(),
+                noting: Arc::new(Semaphore::new(noted::AT_ONCE)),
             }),
         }
+    }
+
+    fn clients(&self) -> Result<&Clients, Fault> {
+        self.inner.clients.as_ref().ok_or_else(|| {
+            Fault::new(
+                FaultKind::Other,
+                "The client has no settings to connect by.",
+            )
+        })
     }
 
     /// The connection, made within `bound` if it has to be.
@@ -155,12 +170,7 @@ impl Admin {
             return Ok(link);
         }
         let connecting = self.inner.link.get_or_try_init(|| async {
-            let clients = self.inner.clients.as_ref().ok_or_else(|| {
-                Fault::new(
-                    FaultKind::Other,
-                    "The client has no settings to connect by.",
-                )
-            })?;
+            let clients = self.clients()?;
             client::krafka(clients, Role::Admin).await.map(Link::new)
         });
         match tokio::time::timeout(bound, connecting).await {

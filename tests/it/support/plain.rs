@@ -268,6 +268,17 @@ impl Plain {
 
     /// The offset that a group has committed for a partition.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let committed = self.committed_with_text(group, topic, partition).await;
+        committed.map(|(offset, _)| offset)
+    }
+
+    /// The same with the text that was kept with it.
+    pub async fn committed_with_text(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<(i64, String)> {
         let mut config = self.config();
         config.set("group.id", group);
         let mut wanted = TopicPartitionList::new();
@@ -275,8 +286,9 @@ impl Plain {
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
             let committed = consumer.committed_offsets(wanted, BOUND).unwrap();
-            match committed.elements().first()?.offset() {
-                Offset::Offset(offset) => Some(offset),
+            let first = committed.elements().into_iter().next()?;
+            match first.offset() {
+                Offset::Offset(offset) => Some((offset, first.metadata().to_owned())),
                 _ => None,
             }
         })

@@ -157,6 +157,13 @@ impl Broker {
         self.acls(operations.iter().map(rule).collect()).await;
     }
 
+    /// Lets a principal commit for a group.
+    pub async fn allow_group(&self, principal: &str, group: &str) {
+        let (kind, allow) = (AclResourceType::Group, AclPermissionType::Allow);
+        let read = AclBinding::new(kind, group, principal, "*", AclOperation::Read, allow);
+        self.acls(vec![read]).await;
+    }
+
     /// Creates ACLs and waits until the broker goes by them.
     pub async fn acls(&self, rules: Vec<AclBinding>) {
         // krafka 0.28 numbers the pattern types one too low: what it calls prefixed goes out as

@@ -4,6 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{BOUND, Consumer, from_earliest, numbers, refusal};
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
 use crate::support::{eventually, topic};
 
@@ -43,12 +45,6 @@ async fn chosen_partitions_of_several_topics_are_read_and_committed() {
     let offsets = json!({"offsets": [{"topic": one, "partition": 0, "offset": 0}]});
     assert_eq!(consumer.post("/offsets", &offsets).await.status, 200);
     assert_eq!(plain.committed(&group, &one, 0).await, Some(1));
-    // A text cannot be kept with it, and that is said.
-    let offsets = json!({"offsets": [
-        {"topic": one, "partition": 0, "offset": 0, "metadata": "m"},
-    ]});
-    let reply = consumer.post("/offsets", &offsets).await;
-    assert_eq!(refusal(&reply), (422, 422, "/offsets/0/metadata".into()));
     // What comes to any of them ends a wait.
     let reading = tokio::spawn(async move { (consumer.read_all(1).await, consumer) });
     fill(gateway, &two, 1, 99..100).await;
@@ -71,6 +67,103 @@ async fn chosen_partitions_of_several_topics_are_read_and_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_is_kept_with_an_offset() {
+    let gateway = gateway().await;
+    let name = topic("v2-hand-text");
+    let plain = broker().await.plain();
+    plain.create_topic(&name, 3, &[]).await;
+    let group = topic("v2-hand-text-group");
+    let consumer = Consumer::make(gateway, &group, &from_earliest()).await;
+    let partitions = json!({"partitions": [{"topic": name, "partition": 0}]});
+    consumer.told("/assignments", &partitions).await;
+    let text = "noted: ünï, 100%";
+    let offsets = json!({"offsets": [
+        {"topic": name, "partition": 0, "offset": 6, "metadata": text},
+        {"topic": name, "partition": 1, "offset": 1, "metadata": "not the last word"},
+        {"topic": name, "partition": 1, "offset": 4, "metadata": "the last word"},
+        {"topic": name, "partition": 2, "offset": 0},
+    ]});
+
+    let reply = consumer.post("/offsets", &offsets).await;
+
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "[]"));
+    for (partition, offset, text) in [(0, 7, text), (1, 5, "the last word"), (2, 1, "")] {
+        let committed = plain.committed_with_text(&group, &name, partition).await;
+        assert_eq!(committed, Some((offset, text.to_owned())), "{partition}");
+        let wanted = json!({"partitions": [{"topic": name, "partition": partition}]});
+        let reply = consumer.call(Method::GET, "/offsets", Some(&wanted)).await;
+        let expected = json!({"offsets": [
+            {"topic": name, "partition": partition, "offset": offset, "metadata": text},
+        ]});
+        assert_eq!(reply.json(), expected);
+    }
+    // The next one without a text has none.
+    let offsets = json!({"offsets": [{"topic": name, "partition": 0, "offset": 7}]});
+    assert_eq!(consumer.post("/offsets", &offsets).await.status, 200);
+    let committed = plain.committed_with_text(&group, &name, 0).await;
+    assert_eq!(committed, Some((8, String::new())));
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_texts_are_kept_at_once() {
+    let gateway = gateway().await;
+    let name = topic("v2-hand-texts");
+    let plain = broker().await.plain();
+    plain.create_topic(&name, 1, &[]).await;
+    let groups: Vec<String> = (0..30).map(|_| topic("v2-hand-texts-group")).collect();
+    let commits = groups.iter().map(async |group| {
+        let consumer = Consumer::make(gateway, group, &from_earliest()).await;
+        let partitions = json!({"partitions": [{"topic": name, "partition": 0}]});
+        consumer.told("/assignments", &partitions).await;
+        let offsets = json!({"offsets": [
+            {"topic": name, "partition": 0, "offset": 0, "metadata": group},
+        ]});
+        let reply = consumer.post("/offsets", &offsets).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        consumer.delete().await;
+    });
+    futures::future::join_all(commits).await;
+    for group in &groups {
+        let committed = plain.committed_with_text(group, &name, 0).await;
+        assert_eq!(committed, Some((1, group.clone())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_for_a_kafka_that_is_away_is_refused_in_time_and_kept_later() {
+    let kafka = Broker::builder().fast_groups().start().await;
+    let gateway = Gateway::builder(&kafka.bootstrap())
+        .set("kafka.metadata_timeout_ms", "1500")
+        .start()
+        .await;
+    let name = topic("v2-hand-text-away");
+    kafka.plain().create_topic(&name, 1, &[]).await;
+    let group = topic("v2-hand-text-away-group");
+    let consumer = Consumer::make(&gateway, &group, &from_earliest()).await;
+    let partitions = json!({"partitions": [{"topic": name, "partition": 0}]});
+    consumer.told("/assignments", &partitions).await;
+    let offsets = json!({"offsets": [
+        {"topic": name, "partition": 0, "offset": 1, "metadata": "kept"},
+    ]});
+    // The topic is known, so that it is the commit that has to wait.
+    assert_eq!(consumer.post("/offsets", &offsets).await.status, 200);
+    kafka.pause();
+
+    let reply = consumer.post("/offsets", &offsets).await;
+
+    assert!(reply.status.is_server_error(), "{}", reply.text());
+    kafka.resume();
+    eventually(BOUND, async || {
+        consumer.post("/offsets", &offsets).await.status == 200
+    })
+    .await;
+    let committed = kafka.plain().committed_with_text(&group, &name, 0).await;
+    assert_eq!(committed, Some((2, "kept".to_owned())));
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_else_commits_for_a_group_with_members() {
     let gateway = gateway().await;
     let name = topic("v2-hand-members");
@@ -88,6 +181,11 @@ async fn nobody_else_commits_for_a_group_with_members() {
 
     let reply = alone.call(Method::POST, "/offsets", None).await;
 
+    assert_eq!(refusal(&reply).1, 40903);
+    let offsets = json!({"offsets": [
+        {"topic": name, "partition": 0, "offset": 0, "metadata": "by nobody"},
+    ]});
+    let reply = alone.post("/offsets", &offsets).await;
     assert_eq!(refusal(&reply).1, 40903);
     assert_eq!(plain.committed(&group, &name, 0).await, None);
     member.delete().await;

@@ -43,9 +43,6 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
             }
         }
         Refused::Unfit(unfit) => not_of_format(&unfit),
-        Refused::Unable(field, message) => {
-            ApiError::unprocessable(format!("{field}: {message}")).at(field)
-        }
         Refused::Busy(message) => ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
         Refused::Gone => not_there(NotThere::Unknown, name),
     }

@@ -32,21 +32,10 @@ impl Instance {
                     .await?
             }
             Source::Nowhere | Source::Assigned => {
-                let with_text = offsets
-                    .iter()
-                    .position(|(.., text)| text.as_ref().is_some_and(|text| !text.is_empty()));
-                if let Some(index) = with_text {
-                    return Err(Refused::Unable(
-                        format!("/offsets/{index}/metadata"),
-                        "metadata cannot be kept for partitions that were assigned by hand; leave \
-                         it out, or subscribe to the topic"
-                            .to_owned(),
-                    ));
-                }
-                let offsets: Vec<_> = offsets.into_iter().map(|(p, o, _)| (p, o)).collect();
                 let cluster = Arc::clone(&self.cluster);
                 let options = Arc::clone(&self.options);
-                cluster.commit_for_group(&options.group, &offsets).await?
+                let done = cluster.commit_for_group(&options.group, &offsets).await;
+                done.map_err(|fault| self.not_committed(fault))?
             }
         };
         let mut failed = None;
@@ -90,6 +79,7 @@ impl Instance {
     /// Commits for partitions that were assigned by hand, as far as that is possible.
     pub(super) async fn commit_alone(&mut self, mut offsets: Vec<(TopicPartition, i64)>) {
         offsets.retain(|(_, offset)| *offset >= 0);
+        let offsets: Vec<Offset> = offsets.into_iter().map(|(p, o)| (p, o, None)).collect();
         if offsets.is_empty() {
             return;
         }
@@ -99,7 +89,7 @@ impl Instance {
             .await;
         let results = done.unwrap_or_else(|fault| {
             let failed = offsets.into_iter();
-            failed.map(|(p, _)| (p, Err(fault.clone()))).collect()
+            failed.map(|(p, ..)| (p, Err(fault.clone()))).collect()
         });
         for (partition, result) in results {
             match result {

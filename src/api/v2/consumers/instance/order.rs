@@ -54,8 +54,6 @@ pub enum Refused {
     Kafka(Fault, Option<String>),
     /// A record cannot be shown in the instance's format.
     Unfit(Unfit),
-    /// What the request asks for in this field cannot be done.
-    Unable(String, String),
     /// The instance has too much to do.
     Busy(&'static str),
     /// The instance has come to its end.
