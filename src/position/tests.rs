@@ -1,27 +1,6 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::metadata::Partition;
-
-fn topic(name: &str, id: u8, partitions: i32) -> Topic {
-    Topic {
-        name: Arc::from(name),
-        id: [id; 16],
-        internal: false,
-        rights: None,
-        partitions: (0..partitions)
-            .map(|id| Partition {
-                id,
-                leader: Some(1),
-                replicas: vec![1],
-                isr: vec![1],
-                offline: vec![],
-            })
-            .collect(),
-    }
-}
 
 #[test]
 fn the_forms_of_from_are_told_apart() {
@@ -53,8 +32,8 @@ fn the_forms_of_from_are_told_apart() {
 
 #[test]
 fn a_vector_written_out_is_read() {
-    let orders = topic("orders", 1, 3);
-    let other = topic("a.b-c", 2, 1);
+    let orders = Topic::led("orders", 1, 3);
+    let other = Topic::led("a.b-c", 2, 1);
     let topics = [&orders, &other];
     assert_eq!(
         decode("orders:2@7, 0@123,a.b-c:0@0", "c", &topics),
@@ -77,7 +56,7 @@ fn a_vector_written_out_is_read() {
 
 #[test]
 fn a_foreign_vector_is_refused() {
-    let orders = topic("orders", 1, 3);
+    let orders = Topic::led("orders", 1, 3);
     let vector = encode("cluster", &[&orders], &[vec![(0, 1), (2, 5)]]);
     assert_eq!(
         decode(&vector, "cluster", &[&orders]),
@@ -88,11 +67,11 @@ fn a_foreign_vector_is_refused() {
         Err(PositionError::Foreign)
     );
     assert_eq!(
-        decode(&vector, "cluster", &[&topic("payments", 1, 3)]),
+        decode(&vector, "cluster", &[&Topic::led("payments", 1, 3)]),
         Err(PositionError::Foreign)
     );
     assert_eq!(
-        decode(&vector, "cluster", &[&topic("orders", 9, 3)]),
+        decode(&vector, "cluster", &[&Topic::led("orders", 9, 3)]),
         Err(PositionError::Foreign),
         "created again"
     );
@@ -100,7 +79,7 @@ fn a_foreign_vector_is_refused() {
 
 #[test]
 fn a_vector_with_times_is_good_elsewhere_by_its_times() {
-    let (here, there) = (topic("orders", 1, 3), topic("orders", 9, 2));
+    let (here, there) = (Topic::led("orders", 1, 3), Topic::led("orders", 9, 2));
     let offsets = [vec![(0, 5), (2, 7)]];
     let times = |_: usize, partition: i32| (partition == 2).then_some(1_000);
     let vectors = Vectors::new("cluster", &[&here]);
@@ -117,7 +96,7 @@ fn a_vector_with_times_is_good_elsewhere_by_its_times() {
             Err(PositionError::Foreign)
         );
     }
-    let other = topic("payments", 1, 3);
+    let other = Topic::led("payments", 1, 3);
     assert_eq!(
         read(&text, "cluster", &[&other]),
         Err(PositionError::Foreign)
@@ -137,7 +116,7 @@ proptest! {
         ),
         more in proptest::collection::btree_map(0..100_i32, (0..1000_i64, Just(None)), 0..4),
     ) {
-        let (a, b) = (topic("a", 1, 100), topic("b", 2, 100));
+        let (a, b) = (Topic::led("a", 1, 100), Topic::led("b", 2, 100));
         let given = [places, more];
         let offsets: Vec<Offsets> = given
             .iter()
@@ -164,7 +143,7 @@ proptest! {
         offsets in proptest::collection::btree_map(0..100_i32, 0..i64::MAX, 0..40),
         more in proptest::collection::btree_map(0..100_i32, 0..1000_i64, 0..4),
     ) {
-        let (a, b) = (topic("a", 1, 100), topic("b", 2, 100));
+        let (a, b) = (Topic::led("a", 1, 100), Topic::led("b", 2, 100));
         let given: Vec<Offsets> = vec![offsets.into_iter().collect(), more.into_iter().collect()];
         let text = encode("c", &[&a, &b], &given);
         prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
@@ -173,7 +152,7 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-        let orders = topic("orders", 1, 3);
+        let orders = Topic::led("orders", 1, 3);
         let _ = From::parse(&text);
         let _ = decode(&text, "c", &[&orders]);
         let mut head = vec![VERSION];

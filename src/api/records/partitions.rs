@@ -203,23 +203,9 @@ pub(super) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, 
 mod tests {
     use super::*;
     use crate::config::Partitioner;
-    use crate::kafka::metadata::Partition;
 
     fn topic(name: &str, partitions: i32) -> Arc<Topic> {
-        let partitions = (0..partitions).map(|id| Partition {
-            id,
-            leader: Some(1),
-            replicas: vec![1],
-            isr: vec![1],
-            offline: vec![],
-        });
-        Arc::new(Topic {
-            name: Arc::from(name),
-            id: [1; 16],
-            internal: false,
-            rights: None,
-            partitions: partitions.collect(),
-        })
+        Arc::new(Topic::led(name, 1, partitions))
     }
 
     fn chosen(text: &str, topic: &Arc<Topic>) -> Vec<i32> {

@@ -106,6 +106,25 @@ impl Right {
 }
 
 impl Topic {
+    /// One for tests, whose partitions have all that they need.
+    #[cfg(test)]
+    pub fn led(name: &str, id: u8, partitions: i32) -> Self {
+        let partitions = (0..partitions).map(|id| Partition {
+            id,
+            leader: Some(1),
+            replicas: vec![1],
+            isr: vec![1],
+            offline: vec![],
+        });
+        Self {
+            name: Arc::from(name),
+            id: [id; 16],
+            internal: false,
+            rights: None,
+            partitions: partitions.collect(),
+        }
+    }
+
     /// Whether the gateway's own Kafka user has `right`, as far as the broker says. It has the last
     /// word when the right is used, but a reader is not told of it there: krafka keeps a refused
     /// fetch to itself.

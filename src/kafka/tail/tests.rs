@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::pages::{Loaded, Source};
 use super::*;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::metadata::Partition;
 use crate::kafka::reader::Span;
 use crate::record::{Delivered, TimestampType};
 
@@ -39,21 +38,7 @@ fn key(offset: i64) -> Bytes {
 }
 
 fn topic(partitions: i32) -> Arc<Topic> {
-    Arc::new(Topic {
-        name: Arc::from("t"),
-        id: [1; 16],
-        internal: false,
-        rights: None,
-        partitions: (0..partitions)
-            .map(|id| Partition {
-                id,
-                leader: Some(1),
-                replicas: vec![1],
-                isr: vec![1],
-                offline: vec![],
-            })
-            .collect(),
-    })
+    Arc::new(Topic::led("t", 1, partitions))
 }
 
 /// A log: for each partition where it begins, and which offsets are records. Others are transaction
