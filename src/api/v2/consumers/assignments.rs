@@ -24,10 +24,7 @@ use crate::http::extract::Path;
     path = "/consumers/{group}/instances/{instance}/assignments",
     operation_id = "assignConsumerV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
@@ -61,10 +58,7 @@ pub async fn post(
     path = "/consumers/{group}/instances/{instance}/assignments",
     operation_id = "getConsumerAssignmentsV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     responses(
         (status = 200, description = "The partitions", content(
             (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),

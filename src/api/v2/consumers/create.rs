@@ -152,10 +152,7 @@ pub async fn create(
     path = "/consumers/{group}/instances/{instance}",
     operation_id = "deleteConsumerV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     responses((status = 204, description = "It is gone"), OfAsking)
 )]
 pub async fn delete(

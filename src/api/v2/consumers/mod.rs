@@ -41,9 +41,14 @@ use crate::http::error::ApiError;
 use crate::record::TopicPartition;
 
 /// The instance that a path names.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
 pub struct Name {
+    /// The consumer group
+    #[param(example = "web")]
     group: String,
+    /// The instance
+    #[param(example = "one")]
     instance: String,
 }
 

@@ -51,8 +51,7 @@ pub struct ConsumerOffset {
     operation_id = "commitConsumerOffsetsV2",
     tag = "Compatible REST v2",
     params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
+        Name,
         ("async" = Option<String>, Query, description = "`true`: answer without waiting for Kafka. `false`, the default"),
     ),
     request_body(
@@ -127,10 +126,7 @@ pub async fn commit(
     path = "/consumers/{group}/instances/{instance}/offsets",
     operation_id = "getConsumerOffsetsV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),

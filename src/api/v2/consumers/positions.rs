@@ -65,10 +65,7 @@ pub struct PositionTimestamp {
     path = "/consumers/{group}/instances/{instance}/positions",
     operation_id = "seekConsumerV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (PositionsRequest = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 20}], "timestamps": [{"topic": "orders", "partition": 1, "timestamp": "2026-05-01T12:00:00Z"}]})),
         (PositionsRequest = "application/json"),
@@ -121,10 +118,7 @@ pub async fn post(
     path = "/consumers/{group}/instances/{instance}/positions/beginning",
     operation_id = "seekConsumerToBeginningV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
@@ -150,10 +144,7 @@ pub async fn beginning(
     path = "/consumers/{group}/instances/{instance}/positions/end",
     operation_id = "seekConsumerToEndV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),

@@ -69,8 +69,7 @@ pub struct ConsumerRecord {
     operation_id = "readConsumerRecordsV2",
     tag = "Compatible REST v2",
     params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
+        Name,
         ("timeout" = Option<i64>, Query, description = "Milliseconds to wait for records; no longer than the instance's own `consumer.request.timeout.ms`, which 0 and less stand for", example = 1000),
         ("max_bytes" = Option<i64>, Query, description = "Most bytes of keys and values; one record always comes. 0 and less: the gateway's own limit", example = 300_000),
     ),

@@ -46,10 +46,7 @@ pub struct Subscription {
     path = "/consumers/{group}/instances/{instance}/subscription",
     operation_id = "subscribeConsumerV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     request_body(content(
         (SubscriptionRequest = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
         (SubscriptionRequest = "application/json"),
@@ -85,10 +82,7 @@ pub async fn post(
     path = "/consumers/{group}/instances/{instance}/subscription",
     operation_id = "getConsumerSubscriptionV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     responses(
         (status = 200, description = "The topics; none of an instance that has not subscribed", content(
             (Subscription = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
@@ -126,10 +120,7 @@ pub async fn get(
     path = "/consumers/{group}/instances/{instance}/subscription",
     operation_id = "unsubscribeConsumerV2",
     tag = "Compatible REST v2",
-    params(
-        ("group" = String, Path, description = "The consumer group", example = "web"),
-        ("instance" = String, Path, description = "The instance", example = "one"),
-    ),
+    params(Name),
     responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
 )]
 pub async fn delete(
