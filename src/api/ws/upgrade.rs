@@ -104,16 +104,22 @@ pub async fn get(
     ) else {
         return Err(not_a_handshake());
     };
-    let session = Opening {
+    // In a box: what the connection's task is given it keeps to its end, also where it has passed it on.
+    let opening = Box::new(Opening {
         gateway: gateway.clone(),
         shown,
         short,
         seat,
         peer,
-    };
+    });
+    let limits = gateway.sessions().limits();
     gateway.sessions().tasks().spawn(async move {
         match upgrade.await {
-            Ok(stream) => session.serve(TokioIo::new(stream), &wire).await,
+            Ok(stream) => {
+                if let Some(session) = opening.open() {
+                    session.serve(TokioIo::new(stream), &wire, limits).await;
+                }
+            }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
         }
     });
@@ -145,36 +151,32 @@ struct Opening {
 }
 
 impl Opening {
-    async fn serve<T>(self, stream: T, wire: &Wire)
-    where
-        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
+    /// The session; `None` without random numbers for its id.
+    fn open(self) -> Option<Box<Run>> {
         let now = Instant::now();
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0));
-        let sessions = self.gateway.sessions().clone();
         let Some(id) = session_id() else {
             tracing::error!("the system has no random numbers for a session's id");
-            return;
+            return None;
         };
         let session = Session::new(
             id,
-            Arc::clone(sessions.rules()),
+            Arc::clone(self.gateway.sessions().rules()),
             self.shown.principal,
             self.short.map(Short::subscribe),
             Clock::new(now, wall),
             now,
         );
-        Run::new(
+        let run = Run::new(
             session,
             self.gateway,
             self.shown.asker,
             self.seat,
             self.peer,
-        )
-        .serve(stream, wire, sessions.limits())
-        .await;
+        );
+        Some(Box::new(run))
     }
 }
 

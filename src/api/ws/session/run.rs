@@ -145,8 +145,9 @@ impl Run {
         run
     }
 
-    /// Serves the session over its socket to the end of both.
-    pub async fn serve<T>(mut self, stream: T, wire: &Wire, limits: Limits)
+    /// Serves the session over its socket to the end of both. In a box: as a value it would stand twice in
+    /// the task of each connection, as what the future is given and as what it works with.
+    pub async fn serve<T>(mut self: Box<Self>, stream: T, wire: &Wire, limits: Limits)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -158,7 +159,7 @@ impl Run {
         );
         let cut = self.gateway.sessions().is_cut();
         let end = tokio::select! {
-            end = socket::run(stream, wire, &mut self, limits) => end,
+            end = socket::run(stream, wire, &mut *self, limits) => end,
             () = cut.cancelled() => {
                 wire.abort();
                 End::Lost

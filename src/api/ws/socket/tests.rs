@@ -637,11 +637,12 @@ fn a_session_is_small() {
     let alone = size(|(stream, mut toy): (DuplexStream, Toy)| async move {
         run(stream, wire, &mut toy, LIMITS).await
     });
-    let all = size(|(stream, session): (DuplexStream, Run)| async move {
+    let all = size(|(stream, session): (DuplexStream, Box<Run>)| async move {
         session.serve(stream, wire, LIMITS).await;
     });
     assert!(alone <= 4 << 10, "{alone}");
-    assert!(all <= 8 << 10, "{all}");
+    assert!(all <= 3 << 10, "{all}");
+    assert!(size_of::<Run>() <= 3 << 9, "{}", size_of::<Run>());
 }
 
 #[tokio::test]
