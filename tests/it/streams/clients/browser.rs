@@ -46,8 +46,9 @@ async fn is_cut_and_comes_back(gateway: Builder, ticket: impl AsyncFn(&Gateway, 
         .map(|event| &event[0])
         .filter(|name| *name != "message")
         .collect();
-    assert_eq!(others, ["ready", "ready", "end"]);
-    // Whether or not all of the first ten had got there when it was cut.
+    // Whether or not the first `ready`, and all of the first ten, had got there when it was cut.
+    assert_eq!(others[others.len().saturating_sub(2)..], ["ready", "end"]);
+    assert!(others.len() <= 3, "{others:?}");
     assert_eq!(offsets, (0..20).collect::<Vec<_>>());
 }
 
