@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::Kafka;
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, IsolationLevel, TimestampType};
+use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TimestampType};
 use krafka::error::KrafkaError;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -360,10 +360,7 @@ impl Reader {
         let mut builder = kafka
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(match request.isolation {
-                Isolation::Committed => IsolationLevel::ReadCommitted,
-                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
-            })
+            .isolation_level(request.isolation.into())
             .enable_auto_commit(false)
             .metrics_push(false)
             .max_partition_fetch_bytes(partition_bytes)

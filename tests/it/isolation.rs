@@ -76,7 +76,7 @@ async fn what_is_read_once_is_as_was_asked() {
             let page = get(&url).await.json();
             let records = page["records"].as_array().unwrap();
             assert_eq!(offsets_of(records), expected, "{url}");
-            // A page that ends in the middle goes on under the same level.
+            // A stream sees the same.
             assert_eq!(offsets_of(&ndjson(&url).await), expected, "{url}");
         }
     }

@@ -17,7 +17,7 @@ use krafka::admin::{
     DescribeClusterOptions, DescribeConfigsOptions, DescribeTopicsOptions, ListTopicsOptions,
     TopicDescription,
 };
-use krafka::consumer::{Consumer, IsolationLevel};
+use krafka::consumer::Consumer;
 use krafka::{BrokerInfo, Kafka, TopicInfo};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -296,15 +296,15 @@ impl Admin {
     /// The consumer that looks things up under `isolation`.
     async fn lookup(&self, isolation: Isolation, bound: Duration) -> Result<&Consumer, Fault> {
         let link = self.link(bound).await?;
-        let (cell, level) = match isolation {
-            Isolation::Committed => (&link.committed, IsolationLevel::ReadCommitted),
-            Isolation::Uncommitted => (&link.uncommitted, IsolationLevel::ReadUncommitted),
+        let cell = match isolation {
+            Isolation::Committed => &link.committed,
+            Isolation::Uncommitted => &link.uncommitted,
         };
         let consumer = cell
             .get_or_try_init(|| {
                 link.kafka
                     .consumer_without_group()
-                    .isolation_level(level)
+                    .isolation_level(isolation.into())
                     .enable_auto_commit(false)
                     .metrics_push(false)
                     .build()

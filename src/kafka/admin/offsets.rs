@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use krafka::admin::{ListOffsetsOptions, OffsetSpec as Spec, TopicPartition};
+use krafka::consumer::IsolationLevel;
 use tokio::time::Instant;
 
 use super::{Admin, bounded};
@@ -32,6 +33,15 @@ pub enum Isolation {
     Committed,
     /// Everything (`read_uncommitted`).
     Uncommitted,
+}
+
+impl From<Isolation> for IsolationLevel {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::Committed => Self::ReadCommitted,
+            Isolation::Uncommitted => Self::ReadUncommitted,
+        }
+    }
 }
 
 /// One lookup.

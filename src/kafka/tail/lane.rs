@@ -13,13 +13,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, IsolationLevel, TopicPartition};
+use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TopicPartition};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::follower::Ended;
 use super::upstream::{Shared, Stop, still};
-use crate::kafka::admin::Isolation;
 use crate::kafka::client::{self, Role};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -199,10 +198,7 @@ impl<'a> Lane<'a> {
         let mut builder = handle
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(match self.shared.feed.isolation {
-                Isolation::Committed => IsolationLevel::ReadCommitted,
-                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
-            })
+            .isolation_level(self.shared.feed.isolation.into())
             .enable_auto_commit(false)
             .metrics_push(false)
             .max_partition_fetch_bytes(PARTITION_BYTES.min(tuning.max_partition_fetch_bytes))

@@ -38,6 +38,15 @@ async fn record(stream: &mut Stream, bound: Duration) -> (String, i64, i64) {
     }
 }
 
+/// A gateway, and a stream of the topic from its beginning that is ready.
+async fn followed(kafka: &Broker, name: &str) -> (Gateway, Stream) {
+    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    let url = gateway.url(&format!("/topics/{name}/records?from=earliest&heartbeat=5"));
+    let mut stream = Stream::open(&url, None).await;
+    stream.named("ready").await;
+    (gateway, stream)
+}
+
 /// The median, the 99th percentile and the longest of them.
 fn summary(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
@@ -61,10 +70,7 @@ async fn a_silent_broker_holds_up_only_the_partitions_that_it_leads() {
         .create_topic_on(&name, &[1, 2, SILENT, 1, 2, SILENT], &[])
         .await;
     let others = [0, 1, 3, 4];
-    let gateway = Gateway::start(&kafka.bootstrap()).await;
-    let url = gateway.url(&format!("/topics/{name}/records?from=earliest&heartbeat=5"));
-    let mut stream = Stream::open(&url, None).await;
-    stream.named("ready").await;
+    let (gateway, mut stream) = followed(&kafka, &name).await;
 
     let mut wanted = BTreeSet::new();
     let mut seen = BTreeSet::new();
@@ -146,10 +152,7 @@ async fn partitions_whose_leader_falls_silent_go_on_when_another_leads_them() {
     plain
         .create_topic(&name, 6, &[("min.insync.replicas", "1")])
         .await;
-    let gateway = Gateway::start(&kafka.bootstrap()).await;
-    let url = gateway.url(&format!("/topics/{name}/records?from=earliest&heartbeat=5"));
-    let mut stream = Stream::open(&url, None).await;
-    stream.named("ready").await;
+    let (gateway, mut stream) = followed(&kafka, &name).await;
     let mut wanted = BTreeSet::new();
     let mut seen = BTreeSet::new();
     let silent = plain.leader(&name, 0).await.unwrap();

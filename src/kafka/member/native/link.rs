@@ -10,16 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use krafka::consumer::{
-    AutoOffsetReset, Consumer, ConsumerRebalanceListener, GroupProtocol, IsolationLevel,
-};
+use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRebalanceListener, GroupProtocol};
 use krafka::{CloseOptions, GroupMembershipOperation};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::handles::Seat;
 use super::super::{Options, Shared, Timing};
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Right;
 
@@ -164,10 +161,7 @@ impl Link {
             .auto_offset_reset(AutoOffsetReset::None)
             .enable_auto_commit(false)
             .metrics_push(false)
-            .isolation_level(match options.isolation {
-                Isolation::Committed => IsolationLevel::ReadCommitted,
-                Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
-            })
+            .isolation_level(options.isolation.into())
             .fetch_min_bytes(tuning.fetch_min_bytes.min(FETCH_BYTES))
             .fetch_max_bytes(FETCH_BYTES.min(tuning.fetch_max_bytes))
             .max_partition_fetch_bytes(PARTITION_BYTES.min(tuning.max_partition_fetch_bytes))
