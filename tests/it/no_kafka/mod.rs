@@ -30,6 +30,7 @@ mod support_selftest;
 #[cfg(feature = "embedded")]
 mod switched_off;
 mod tls;
+mod v2_codes;
 #[cfg(feature = "embedded")]
 mod v2_consumers;
 mod v2_metadata;
