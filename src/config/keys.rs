@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::items::{self, Item};
 use super::{
-    AuditTo, AuthMode, GroupEngine, IssuerSettings, KeyedTopicSettings, LogFormat, Properties,
-    Settings, TopicFilterSettings,
+    AuditTo, AuthMode, GroupEngine, HeaderForm, IssuerSettings, KeyedTopicSettings, LogFormat,
+    Properties, Settings, TopicFilterSettings,
 };
 
 /// Finds a setting's place in the typed settings.
@@ -49,6 +49,8 @@ pub(super) enum Slot {
     Engine(Place<GroupEngine>),
     /// A name of [`LogFormat`].
     Format(Place<LogFormat>),
+    /// A name of [`HeaderForm`].
+    Headers(Place<HeaderForm>),
     /// "off", "stderr" or the path of a file.
     Audit(Place<AuditTo>),
     /// A table of librdkafka property names.
@@ -449,6 +451,11 @@ pub(super) static KEYS: &[Key] = &[
         "Stands in the names that this process gives to instances (rest-consumer-ID-…), so that a proxy can tell from a name which process has it. Each process needs its own.",
     )
     .when_unset("names have no such part", "\"gw-1\""),
+    key(
+        "rest.record_headers",
+        Slot::Headers(|s| &mut s.rest.record_headers),
+        "How a read writes the headers of records: \"pairs\" ([\"name\", \"text\"]), or objects with base64 for clients written for another gateway: \"name_value\" (Karapace) or \"key_value\" (Strimzi's bridge), where records without headers have no such field. Records that are written may have their headers in any of these forms.",
+    ),
     key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),

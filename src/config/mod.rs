@@ -299,6 +299,29 @@ pub struct RestSettings {
     pub consumer_instance_timeout: Duration,
     /// `instance_id`: stands in the names that this process gives to instances.
     pub instance_id: Option<String>,
+    /// `record_headers`: how the headers of records are written that an instance reads.
+    pub record_headers: HeaderForm,
+}
+
+/// `rest.record_headers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeaderForm {
+    /// `["name", "text"]`, of each record.
+    #[default]
+    Pairs,
+    /// `{"name": …, "value": base64}`, of records that have some: as Karapace.
+    NameValue,
+    /// `{"key": …, "value": base64}`, of records that have some: as Strimzi's bridge.
+    KeyValue,
+}
+
+impl HeaderForm {
+    /// Every form by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("pairs", Self::Pairs),
+        ("name_value", Self::NameValue),
+        ("key_value", Self::KeyValue),
+    ];
 }
 
 impl Default for RestSettings {
@@ -308,6 +331,7 @@ impl Default for RestSettings {
             consumer_request_max_bytes: 64 << 20,
             consumer_instance_timeout: Duration::from_secs(300),
             instance_id: None,
+            record_headers: HeaderForm::Pairs,
         }
     }
 }

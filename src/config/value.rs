@@ -15,7 +15,9 @@ use super::address::Address;
 use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
-use super::{AuditTo, AuthMode, GroupEngine, LogFormat, Settings, issuers, tables, topics};
+use super::{
+    AuditTo, AuthMode, GroupEngine, HeaderForm, LogFormat, Settings, issuers, tables, topics,
+};
 
 /// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
 /// kind it is.
@@ -249,6 +251,10 @@ impl Slot {
                 Some(format) => *place(settings) = format,
                 None => return refuse(),
             },
+            Self::Headers(place) => match named(raw, &HeaderForm::NAMES) {
+                Some(form) => *place(settings) = form,
+                None => return refuse(),
+            },
             Self::Audit(place) => match raw.text().map(str::trim) {
                 Some("off") => *place(settings) = AuditTo::Off,
                 Some("stderr") => *place(settings) = AuditTo::Stderr,
@@ -326,6 +332,7 @@ impl Slot {
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
             Self::Engine(place) => quote(name_of(*place(settings), &GroupEngine::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
+            Self::Headers(place) => quote(name_of(*place(settings), &HeaderForm::NAMES)?),
             Self::Audit(place) => match place(settings) {
                 AuditTo::Off => quote("off"),
                 AuditTo::Stderr => quote("stderr"),
@@ -374,6 +381,7 @@ impl Slot {
             Self::Auth(_) => names(&AuthMode::NAMES),
             Self::Engine(_) => names(&GroupEngine::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
+            Self::Headers(_) => names(&HeaderForm::NAMES),
             Self::Properties(_) => "a table of librdkafka properties".into(),
             Self::Audit(_) => "\"off\", \"stderr\" or a path".into(),
             Self::Path(_) => "a path".into(),

@@ -356,7 +356,17 @@ async fn bodies_that_cannot_be_read_are_refused() {
         (
             "",
             b"{\"value\":1,\"headers\":{\"a\":{\"b64\":\"!\"}}}",
-            refusal(422, "/headers", &["a: b64 is not valid base64"]),
+            refusal(422, "/headers", &["a: the value is not valid base64"]),
+        ),
+        (
+            "",
+            b"{\"value\":1,\"headers\":[{\"name\":\"a\",\"value\":1}]}",
+            refusal(422, "/headers", &["expected a string"]),
+        ),
+        (
+            "",
+            b"{\"value\":1,\"headers\":[{\"name\":\"a\",\"val\":\"\"}]}",
+            refusal(422, "/headers", &["unknown field `val`"]),
         ),
         (
             "",

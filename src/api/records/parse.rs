@@ -262,7 +262,7 @@ pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// The text as bytes that share the body's allocation where they can.
-fn shared(body: &Bytes, text: Cow<'_, str>) -> Bytes {
+pub fn shared(body: &Bytes, text: Cow<'_, str>) -> Bytes {
     match text {
         Cow::Borrowed("") => Bytes::new(),
         Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
@@ -322,7 +322,7 @@ fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
                     let bytes = STANDARD.decode(text.as_bytes()).map_err(|error| {
                         Unfit::new(
                             "headers",
-                            format!("{name}: b64 is not valid base64: {error}"),
+                            format!("{name}: the value is not valid base64: {error}"),
                         )
                     })?;
                     Some(bytes.into())
@@ -336,7 +336,8 @@ fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
         .collect()
 }
 
-/// Headers as an object (names may repeat; order is kept) or as an array of pairs.
+/// Headers as an object (names may repeat; order is kept), or as an array of pairs, or of objects as other
+/// gateways have them.
 struct HeadersWire<'a>(Vec<(Cow<'a, str>, HeaderWire<'a>)>);
 
 enum HeaderWire<'a> {
@@ -357,7 +358,10 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     type Value = HeadersWire<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of headers or an array of [name, value] pairs")
+        f.write_str(
+            "an object of headers, an array of [name, value] pairs or one of {\"name\", \"value\"} objects \
+             whose values are base64",
+        )
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -377,12 +381,61 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     }
 }
 
+/// One header of an array.
 struct Pair<'a>(Cow<'a, str>, HeaderWire<'a>);
 
 impl<'de> Deserialize<'de> for Pair<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (name, value) = <(Text<'de>, HeaderWire<'de>)>::deserialize(deserializer)?;
-        Ok(Self(name.0, value))
+        deserializer.deserialize_any(PairVisitor)
+    }
+}
+
+struct PairVisitor;
+
+impl<'de> Visitor<'de> for PairVisitor {
+    type Value = Pair<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a [name, value] pair or an object with name and value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let wrong = |length| de::Error::invalid_length(length, &"a pair of name and value");
+        let name = seq.next_element::<Text<'de>>()?.ok_or_else(|| wrong(0))?;
+        let value = seq.next_element()?.ok_or_else(|| wrong(1))?;
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(Pair(name.0, value)),
+            Some(_) => Err(wrong(3)),
+        }
+    }
+
+    /// As Karapace and the reference's v3 have it, with `name`, or Strimzi, with `key`. The value is base64
+    /// there, or null.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut name = None;
+        let mut value = None;
+        while let Some(Text(field)) = map.next_key()? {
+            let is_repeated = match &*field {
+                "name" | "key" => name.replace(map.next_value::<Text<'de>>()?.0).is_some(),
+                "value" => value
+                    .replace(map.next_value::<Option<Text<'de>>>()?)
+                    .is_some(),
+                _ => {
+                    let known = &["name", "value"];
+                    return Err(de::Error::unknown_field(&field, known));
+                }
+            };
+            if is_repeated {
+                return Err(de::Error::custom(format!("{field} is given twice")));
+            }
+        }
+        let name = name.ok_or_else(|| de::Error::missing_field("name"))?;
+        let value = match value {
+            Some(Some(text)) => HeaderWire::Base64(text.0),
+            Some(None) => HeaderWire::Null,
+            None => return Err(de::Error::missing_field("value")),
+        };
+        Ok(Pair(name, value))
     }
 }
 

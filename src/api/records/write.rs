@@ -40,7 +40,8 @@ pub struct NewRecord {
     #[schema(value_type = Option<Value>)]
     key: (),
     /// An object of headers, or an array of `[name, value]` pairs where names repeat. A value is a
-    /// string, `null`, or `{"b64": "…"}` for other bytes.
+    /// string, `null`, or `{"b64": "…"}` for other bytes. As other gateways have it, also an array of
+    /// `{"name": …, "value": …}` or `{"key": …, "value": …}` with base64 or `null`.
     #[schema(value_type = Option<Value>, example = json!({"source": "curl"}))]
     headers: (),
     /// The partition; without it the key decides (murmur2, as Kafka's own clients).

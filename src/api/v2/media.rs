@@ -12,6 +12,9 @@ pub const V2: &str = "application/vnd.kafka.v2+json";
 pub const BINARY: &str = "application/vnd.kafka.binary.v2+json";
 /// Records whose keys and values are JSON.
 pub const JSON: &str = "application/vnd.kafka.json.v2+json";
+/// Records whose keys and values are text in UTF-8, as JSON strings. Strimzi's bridge has it, the reference
+/// has not.
+pub const TEXT: &str = "application/vnd.kafka.text.v2+json";
 /// Plain JSON, for callers that cannot set another type.
 pub const PLAIN: &str = "application/json";
 
@@ -29,6 +32,8 @@ pub enum Embedded {
     Binary,
     /// As they are.
     Json,
+    /// As JSON strings of the same text.
+    Text,
     /// By a schema, in the format of this name.
     Schema(&'static str),
 }
@@ -51,6 +56,7 @@ pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
     match type_of(headers)?.as_deref() {
         None | Some(BINARY) => Ok(Embedded::Binary),
         Some(JSON) => Ok(Embedded::Json),
+        Some(TEXT) => Ok(Embedded::Text),
         Some(AVRO) => Ok(Embedded::Schema("Avro")),
         Some(JSON_SCHEMA) => Ok(Embedded::Schema("JSON Schema")),
         Some(PROTOBUF) => Ok(Embedded::Schema("Protobuf")),
@@ -74,7 +80,7 @@ pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
         }
         Some(other) => Err(unsupported(
             headers,
-            format!("{other} is not read here; {JSON} and {BINARY} are"),
+            format!("{other} is not read here; {JSON}, {BINARY} and {TEXT} are"),
         )),
     }
 }
@@ -102,7 +108,7 @@ pub fn of_request(headers: &HeaderMap) -> Result<(), ApiError> {
 pub fn of_consumer_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     negotiate::accept(
         headers,
-        &[V2, PLAIN, BINARY, AVRO, JSON, JSON_SCHEMA, PROTOBUF],
+        &[V2, PLAIN, BINARY, AVRO, JSON, TEXT, JSON_SCHEMA, PROTOBUF],
     )
 }
 
@@ -114,7 +120,7 @@ pub fn of_consumer_answer(headers: &HeaderMap) -> Result<&'static str, ApiError>
 /// 415, naming the one to use.
 pub fn of_consumer_request(headers: &HeaderMap) -> Result<(), ApiError> {
     match type_of(headers)?.as_deref() {
-        Some(BINARY | JSON | AVRO | JSON_SCHEMA | PROTOBUF) => Ok(()),
+        Some(BINARY | JSON | TEXT | AVRO | JSON_SCHEMA | PROTOBUF) => Ok(()),
         _ => of_request(headers),
     }
 }
@@ -129,10 +135,11 @@ pub fn of_instance(headers: &HeaderMap, format: Embedded) -> Result<&'static str
     let (own, name) = match format {
         Embedded::Binary => (BINARY, "binary"),
         Embedded::Json => (JSON, "json"),
+        Embedded::Text => (TEXT, "text"),
         Embedded::Schema(name) => (V2, name),
     };
     negotiate::accept(headers, &[own, V2, PLAIN]).map_err(|refused| {
-        let others = [BINARY, JSON, AVRO, JSON_SCHEMA, PROTOBUF];
+        let others = [BINARY, JSON, TEXT, AVRO, JSON_SCHEMA, PROTOBUF];
         match negotiate::accept(headers, &others) {
             Ok(other) => ApiError::new(
                 StatusCode::NOT_ACCEPTABLE,
@@ -161,7 +168,8 @@ fn type_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 
 fn unsupported(headers: &HeaderMap, message: String) -> ApiError {
     const TAKEN: HeaderValue = HeaderValue::from_static(
-        "application/vnd.kafka.json.v2+json, application/vnd.kafka.binary.v2+json",
+        "application/vnd.kafka.json.v2+json, application/vnd.kafka.binary.v2+json, \
+         application/vnd.kafka.text.v2+json",
     );
     ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
         .at("Content-Type")
@@ -209,6 +217,7 @@ mod tests {
             sent_as("Application/VND.kafka.json.v2+json ; charset=utf-8").unwrap(),
             Embedded::Json
         );
+        assert_eq!(sent_as(TEXT).unwrap(), Embedded::Text);
         assert_eq!(sent_as(AVRO).unwrap(), Embedded::Schema("Avro"));
         assert_eq!(of_records(&HeaderMap::new()).unwrap(), Embedded::Binary);
         assert_eq!(sent_as("").unwrap(), Embedded::Binary);

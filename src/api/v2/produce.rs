@@ -14,7 +14,7 @@ use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::body;
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
+use crate::http::extract::{Path, Query, unexpected};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::producer::Outcome;
 use crate::write::{Rejected, Strictness};
@@ -40,10 +40,10 @@ pub struct ProduceRequest {
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "the shape is read by hand; this describes it")]
 pub struct ProduceRecord {
-    /// Base64 or any JSON, by the content type. Absent or `null`: no key.
+    /// Base64, any JSON or a string, by the content type. Absent or `null`: no key.
     #[schema(value_type = Option<Value>)]
     key: (),
-    /// Base64 or any JSON, by the content type; JSON is kept byte for byte. Absent or `null`: a
+    /// Base64, any JSON or a string, by the content type; JSON is kept byte for byte. Absent or `null`: a
     /// tombstone.
     #[schema(value_type = Option<Value>)]
     value: (),
@@ -55,7 +55,8 @@ pub struct ProduceRecord {
     #[schema(value_type = Option<Value>, example = 1_700_000_000_000_i64)]
     timestamp: (),
     /// An object of headers, or an array of `[name, value]` pairs where names repeat. A value is a
-    /// string, `null`, or `{"b64": "…"}` for other bytes. Not in the reference.
+    /// string, `null`, or `{"b64": "…"}` for other bytes. As other gateways have it, also an array of
+    /// `{"name": …, "value": …}` or `{"key": …, "value": …}` with base64 or `null`. Not in the reference.
     #[schema(value_type = Option<Value>, example = json!({"source": "curl"}))]
     headers: (),
 }
@@ -110,12 +111,16 @@ pub struct ProduceEntry {
     path = "/topics/{topic}",
     operation_id = "produceV2",
     tag = "Compatible REST v2",
-    params(("topic" = String, Path, description = "The topic", example = "orders")),
+    params(
+        ("topic" = String, Path, description = "The topic", example = "orders"),
+        ("async" = Option<bool>, Query, description = "`true`: no body in the answer when all records are written. Not in the reference"),
+    ),
     request_body(
         description = "The records. Without a content type they are read as binary. Avro, JSON Schema and Protobuf are refused (42206, 42207) as by a reference without a schema registry.",
         content(
             (ProduceRequest = "application/vnd.kafka.json.v2+json", example = json!({"records": [{"key": "c-17", "value": {"id": 1}}, {"value": null, "partition": 0}]})),
             (ProduceRequest = "application/vnd.kafka.binary.v2+json", example = json!({"records": [{"key": "Yy0xNw==", "value": "aGVsbG8="}]})),
+            (ProduceRequest = "application/vnd.kafka.text.v2+json", example = json!({"records": [{"key": "c-17", "value": "hello"}]})),
         )
     ),
     responses(
@@ -130,6 +135,7 @@ pub struct ProduceEntry {
             })),
             (ProduceResponse = "application/json"),
         )),
+        (status = 204, description = "With `async=true`: all records are written"),
         error::OfProduce,
     )
 )]
@@ -155,12 +161,14 @@ pub async fn to_topic(
     params(
         ("topic" = String, Path, description = "The topic", example = "orders"),
         ("partition" = i32, Path, description = "The partition", example = 0),
+        ("async" = Option<bool>, Query, description = "`true`: no body in the answer when all records are written. Not in the reference"),
     ),
     request_body(
         description = "The records. Without a content type they are read as binary.",
         content(
             (ProduceRequest = "application/vnd.kafka.json.v2+json", example = json!({"records": [{"value": {"id": 1}}]})),
             (ProduceRequest = "application/vnd.kafka.binary.v2+json", example = json!({"records": [{"value": "aGVsbG8="}]})),
+            (ProduceRequest = "application/vnd.kafka.text.v2+json", example = json!({"records": [{"value": "hello"}]})),
         )
     ),
     responses(
@@ -172,6 +180,7 @@ pub async fn to_topic(
             })),
             (ProduceResponse = "application/json"),
         )),
+        (status = 204, description = "With `async=true`: all records are written"),
         error::OfProduceToPartition,
     )
 )]
@@ -196,6 +205,7 @@ async fn produce(
     let written = async {
         let partition = partition.map(partitions::number).transpose()?;
         let (parts, body) = request.into_parts();
+        let is_brief = is_brief(parts.uri.query())?;
         let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
         let records = request::records(&body, format, partition)?;
         let count = records.len();
@@ -204,10 +214,10 @@ async fn produce(
             .submit(principal, topic, records, Strictness::EachRecord)
             .await;
         match written {
-            Ok(outcomes) => Ok(outcomes),
+            Ok(outcomes) => Ok((outcomes, is_brief)),
             // What Kafka says about the topic is said of each record, as the reference does.
             Err(Rejected::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
-                Ok(vec![Err(Box::new(fault)); count])
+                Ok((vec![Err(Box::new(fault)); count], is_brief))
             }
             Err(rejected) => Err(ApiError::from_rejected(rejected, |at| {
                 format!("/records/{at}")
@@ -215,8 +225,24 @@ async fn produce(
         }
     };
     match written.await {
-        Ok(outcomes) => Ok(answer(kind, &outcomes)),
+        Ok((outcomes, true)) if outcomes.iter().all(Result::is_ok) => {
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Ok((outcomes, _)) => Ok(answer(kind, &outcomes)),
         Err(error) => Err(error.typed(kind)),
+    }
+}
+
+/// Whether the client wants no body where all went well: `async` of Strimzi's bridge, which does not even
+/// wait. Other parameters are not looked at, as in the reference.
+fn is_brief(query: Option<&str>) -> Result<bool, ApiError> {
+    let Some(query) = query else {
+        return Ok(false);
+    };
+    match Query::parse(query)?.take("async")?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(unexpected("async", other, "true or false")),
     }
 }
 

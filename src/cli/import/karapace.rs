@@ -106,6 +106,8 @@ pub(super) fn carry(draft: &mut Draft, entries: &[Entry]) {
     credentials(draft, &made);
     kafka(draft, &made);
     several(draft, &made);
+    let form = Value::Text("name_value".to_owned());
+    draft.set_default("rest.record_headers", form, "as Karapace writes headers");
 }
 
 fn given<'a>(made: &'a [Entry], names: &[&str]) -> Vec<&'a Entry> {

@@ -54,6 +54,8 @@ pub(super) fn carry(draft: &mut Draft, entries: &[Entry]) {
     routes(draft, &made);
     idle(draft, &made);
     clients(draft, &made);
+    let form = Value::Text("key_value".to_owned());
+    draft.set_default("rest.record_headers", form, "as the bridge writes headers");
 }
 
 fn clients(draft: &mut Draft, made: &[Entry]) {

@@ -5,6 +5,7 @@
 //! - `committing`, `placing`: offsets and positions
 //! - `assigning`: partitions by hand
 //! - `errors`: the reference's table of codes
+//! - `peers`: what only Karapace and Strimzi's bridge have
 //! - `grouped`: several members, brokers and processes that come and go
 //! - `many`: a thousand at once
 
@@ -14,6 +15,7 @@ mod errors;
 mod grouped;
 mod lifecycle;
 mod many;
+mod peers;
 mod placing;
 mod reading;
 

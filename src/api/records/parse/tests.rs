@@ -111,6 +111,18 @@ fn headers_come_as_an_object_or_as_pairs() {
         headers(r#"[["x","1"],["x","2\n"]]"#),
         vec![("x".into(), bytes("1")), ("x".into(), bytes("2\n"))]
     );
+    // As Karapace and Strimzi's bridge have them.
+    assert_eq!(
+        headers(
+            r#"[{"name":"a","value":"/w=="},{"value":null,"name":"b"},{"key":"c","value":""},["d","1"]]"#
+        ),
+        vec![
+            ("a".into(), Some(Bytes::from_static(b"\xff"))),
+            ("b".into(), None),
+            ("c".into(), bytes("")),
+            ("d".into(), bytes("1")),
+        ]
+    );
     assert_eq!(headers("null"), vec![]);
     for bad in [
         "1",
@@ -121,6 +133,12 @@ fn headers_come_as_an_object_or_as_pairs() {
         r#"[["a","b","c"]]"#,
         r#"[[1,"b"]]"#,
         r#"{"a":{"b64":"!"}}"#,
+        r#"[{"name":"a"}]"#,
+        r#"[{"value":""}]"#,
+        r#"[{"name":"a","value":"!"}]"#,
+        r#"[{"name":"a","value":1}]"#,
+        r#"[{"name":"a","key":"a","value":""}]"#,
+        r#"[{"name":"a","value":"","c":1}]"#,
         r#"{"a":{"b63":""}}"#,
         r#"{"a":{"b64":"","c":1}}"#,
     ] {

@@ -47,7 +47,7 @@ pub struct ConsumerRequest {
     name: Option<String>,
     /// The same, and wins over `name`. Of older clients.
     id: Option<String>,
-    /// How keys and values are shown: `binary` or `json`, in any case. Without it, `binary`.
+    /// How keys and values are shown: `binary`, `json` or `text`, in any case. Without it, `binary`.
     #[schema(example = "json")]
     format: Option<String>,
     /// Where a partition without a committed offset begins: `latest` (the default), `earliest` or
@@ -239,6 +239,7 @@ fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
         options.format = match format.to_ascii_lowercase().as_str() {
             "binary" => Embedded::Binary,
             "json" => Embedded::Json,
+            "text" => Embedded::Text,
             "avro" | "jsonschema" | "protobuf" => {
                 return Err(coded(
                     42207,
@@ -251,7 +252,7 @@ fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
             }
             _ => {
                 let given: String = format.chars().take(40).collect();
-                let what = format!("expected binary or json, not {given:?}");
+                let what = format!("expected binary, json or text, not {given:?}");
                 return Err(unacceptable("format", what));
             }
         };

@@ -9,6 +9,7 @@ use super::Name;
 use super::instance::{Refused, Unfit};
 use super::registry::{NotMade, NotThere};
 use crate::api::v2::error::{documented, of_request};
+use crate::api::v2::media::Embedded;
 use crate::http::error::ApiError;
 use crate::kafka::fault::{Fault, FaultKind};
 
@@ -42,7 +43,7 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
                 None => error,
             }
         }
-        Refused::Unfit(unfit) => not_of_format(&unfit),
+        Refused::Unfit(unfit, format) => not_of_format(&unfit, format),
         Refused::Busy(message) => ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
         Refused::Gone => not_there(NotThere::Unknown, name),
     }
@@ -59,7 +60,11 @@ pub(super) fn of_kafka(fault: &Fault) -> ApiError {
     }
 }
 
-fn not_of_format(unfit: &Unfit) -> ApiError {
+fn not_of_format(unfit: &Unfit, format: Embedded) -> ApiError {
+    let wanted = match format {
+        Embedded::Text => "text in UTF-8",
+        _ => "JSON",
+    };
     let Unfit {
         partition,
         offset,
@@ -69,7 +74,7 @@ fn not_of_format(unfit: &Unfit) -> ApiError {
         StatusCode::REQUEST_TIMEOUT,
         NOT_OF_FORMAT,
         format!(
-            "the {what} of offset {offset} in partition {} of topic {} is not JSON; read it with an \
+            "the {what} of offset {offset} in partition {} of topic {} is not {wanted}; read it with an \
              instance of format binary, or go on after it by posting offset {} to positions",
             partition.partition,
             partition.topic,
@@ -213,7 +218,7 @@ impl utoipa::IntoResponses for OfReads {
             ),
             (
                 "408",
-                "A record is not JSON (40801); the message says how to go on",
+                "A record is not of the instance's format (40801); the message says how to go on",
             ),
             (
                 "409",

@@ -20,11 +20,12 @@ use super::{Name, found};
 use crate::api::records::encode::{base64, headers as write_headers, number, string};
 use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
+use crate::config::HeaderForm;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
 use crate::http::wire::Wire;
-use crate::record::{Delivered, TimestampType};
+use crate::record::{Delivered, Header, TimestampType};
 
 /// Bytes after which a piece of an answer goes out.
 const PIECE: usize = 64 << 10;
@@ -36,7 +37,7 @@ pub struct ConsumerRecord {
     /// The topic.
     #[schema(example = "orders")]
     topic: String,
-    /// Base64 or JSON, by the instance's format; `null` where there is none.
+    /// Base64, JSON or a string, by the instance's format; `null` where there is none.
     #[schema(value_type = Value, nullable)]
     key: (),
     /// The same of the value; `null` is a tombstone.
@@ -51,7 +52,8 @@ pub struct ConsumerRecord {
     /// `append` when the timestamp is the broker's, of when the record was appended. Not in the
     /// reference.
     timestamp_type: Option<String>,
-    /// Pairs of name and value; a value is a string, `null` or `{"b64": "…"}`. Not in the reference.
+    /// Pairs of name and value; a value is a string, `null` or `{"b64": "…"}`. Not in the reference. Objects
+    /// where `rest.record_headers` says so.
     #[schema(value_type = Vec<Vec<Value>>)]
     headers: (),
 }
@@ -77,6 +79,7 @@ pub struct ConsumerRecord {
         (status = 200, description = "The records, in order within a partition", content(
             (Vec<ConsumerRecord> = "application/vnd.kafka.binary.v2+json", example = json!([{"topic": "orders", "key": "Yy0xNw==", "value": "aGVsbG8=", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": [["source", "curl"]]}])),
             (Vec<ConsumerRecord> = "application/vnd.kafka.json.v2+json", example = json!([{"topic": "orders", "key": "c-17", "value": {"id": 1}, "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": []}])),
+            (Vec<ConsumerRecord> = "application/vnd.kafka.text.v2+json", example = json!([{"topic": "orders", "key": "c-17", "value": "hello", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": []}])),
             (Vec<ConsumerRecord> = "application/vnd.kafka.v2+json"),
             (Vec<ConsumerRecord> = "application/json"),
         )),
@@ -106,7 +109,10 @@ pub async fn read(
         Err(_) => error,
     })?;
     let (kind, asked) = asked;
-    let format = handle.options().format;
+    let shape = Shape {
+        format: handle.options().format,
+        headers: gateway.settings().rest.record_headers,
+    };
     let way = wire.map(|Extension(wire)| Way {
         wire,
         is_shared: version == Version::HTTP_2,
@@ -115,7 +121,7 @@ pub async fn read(
     let parcel = read
         .await
         .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
-    let mut response = Response::new(Body::new(Records::new(parcel, format)));
+    let mut response = Response::new(Body::new(Records::new(parcel, shape)));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -143,10 +149,17 @@ impl Asked {
     }
 }
 
+/// How records are written.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    format: Embedded,
+    headers: HeaderForm,
+}
+
 /// The body of an answer: an array, written piece by piece as the connection takes it.
 struct Records {
     parcel: Parcel,
-    format: Embedded,
+    shape: Shape,
     next: usize,
     done: bool,
     /// The first piece. Where it is the only one, its length can be told beforehand.
@@ -154,10 +167,10 @@ struct Records {
 }
 
 impl Records {
-    fn new(parcel: Parcel, format: Embedded) -> Self {
+    fn new(parcel: Parcel, shape: Shape) -> Self {
         let mut body = Self {
             parcel,
-            format,
+            shape,
             next: 0,
             done: false,
             first: None,
@@ -183,7 +196,7 @@ impl Records {
             if self.next > 0 {
                 out.push(b',');
             }
-            write(&mut out, record, self.format);
+            write(&mut out, record, self.shape);
             self.next += 1;
         }
         if self.next >= records.len() {
@@ -230,7 +243,7 @@ impl http_body::Body for Records {
 }
 
 /// Writes one record. The instance has seen to it that it fits the format.
-fn write(out: &mut Vec<u8>, record: &Delivered, format: Embedded) {
+fn write(out: &mut Vec<u8>, record: &Delivered, Shape { format, headers }: Shape) {
     out.extend_from_slice(b"{\"topic\":");
     string(out, &record.topic);
     out.extend_from_slice(b",\"key\":");
@@ -246,14 +259,41 @@ fn write(out: &mut Vec<u8>, record: &Delivered, format: Embedded) {
     if record.timestamp_type == TimestampType::Append {
         out.extend_from_slice(b",\"timestamp_type\":\"append\"");
     }
-    write_headers(out, &record.headers);
+    match headers {
+        HeaderForm::Pairs => write_headers(out, &record.headers),
+        HeaderForm::NameValue => header_objects(out, &record.headers, "name"),
+        HeaderForm::KeyValue => header_objects(out, &record.headers, "key"),
+    }
     out.push(b'}');
+}
+
+/// Writes the field `headers` as other gateways have it, where there are some: objects whose name is under
+/// `name`, with base64.
+fn header_objects(out: &mut Vec<u8>, headers: &[Header], name: &str) {
+    for (index, header) in headers.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b",\"headers\":[" } else { b"," });
+        out.push(b'{');
+        string(out, name);
+        out.push(b':');
+        string(out, &header.name);
+        out.extend_from_slice(b",\"value\":");
+        match header.value.as_deref() {
+            None => out.extend_from_slice(b"null"),
+            Some(value) => base64(out, value),
+        }
+        out.push(b'}');
+    }
+    if !headers.is_empty() {
+        out.push(b']');
+    }
 }
 
 fn content(out: &mut Vec<u8>, bytes: Option<&[u8]>, format: Embedded) {
     match (bytes, format) {
         (None, _) => out.extend_from_slice(b"null"),
         (Some(bytes), Embedded::Json) => out.extend_from_slice(bytes),
+        // It is UTF-8, as the instance has seen.
+        (Some(bytes), Embedded::Text) => string(out, &String::from_utf8_lossy(bytes)),
         (Some(bytes), Embedded::Binary | Embedded::Schema(_)) => base64(out, bytes),
     }
 }
@@ -279,8 +319,13 @@ mod tests {
     }
 
     async fn text(records: Vec<Delivered>, format: Embedded) -> String {
+        shaped(records, format, HeaderForm::Pairs).await
+    }
+
+    async fn shaped(records: Vec<Delivered>, format: Embedded, headers: HeaderForm) -> String {
         let (parcel, _) = Parcel::new(Arc::new(records), None);
-        let bytes = Records::new(parcel, format).collect().await.unwrap();
+        let shape = Shape { format, headers };
+        let bytes = Records::new(parcel, shape).collect().await.unwrap();
         String::from_utf8(bytes.to_bytes().to_vec()).unwrap()
     }
 
@@ -309,10 +354,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn text_and_headers_are_written_as_other_gateways_do() {
+        let mut one = record(7, "a \"b\" \u{e9}\n".as_bytes());
+        one.headers = [("a", Some(&b"\xff"[..])), ("b", None)]
+            .map(|(name, value)| Header {
+                name: name.into(),
+                value: value.map(Bytes::from_static),
+            })
+            .into();
+        let records = vec![one, record(8, b"")];
+        for (form, name) in [
+            (HeaderForm::NameValue, "name"),
+            (HeaderForm::KeyValue, "key"),
+        ] {
+            assert_eq!(
+                shaped(records.clone(), Embedded::Text, form).await,
+                format!(
+                    "[{{\"topic\":\"t\",\"key\":null,\"value\":\"a \\\"b\\\" \u{e9}\\n\",\
+                     \"partition\":3,\"offset\":7,\"timestamp\":5,\"headers\":[\
+                     {{\"{name}\":\"a\",\"value\":\"/w==\"}},{{\"{name}\":\"b\",\"value\":null}}]}},\
+                     {{\"topic\":\"t\",\"key\":null,\"value\":\"\",\
+                     \"partition\":3,\"offset\":8,\"timestamp\":5}}]"
+                )
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn large_answers_come_in_pieces_and_are_the_same() {
         let records: Vec<Delivered> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
         let (parcel, receipt) = Parcel::new(Arc::new(records), None);
-        let mut body = Records::new(parcel, Embedded::Json);
+        let shape = Shape {
+            format: Embedded::Json,
+            headers: HeaderForm::Pairs,
+        };
+        let mut body = Records::new(parcel, shape);
         let mut whole = Vec::new();
         let mut pieces = 0;
         while let Some(frame) = body.frame().await {

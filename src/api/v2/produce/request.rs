@@ -11,7 +11,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::records::json::{MAX_DEPTH, deeper_than};
-use crate::api::records::parse::{RecordFields, Text, escape_pointer, given, short, string};
+use crate::api::records::parse::{
+    RecordFields, Text, escape_pointer, given, shared, short, string,
+};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::http::error::ApiError;
 use crate::record::Outgoing;
@@ -113,6 +115,9 @@ fn content(body: &Bytes, raw: &RawValue, format: Embedded, field: &str) -> Resul
                 Err(error) => Err(format!("not valid base64: {error}")),
             }
         }
+        Embedded::Text => string(raw)
+            .map(|text| shared(body, text))
+            .ok_or_else(|| "expected a string (the format is text)".to_owned()),
         Embedded::Json | Embedded::Schema(_) => {
             if deeper_than(text.as_bytes(), MAX_DEPTH) {
                 return Err(format!("nested deeper than {MAX_DEPTH} levels"));

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, Parcel, Stop, Unfit, Way};
+use crate::api::v2::media::Embedded;
 use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
@@ -53,7 +54,7 @@ pub enum Refused {
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
     Kafka(Fault, Option<String>),
     /// A record cannot be shown in the instance's format.
-    Unfit(Unfit),
+    Unfit(Unfit, Embedded),
     /// The instance has too much to do.
     Busy(&'static str),
     /// The instance has come to its end.

@@ -190,7 +190,7 @@ impl Instance {
                 |record| sight.shows(record),
                 |record| fits(format, record),
             )
-            .map_err(Refused::Unfit)?;
+            .map_err(|unfit| Refused::Unfit(unfit, format))?;
         if let Source::Subscribed(subscribed) = &self.source
             && taken.is_empty()
             && let Some(fault) = subscribed.unreachable()
@@ -218,14 +218,13 @@ impl Instance {
 
 /// Whether the record can be shown in this format.
 fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
-    if format == Embedded::Binary {
-        return Ok(());
-    }
+    let fits = |bytes: &[u8]| match format {
+        Embedded::Binary => true,
+        Embedded::Text => std::str::from_utf8(bytes).is_ok(),
+        Embedded::Json | Embedded::Schema(_) => json::value(bytes).is_some(),
+    };
     for (what, bytes) in [("key", &record.key), ("value", &record.value)] {
-        if bytes
-            .as_ref()
-            .is_some_and(|bytes| json::value(bytes).is_none())
-        {
+        if bytes.as_deref().is_some_and(|bytes| !fits(bytes)) {
             return Err(what);
         }
     }

@@ -1,0 +1,204 @@
+//! What clients of Karapace and of Strimzi's bridge have beside what the reference has: text as it stands,
+//! and headers as objects.
+
+use serde_json::{Value, json};
+
+use super::{BOUND, Consumer, V2, from_earliest, refusal};
+use crate::support::gateway::Gateway;
+use crate::support::groups::{broker, gateway};
+use crate::support::http::{Reply, client, send};
+use crate::support::plain::PlainOutgoing;
+use crate::support::topic;
+
+const TEXT: &str = "application/vnd.kafka.text.v2+json";
+
+async fn created(prefix: &str) -> String {
+    let name = topic(prefix);
+    broker().await.plain().create_topic(&name, 1, &[]).await;
+    name
+}
+
+async fn post(gateway: &Gateway, path: &str, kind: &str, body: &Value) -> Reply {
+    let request = client().post(gateway.url(path));
+    send(request.header("content-type", kind).body(body.to_string())).await
+}
+
+/// One of a group of its own that reads text from the beginning.
+async fn of_text(gateway: &Gateway, topic_name: &str) -> Consumer {
+    let mut body = from_earliest();
+    body["format"] = json!("text");
+    let consumer = Consumer::make(gateway, &topic("v2-peers-group"), &body).await;
+    consumer.subscribe(&[topic_name]).await;
+    consumer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_goes_in_and_out_as_strings() {
+    let gateway = gateway().await;
+    let name = created("v2-text").await;
+    let path = format!("/topics/{name}");
+    let records = json!({"records": [
+        {"key": "c-17", "value": "a \"b\" \u{e9}\n"}, {"key": "", "value": null}, {"value": "{}"},
+    ]});
+    let reply = post(gateway, &path, TEXT, &records).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let written = broker().await.plain().consume_all(&name).await;
+    let bytes = |text: &str| Some(text.as_bytes().to_vec());
+    assert_eq!(
+        written
+            .iter()
+            .map(|record| (record.key.clone(), record.value.clone()))
+            .collect::<Vec<_>>(),
+        [
+            (bytes("c-17"), bytes("a \"b\" \u{e9}\n")),
+            (bytes(""), None),
+            (None, bytes("{}"))
+        ]
+    );
+    // Only strings are text, and nothing of a request with another is written.
+    for (value, field) in [
+        (json!({"value": "x", "key": 1}), "key"),
+        (json!({"value": {"a": 1}}), "value"),
+    ] {
+        let body = json!({"records": [{"value": "good"}, value]});
+        let reply = post(gateway, &path, TEXT, &body).await;
+        let at = format!("/records/1/{field}");
+        assert_eq!(refusal(&reply), (400, 400, at), "{}", reply.text());
+    }
+
+    let consumer = of_text(gateway, &name).await;
+    let mut read = Vec::new();
+    let until = tokio::time::Instant::now() + BOUND;
+    while read.len() < 3 {
+        assert!(tokio::time::Instant::now() < until, "{read:?}");
+        let request = consumer.request(reqwest::Method::GET, "/records?timeout=20000");
+        let reply = send(request.header("accept", TEXT)).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("content-type")),
+            (200, TEXT)
+        );
+        read.extend(serde_json::from_slice::<Vec<Value>>(&reply.body).unwrap());
+    }
+    let of_both: Vec<(&Value, &Value)> = read.iter().map(|r| (&r["key"], &r["value"])).collect();
+    assert_eq!(
+        of_both,
+        [
+            (&json!("c-17"), &json!("a \"b\" \u{e9}\n")),
+            (&json!(""), &Value::Null),
+            (&Value::Null, &json!("{}"))
+        ]
+    );
+    let request = consumer.request(reqwest::Method::GET, "/records");
+    let reply = send(request.header("accept", super::JSON)).await;
+    assert_eq!(refusal(&reply), (406, 40601, "Accept".into()));
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_text_is_40801_until_it_is_passed_over() {
+    let gateway = gateway().await;
+    let name = created("v2-no-text").await;
+    for value in [&b"one"[..], b"\xff", b"three"] {
+        let record = PlainOutgoing {
+            topic: &name,
+            value: Some(value),
+            ..PlainOutgoing::default()
+        };
+        broker().await.plain().produce(record).await;
+    }
+    let consumer = of_text(gateway, &name).await;
+    assert_eq!(consumer.read_all(1).await[0]["value"], "one");
+    let reply = consumer.get("/records").await;
+    assert_eq!(refusal(&reply), (408, 40801, String::new()));
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("UTF-8"), "{message}");
+    let offset = json!({"offsets": [{"topic": name, "partition": 0, "offset": 2}]});
+    consumer.told("/positions", &offset).await;
+    assert_eq!(consumer.read_all(1).await[0]["value"], "three");
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_are_taken_in_every_form_and_given_in_the_one_that_is_set() {
+    let shared = gateway().await;
+    let name = created("v2-header-forms").await;
+    let records = json!({"records": [
+        {"value": 1, "headers": [{"name": "a", "value": "/w=="}, {"name": "b", "value": null}]},
+        {"value": 2, "headers": [{"key": "a", "value": "eA=="}]},
+        {"value": 3, "headers": [["a", "y"]]},
+        {"value": 4},
+    ]});
+    let path = format!("/topics/{name}");
+    let reply = post(shared, &path, super::JSON, &records).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let written = broker().await.plain().consume_all(&name).await;
+    let a = |value: &[u8]| vec![("a".to_owned(), Some(value.to_vec()))];
+    let mut first = a(b"\xff");
+    first.push(("b".to_owned(), None));
+    let headers: Vec<_> = written
+        .iter()
+        .map(|record| record.headers.clone())
+        .collect();
+    assert_eq!(headers, [first, a(b"x"), a(b"y"), Vec::new()]);
+
+    for form in ["pairs", "name_value", "key_value"] {
+        let gateway = Gateway::builder(&broker().await.bootstrap())
+            .set("rest.record_headers", form)
+            .start()
+            .await;
+        let consumer = Consumer::of(&gateway, &name).await;
+        let read = consumer.read_all(4).await;
+        let expected = match form {
+            "pairs" => [
+                json!([["a", {"b64": "/w=="}], ["b", null]]),
+                json!([["a", "x"]]),
+                json!([["a", "y"]]),
+                json!([]),
+            ],
+            _ => {
+                let name = form.split('_').next().unwrap();
+                [
+                    json!([{name: "a", "value": "/w=="}, {name: "b", "value": null}]),
+                    json!([{name: "a", "value": "eA=="}]),
+                    json!([{name: "a", "value": "eQ=="}]),
+                    // There is none.
+                    Value::Null,
+                ]
+            }
+        };
+        for (record, expected) in read.iter().zip(&expected) {
+            assert_eq!(&record["headers"], expected, "{form}");
+        }
+        assert_eq!(read[3].get("headers").is_some(), form == "pairs");
+        consumer.delete().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wants_no_answer_gets_one_only_of_what_failed() {
+    let gateway = gateway().await;
+    let name = created("v2-async").await;
+    let good = json!({"records": [{"value": 1}]});
+    for path in ["", "/partitions/0"] {
+        let path = format!("/topics/{name}{path}?async=true");
+        let reply = post(gateway, &path, super::JSON, &good).await;
+        assert_eq!((reply.status.as_u16(), &*reply.body), (204, &b""[..]));
+    }
+    let path = format!("/topics/{name}?async=false&else=1");
+    assert_eq!(post(gateway, &path, super::JSON, &good).await.status, 200);
+    // All three are there when the answers are.
+    let written = broker().await.plain().consume_all(&name).await;
+    assert_eq!(written.len(), 3);
+    let bad = json!({"records": [{"value": 1, "partition": 7}, {"value": 2}]});
+    let path = format!("/topics/{name}?async=true");
+    let reply = post(gateway, &path, super::JSON, &bad).await;
+    assert_eq!(reply.status, 200);
+    let body = reply.json();
+    assert_eq!(body["offsets"][0]["error_code"], 50003, "{body}");
+    assert_eq!(body["offsets"][1]["offset"], 3, "{body}");
+    let path = format!("/topics/{name}?async=1");
+    let reply = post(gateway, &path, V2, &good).await;
+    assert_eq!(reply.status, 415);
+    let reply = post(gateway, &path, super::JSON, &good).await;
+    assert_eq!(refusal(&reply), (400, 400, "async".into()));
+}
