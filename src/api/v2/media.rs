@@ -15,6 +15,16 @@ pub const JSON: &str = "application/vnd.kafka.json.v2+json";
 /// Records whose keys and values are text in UTF-8, as JSON strings. Strimzi's bridge has it, the reference
 /// has not.
 pub const TEXT: &str = "application/vnd.kafka.text.v2+json";
+/// Names of the two from before v2, whose bodies of records are the same: Karapace takes them, and older clients
+/// send them.
+const OLD_BINARY: [&str; 2] = [
+    "application/vnd.kafka.binary.v1+json",
+    "application/vnd.kafka.binary+json",
+];
+const OLD_JSON: [&str; 2] = [
+    "application/vnd.kafka.json.v1+json",
+    "application/vnd.kafka.json+json",
+];
 /// Plain JSON, for callers that cannot set another type.
 pub const PLAIN: &str = "application/json";
 
@@ -56,6 +66,8 @@ pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
     match type_of(headers)?.as_deref() {
         None | Some(BINARY) => Ok(Embedded::Binary),
         Some(JSON) => Ok(Embedded::Json),
+        Some(known) if OLD_BINARY.contains(&known) => Ok(Embedded::Binary),
+        Some(known) if OLD_JSON.contains(&known) => Ok(Embedded::Json),
         Some(TEXT) => Ok(Embedded::Text),
         Some(AVRO) => Ok(Embedded::Schema("Avro")),
         Some(JSON_SCHEMA) => Ok(Embedded::Schema("JSON Schema")),
@@ -217,6 +229,14 @@ mod tests {
             sent_as("Application/VND.kafka.json.v2+json ; charset=utf-8").unwrap(),
             Embedded::Json
         );
+        assert_eq!(
+            sent_as("application/vnd.kafka.json.v1+json").unwrap(),
+            Embedded::Json
+        );
+        assert_eq!(
+            sent_as("application/vnd.kafka.binary+json").unwrap(),
+            Embedded::Binary
+        );
         assert_eq!(sent_as(TEXT).unwrap(), Embedded::Text);
         assert_eq!(sent_as(AVRO).unwrap(), Embedded::Schema("Avro"));
         assert_eq!(of_records(&HeaderMap::new()).unwrap(), Embedded::Binary);
@@ -225,7 +245,15 @@ mod tests {
 
     #[test]
     fn other_types_are_refused_with_the_ones_that_are_read() {
-        for kind in [V2, PLAIN, "application/octet-stream", "text/plain", ";"] {
+        for kind in [
+            V2,
+            PLAIN,
+            "application/octet-stream",
+            "application/vnd.kafka+json",
+            "application/vnd.kafka.json.v3+json",
+            "text/plain",
+            ";",
+        ] {
             let error = sent_as(kind).unwrap_err();
             assert_eq!(error.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
         }
