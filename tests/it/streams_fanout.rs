@@ -17,7 +17,7 @@ use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::{eventually, http, kafka, metric, topic};
 
 /// Longest wait for something that should come at once.
-const PROMPT: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(60);
 /// Longest wait for what a crowd does.
 const CROWD: Duration = Duration::from_secs(120);
 

@@ -503,7 +503,7 @@ async fn a_tail_that_stops_reading_costs_little_and_is_cut() {
     eprintln!("{grown} KiB more while one reads nothing; beside it p50 {p50:?}, p99 {p99:?}");
     // Pages that are read for it are bounded, and so is what waits for its socket.
     assert!(grown < 48 << 10, "{grown} KiB");
-    assert!(p50 < Duration::from_millis(200), "{p50:?}");
+    assert!(p50 < Duration::from_millis(500), "{p50:?}");
     eventually(BOUND, async || {
         metric(&gateway, "websocket_sessions").await == 1.0
     })
@@ -542,7 +542,7 @@ async fn a_tail_outlives_a_broker_that_is_away() {
     assert_eq!(state["state"], "kafka_unavailable");
     assert_eq!(keyed.until("state").await["state"], "kafka_unavailable");
     assert!(
-        gone.elapsed() < Duration::from_secs(20),
+        gone.elapsed() < Duration::from_secs(40),
         "{:?}",
         gone.elapsed()
     );

@@ -36,7 +36,7 @@ async fn members_last_longer_than_their_brokers() {
         .until(|seen| matches!(seen.state, Some(State::Unavailable(_))))
         .await;
     let noticed = killed.elapsed();
-    assert!(noticed < Duration::from_secs(7), "{noticed:?}");
+    assert!(noticed < Duration::from_secs(20), "{noticed:?}");
     let first = member.order_commit(&[(at(&orders, 0), 3)]);
     let second = member.order_commit(&[(at(&orders, 0), 4)]);
     member.during(Duration::from_secs(3)).await;

@@ -236,7 +236,7 @@ async fn a_commit_is_tried_until_it_is_answered_or_its_time_is_over() {
     let given = Instant::now();
     let fault = committed(&mut member, 3).await.unwrap_err();
     assert!(fault.retriable, "{fault}");
-    assert!(given.elapsed() < Duration::from_secs(6), "{given:?}");
+    assert!(given.elapsed() < Duration::from_secs(30), "{given:?}");
 
     broker.clear_hooks();
     broker.fail(ApiKey::OffsetCommit, 1, ErrorCode::GroupAuthorizationFailed);

