@@ -74,15 +74,29 @@ pub(super) struct Ends {
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     _of_address: Option<Counted>,
-    counted: bool,
+    /// Last, so that whoever sees in the metric that a place is free finds it free.
+    _shown: Shown,
 }
+
+/// A connection in the metric, where it is shown there.
+#[derive(Debug)]
+struct Shown(bool);
 
 /// No place is left; the name of the limit, for the metric.
 pub(super) struct Full(pub(super) &'static str);
 
-impl Drop for Place {
+impl Shown {
+    fn new(counted: bool) -> Self {
+        if counted {
+            metrics::gauge!("http_connections").increment(1.0);
+        }
+        Self(counted)
+    }
+}
+
+impl Drop for Shown {
     fn drop(&mut self) {
-        if self.counted {
+        if self.0 {
             metrics::gauge!("http_connections").decrement(1.0);
         }
     }
@@ -135,13 +149,10 @@ impl Door {
                 .count(address)
                 .map_err(|()| Full("connections_per_address"))?,
         };
-        if self.counted {
-            metrics::gauge!("http_connections").increment(1.0);
-        }
         Ok(Place {
             _permit: permit,
             _of_address: of_address,
-            counted: self.counted,
+            _shown: Shown::new(self.counted),
         })
     }
 

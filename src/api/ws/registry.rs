@@ -207,6 +207,8 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.holds(0);
+        // Whoever sees in the metric that a place is free finds it free.
+        self.share = None;
         let inner = &self.sessions.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("websocket_sessions").decrement(1.0);
