@@ -15,8 +15,8 @@ use crate::config::HttpSettings;
 /// How much of a body that is over the limit is still read and thrown away: a client that writes
 /// before it reads would otherwise meet a reset connection instead of the 413.
 const DISCARD_BYTES: usize = 32 << 20;
-/// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// How long that may take: as much as a slow client needs for a body of some megabytes.
+const DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// Reads the whole body within the limits of `settings`.
 ///
@@ -81,7 +81,7 @@ pub async fn read(
         let so_far = first.as_ref().map_or(whole.len(), Bytes::len);
         if so_far + data.len() > limit {
             drop(whole);
-            discard(body).await;
+            discard(body, DISCARD_TIME).await;
             return Err(over(limit));
         }
         // Most bodies come in one piece, which is taken as it is.
@@ -102,13 +102,13 @@ pub async fn read(
 /// nothing yet, and will not after a refusal; any other may not read before it has written all.
 pub async fn discard_unread(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(header::EXPECT) {
-        discard(body).await;
+        discard(body, DISCARD_TIME).await;
     }
 }
 
-/// Reads on for a moment and throws it away, so that the client gets to see an early answer.
-pub async fn discard(mut body: Body) {
-    let deadline = Instant::now() + DISCARD_TIME;
+/// Reads on for at most `time` and throws it away, so that the client gets to see an early answer.
+pub async fn discard(mut body: Body, time: Duration) {
+    let deadline = Instant::now() + time;
     let mut left = DISCARD_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);

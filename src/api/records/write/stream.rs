@@ -43,6 +43,8 @@ const BATCH_RECORDS: usize = 1_000;
 const BATCH_BYTES: usize = 1 << 20;
 /// Most batches of one stream whose outcomes are still open.
 const BATCHES_UNDER_WAY: usize = 8;
+/// How long the body is still read after the last line, which does not end the answer before.
+const LAST_READ: Duration = Duration::from_secs(2);
 /// Pieces of the answer that may wait for the client to read.
 const ANSWER_PIECES: usize = 4;
 
@@ -191,7 +193,7 @@ impl Run {
         }
         if !matches!(end, End::Whole | End::Gone) {
             // The client may be writing still, and would not see the last line for the reset.
-            discard(body).await;
+            discard(body, LAST_READ).await;
         }
     }
 
