@@ -28,7 +28,7 @@ fn server(answer: &'static [u8]) -> (String, thread::JoinHandle<String>) {
     (format!("http://{address}"), served)
 }
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn status_200_is_well_and_the_request_is_plain_http() {

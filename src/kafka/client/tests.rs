@@ -578,7 +578,7 @@ async fn a_cluster_that_does_not_answer_is_given_up_within_the_bound() {
         matches!(fault.kind, FaultKind::Unavailable | FaultKind::TimedOut),
         "{fault:?}"
     );
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[cfg(feature = "embedded")]

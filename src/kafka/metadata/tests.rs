@@ -10,11 +10,24 @@ use super::{Metadata, MetadataOptions, Right, Topic, check_topic_name};
 use crate::kafka::admin::Admin;
 use crate::kafka::fault::{Fault, FaultKind};
 
+/// Far beyond all that is waited for here, on a busy machine too.
+const LONG: Duration = Duration::from_secs(60);
+
 fn quick() -> MetadataOptions {
     MetadataOptions {
-        timeout: Duration::from_secs(3),
+        timeout: LONG,
         fresh: Duration::from_millis(300),
         unknown: Duration::from_millis(300),
+        ..MetadataOptions::default()
+    }
+}
+
+/// What is known is believed for longer than any test lasts.
+fn lasting() -> MetadataOptions {
+    MetadataOptions {
+        timeout: LONG,
+        fresh: LONG,
+        unknown: LONG,
         ..MetadataOptions::default()
     }
 }
@@ -23,8 +36,8 @@ async fn started(options: MetadataOptions) -> (FakeBroker, Metadata) {
     let broker = FakeBroker::start().await.expect("a broker");
     let kafka = broker
         .kafka()
-        .request_timeout(Duration::from_secs(1))
-        .connect_timeout(Duration::from_secs(1))
+        .request_timeout(LONG)
+        .connect_timeout(LONG)
         .connect()
         .await
         .expect("connected");
@@ -43,7 +56,7 @@ async fn expire(options: &MetadataOptions) {
 
 #[tokio::test]
 async fn many_who_ask_at_once_cost_one_request() {
-    let (broker, metadata) = started(MetadataOptions::default()).await;
+    let (broker, metadata) = started(lasting()).await;
     broker.create_topic("orders", 3);
     for answer in flood(&metadata, "orders").await {
         let topic = answer.expect("it exists");
@@ -58,8 +71,7 @@ async fn many_who_ask_at_once_cost_one_request() {
 
 #[tokio::test]
 async fn an_unknown_topic_is_remembered_for_a_moment() {
-    let options = quick();
-    let (broker, metadata) = started(options.clone()).await;
+    let (broker, metadata) = started(lasting()).await;
     for answer in flood(&metadata, "nope").await {
         let fault = answer.expect_err("it does not exist");
         assert_eq!(fault.kind, FaultKind::UnknownTopic);
@@ -67,6 +79,9 @@ async fn an_unknown_topic_is_remembered_for_a_moment() {
         assert!(fault.message.contains("nope"));
     }
     assert_eq!(broker.request_count(ApiKey::Metadata), 1);
+    let options = quick();
+    let (broker, metadata) = started(options.clone()).await;
+    metadata.topic("nope").await.expect_err("not yet");
     broker.create_topic("nope", 1);
     expire(&options).await;
     metadata.topic("nope").await.expect("it exists by now");
@@ -74,14 +89,18 @@ async fn an_unknown_topic_is_remembered_for_a_moment() {
 
 #[tokio::test]
 async fn a_change_is_seen_after_the_freshness_or_at_once_when_told() {
-    let options = quick();
-    let (broker, metadata) = started(options.clone()).await;
+    let (broker, metadata) = started(lasting()).await;
     broker.create_topic("t", 1);
-    let first = metadata.topic("t").await.expect("one");
+    metadata.topic("t").await.expect("one");
     broker.add_partitions("t", 2);
     assert_eq!(metadata.topic("t").await.expect("kept").partitions.len(), 1);
     metadata.invalidate("t").await;
     assert_eq!(metadata.topic("t").await.expect("new").partitions.len(), 2);
+
+    let options = quick();
+    let (broker, metadata) = started(options.clone()).await;
+    broker.create_topic("t", 2);
+    let first = metadata.topic("t").await.expect("one");
     broker.delete_topic("t");
     broker.create_topic("t", 1);
     expire(&options).await;
@@ -102,26 +121,45 @@ async fn a_known_topic_outlives_an_outage_and_nothing_else_does() {
     };
     let (broker, metadata) = started(options.clone()).await;
     broker.create_topic("known", 1);
-    metadata.topic("known").await.expect("it exists");
+    asked_until_known(&metadata, "known").await;
     broker.crash(0);
     expire(&options).await;
     let started = Instant::now();
     metadata.topic("known").await.expect("what was known");
-    assert!(started.elapsed() < Duration::from_secs(2));
-    let started = Instant::now();
-    metadata.topic("known").await.expect("without asking again");
-    assert!(started.elapsed() < Duration::from_millis(100));
+    assert!(started.elapsed() < Duration::from_secs(20));
+    // Without asking again: in less time than that takes, unless the machine stands still.
+    let mut took = Duration::MAX;
+    for _ in 0..20 {
+        let started = Instant::now();
+        metadata.topic("known").await.expect("what was known");
+        took = took.min(started.elapsed());
+    }
+    assert!(took < Duration::from_millis(100), "{took:?}");
     let fault = metadata.topic("other").await.expect_err("nobody to ask");
     assert!(
         matches!(fault.kind, FaultKind::Unavailable | FaultKind::TimedOut),
         "{fault:?}"
     );
     broker.restart(0);
-    tokio::time::sleep(Duration::from_secs(2)).await;
     broker.delete_topic("known");
-    metadata.invalidate("known").await;
-    let fault = metadata.topic("known").await.expect_err("deleted");
-    assert_eq!(fault.kind, FaultKind::UnknownTopic, "{fault:?}");
+    let end = Instant::now() + LONG;
+    loop {
+        metadata.invalidate("known").await;
+        let fault = metadata.topic("known").await.expect_err("deleted");
+        if fault.kind == FaultKind::UnknownTopic {
+            break;
+        }
+        assert!(Instant::now() < end, "{fault:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks until there is an answer, which a busy machine may not have within a short time limit.
+async fn asked_until_known(metadata: &Metadata, name: &str) {
+    let end = Instant::now() + LONG;
+    while let Err(fault) = metadata.topic(name).await {
+        assert!(Instant::now() < end, "{fault:?}");
+    }
 }
 
 #[tokio::test]
@@ -133,7 +171,7 @@ async fn nothing_is_served_that_is_too_old() {
     };
     let (broker, metadata) = started(options).await;
     broker.create_topic("t", 1);
-    metadata.topic("t").await.expect("it exists");
+    asked_until_known(&metadata, "t").await;
     broker.crash(0);
     tokio::time::sleep(Duration::from_secs(1)).await;
     metadata.topic("t").await.expect_err("too old");
@@ -155,7 +193,7 @@ async fn a_refusal_is_not_served_as_an_outage() {
 
 #[tokio::test]
 async fn one_who_goes_away_does_not_take_the_answer_from_the_others() {
-    let (broker, metadata) = started(MetadataOptions::default()).await;
+    let (broker, metadata) = started(lasting()).await;
     broker.create_topic("t", 1);
     broker.on_once(ApiKey::Metadata, |_| {
         Control::Delay(Duration::from_millis(300))
@@ -179,7 +217,7 @@ async fn one_who_goes_away_does_not_take_the_answer_from_the_others() {
 async fn a_topic_is_created_once_however_many_need_it() {
     let options = MetadataOptions {
         auto_create: true,
-        ..MetadataOptions::default()
+        ..lasting()
     };
     let (broker, metadata) = started(options).await;
     for answer in join_all((0..200).map(|_| metadata.ensure_topic("new"))).await {
@@ -226,7 +264,7 @@ async fn a_new_topic_without_leaders_is_waited_for_but_not_for_ever() {
     let started = Instant::now();
     let fault = metadata.ensure_topic("new").await.expect_err("no leader");
     assert_eq!(fault.kind, FaultKind::TimedOut, "{fault:?}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]

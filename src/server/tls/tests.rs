@@ -156,7 +156,7 @@ async fn a_handshake_that_stalls_ends_at_its_deadline() {
         let deadline = began + Duration::from_millis(200);
         let failure = tls.accept(stream, (), deadline).await.unwrap_err();
         assert!(matches!(failure, Failure::Slow), "{failure:?}");
-        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 }
 
@@ -175,7 +175,7 @@ async fn a_session_is_not_resumed_after_the_authorities_have_changed() {
     let watching = tokio::spawn(Arc::clone(&tls).watch(closing.clone()));
     let before = Arc::clone(&tls.current.read());
     fs::write(folder.path().join("clients.pem"), later.pem()).unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while Arc::ptr_eq(&before, &tls.current.read()) {
         assert!(Instant::now() < end, "the change was not noticed");
         tokio::time::sleep(Duration::from_millis(20)).await;
