@@ -13,7 +13,7 @@ use super::recipe::{block, put};
 use super::{blocking, eventually};
 
 /// From its start to the first answer.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 const HEADING: &str = "### Behind Envoy";
 /// How the recipe begins what Envoy calls, and the one process that it calls.
 const CLUSTERS: &str = "  clusters:\n";

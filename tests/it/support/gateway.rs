@@ -13,9 +13,9 @@ use super::blocking;
 use super::process::{Signal, Supervised};
 
 /// From start to the line that says it is ready.
-const READY_BOUND: Duration = Duration::from_secs(20);
-/// From SIGTERM to the end: the default grace period and as much again.
-const TERMINATE_BOUND: Duration = Duration::from_secs(20);
+const READY_BOUND: Duration = Duration::from_secs(60);
+/// From SIGTERM to the end: the default grace period and much more.
+const TERMINATE_BOUND: Duration = Duration::from_secs(60);
 
 /// A gateway that is ready. Dropping it kills it.
 pub struct Gateway {

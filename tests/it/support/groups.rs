@@ -15,7 +15,7 @@ use super::ws::Client;
 use super::{eventually, http};
 
 /// Longest wait for what a group or a commit brings about.
-const BOUND: Duration = Duration::from_secs(40);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A broker whose groups rebalance quickly, which the tests of sessions share.
 pub async fn broker() -> &'static Broker {

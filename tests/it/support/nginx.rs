@@ -1,14 +1,13 @@
 //! A real nginx, as a recipe of the docs sets it up.
 
-use std::net::TcpListener;
 use std::process::Command;
 
+use super::broker::free_port;
 use super::process::Supervised;
 
 /// A port for it to listen on.
 pub fn port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-    probe.local_addr().unwrap().port()
+    free_port()
 }
 
 /// Starts it with this inside of `http`, and these files in its folder. It is up a moment later.

@@ -13,15 +13,18 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::blocking;
 
-/// For one call to Kafka. A broker that a test has just restarted needs some seconds.
-const BOUND: Duration = Duration::from_secs(30);
+/// For one call to Kafka, and for what is asked again until Kafka is ready for it. A broker that a test
+/// has just restarted needs some seconds.
+const BOUND: Duration = Duration::from_secs(60);
+/// Before it is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A client of one cluster; a clone shares its connections.
 #[derive(Clone)]
@@ -106,9 +109,25 @@ impl Plain {
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
-        let results = self.admin().create_topics([&topic], &options()).await;
-        for result in results.unwrap() {
-            result.unwrap();
+        let end = Instant::now() + BOUND;
+        let mut again = false;
+        loop {
+            let results = self.admin().create_topics([&topic], &options()).await;
+            let refused = match results {
+                Ok(results) => results
+                    .into_iter()
+                    .find_map(Result::err)
+                    .map(|(_, code)| code),
+                Err(error) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+            };
+            match refused {
+                None => break,
+                Some(RDKafkaErrorCode::TopicAlreadyExists) if again => break,
+                // A busy machine may have kept a broker from its heartbeats for a moment.
+                Some(code) if Instant::now() < end && is_passing(code) => again = true,
+                Some(code) => panic!("creating {}: {code}", topic.name),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.wait_for_partitions(topic.name, topic.num_partitions)
             .await;
@@ -211,8 +230,16 @@ impl Plain {
         let topic = topic.to_owned();
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            let partitions = partitions(&consumer, &topic);
-            assert!(!partitions.is_empty(), "there is no topic {topic}");
+            let end = Instant::now() + BOUND;
+            let partitions = loop {
+                let partitions = partitions(&consumer, &topic);
+                if !partitions.is_empty() {
+                    break partitions;
+                }
+                // Of several brokers, the one that was asked may not have heard of it yet.
+                assert!(Instant::now() < end, "there is no topic {topic}");
+                std::thread::sleep(PAUSE);
+            };
             let mut assignment = TopicPartitionList::new();
             for partition in &partitions {
                 assignment
@@ -222,17 +249,21 @@ impl Plain {
             consumer.assign(&assignment).unwrap();
             let mut unread: BTreeSet<i32> = partitions;
             let mut records = Vec::new();
+            let mut last = None;
             let end = Instant::now() + BOUND;
             while !unread.is_empty() {
                 assert!(
                     Instant::now() < end,
-                    "{topic}: no end of {unread:?} after {BOUND:?}"
+                    "{topic}: no end of {unread:?} after {BOUND:?}, {last:?}"
                 );
                 match consumer.poll(Duration::from_millis(100)) {
                     None => {}
                     Some(Ok(message)) => records.push(record(&message)),
                     Some(Err(KafkaError::PartitionEOF(partition))) => {
                         unread.remove(&partition);
+                    }
+                    Some(Err(KafkaError::MessageConsumption(code))) if is_passing(code) => {
+                        last = Some(code);
                     }
                     Some(Err(error)) => panic!("reading {topic}: {error}"),
                 }
@@ -248,7 +279,7 @@ impl Plain {
         let (config, topic) = (self.config(), topic.to_owned());
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            consumer.fetch_watermarks(&topic, partition, BOUND).unwrap()
+            insist(|| consumer.fetch_watermarks(&topic, partition, BOUND))
         })
         .await
     }
@@ -258,10 +289,24 @@ impl Plain {
         let (config, topic) = (self.config(), topic.to_owned());
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            let metadata = consumer.fetch_metadata(Some(&topic), BOUND).unwrap();
+            let metadata = insist(|| consumer.fetch_metadata(Some(&topic), BOUND));
             let partitions = metadata.topics().first()?.partitions();
             let found = partitions.iter().find(|found| found.id() == partition)?;
             (found.leader() >= 0).then_some(found.leader())
+        })
+        .await
+    }
+
+    /// How many replicas of a partition are in sync.
+    pub async fn in_sync(&self, topic: &str, partition: i32) -> usize {
+        let (config, topic) = (self.config(), topic.to_owned());
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let metadata = insist(|| consumer.fetch_metadata(Some(&topic), BOUND));
+            let topics = metadata.topics().iter();
+            let mut partitions = topics.flat_map(|topic| topic.partitions());
+            let found = partitions.find(|found| found.id() == partition);
+            found.map_or(0, |found| found.isr().len())
         })
         .await
     }
@@ -285,7 +330,7 @@ impl Plain {
         wanted.add_partition(topic, partition);
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            let committed = consumer.committed_offsets(wanted, BOUND).unwrap();
+            let committed = insist(|| consumer.committed_offsets(wanted.clone(), BOUND));
             let first = committed.elements().into_iter().next()?;
             match first.offset() {
                 Offset::Offset(offset) => Some((offset, first.metadata().to_owned())),
@@ -305,7 +350,8 @@ impl Plain {
             .unwrap();
         blocking(move || {
             let consumer: BaseConsumer = config.create().unwrap();
-            consumer.commit(&offsets, CommitMode::Sync).unwrap();
+            // The group's last member may still be about to leave.
+            insist(|| consumer.commit(&offsets, CommitMode::Sync));
         })
         .await;
     }
@@ -341,7 +387,7 @@ impl Plain {
             let consumer: BaseConsumer = config.create().unwrap();
             let end = Instant::now() + BOUND;
             loop {
-                let metadata = consumer.fetch_metadata(Some(&topic), BOUND).unwrap();
+                let metadata = insist(|| consumer.fetch_metadata(Some(&topic), BOUND));
                 let led = metadata
                     .topics()
                     .iter()
@@ -443,8 +489,44 @@ async fn send(producer: &FutureProducer, record: PlainOutgoing<'_>) -> (i32, i64
     }
 }
 
+/// Asks until the answer is no error: leaders and coordinators move, and are loaded after a start.
+fn insist<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < end, "after {BOUND:?} still {error}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// What may be otherwise a moment later, without anyone's doing.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::InvalidReplicationFactor
+            | Code::BrokerNotAvailable
+            | Code::NotController
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::ReplicaNotAvailable
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicId
+            | Code::UnknownLeaderEpoch
+            | Code::FencedLeaderEpoch
+    )
+}
+
 fn partitions(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
-    let metadata = consumer.fetch_metadata(Some(topic), BOUND).unwrap();
+    let metadata = insist(|| consumer.fetch_metadata(Some(topic), BOUND));
     let partitions = metadata
         .topics()
         .iter()

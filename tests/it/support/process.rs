@@ -149,7 +149,7 @@ impl Supervised {
     /// Ends the child by SIGKILL, paused or not.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.wait(Duration::from_secs(10))
+        self.wait(Duration::from_secs(60))
             .expect("a killed process ends");
     }
 

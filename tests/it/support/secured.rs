@@ -176,7 +176,7 @@ impl Broker {
         for (_, result) in created.await.unwrap() {
             result.unwrap();
         }
-        eventually(Duration::from_secs(20), || async {
+        eventually(Duration::from_secs(60), || async {
             let known = admin
                 .describe_acls(AclFilter::default(), DescribeAclsOptions::default())
                 .await
