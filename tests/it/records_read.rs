@@ -15,7 +15,7 @@ use crate::support::{eventually, kafka, shared_gateway, topic};
 
 /// Longer than any page may take that does not wait, even on a busy machine, and shorter than the
 /// waits that tests ask for where an answer must come before their end.
-const PROMPT: Duration = Duration::from_secs(12);
+const PROMPT: Duration = Duration::from_secs(22);
 
 /// A topic of a test, as the gateway shows it.
 #[derive(Clone)]
@@ -274,7 +274,7 @@ async fn next_never_skips_or_repeats_while_others_write() {
         }
     });
 
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     let mut from = "earliest".to_owned();
     let mut all = Vec::new();
     for limit in [1, 7, 50, 3].iter().cycle() {
@@ -387,11 +387,7 @@ async fn a_record_ends_the_wait_of_everyone() {
         assert_eq!(page.places(), [(1, 0)]);
         assert_eq!(page.values(), ["news"]);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < PROMPT, "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -511,7 +507,7 @@ async fn what_was_aborted_is_left_out_and_passed_over() {
     transact(&door, false, &["5", "6"]).await;
     // What lies before an open transaction's end is not readable yet; a position there is beyond
     // the end.
-    eventually(Duration::from_secs(20), async || {
+    eventually(Duration::from_secs(60), async || {
         door.reply("from=0@9").await.status == 200
     })
     .await;
@@ -627,7 +623,7 @@ async fn a_compacted_topic_is_read_over_its_gaps() {
         .await;
     }
     // Each further record may begin a new segment, and the one before can then be cleaned.
-    eventually(Duration::from_secs(60), async || {
+    eventually(Duration::from_secs(180), async || {
         door.write(&json!({"key": "tick", "value": 0})).await;
         let records = door.plain.consume_all(&door.topic).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -641,7 +637,7 @@ async fn a_compacted_topic_is_read_over_its_gaps() {
         let place = |r: &PlainRecord| (i64::from(r.partition), r.offset);
         records.iter().map(place).collect()
     };
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     let mut expected = in_kafka().await;
     for limit in [1, 3, 100] {
         loop {
@@ -657,8 +653,14 @@ async fn a_compacted_topic_is_read_over_its_gaps() {
     assert!(!expected.contains(&(0, 0)));
     let error = error_of(&http::get(&door.record(0, 0)).await, 404, "offset");
     says(&error, "compacted away");
-    let page = door.page("from=0@0&limit=1").await;
-    assert_eq!(page.places(), expected[..1]);
+    eventually(Duration::from_secs(60), async || {
+        let before = in_kafka().await;
+        let page = door.page("from=0@0&limit=1").await;
+        let same = before == in_kafka().await;
+        assert!(!same || page.places() == before[..1], "{before:?}");
+        same
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -736,17 +738,17 @@ async fn a_position_does_not_outlive_its_topic() {
     door.fill(&[3]).await;
     let next = door.page("from=earliest&limit=1").await.next;
     door.plain.delete_topic(&door.topic).await;
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         door.plain.leader(&door.topic, 0).await.is_none()
     })
     .await;
     // A topic's description is kept for some seconds.
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         door.reply("").await.status == 404
     })
     .await;
     let door = Door::of(&door.topic, 1, &[]).await;
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         door.reply("").await.status == 200
     })
     .await;
@@ -754,12 +756,15 @@ async fn a_position_does_not_outlive_its_topic() {
 
     // A reader that still knows the topic of the past finds that out first: 503, to be tried again.
     let old = format!("from={next}");
-    eventually(Duration::from_secs(30), async || {
-        door.reply(&old).await.status != 503
+    eventually(Duration::from_secs(60), async || {
+        let reply = door.reply(&old).await;
+        if [503, 504].contains(&reply.status.as_u16()) {
+            return false;
+        }
+        says(&error_of(&reply, 400, "from"), "created again");
+        true
     })
     .await;
-    let error = error_of(&door.reply(&old).await, 400, "from");
-    says(&error, "created again");
     let started = Instant::now();
     assert_eq!(door.page("from=earliest").await.records.len(), 3);
     assert!(started.elapsed() < PROMPT, "{:?}", started.elapsed());
@@ -782,7 +787,7 @@ async fn a_partition_that_came_later_is_read_from_its_start() {
     }
 
     // The gateway learns of partitions within seconds; until then nothing is lost by asking.
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         let page = door.page(&format!("from={next}")).await;
         assert!(page.records.is_empty() || page.places() == [(2, 0), (2, 1)]);
         !page.records.is_empty()

@@ -380,6 +380,7 @@ async fn a_topic_that_does_not_exist_is_created_only_where_that_is_set() {
 
     let gateway = Gateway::builder(&kafka.bootstrap())
         .set("kafka.auto_create_topics", "true")
+        .set("kafka.metadata_timeout_ms", "30000")
         .start()
         .await;
     let on = topic("created");

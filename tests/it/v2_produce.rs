@@ -370,6 +370,7 @@ async fn many_records_keep_their_order() {
 async fn a_topic_is_created_where_that_is_wanted() {
     let gateway = Gateway::builder(&kafka().await.bootstrap())
         .set("kafka.auto_create_topics", "true")
+        .set("kafka.metadata_timeout_ms", "30000")
         .start()
         .await;
     let name = topic("v2-created");

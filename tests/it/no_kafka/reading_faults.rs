@@ -15,7 +15,7 @@ use crate::support::http::{self, Reply};
 const TOPIC: &str = "orders";
 
 /// Longest time for a page that cannot be read.
-const PAGE: Duration = Duration::from_secs(30);
+const PAGE: Duration = Duration::from_secs(55);
 
 /// Five records on a broker, and a gateway that has read them once.
 async fn read_once(broker: &FaultBroker) -> Gateway {
@@ -86,7 +86,7 @@ async fn a_leader_that_moved_while_nobody_read_is_found() {
     broker.set_leader(TOPIC, 0, new);
 
     let mut reply = page(&gateway).await;
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     while reply.status != 200 {
         // The offsets are asked of the old leader until that is known to be gone.
         assert!(reply.status == 503 || reply.status == 504, "{reply:?}");
@@ -105,7 +105,7 @@ async fn idle_handles_outlive_a_restart_of_the_broker() {
     assert!(reply.status == 503 || reply.status == 504, "{reply:?}");
     assert_eq!(reply.json()["retriable"], true);
     broker.restart(0);
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         page(&gateway).await.status == 200
     })
     .await;
@@ -116,8 +116,10 @@ async fn idle_handles_outlive_a_restart_of_the_broker() {
 async fn a_log_truncated_under_the_read_is_gone() {
     let broker = FaultBroker::start().await;
     let gateway = read_once(&broker).await;
-    broker.fail(ApiKey::Fetch, 1, ErrorCode::OffsetOutOfRange);
+    // Not for one fetch only: that may be the one by which the reader before takes its leave.
+    broker.fail_always(ApiKey::Fetch, ErrorCode::OffsetOutOfRange);
     let reply = page(&gateway).await;
+    broker.clear_hooks();
     assert_eq!(reply.status, 410, "{reply:?}");
     assert_eq!(reply.json()["kafka_error"], "OFFSET_OUT_OF_RANGE");
     assert_eq!(values(&page(&gateway).await).len(), 5);

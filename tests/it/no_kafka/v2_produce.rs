@@ -19,8 +19,7 @@ async fn produce(gateway: &Gateway, topic: &str) -> Reply {
 async fn start(kafka: &FaultBroker) -> Gateway {
     kafka.create_topic("orders", 1);
     Gateway::builder(&kafka.bootstrap())
-        .set("kafka.producer.message.timeout.ms", "3000")
-        .set("kafka.metadata_timeout_ms", "1000")
+        .set("kafka.producer.message.timeout.ms", "6000")
         .start()
         .await
 }

@@ -26,7 +26,7 @@ async fn what_is_beyond_the_window_is_refused_by_its_id_and_may_come_again() {
     let gateway = Gateway::start(&broker.bootstrap()).await;
     let mut client = Client::welcomed(&gateway).await;
     client.ask(produce(REQUESTS)).await;
-    broker.delay(ApiKey::Produce, Duration::from_millis(700));
+    broker.delay(ApiKey::Produce, Duration::from_millis(1_500));
     let begin = Instant::now();
     for id in 0..REQUESTS {
         client.send(produce(id)).await;
@@ -119,7 +119,7 @@ async fn only_lasting_abuse_ends_the_session() {
             break;
         }
         assert_eq!(frame["code"], "produce_overrun", "{frame}");
-        assert!(begin.elapsed() < Duration::from_secs(40));
+        assert!(begin.elapsed() < Duration::from_secs(100));
         sleep(Duration::from_millis(200)).await;
     }
     assert!(
