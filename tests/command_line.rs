@@ -339,9 +339,13 @@ fn answering(status: &'static str) -> (TcpListener, impl FnOnce(TcpListener)) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let answer = move |listener: TcpListener| {
         let (mut stream, _) = listener.accept().expect("a connection");
-        let mut request = [0; 1024];
-        let length = stream.read(&mut request).expect("a request");
-        assert!(request[..length].starts_with(b"GET /readyz HTTP/1.1\r\n"));
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).expect("a request");
+            request.push(byte[0]);
+        }
+        assert!(request.starts_with(b"GET /readyz HTTP/1.1\r\n"));
         write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("the answer");
     };
     (listener, answer)

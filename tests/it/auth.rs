@@ -1,6 +1,6 @@
 //! Tokens, permissions and tickets: every route of the API is tried with every kind of bad token.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -348,7 +348,7 @@ async fn an_issuers_keys_are_fetched_kept_and_followed() {
     let url = gateway.url(&format!("/topics/{topic}/records"));
     let by = |key_id: &str| signed_by_issuer(&claims("ann", "consume:*"), key_id);
     let one = by("one");
-    eventually(Duration::from_secs(20), async || {
+    eventually(Duration::from_secs(60), async || {
         get_with(&url, &one).await.status == 200
     })
     .await;
@@ -357,15 +357,17 @@ async fn an_issuers_keys_are_fetched_kept_and_followed() {
     assert_eq!(get_with(&url, &forged).await.status, 401);
 
     // Unknown keys make it ask again, but not for every token.
-    let before = issuer.asked();
+    let (before, began) = (issuer.asked(), Instant::now());
     for n in 0..50 {
         assert_eq!(
             get_with(&url, &by(&format!("unknown-{n}"))).await.status,
             401
         );
     }
+    // Once, and once more for each half minute that this took.
+    let most = 1 + usize::try_from(began.elapsed().as_secs() / 30).unwrap();
     assert!(
-        issuer.asked() <= before + 1,
+        issuer.asked() <= before + most,
         "{} questions",
         issuer.asked() - before
     );
@@ -396,8 +398,10 @@ async fn an_issuer_that_never_answers_well_costs_little() {
     let reply = get_with(&url, &token).await;
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert_eq!(reply.json()["retriable"], true);
-    let log = gateway.stderr();
-    assert!(log.contains("larger than"), "{log}");
+    eventually(Duration::from_secs(60), async || {
+        gateway.stderr().contains("larger than")
+    })
+    .await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let rss = status
         .lines()
@@ -409,7 +413,7 @@ async fn an_issuer_that_never_answers_well_costs_little() {
     // only looked at where long tests run.
     if std::env::var_os("TIDEGATE_TEST_ALL").is_some() {
         issuer.rotate(&["one"]);
-        eventually(Duration::from_secs(60), async || {
+        eventually(Duration::from_secs(120), async || {
             get_with(&url, &token).await.status == 200
         })
         .await;

@@ -15,8 +15,10 @@ use crate::support::plain::PlainOutgoing;
 use crate::support::secured::{CERTIFIED, PASSWORD, READER, Secured, TokenEndpoint, USER, token};
 use crate::support::{eventually, metric, topic};
 
-/// Longest time for an answer while the gateway cannot log in.
+/// Longest time for an answer while the gateway cannot log in: less than it would wait for one of Kafka.
 const REFUSED: Duration = Duration::from_secs(10);
+/// Until what must become so is so, on a busy machine too.
+const BOUND: Duration = Duration::from_secs(60);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -118,8 +120,7 @@ async fn ready(gateway: &Gateway) -> Reply {
 
 /// Writes through librdkafka and reads through krafka.
 async fn round_trip(gateway: &Gateway, kafka: &Broker, topic: &str) {
-    let reply = ready(gateway).await;
-    assert_eq!(reply.status, 200, "{reply:?}\n{}", gateway.stderr());
+    eventually(BOUND, async || ready(gateway).await.status == 200).await;
     let reply = write(gateway, topic, "there").await;
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), gateway.stderr());
     let reply = read(gateway, topic).await;
@@ -149,23 +150,27 @@ async fn locked_out(gateway: &Gateway, why: &str) {
         (reply.status.as_u16(), reply.text().to_owned())
     };
     // TLS alerts come after the handshake: the first connection may just seem to break.
-    eventually(REFUSED, async || {
+    eventually(BOUND, async || {
         let (status, text) = readiness().await;
         assert_eq!(status, 503, "{text}");
         text.contains(why)
     })
     .await;
     for write_it in [true, false] {
-        let began = Instant::now();
-        let reply = if write_it {
-            write(gateway, "any", "x").await
-        } else {
-            read(gateway, "any").await
-        };
-        assert!(began.elapsed() < REFUSED, "{:?}", began.elapsed());
-        assert_eq!(reply.status, 503, "{}", reply.text());
-        assert!(reply.text().contains(why), "{}", reply.text());
-        shows_no_secret(reply.text());
+        // On a busy machine a question may run into its time limit before it has been refused.
+        eventually(BOUND, async || {
+            let began = Instant::now();
+            let reply = if write_it {
+                write(gateway, "any", "x").await
+            } else {
+                read(gateway, "any").await
+            };
+            let quick = began.elapsed() < REFUSED;
+            assert!([503, 504].contains(&reply.status.as_u16()), "{reply:?}");
+            shows_no_secret(reply.text());
+            quick && reply.status == 503 && reply.text().contains(why)
+        })
+        .await;
     }
     shows_no_secret(&gateway.stderr());
 }
@@ -200,13 +205,15 @@ async fn a_client_that_commits_a_text_logs_in_too() {
         ]});
         let url = format!("{instances}/instances/texts/offsets");
 
-        let denied = http::post_json(&url, &offsets).await;
-        assert_eq!(denied.status, 403, "{}", denied.text());
-        let text = denied.text();
-        assert!(text.contains("GROUP_AUTHORIZATION_FAILED"), "{text}");
+        eventually(BOUND, async || {
+            let denied = http::post_json(&url, &offsets).await;
+            assert_ne!(denied.status, 200, "{}", denied.text());
+            denied.status == 403 && denied.text().contains("GROUP_AUTHORIZATION_FAILED")
+        })
+        .await;
 
         kafka.allow_group(USER, &topic).await;
-        eventually(REFUSED, async || {
+        eventually(BOUND, async || {
             http::post_json(&url, &offsets).await.status == 200
         })
         .await;
@@ -262,10 +269,7 @@ async fn a_token_file_that_comes_late_lets_both_clients_in() {
     let gateway = by_sasl(kafka, &properties).start().await;
     locked_out(&gateway, "No such file").await;
     std::fs::write(&file, token("gateway", HOUR)).unwrap();
-    eventually(Duration::from_secs(20), async || {
-        ready(&gateway).await.status == 200
-    })
-    .await;
+    eventually(BOUND, async || ready(&gateway).await.status == 200).await;
     round_trip(&gateway, kafka, &topic).await;
 }
 
@@ -298,7 +302,10 @@ async fn a_wrong_password_is_said_at_once() {
         let properties = password(mechanism, "gateway", "wrong-pass-1");
         let gateway = by_sasl(kafka, &properties).start().await;
         locked_out(&gateway, "Authentication failed").await;
-        assert!(gateway.stderr().contains("Authentication failed"));
+        eventually(BOUND, async || {
+            gateway.stderr().contains("Authentication failed")
+        })
+        .await;
     }
 }
 
@@ -330,7 +337,7 @@ async fn certificates_that_one_side_does_not_trust_are_said_at_once() {
     let unknown_ca = by_sasl(kafka, &properties).start().await;
     locked_out(&unknown_ca, "UnknownIssuer").await;
     // librdkafka's words, in the log.
-    eventually(REFUSED, async || {
+    eventually(BOUND, async || {
         unknown_ca
             .stderr()
             .contains("ssl.ca.location is correctly configured")
@@ -368,7 +375,7 @@ async fn a_producer_that_alone_is_locked_out_says_why() {
             "kafka.producer",
             &vec![
                 ("sasl.password", "wrong-pass-1".to_owned()),
-                ("message.timeout.ms", "3000".to_owned()),
+                ("message.timeout.ms", "30000".to_owned()),
             ],
         )
     );
@@ -384,9 +391,11 @@ async fn a_producer_that_alone_is_locked_out_says_why() {
         "{body}"
     );
     assert_eq!(body.get("maybe_written"), None, "{body}");
-    eventually(REFUSED, async || ready(&gateway).await.status == 503).await;
-    let reason = ready(&gateway).await;
-    assert!(reason.text().contains("cannot log in"), "{}", reason.text());
+    eventually(BOUND, async || {
+        let readiness = ready(&gateway).await;
+        readiness.status == 503 && readiness.text().contains("cannot log in")
+    })
+    .await;
     assert_eq!(read(&gateway, &topic).await.status, 200);
     shows_no_secret(&gateway.stderr());
 }
@@ -438,7 +447,7 @@ async fn what_an_acl_denies_is_a_403_that_names_the_broker() {
         let began = Instant::now();
         let written = write(&gateway, &topic, "x").await;
         let page = read(&gateway, &topic).await;
-        assert!(began.elapsed() < Duration::from_secs(5), "{rights:?}");
+        assert!(began.elapsed() < REFUSED, "{rights:?}");
         let case = format!("{rights:?} {denied:?}");
         match may_write {
             true => assert_eq!(written.status, 200, "{case}: {}", written.text()),
@@ -474,7 +483,7 @@ async fn a_gateway_that_may_only_read_does_so_in_peace() {
     assert_eq!(read(&gateway, &topic).await.status, 200);
     // An idempotent producer asks for its id when it starts, and fails for good without a right to
     // write to any topic.
-    eventually(Duration::from_secs(10), async || {
+    eventually(BOUND, async || {
         gateway.stderr().contains("may write to no topic")
     })
     .await;

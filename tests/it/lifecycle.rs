@@ -12,7 +12,7 @@ use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
 use crate::support::{eventually, kafka, shared_gateway, topic};
 
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn readyz(gateway: &Gateway) -> Reply {
     http::get(&gateway.management_url("/readyz")).await
@@ -35,20 +35,23 @@ async fn healthcheck(gateway: &Gateway) -> (Option<i32>, String) {
 
 async fn turns(gateway: &Gateway, ready: bool) {
     eventually(BOUND, async || {
-        readyz(gateway).await.status.is_success() == ready
+        let reply = readyz(gateway).await;
+        if reply.status.is_success() != ready {
+            return false;
+        }
+        assert_eq!(reply.json()["ready"], ready, "{}", reply.text());
+        assert_eq!(reply.json()["broker"], "kafka");
+        if !ready {
+            assert_eq!(reply.status, 503);
+            let reason = reply.json()["reason"].as_str().unwrap().to_owned();
+            assert!(reason.starts_with("Kafka: "), "{reason}");
+        }
+        // On a busy machine a Kafka that is there may be slow to say so once more.
+        let (status, complaint) = healthcheck(gateway).await;
+        assert_eq!(complaint.is_empty(), status == Some(0), "{complaint}");
+        status == Some(i32::from(!ready))
     })
     .await;
-    let reply = readyz(gateway).await;
-    assert_eq!(reply.json()["ready"], ready, "{}", reply.text());
-    assert_eq!(reply.json()["broker"], "kafka");
-    if !ready {
-        assert_eq!(reply.status, 503);
-        let reason = reply.json()["reason"].as_str().unwrap().to_owned();
-        assert!(reason.starts_with("Kafka: "), "{reason}");
-    }
-    let (status, complaint) = healthcheck(gateway).await;
-    assert_eq!(status, Some(i32::from(!ready)), "{complaint}");
-    assert_eq!(complaint.is_empty(), ready, "{complaint}");
     // The process is well all the time.
     let healthz = http::get(&gateway.management_url("/healthz")).await;
     assert_eq!((healthz.status.as_u16(), healthz.text()), (200, "ok\n"));
@@ -176,7 +179,11 @@ async fn under_way(gateway: &Gateway, topic: &str, body: &str) -> TcpStream {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_under_way_at_the_end_is_finished() {
     let kafka = kafka().await;
-    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    // Longer than all that is looked at meanwhile may take.
+    let gateway = Gateway::builder(&kafka.bootstrap())
+        .set("shutdown_grace_ms", "300000")
+        .start()
+        .await;
     let topic = topic("drain");
     kafka.plain().create_topic(&topic, 1, &[]).await;
     let body = r#"{"value":"last words"}"#;

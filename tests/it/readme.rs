@@ -85,7 +85,7 @@ async fn serve(command: &str, kafka: &Broker) -> Gateway {
 
 /// What comes over a WebSocket, a line for each message, until it reads as expected.
 async fn websocat(url: &str, expected: &str) -> String {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     let (mut socket, _) = connect_async(url).await.unwrap();
     let mut printed = String::new();
     while !matches(expected, &printed) {
@@ -153,7 +153,7 @@ async fn every_command_does_what_it_says() {
                 .output()
                 .unwrap()
         });
-        let output = tokio::time::timeout(Duration::from_secs(60), running)
+        let output = tokio::time::timeout(Duration::from_secs(180), running)
             .await
             .unwrap()
             .unwrap();

@@ -11,7 +11,7 @@ use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client, handshake, send};
 use crate::support::tokens::{SECRET, token};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn gateway(audit: &str) -> Builder {
     let issuers =

@@ -22,7 +22,7 @@ use crate::support::process::Supervised;
 use crate::support::recipe::{block, put};
 use crate::support::tokens::{SECRET, token};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 const HEADING: &str = "### Behind nginx";
 /// Where clients come from: nginx calls the gateway from 127.0.0.1.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

@@ -10,7 +10,7 @@ use crate::support::http::send;
 use crate::support::nginx;
 use crate::support::recipe::{block, put};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 const HEADING: &str = "### Behind nginx";
 
 /// A process with this `instance_id`.

@@ -15,7 +15,7 @@ use crate::support::tokens::{SECRET, claims, sign, token};
 use crate::support::{eventually, metric};
 
 const RECORDS: &str = "/topics/orders/records";
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn from(gateway: &Gateway, address: &str) -> Reply {
     let request = client()
@@ -30,19 +30,24 @@ async fn requests_over_the_limit_are_told_when_to_come_again() {
         .set("limits.requests_per_second", "5")
         .start()
         .await;
+    // Many at once, so that a slow machine sends more than five a second too.
+    let (client, url) = (client(), gateway.url("/"));
+    let many = (0..200).map(|_| http::send(client.get(&url)));
+    let replies = futures::future::join_all(many).await;
+    let mut taken = 0;
     let mut refused = None;
-    for n in 0..200 {
-        let reply = http::get(&gateway.url("/")).await;
+    for reply in replies {
         assert_eq!(reply.header("ratelimit-limit"), "5", "{reply:?}");
         if reply.status == 429 {
-            refused = Some((n, reply));
-            break;
+            refused = Some(reply);
+            continue;
         }
         assert_eq!(reply.status, 200, "{reply:?}");
         assert!(reply.header("ratelimit-remaining").parse::<u32>().unwrap() < 5);
+        taken += 1;
     }
-    let (after, reply) = refused.expect("200 requests within 40 s");
-    assert!(after >= 5, "{after}");
+    let reply = refused.expect("200 requests within 40 s");
+    assert!(taken >= 5, "{taken}");
     assert_eq!(reply.json()["error_code"], 429);
     assert_eq!(reply.json()["retriable"], true);
     let message = reply.json()["message"].as_str().unwrap().to_owned();
@@ -146,12 +151,12 @@ async fn a_stream_is_slowed_down_instead_of_failed() {
     let gateway = Gateway::embedded()
         .set("limits.bytes_per_second", "200000")
         // Less than the stream lasts: waiting for the bucket is not a client that stopped.
-        .set("http.request_timeout_ms", "1000")
+        .set("http.request_timeout_ms", "2500")
         .start()
         .await;
     let line = format!("{{\"value\":\"{}\"}}\n", "x".repeat(985));
     let lines =
-        stream::iter((0..600).map(move |_| Ok::<_, std::io::Error>(Bytes::from(line.clone()))));
+        stream::iter((0..900).map(move |_| Ok::<_, std::io::Error>(Bytes::from(line.clone()))));
     let begun = Instant::now();
     let request = client()
         .post(gateway.url(&format!("{RECORDS}?results=summary")))
@@ -160,8 +165,8 @@ async fn a_stream_is_slowed_down_instead_of_failed() {
     let reply = http::send(request).await;
     let took = begun.elapsed();
     assert_eq!(reply.status, 200);
-    assert_eq!(reply.json()["summary"]["written"], 600, "{}", reply.text());
-    assert!(took >= Duration::from_millis(1900), "{took:?}");
+    assert_eq!(reply.json()["summary"]["written"], 900, "{}", reply.text());
+    assert!(took >= Duration::from_millis(3400), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,7 +263,7 @@ async fn a_connection_without_a_request_is_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_under_way_keeps_its_connection() {
     let gateway = Gateway::embedded()
-        .set("http.request_timeout_ms", "500")
+        .set("http.request_timeout_ms", "1500")
         .start()
         .await;
     for client in [
@@ -268,12 +273,14 @@ async fn a_request_under_way_keeps_its_connection() {
             .build()
             .unwrap(),
     ] {
-        http::post_json(&gateway.url(RECORDS), &serde_json::json!({"value": 1})).await;
-        let wait = client.get(gateway.url(&format!("{RECORDS}?from=latest&wait=2000")));
+        let one = serde_json::json!({"value": 1});
+        let written = http::post_json(&gateway.url(RECORDS), &one).await;
+        assert_eq!(written.status, 200, "{written:?}");
+        let wait = client.get(gateway.url(&format!("{RECORDS}?from=latest&wait=4000")));
         let begun = Instant::now();
         let reply = http::send(wait).await;
         assert_eq!(reply.status, 200, "{reply:?}");
-        assert!(begun.elapsed() >= Duration::from_millis(1500));
+        assert!(begun.elapsed() >= Duration::from_millis(3500));
     }
 }
 

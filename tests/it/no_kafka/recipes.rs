@@ -48,7 +48,7 @@ async fn roles_of_a_keycloak_realm_become_permissions() {
         send(get.header("authorization", format!("Bearer {token}"))).await
     };
     let shop = keycloak(&["offline_access", "shop"]);
-    eventually(Duration::from_secs(20), async || {
+    eventually(Duration::from_secs(60), async || {
         write(&shop).await.status == 200
     })
     .await;

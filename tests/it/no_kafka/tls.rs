@@ -19,9 +19,9 @@ use crate::support::http;
 use crate::support::tokens::{SECRET, token};
 
 /// The gateway looks at its files every two seconds; a busy machine takes its time.
-const NOTICED: Duration = Duration::from_secs(30);
+const NOTICED: Duration = Duration::from_secs(60);
 /// Any wait for an answer.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn with_tls(issued: &Issued) -> Builder {
     Gateway::embedded()
@@ -166,7 +166,7 @@ async fn tls_1_2_and_1_3_are_spoken() {
 async fn what_is_not_tls_is_closed_and_plain_http_is_told_why() {
     let authority = Authority::new();
     let gateway = with_tls(&authority.server("one")).start().await;
-    let silence = Duration::from_secs(5);
+    let silence = BOUND;
     for address in [gateway.address(), &management(&gateway)] {
         for plain in [
             "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -402,7 +402,10 @@ async fn a_url_given_to_the_health_check_must_prove_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_connections_are_closed_in_order_at_the_end() {
     let authority = Authority::new();
-    let gateway = with_tls(&authority.server("one")).start().await;
+    let gateway = with_tls(&authority.server("one"))
+        .set("shutdown_grace_ms", "300000")
+        .start()
+        .await;
     let mut idle = authority.tls().connect(gateway.address()).await.unwrap();
     ask(&mut idle).await.unwrap();
     let began = Instant::now();
@@ -410,10 +413,7 @@ async fn open_connections_are_closed_in_order_at_the_end() {
     let ended = gateway.terminate().await;
 
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    assert!(
-        began.elapsed() < Duration::from_secs(8),
-        "idle ones hold nothing up"
-    );
+    assert!(began.elapsed() < BOUND, "idle ones hold nothing up");
     // An end without close_notify would be an error here.
     let mut rest = Vec::new();
     timeout(BOUND, idle.read_to_end(&mut rest))
@@ -448,7 +448,7 @@ async fn a_client_that_stalls_in_its_handshake_is_closed() {
     tokio::join!(closes(silent), closes(half), closes(unbegun));
     let took = began.elapsed();
     assert!(
-        (Duration::from_secs(9)..Duration::from_secs(20)).contains(&took),
+        (Duration::from_secs(9)..Duration::from_secs(28)).contains(&took),
         "{took:?}"
     );
 }
