@@ -221,11 +221,11 @@ impl<'a> Lane<'a> {
                 Ok(records) => records,
                 Err(stop) => return stop,
             };
-            let some = !records.is_empty();
+            let count = records.len() as u64;
+            let some = count > 0;
             if some {
                 self.pause = PAUSE;
                 self.undecodable = 0;
-                metrics::counter!("tail_records_total").increment(records.len() as u64);
             }
             let now = Instant::now();
             let keys = {
@@ -236,6 +236,8 @@ impl<'a> Lane<'a> {
                 ring.trim(now);
                 ring.join()
             };
+            // Whoever sees them counted finds them in the ring.
+            metrics::counter!("tail_records_total").increment(count);
             let moved = self.reach(consumer).await;
             if some || moved {
                 shared.wake(keys).await;
