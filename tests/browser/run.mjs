@@ -9,7 +9,7 @@
 import { createRequire } from "node:module";
 
 /** For one step; what takes longer has failed. */
-const BOUND = 15_000;
+const BOUND = 60_000;
 
 const { chromium: executablePath, modules, profile, steps } = JSON.parse(process.argv[2]);
 const { chromium } = createRequire(`${modules}/`)("playwright-core");
@@ -17,7 +17,7 @@ const { chromium } = createRequire(`${modules}/`)("playwright-core");
 const context = await chromium.launchPersistentContext(profile, {
   executablePath,
   headless: true,
-  timeout: 60_000,
+  timeout: 180_000,
   args: [
     "--no-sandbox",
     "--disable-gpu",
@@ -148,7 +148,7 @@ const kinds = {
   async script({ code, until }) {
     const said = page.waitForEvent("console", {
       predicate: (message) => message.text().startsWith(until),
-      timeout: 4 * BOUND,
+      timeout: 2 * BOUND,
     });
     await page.evaluate(code);
     return { said: (await said).text() };

@@ -19,7 +19,7 @@ def open_session():
 
 async def answer(socket, id):
     while True:
-        frame = json.loads(await asyncio.wait_for(socket.recv(), 20))
+        frame = json.loads(await asyncio.wait_for(socket.recv(), 60))
         if frame.get("id") == id:
             return frame
 
@@ -29,7 +29,7 @@ async def ending(send):
     async with open_session() as socket:
         try:
             await send(socket)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for _ in socket:
                     pass
         except ConnectionClosed:
@@ -68,10 +68,10 @@ async def main():
         seen["ping_between_pieces"] = await answer(socket, "ping_between_pieces")
 
         pong = await socket.ping(b"x" * 125)
-        seen["ping"] = await asyncio.wait_for(pong, 20) is not None
+        seen["ping"] = await asyncio.wait_for(pong, 60) is not None
 
         # Longer than the gateway waits for somebody who answers no pings.
-        await asyncio.sleep(4)
+        await asyncio.sleep(8)
         await socket.send(json.dumps({"type": "ping", "id": "still here"}))
         seen["after_silence"] = await answer(socket, "still here")
 

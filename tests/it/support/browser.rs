@@ -17,7 +17,7 @@ use super::node::{Node, TESTS, program};
 use super::process::Supervised;
 
 /// A cold start of Chromium on a busy machine, and all steps of a test.
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(400);
 
 /// Where the browser is.
 pub struct Browser {

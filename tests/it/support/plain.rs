@@ -197,6 +197,8 @@ impl Plain {
     pub async fn transaction(&self, transactional_id: &str) -> PlainTransaction {
         let mut config = self.config();
         config.set("transactional.id", transactional_id);
+        // A minute by default, after which Kafka aborts what a test on a busy machine still holds open.
+        config.set("transaction.timeout.ms", "600000");
         blocking(move || {
             let producer: FutureProducer = config.create().unwrap();
             producer.init_transactions(BOUND).unwrap();

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::eventually;
 
 /// Longest wait for a line.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// A script at work. Dropping it kills it; it also ends when its standard input does.
 pub struct Script {

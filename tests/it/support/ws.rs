@@ -172,6 +172,27 @@ impl Client {
             .unwrap();
     }
 
+    /// Sends several at once, which are not looked at.
+    pub async fn send_texts(&mut self, texts: impl IntoIterator<Item = String>) {
+        for text in texts {
+            let feeding = self.socket.feed(Message::text(text));
+            timeout(BOUND, feeding)
+                .await
+                .expect("the gateway reads")
+                .unwrap();
+        }
+        timeout(BOUND, self.socket.flush())
+            .await
+            .expect("the gateway reads")
+            .unwrap();
+    }
+
+    /// Sends what the gateway may have refused, and closed, before it has read all of it.
+    pub async fn send_as_far_as_taken(&mut self, message: Message) {
+        let sent = timeout(BOUND, self.socket.send(message)).await;
+        let _ = sent.expect("the gateway reads or closes");
+    }
+
     /// The next frame, whatever it is, heartbeats apart; `None` when nothing comes in `time`.
     pub async fn next_within(&mut self, time: Duration) -> Option<Value> {
         if !self.read.is_empty() {
@@ -196,6 +217,16 @@ impl Client {
 
     pub async fn next(&mut self) -> Value {
         self.next_within(BOUND).await.expect("a frame comes")
+    }
+
+    /// The next frame that is no `state`: on a busy machine a tail is behind for a moment, or Kafka late.
+    pub async fn next_but_states(&mut self) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] != "state" {
+                return frame;
+            }
+        }
     }
 
     /// The next frame of this type; those before it are kept for later.

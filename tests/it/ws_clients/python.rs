@@ -23,9 +23,10 @@ async fn messages_in_pieces_and_pings_of_both_sides_go_through() {
     let Some(python) = Python::find().await else {
         return;
     };
-    // Pings of the gateway come several times while the script waits.
+    // Pings of the gateway come several times while the script waits, for longer than it would be waited for
+    // without a pong.
     let gateway = Gateway::builder(&broker().await.bootstrap())
-        .set("websocket.ping_interval_ms", "1000")
+        .set("websocket.ping_interval_ms", "3000")
         .set("websocket.max_message_bytes", "65536")
         .start()
         .await;
