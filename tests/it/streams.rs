@@ -36,7 +36,7 @@ use crate::support::tokens::{claims, seconds_from_now, sign};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 
 /// Longest wait for something that should come at once.
-const PROMPT: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(60);
 
 /// What a client of server-sent events sees, by the rules of the HTML standard (9.2.6).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -202,6 +202,16 @@ pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
     name
 }
 
+/// Waits until the one reader of the only topic that is followed reads: what is written from now on comes from
+/// it to everyone, and not by a page to those who were there before it.
+pub async fn is_read_by_one(gateway: &Gateway) {
+    eventually(PROMPT, async || {
+        metric(gateway, "tail_upstreams").await == 1.0
+            && metric(gateway, "tail_upstream_fetches_total").await > 0.5
+    })
+    .await;
+}
+
 pub async fn ndjson(url: &str) -> Vec<Value> {
     let request = http::client()
         .get(url)
@@ -345,22 +355,31 @@ async fn only_records_that_are_wanted_come_and_the_position_moves_all_the_same()
     assert_eq!(numbers("key_prefix=ev&header.from=b").await, [6, 8]);
     assert_eq!(numbers("where=/n>=8").await, [8, 9]);
     assert_eq!(values("where=/n==3&fields=/x").await, [json!({"x": "3"})]);
-    // A stream that shows nothing still tells how far it is.
-    let mut silent = Stream::open(&format!("{url}?from=earliest&key=none&heartbeat=5"), None).await;
-    let ready = silent.named("ready").await;
+    // A stream that shows nothing still tells how far it is, as soon as it was asked to.
+    let seldom = Gateway::builder(&kafka().await.bootstrap())
+        .set("streams.heartbeat_s", "60")
+        .start()
+        .await;
+    let path = format!("/topics/{name}/records?from=earliest&key=none&heartbeat=5");
+    let mut silent = Stream::open(&seldom.url(&path), None).await;
+    let mut last = silent.named("ready").await.id;
     let begun = Instant::now();
-    while silent.parser.last_id == ready.id {
-        let chunk = timeout(PROMPT, silent.response.chunk()).await.unwrap();
-        let events = silent.parser.push(&chunk.unwrap().unwrap());
-        assert_eq!(events, []);
+    loop {
+        while silent.parser.last_id == last {
+            let chunk = timeout(PROMPT, silent.response.chunk()).await.unwrap();
+            let events = silent.parser.push(&chunk.unwrap().unwrap());
+            assert!(events.iter().all(|event| event.name == "lag"), "{events:?}");
+        }
+        last.clone_from(&silent.parser.last_id);
+        let mut again = Stream::open(&url, Some(&last)).await;
+        let ready = again.named("ready").await.json();
+        if ready["from"][&name] == json!({"0": 10}) {
+            break;
+        }
+        // It may tell of it while it is still on its way over them.
+        assert!(ready["from"][&name]["0"].as_i64() < Some(10), "{ready}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(15));
-    let id = silent.parser.last_id.clone();
-    let mut again = Stream::open(&url, Some(&id)).await;
-    assert_eq!(
-        again.named("ready").await.json()["from"][&name],
-        json!({"0": 10})
-    );
+    assert!(begun.elapsed() < Duration::from_secs(50));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -482,7 +501,7 @@ async fn many_readers_of_a_topic_are_one_reader_of_kafka() {
         stream.named("ready").await;
         streams.push(stream);
     }
-    assert!((metric(&gateway, "tail_upstreams").await - 1.0).abs() < 0.1);
+    is_read_by_one(&gateway).await;
     assert!((metric(&gateway, "stream_readers").await - 300.0).abs() < 0.1);
     for n in 0..20 {
         write(&plain, &name, n % 2, &n.to_string()).await;
@@ -584,7 +603,11 @@ async fn open_streams_survive_leader_changes_and_a_restart() {
         let offset = write(&plain, &name, n, "last").await;
         wanted.insert((name.clone(), i64::from(n), offset));
     }
-    let got = timeout(Duration::from_secs(90), stream.records(wanted.len())).await;
+    // What a producer tried again while leaders moved may be in Kafka twice.
+    for record in plain.consume_all(&name).await {
+        wanted.insert((name.clone(), i64::from(record.partition), record.offset));
+    }
+    let got = timeout(Duration::from_secs(180), stream.records(wanted.len())).await;
     let got: Vec<_> = got.expect("all records").iter().map(place).collect();
     assert_eq!(got.len(), wanted.len());
     assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), wanted);
@@ -608,23 +631,25 @@ async fn a_stream_ends_with_its_token_and_shows_only_what_that_allows() {
         .start()
         .await;
     let scope = format!("consume:{mine}");
-    let mut short = claims("ann", &scope);
-    short["exp"] = seconds_from_now(4).into();
-    let short = sign(&short, SECRET.as_bytes());
+    let long = sign(&claims("ann", &scope), SECRET.as_bytes());
     let open = async |path: &str, token: &str| {
         let request = reqwest::Client::new().get(gateway.url(path));
         let request = request.header("accept", "text/event-stream");
         request.bearer_auth(token).send().await.unwrap()
     };
-    let both = open(&format!("/records?topics={mine},{other}"), &short).await;
+    let both = open(&format!("/records?topics={mine},{other}"), &long).await;
     assert_eq!(both.status(), 403);
+    // What is asked from here on to the end of the stream must come while it lasts.
+    let mut short = claims("ann", &scope);
+    short["exp"] = seconds_from_now(15).into();
+    let short = sign(&short, SECRET.as_bytes());
     let response = open(&format!("/records?topics={mine}"), &short).await;
     assert_eq!(response.status(), 200);
     // One more is one too many for this principal.
-    let more = open(&format!("/topics/{mine}/records"), &short).await;
+    let more = open(&format!("/topics/{mine}/records"), &long).await;
     assert_eq!(more.status(), 429);
     let mut stream = Stream::from(response);
-    assert!(stream.named("auth-expiring").await.json()["in"].as_u64() <= Some(4));
+    assert!(stream.named("auth-expiring").await.json()["in"].as_u64() <= Some(15));
     let error = stream.named("stream-error").await;
     assert_eq!(error.json()["error_code"], 40101);
     assert_eq!(stream.next().await, None);
