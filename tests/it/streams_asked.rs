@@ -73,7 +73,7 @@ async fn pages_of_several_topics_have_every_record_once() {
     assert_eq!(seen.len(), 45, "none of them twice");
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
     // Whichever has the first record ends the wait.
-    let waiting = format!("{topics}&from={next}&wait=20000");
+    let waiting = format!("{topics}&from={next}&wait=25000");
     let (waited, ()) = tokio::join!(page(gateway, &waiting), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         write(&plain, &empty, 0, "3").await;
@@ -154,7 +154,8 @@ async fn only_the_parts_that_are_named_are_read_of_several_topics() {
 async fn a_stream_may_end_at_a_time_that_has_not_come() {
     let (plain, gateway) = (kafka().await.plain(), shared_gateway().await);
     let name = topic_of(&plain, "ahead", 2).await;
-    let end = now_ms() + 5_000;
+    // Until then the stream must be there, and all of it be written.
+    let end = now_ms() + 15_000;
     let stamped = async |partition: i32, timestamp: i64| {
         let record = PlainOutgoing {
             topic: &name,
@@ -165,7 +166,7 @@ async fn a_stream_may_end_at_a_time_that_has_not_come() {
         };
         plain.produce(record).await.1
     };
-    stamped(0, end - 6_000).await;
+    stamped(0, end - 16_000).await;
     let url = gateway.url(&format!("/topics/{name}/records?from=earliest&until={end}"));
     let mut stream = Stream::open(&url, None).await;
     stream.named("ready").await;
@@ -351,15 +352,27 @@ async fn a_stream_of_lines_that_shows_nothing_says_how_far_it_is() {
     for _ in 0..10 {
         write(&plain, &name, 0, "1").await;
     }
-    let path = format!("/topics/{name}/records?from=earliest&key=none&heartbeat=5&timeout=8000");
+    let path = format!("/topics/{name}/records?from=earliest&key=none&heartbeat=5&timeout=14000");
     let lines = ndjson(&gateway.url(&path)).await;
     let names: Vec<&str> = lines
         .iter()
         .filter_map(|line| line["event"].as_str())
         .collect();
-    assert_eq!(names, ["ready", "position", "end"]);
-    assert_eq!(lines[1]["data"]["from"][&name], json!({"0": 10}));
-    let id = lines[1]["id"].as_str().unwrap();
+    assert_eq!((names[0], names[names.len() - 1]), ("ready", "end"));
+    // As a rule one: a busy machine may still be on its way over the records when the first is due.
+    let told = &lines[lines
+        .iter()
+        .rposition(|line| line["event"] == "position")
+        .unwrap()];
+    let between = &names[1..names.len() - 1];
+    assert!(
+        between
+            .iter()
+            .all(|name| ["position", "lag"].contains(name)),
+        "{names:?}"
+    );
+    assert_eq!(told["data"]["from"][&name], json!({"0": 10}));
+    let id = told["id"].as_str().unwrap();
     let path = format!("/topics/{name}/records?last_event_id={id}&timeout=10");
     let lines = ndjson(&gateway.url(&path)).await;
     assert_eq!(lines[0]["data"]["from"][&name], json!({"0": 10}));
