@@ -10,6 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::streams::is_read_by_one;
 use crate::support::broker::Broker;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
@@ -19,7 +20,7 @@ use crate::support::{eventually, http, kafka, metric, topic};
 /// Longest wait for something that should come at once.
 const PROMPT: Duration = Duration::from_secs(60);
 /// Longest wait for what a crowd does.
-const CROWD: Duration = Duration::from_secs(120);
+const CROWD: Duration = Duration::from_secs(300);
 
 /// A gateway that lets in as many as come from this machine.
 async fn gateway(settings: &[(&str, &str)]) -> Gateway {
@@ -190,6 +191,9 @@ fn path(topic: &str, query: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_have_stopped_do_not_hold_up_one_that_reads() {
+    // More than the system takes for one, and not so many that it comes near the half minute after which those
+    // that have stopped are cut.
+    const RECORDS: usize = 6_000;
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "stopped", 1).await;
     let gateway = gateway(&[
@@ -197,7 +201,7 @@ async fn readers_that_have_stopped_do_not_hold_up_one_that_reads() {
         ("streams.catchup_bytes", "8388608"),
     ])
     .await;
-    fill(&gateway, &name, 0, 12_000).await;
+    fill(&gateway, &name, 0, RECORDS).await;
     let mut stopped = Vec::new();
     for n in 0..40 {
         let from = path(&name, &format!("from=0@{n}&until=end"));
@@ -209,7 +213,6 @@ async fn readers_that_have_stopped_do_not_hold_up_one_that_reads() {
             && metric(&gateway, "tail_catchup_readers").await < 0.5
     })
     .await;
-    let begun = Instant::now();
     let all = path(&name, "from=earliest&until=end");
     let mut fast = Reader::open(&gateway, &all, None, 1 << 20).await;
     let records = fast.rest().await;
@@ -217,9 +220,10 @@ async fn readers_that_have_stopped_do_not_hold_up_one_that_reads() {
         .iter()
         .map(|record| record["offset"].as_i64().unwrap())
         .collect();
-    assert_eq!(offsets, (0..12_000).collect::<Vec<_>>());
-    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+    assert_eq!(offsets, (0..6_000).collect::<Vec<_>>());
     assert!(metric(&gateway, "tail_catchup_bytes").await < 16e6);
+    // It has not waited for their end.
+    assert!(metric(&gateway, "stream_readers_cut_total").await < 0.5);
     assert!(
         metric(&gateway, "stream_readers").await > 39.5,
         "they have stopped"
@@ -227,8 +231,8 @@ async fn readers_that_have_stopped_do_not_hold_up_one_that_reads() {
     // One whose page was dropped goes on where it was.
     let mut late = stopped.swap_remove(7);
     let offsets = late.rest().await;
-    assert_eq!(offsets.len(), 12_000 - 7);
-    assert_eq!(offsets.last().unwrap()["offset"], 11_999);
+    assert_eq!(offsets.len(), RECORDS - 7);
+    assert_eq!(offsets.last().unwrap()["offset"], 5_999);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +248,7 @@ async fn each_reader_that_has_stopped_is_cut_and_counted() {
     }
     let mut reads = Reader::open(&gateway, &path(&name, ""), None, 64 << 10).await;
     reads.named("ready").await;
-    eventually(Duration::from_secs(60), async || {
+    eventually(CROWD, async || {
         metric(&gateway, "stream_readers_cut_total").await > 4.5
     })
     .await;
@@ -277,6 +281,7 @@ async fn over_http2_the_stream_that_is_not_read_is_reset_and_the_others_go_on() 
         let request = request.header("accept", "text/event-stream");
         timeout(PROMPT, request.send()).await.unwrap().unwrap()
     };
+    let begun = Instant::now();
     let mut stuck = open("from=earliest").await;
     let mut reads = open("from=latest").await;
     eventually(PROMPT, async || {
@@ -284,15 +289,21 @@ async fn over_http2_the_stream_that_is_not_read_is_reset_and_the_others_go_on() 
             && metric(&gateway, "stream_readers").await > 1.5
     })
     .await;
-    let begun = Instant::now();
     let mut text = String::new();
+    // What is written before it stands at the end does not come.
+    while !text.contains("event: ready") {
+        let chunk = timeout(PROMPT, reads.chunk()).await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk.expect("it begins")).unwrap());
+    }
     let mut written = 0;
     while metric(&gateway, "stream_readers_cut_total").await < 0.5 {
-        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert!(begun.elapsed() < CROWD);
         write(&plain, &name, None, &format!("\"mark {written}\"")).await;
         let mark = format!("mark {written}");
         written += 1;
+        let begun = Instant::now();
         while !text.contains(&mark) {
+            assert!(begun.elapsed() < PROMPT, "{mark} does not come");
             let chunk = timeout(PROMPT, reads.chunk()).await.unwrap().unwrap();
             text.push_str(std::str::from_utf8(&chunk.expect("it goes on")).unwrap());
         }
@@ -346,7 +357,7 @@ async fn a_rate_leaves_out_what_comes_in_between_and_never_the_newest() {
         (offsets.len() as f64) <= 2.0 + 2.0 * took,
         "{offsets:?} in {took} s"
     );
-    assert!(offsets.len() < 50);
+    assert!(offsets.len() < 100, "some are left out");
     // What is behind an id comes once, what is before it does not.
     let mut again = Reader::open(&gateway, &path(&name, ""), Some(&ids[0]), 64 << 10).await;
     assert_eq!(again.offsets(1).await, [offsets[0] + 1]);
@@ -354,12 +365,13 @@ async fn a_rate_leaves_out_what_comes_in_between_and_never_the_newest() {
     let mut newest = Reader::open(&gateway, &path(&name, ""), last, 64 << 10).await;
     assert_eq!(newest.named("ready").await["from"][&name]["0"], 100);
     // At the end there is nothing to wait for.
+    let begun = Instant::now();
     let all = path(&name, "from=earliest&until=end&max_rate=0.1");
     let records = Reader::open(&gateway, &all, None, 64 << 10)
         .await
         .rest()
         .await;
-    assert!(records.len() <= 2);
+    assert!(records.len() as f64 <= 2.0 + begun.elapsed().as_secs_f64() / 10.0);
     assert_eq!(records.last().unwrap()["offset"], 99);
 }
 
@@ -371,12 +383,13 @@ async fn what_waits_is_conflated_by_key_and_the_newest_of_each_comes() {
     let query = path(&name, "from=earliest&conflate=key");
     let mut reader = Reader::open(&gateway, &query, None, 4 << 10).await;
     reader.named("ready").await;
-    // Nothing is read meanwhile. What the system takes comes as it was.
-    fill(&gateway, &name, 0, 15_000).await;
+    // Nothing is read meanwhile, for less than the half minute after which it would be cut. What the system
+    // takes comes as it was.
+    fill(&gateway, &name, 0, 8_000).await;
     let mut newest: BTreeMap<String, i64> = BTreeMap::new();
     let mut ids = Vec::new();
     let mut offsets = Vec::new();
-    while newest.values().filter(|offset| **offset >= 14_990).count() < 10 {
+    while newest.values().filter(|offset| **offset >= 7_990).count() < 10 {
         let event = reader.next().await.unwrap();
         if event.name.is_empty() {
             let key = event.data["key"].as_str().unwrap().to_owned();
@@ -387,7 +400,7 @@ async fn what_waits_is_conflated_by_key_and_the_newest_of_each_comes() {
         }
     }
     assert!(offsets.windows(2).all(|two| two[0] < two[1]));
-    assert!(offsets.len() < 12_000, "{} came", offsets.len());
+    assert!(offsets.len() < 6_500, "{} came", offsets.len());
     // Whoever comes back in the middle of the last ten gets the others of them.
     let id = &ids[ids.len() - 4];
     let mut again = Reader::open(&gateway, &path(&name, "conflate=key"), Some(id), 64 << 10).await;
@@ -403,7 +416,7 @@ async fn what_waits_is_conflated_by_key_and_the_newest_of_each_comes() {
         .collect();
     assert_eq!(
         last.values().copied().collect::<BTreeSet<_>>(),
-        (14_990..15_000).collect()
+        (7_990..8_000).collect()
     );
     for (query, field) in [
         ("max_rate=0", "max_rate"),
@@ -436,12 +449,13 @@ async fn who_wants_one_key_gets_it_whatever_else_comes() {
         readers.push(reader);
     }
     assert!((metric(&gateway, "stream_lanes").await - 20.0).abs() < 0.1);
+    is_read_by_one(&gateway).await;
     // Ten keys, and more than the ring holds; nothing is new to the other ten readers.
     fill(&gateway, &name, 0, 100).await;
-    let pages = metric(&gateway, "tail_catchup_pages_total").await;
     for reader in &mut readers[..10] {
         assert_eq!(reader.offsets(10).await.len(), 10);
     }
+    let pages = metric(&gateway, "tail_catchup_pages_total").await;
     for _ in 0..5 {
         fill(&gateway, &name, 0, 100).await;
         for reader in &mut readers[..10] {
@@ -513,8 +527,8 @@ async fn many_are_one(
         reader.named("ready").await;
         crowd.push(reader);
     }
-    let before = fetches();
     let begun = Instant::now();
+    let before = fetches();
     for n in 1..=20 {
         write(&plain, topic, None, &n.to_string()).await;
     }
@@ -522,8 +536,8 @@ async fn many_are_one(
         assert_eq!(reader.offsets(20).await.len(), 20);
     }
     // One fetch for each record, if each comes alone, and one for each half second of silence.
-    let most = 20 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap() + 10;
     let seen = fetches() - before;
+    let most = 20 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap() + 10;
     assert!(seen <= most, "{seen} fetches for 20,000 records delivered");
     assert!(connections() <= connected + 2);
 }
