@@ -75,7 +75,8 @@ impl Reader {
         let mut response = match timeout(PROMPT, request.send()).await.unwrap() {
             Ok(response) if response.status() == 200 => response,
             Ok(response) => {
-                assert_eq!(response.status(), 503);
+                let status = response.status().as_u16();
+                assert!([503, 504].contains(&status), "{status}");
                 return false;
             }
             Err(_) => return false,
@@ -221,7 +222,7 @@ async fn a_stream_that_is_cut_goes_on_where_it_was() {
     let url = shared_gateway().await.url(&path(&topics));
     let mut reader = Reader::new();
     let mut cuts = 0;
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(400);
     let mut all = None;
     while all
         .as_ref()
@@ -378,7 +379,7 @@ async fn a_thousand_cuts_lose_nothing_and_repeat_only_what_had_no_id_yet() {
     };
     let mut reader = Reader::new();
     let read = async {
-        let deadline = Instant::now() + Duration::from_secs(400);
+        let deadline = Instant::now() + Duration::from_secs(1_000);
         loop {
             let so_far = cuts.load(Ordering::Relaxed);
             // What is left after the last cut that was asked for comes in large pieces.
@@ -413,7 +414,7 @@ async fn a_thousand_cuts_lose_nothing_and_repeat_only_what_had_no_id_yet() {
     }
     assert!(wanted.len() >= VISIBLE);
     while reader.seen.len() < wanted.len() {
-        assert!(begun.elapsed() < Duration::from_secs(460));
+        assert!(begun.elapsed() < Duration::from_secs(1_100));
         reader.read(&url, 4 << 20).await;
     }
     assert_eq!(reader.places(), wanted);

@@ -68,7 +68,11 @@ async fn a_page_that_opens_ten_thousand_streams_gets_its_share() {
     assert_eq!(open.lock().len(), SHARE);
     let refused: usize = refused.lock().values().sum();
     assert_eq!(refused, 10_000 - SHARE);
-    assert!((metric(&gateway, "stream_readers").await - 40.0).abs() < 0.1);
+    // Those that were told to wait may be ending still.
+    eventually(PROMPT, async || {
+        (metric(&gateway, "stream_readers").await - 40.0).abs() < 0.1
+    })
+    .await;
     // Somebody else is not concerned.
     let bob = token("bob", "consume:*");
     let response = page.get(url).header("accept", "text/event-stream");
@@ -114,15 +118,18 @@ async fn a_reader_that_has_stopped_does_not_hold_up_the_end() {
     let path = format!("/topics/{name}/records?from=earliest");
     let stopped = asks_and_never_reads(&gateway, &path).await;
     let mut other = Stream::open(&gateway.url(&path), None).await;
-    other.records(20).await;
     eventually(PROMPT, async || {
         metric(&gateway, "stream_readers").await > 1.5
     })
     .await;
+    other.records(20).await;
     gateway.ask_to_end();
+    let begun = Instant::now();
     other.named("drain").await;
     let ended = gateway.ended().await;
     assert!(ended.status.success(), "{}", ended.stderr);
+    // Less than the half minute after which it would have been cut.
+    assert!(begun.elapsed() < Duration::from_secs(25));
     drop(stopped);
 }
 
@@ -175,7 +182,7 @@ async fn a_reader_that_stops_reading_is_cut_and_gives_its_place_back() {
         if cut.is_none() && metric(&gateway, "stream_readers_cut_total").await > 0.5 {
             cut = Some(begun.elapsed());
         }
-        assert!(begun.elapsed() < Duration::from_secs(90));
+        assert!(begun.elapsed() < Duration::from_secs(300));
     }
     let cut = cut.unwrap();
     assert!(cut > Duration::from_secs(25), "{cut:?}");

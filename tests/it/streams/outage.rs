@@ -62,7 +62,7 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
                 .collect();
             let begun = Instant::now();
             while *seen != of {
-                let event = timeout(Duration::from_secs(60), stream.next()).await;
+                let event = timeout(Duration::from_secs(120), stream.next()).await;
                 let event = event.unwrap_or_else(|_| panic!("{} of {}", seen.len(), of.len()));
                 let event = event.expect("the stream stays open");
                 match event.name.as_str() {
@@ -70,7 +70,7 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
                     "lag" => {}
                     other => panic!("{other}: {}", event.data),
                 }
-                assert!(begun.elapsed() < Duration::from_secs(90));
+                assert!(begun.elapsed() < Duration::from_secs(180));
             }
         }
         let Some(outage) = outage else {
@@ -88,7 +88,7 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
         let away = Instant::now();
         while away.elapsed() < AWAY {
             for stream in &mut streams {
-                let chunk = timeout(Duration::from_secs(20), stream.response.chunk()).await;
+                let chunk = timeout(Duration::from_secs(60), stream.response.chunk()).await;
                 let chunk = chunk.expect("a sign of life").unwrap();
                 let chunk = chunk.expect("the stream stays open");
                 let events = stream.parser.push(&chunk);

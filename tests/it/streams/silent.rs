@@ -15,11 +15,11 @@ use crate::support::{eventually, http, metric, topic};
 const SILENT: i32 = 3;
 /// How long records are written meanwhile: longer than any timeout of a reader's request.
 const WHILE: Duration = Duration::from_secs(25);
-/// Longest way of a record that nothing holds up, on a machine that is busy.
-const PROMPT: Duration = Duration::from_secs(15);
+/// Longest way of a record that nothing holds up, on a machine that is busy, but for moments.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// Longest time until a page is read, or has failed.
-const PAGE: Duration = Duration::from_secs(20);
+const PAGE: Duration = Duration::from_secs(45);
 /// Longest time until a broker that was silent, or a partition that another leads by now, is read again.
 const BACK: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ async fn a_silent_broker_holds_up_only_the_partitions_that_it_leads() {
         let begun = Instant::now();
         let offset = write(&plain, &name, partition, "well").await;
         wanted.insert((name.clone(), i64::from(partition), offset));
-        assert!(seen.insert(record(&mut stream, PROMPT).await));
+        assert!(seen.insert(record(&mut stream, BACK).await));
         healthy.push(begun.elapsed());
     }
     assert_eq!(seen, wanted);
@@ -102,7 +102,7 @@ async fn a_silent_broker_holds_up_only_the_partitions_that_it_leads() {
     let page = gateway.url(&format!("/topics/{name}/records?from=earliest&limit=10000"));
     let pages = tokio::spawn(async move {
         let mut came = 0;
-        while frozen.elapsed() < WHILE {
+        while frozen.elapsed() < WHILE || (came == 0 && frozen.elapsed() < 4 * WHILE) {
             for (of, query) in [("others", "&partitions=0,1,3,4"), ("all", "")] {
                 let begun = Instant::now();
                 let reply = http::get(&format!("{page}{query}")).await;
@@ -124,12 +124,15 @@ async fn a_silent_broker_holds_up_only_the_partitions_that_it_leads() {
         let begun = Instant::now();
         let offset = write(&plain, &name, partition, "silent").await;
         wanted.insert((name.clone(), i64::from(partition), offset));
-        assert!(seen.insert(record(&mut stream, PROMPT).await));
+        assert!(seen.insert(record(&mut stream, BACK).await));
         times.push(begun.elapsed());
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(seen, wanted);
-    println!("one silent: {}", summary(times));
+    // One by one: were they held up, each request to the silent broker would take longer than that.
+    let late = times.iter().filter(|time| **time > PROMPT).count();
+    println!("one silent, {late} late: {}", summary(times));
+    assert!(late <= 1, "{late}");
     assert!(pages.await.unwrap() > 0);
 
     kafka.node(SILENT.unsigned_abs()).resume();
@@ -183,6 +186,10 @@ async fn partitions_whose_leader_falls_silent_go_on_when_another_leads_them() {
             wanted.insert((name.clone(), i64::from(partition), offset));
         }
         let written = begun.elapsed();
+        // What a producer tried again may be in Kafka twice.
+        for record in plain.consume_all(&name).await {
+            wanted.insert((name.clone(), i64::from(record.partition), record.offset));
+        }
         while seen != wanted {
             let record = record(&mut stream, BACK).await;
             assert!(seen.insert(record.clone()), "{record:?} comes again");
