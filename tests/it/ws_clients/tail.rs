@@ -42,9 +42,10 @@ async fn the_tail_of_the_document_misses_nothing_and_repeats_nothing() {
         })
         .await;
     };
-    // It begins at the end, so it must be there before anything is written.
+    // It begins at the end, so it must stand there before anything is written: it has its place among all
+    // streams before it knows where that is.
     eventually(BOUND, async || {
-        crate::support::metric(&first, "stream_readers").await == 1.0
+        crate::support::metric(&first, "tail_followers").await == 1.0
     })
     .await;
     for n in 0..10 {
