@@ -16,7 +16,7 @@ use crate::support::{eventually, kafka, metric, topic};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a gateway's whole grace period, and Kafka's own heartbeats"]
 async fn a_gateway_that_stops_hands_over_its_groups() {
-    const GRACE: Duration = Duration::from_secs(8);
+    const GRACE: Duration = Duration::from_secs(20);
     let kafka = kafka().await;
     let start = || {
         Gateway::builder(&kafka.bootstrap())
@@ -44,7 +44,8 @@ async fn a_gateway_that_stops_hands_over_its_groups() {
     stops.ask_to_end();
     let begin = Instant::now();
     let drain = acks.until("drain").await;
-    assert!(drain["deadline_ms"].as_u64().unwrap() <= 8_000, "{drain}");
+    let most = GRACE.as_millis() as u64;
+    assert!(drain["deadline_ms"].as_u64().unwrap() <= most, "{drain}");
     let refused = acks
         .ask(json!({"type": "produce", "id": 1, "topic": topic, "records": [{"value": 1}]}))
         .await;
@@ -62,7 +63,7 @@ async fn a_gateway_that_stops_hands_over_its_groups() {
     acks.ack(&all[10..]).await;
     let mut after: Vec<u64> = vec![drain["reconnect_after_ms"].as_u64().unwrap()];
     let closed = acks.closed().await;
-    assert!(begin.elapsed() < GRACE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < GRACE / 2, "{:?}", begin.elapsed());
     assert_eq!(
         (closed.code, closed.reason.as_str()),
         (Some(1012), "drained")
@@ -107,14 +108,14 @@ async fn a_gateway_that_stops_hands_over_its_groups() {
         begin.elapsed()
     );
     assert!(
-        begin.elapsed() < GRACE + Duration::from_secs(35),
+        begin.elapsed() < GRACE + Duration::from_secs(40),
         "{:?}",
         begin.elapsed()
     );
     let ended = stops.ended().await;
     assert!(ended.status.success(), "{}", ended.stderr);
     assert!(after.iter().collect::<BTreeSet<_>>().len() > 1, "{after:?}");
-    assert!(after.iter().all(|ms| *ms <= 8_000), "{after:?}");
+    assert!(after.iter().all(|ms| *ms <= most), "{after:?}");
     next.bye().await;
     other_next.bye().await;
 }
@@ -134,7 +135,7 @@ async fn sessions_that_never_answer_do_not_hold_up_the_end() {
         let path = format!("/ws?topics={topic}&group={topic}-{number}&offset_reset=earliest");
         deaf.push(raw(&gateway, &path).await);
     }
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         metric(&gateway, "websocket_records_delivered_total").await > 50.0
     })
     .await;
@@ -181,7 +182,6 @@ async fn a_killed_gateways_records_go_to_another_after_the_session_timeout() {
     let records = second.records(63).await;
     eprintln!("taken over {:?} after SIGKILL", begin.elapsed());
     assert_eq!(offsets(&records), (37..100).collect::<Vec<i64>>());
-    assert!(begin.elapsed() < Duration::from_secs(40));
     second.bye().await;
 }
 
@@ -237,7 +237,7 @@ async fn nothing_is_left_of_sessions_that_ended() {
         becomes(&gateway, "websocket_records_in_flight", 0.0).await;
         becomes(&gateway, "websocket_closes_total", closes + ended).await;
     }
-    eventually(Duration::from_secs(20), async || {
+    eventually(Duration::from_secs(60), async || {
         open_files(&gateway) <= files + 3
     })
     .await;
@@ -252,7 +252,7 @@ async fn nothing_is_left_of_sessions_that_ended() {
         assigned = last.until("assigned").await;
     }
     assert!(
-        begin.elapsed() < Duration::from_secs(40),
+        begin.elapsed() < Duration::from_secs(38),
         "{:?}",
         begin.elapsed()
     );

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{becomes, broker, fill, raw};
+use super::{becomes, broker, ends_as_too_large, fill, raw};
 use crate::support::gateway::Gateway;
 use crate::support::topic;
 use crate::support::ws::Client;
@@ -260,7 +260,12 @@ async fn what_is_no_frame_ends_its_session_and_no_other() {
             .chars()
             .take(40)
             .collect();
-        client.send_message(message).await;
+        client.send_as_far_as_taken(message).await;
+        if code == 1009 {
+            ends_as_too_large(&gateway, &mut client, 1.0).await;
+            bystander.notices_nothing().await;
+            continue;
+        }
         let closed = client.closed().await;
         assert_eq!(closed.code, Some(code), "{shown}");
         if code == 4500 {
@@ -275,11 +280,9 @@ async fn what_is_no_frame_ends_its_session_and_no_other() {
     let mut client = Client::welcomed(&gateway).await;
     client.send_text(&nested(64)).await;
     client.until("pong").await;
-    for n in 1..=50 {
-        client
-            .send_text(&json!({"type": "fly", "id": n}).to_string())
-            .await;
-    }
+    // So many within a minute are too many.
+    let flies = (1..=50).map(|n| json!({"type": "fly", "id": n}).to_string());
+    client.send_texts(flies).await;
     for n in 1..=50 {
         assert_eq!(client.answer(n).await["code"], "unknown_type");
     }
@@ -333,13 +336,12 @@ async fn frames_over_the_rate_are_refused_by_their_ids() {
             .count() as u64
     };
     while refused(&answers) < 100 {
-        assert!(begin.elapsed() < Duration::from_secs(60));
-        for _ in 0..3_000 {
-            client
-                .send(json!({"type": "auth", "token": "t", "id": sent}))
-                .await;
-            sent += 1;
-        }
+        // A machine that is busy may not get through so many in any one second: it has many of them.
+        assert!(begin.elapsed() < Duration::from_secs(300));
+        let frames =
+            (sent..sent + 3_000).map(|id| format!(r#"{{"type":"auth","token":"t","id":{id}}}"#));
+        client.send_texts(frames).await;
+        sent += 3_000;
         while (answers.len() as u64) < sent {
             let answer = client.next().await;
             let id = answer["id"].as_u64().unwrap();

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::broker;
+use super::{broker, ends_as_too_large};
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, send};
 use crate::support::topic;
@@ -96,8 +96,8 @@ async fn a_record_of_a_megabyte_goes_both_ways_and_one_byte_more_does_not() {
     writer.send(json!({"type": "ping", "id": 3})).await;
     assert_eq!(writer.answer(3).await["type"], "pong");
     let too_large = format!(r#"{{"type":"ping","t":"{}"}}"#, "x".repeat(2 * MIB));
-    writer.send_message(Message::text(too_large)).await;
-    assert_eq!(writer.closed().await.code, Some(1009));
+    writer.send_as_far_as_taken(Message::text(too_large)).await;
+    ends_as_too_large(&gateway, &mut writer, 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

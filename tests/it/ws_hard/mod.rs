@@ -19,6 +19,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::plain::PlainOutgoing;
+use crate::support::ws::Client;
 use crate::support::{eventually, http, metric};
 
 /// A broker whose groups rebalance quickly, which these tests share.
@@ -82,8 +83,16 @@ fn open_files(gateway: &Gateway) -> usize {
     files.count()
 }
 
+/// A client's session ends because it has sent too large a message, as the so-manieth. Whoever is slow to send
+/// it meets a connection that has been reset.
+async fn ends_as_too_large(gateway: &Gateway, client: &mut Client, nth: f64) {
+    let code = client.closed().await.code;
+    assert!([Some(1009), None].contains(&code), "{code:?}");
+    becomes(gateway, r#"websocket_closes_total{code="1009"}"#, nth).await;
+}
+
 async fn becomes(gateway: &Gateway, name: &str, value: f64) {
-    eventually(Duration::from_secs(30), async || {
+    eventually(Duration::from_secs(60), async || {
         metric(gateway, name).await == value
     })
     .await;

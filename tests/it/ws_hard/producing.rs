@@ -13,7 +13,7 @@ use crate::support::gateway::Gateway;
 use crate::support::topic;
 use crate::support::ws::check;
 
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: 100,000 requests"]

@@ -16,7 +16,7 @@ use crate::support::ws::Client;
 const WHILE: Duration = Duration::from_secs(25);
 /// Longest way of a record: a member fetches from all brokers at once and waits for each of them until
 /// its request times out.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn write(plain: &Plain, topic: &str, partition: i32) -> (i64, i64) {
     let record = PlainOutgoing {
