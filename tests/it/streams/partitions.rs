@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, stream};
 
 use super::{Stream, place, topic_of, write};
+use crate::support::broker::Broker;
+use crate::support::gateway::Gateway;
+use crate::support::plain::Plain;
 use crate::support::{http, kafka, shared_gateway};
 
 /// The longest header that common proxies let through.
 const HEADER: usize = 8 << 10;
 
 /// One record in each partition.
-async fn in_each(name: &str, partitions: i32) {
-    let plain = &kafka().await.plain();
+async fn in_each(plain: &Plain, name: &str, partitions: i32) {
     stream::iter(0..partitions)
         .map(|partition| write(plain, name, partition, "1"))
         .buffered(100)
@@ -31,8 +33,8 @@ async fn up_to_eight_partitions_each_event_has_an_id_and_above_the_last_one_of_t
         (20, "", false),
     ] {
         let name = topic_of(&plain, "many", partitions).await;
-        in_each(&name, partitions).await;
-        in_each(&name, partitions).await;
+        in_each(&plain, &name, partitions).await;
+        in_each(&plain, &name, partitions).await;
         let count = usize::try_from(2 * partitions).unwrap();
         let url = shared_gateway()
             .await
@@ -76,23 +78,27 @@ async fn up_to_eight_partitions_each_event_has_an_id_and_above_the_last_one_of_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: topics with five hundred partitions"]
 async fn as_many_partitions_as_an_id_can_hold_and_no_more() {
-    let plain = kafka().await.plain();
-    let most = topic_of(&plain, "most", 512).await;
+    // Of its own: so many partitions keep a broker from all else for a while.
+    let broker = Broker::start().await;
+    let plain = broker.plain();
     let one = topic_of(&plain, "one-more", 1).await;
-    let gateway = shared_gateway().await;
+    let most = topic_of(&plain, "most", 512).await;
+    // They have leaders before they are there.
+    in_each(&plain, &most, 512).await;
+    let gateway = Gateway::start(&broker.bootstrap()).await;
     let url = gateway.url(&format!("/topics/{most}/records"));
     let mut stream = Stream::open(&url, None).await;
     let ready = stream.named("ready").await;
     assert_eq!(ready.json()["from"][&most].as_object().unwrap().len(), 512);
-    in_each(&most, 512).await;
+    in_each(&plain, &most, 512).await;
     stream.records(512).await;
     let id = stream.parser.resume.clone().unwrap();
     assert!(id.len() < HEADER, "{}", id.len());
-    in_each(&most, 512).await;
+    in_each(&plain, &most, 512).await;
     let mut again = Stream::open(&url, Some(&id)).await;
     assert_eq!(again.named("ready").await.json()["exact"], true);
     let records = again.records(512).await;
-    assert!(records.iter().all(|event| place(event).2 == 1));
+    assert!(records.iter().all(|event| place(event).2 == 2));
     let places: BTreeSet<_> = records.iter().map(place).collect();
     assert_eq!(places.len(), 512);
 
@@ -115,7 +121,7 @@ async fn as_many_partitions_as_an_id_can_hold_and_no_more() {
     refused(&format!("/records?topics={most},{one}"), "topics").await;
     plain.add_partitions(&most, 513).await;
     // A gateway that has not heard of the topic before.
-    let fresh = crate::support::gateway::Gateway::start(&kafka().await.bootstrap()).await;
+    let fresh = Gateway::start(&broker.bootstrap()).await;
     let path = format!("/topics/{most}/records");
     let request = http::client()
         .get(fresh.url(&path))
@@ -128,5 +134,5 @@ async fn as_many_partitions_as_an_id_can_hold_and_no_more() {
         None,
     )
     .await;
-    assert_eq!(some.records(1_022).await.len(), 1_022);
+    assert_eq!(some.records(1_533).await.len(), 1_533);
 }
