@@ -30,7 +30,9 @@ async fn gateway(settings: &[(&str, &str)]) -> Gateway {
 async fn crowd_gateway(bootstrap: &str, settings: &[(&str, &str)]) -> Gateway {
     let mut builder = Gateway::builder(bootstrap)
         .set("limits.connections", "30000")
-        .set("limits.connections_per_address", "30000");
+        .set("limits.connections_per_address", "30000")
+        // Each asks where it is to begin, and a busy machine may keep Kafka from answering for a while.
+        .set("kafka.metadata_timeout_ms", "60000");
     for (key, value) in settings {
         builder = builder.set(key, value);
     }
