@@ -27,7 +27,10 @@ const STOP_BOUND: Duration = Duration::from_secs(90);
 
 /// Without a heartbeat for this long a broker loses its leaderships, so a test that kills one
 /// waits this long. Shorter, and a busy machine would fence brokers that are well.
-const SESSION_TIMEOUT_MS: u32 = 4000;
+const SESSION_TIMEOUT_MS: u32 = 6000;
+/// The same of the only one there is, whose leaderships nobody takes. One that was killed and is started
+/// again is not let in before it is over.
+const LONE_SESSION_TIMEOUT_MS: u32 = 10_000;
 
 /// The node id of the controller that several brokers share.
 const CONTROLLER_ID: u32 = 100;
@@ -547,7 +550,10 @@ fn server_properties(
         }
         _ => Vec::new(),
     };
-    let session = SESSION_TIMEOUT_MS.to_string();
+    let session = match builder.nodes {
+        1 => LONE_SESSION_TIMEOUT_MS.to_string(),
+        _ => SESSION_TIMEOUT_MS.to_string(),
+    };
     let data = folder.join("data").display().to_string();
     let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
     let defaults = [

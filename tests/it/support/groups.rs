@@ -25,11 +25,17 @@ pub async fn broker() -> &'static Broker {
         .await
 }
 
-/// A gateway before it, with the default settings.
+/// A gateway before it, with the default settings, but that it has more patience with a Kafka on a busy
+/// machine.
 pub async fn gateway() -> &'static Gateway {
     static SHARED: OnceCell<Gateway> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| async { Gateway::start(&broker().await.bootstrap()).await })
+        .get_or_init(|| async {
+            Gateway::builder(&broker().await.bootstrap())
+                .set("kafka.metadata_timeout_ms", "30000")
+                .start()
+                .await
+        })
         .await
 }
 

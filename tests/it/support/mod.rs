@@ -61,12 +61,17 @@ pub async fn kafka() -> &'static Broker {
     SHARED.get_or_init(Broker::start).await
 }
 
-/// A gateway before the shared broker, with the default settings, for tests that change nothing of
-/// it.
+/// A gateway before the shared broker, for tests that change nothing of it: with the default settings,
+/// but that it has more patience with a Kafka on a busy machine.
 pub async fn shared_gateway() -> &'static Gateway {
     static SHARED: OnceCell<Gateway> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| async { Gateway::start(&kafka().await.bootstrap()).await })
+        .get_or_init(|| async {
+            Gateway::builder(&kafka().await.bootstrap())
+                .set("kafka.metadata_timeout_ms", "30000")
+                .start()
+                .await
+        })
         .await
 }
 
