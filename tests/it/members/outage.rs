@@ -23,8 +23,9 @@ async fn members_last_longer_than_their_brokers() {
     let orders = topic("members-down");
     process.plain.create_topic(&orders, 2, &[]).await;
     process.write(&orders, 2, 0..20).await;
+    // Longer than a broker takes to start, however busy the machine is.
     let timing = Timing {
-        commit: LONG,
+        commit: LONG * 4,
         ..Timing::default()
     };
     let mut member = process.join_within(timing, earliest("down", &orders));
@@ -36,7 +37,9 @@ async fn members_last_longer_than_their_brokers() {
         .until(|seen| matches!(seen.state, Some(State::Unavailable(_))))
         .await;
     let noticed = killed.elapsed();
-    assert!(noticed < Duration::from_secs(20), "{noticed:?}");
+    // Five seconds where there is nothing else to do; what is not asked for shows after a request's
+    // thirty.
+    assert!(noticed < Duration::from_secs(25), "{noticed:?}");
     let first = member.order_commit(&[(at(&orders, 0), 3)]);
     let second = member.order_commit(&[(at(&orders, 0), 4)]);
     member.during(Duration::from_secs(3)).await;
@@ -58,7 +61,11 @@ async fn members_last_longer_than_their_brokers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: the broker stays frozen for longer than a session"]
 async fn a_session_that_timed_out_is_lost_and_joined_again() {
-    let broker = Broker::builder().fast_groups().start().await;
+    let broker = Broker::builder()
+        .fast_groups()
+        .property("group.consumer.session.timeout.ms", "3000")
+        .start()
+        .await;
     let process = Process::new(&broker).await;
     let orders = topic("members-frozen");
     process.plain.create_topic(&orders, 1, &[]).await;
@@ -77,13 +84,25 @@ async fn a_session_that_timed_out_is_lost_and_joined_again() {
 
     member.until(|seen| seen.state == Some(State::Active)).await;
     process.write(&orders, 1, 10..20).await;
-    member
-        .until(|seen| seen.values() == (0..20).collect() && seen.assigned.len() == 1)
-        .await;
+    // The broker may know before the member does that its time has run out: then a commit is refused.
+    let end = Instant::now() + LONG;
+    loop {
+        assert!(Instant::now() < end, "{member:?}");
+        member
+            .until(|seen| seen.values() == (0..20).collect() && seen.assigned.len() == 1)
+            .await;
+        let token = member.order_commit(&[(at(&orders, 0), 20)]);
+        member
+            .until(|seen| seen.committed.contains_key(&token))
+            .await;
+        if member.committed[&token][0].1.is_ok() {
+            break;
+        }
+    }
     if !member.lost.is_empty() {
         assert_eq!(member.starts[1].start, 6, "from what was committed");
     }
-    member.commit(&[(at(&orders, 0), 20)]).await;
+    assert_eq!(process.plain.committed("frozen", &orders, 0).await, Some(20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

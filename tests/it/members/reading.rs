@@ -64,8 +64,8 @@ async fn a_member_whose_events_are_not_taken_stays_and_gives_all_records() {
     let mut member = process.join_within(timing, earliest("slow", &orders));
     member.until(|seen| !seen.records.is_empty()).await;
 
-    // Several times what a member may be silent for.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // Several times what a member may be silent for, and longer than its session.
+    tokio::time::sleep(Duration::from_secs(12)).await;
 
     member.until(|seen| seen.records.len() == 6000).await;
     assert_eq!(member.values(), (0..6000).collect());
@@ -86,6 +86,8 @@ async fn a_paused_partition_is_silent_and_a_seek_goes_anywhere() {
     let (zero, one) = (at(&orders, 0), at(&orders, 1));
 
     member.command(Command::Pause(vec![zero.clone(), at(&orders, 9)]));
+    // Commands are served in order: it is paused when the next one is answered.
+    member.ends().await;
     process.write(&orders, 2, 20..40).await;
     member
         .until(|seen| seen.next[&at(&seen.records[0].topic, 1)] == 20)
@@ -286,8 +288,12 @@ async fn what_retention_took_is_a_gap() {
         member.until(|seen| seen.records.len() == 10).await;
         let place = at(&orders, 0);
         member.command(Command::Pause(vec![place.clone()]));
-        // What is under way has come.
-        member.during(Duration::from_millis(1500)).await;
+        // Commands are served in order: it is paused when the next one is answered. And a fetch that
+        // is under way, which may bring what is paused, has ended when a record of another partition
+        // comes that was written after that.
+        member.ends().await;
+        process.write(&orders, 2, 1..2).await;
+        member.until(|seen| seen.records.len() == 11).await;
         process.write(&orders, 2, 10..40).await;
         process.plain.delete_records(&orders, 0, 15).await;
 
@@ -303,7 +309,7 @@ async fn what_retention_took_is_a_gap() {
         member.until(|seen| !seen.gaps.is_empty()).await;
         assert_eq!(member.gaps, [(place.clone(), 5, to)]);
         member
-            .until(|seen| seen.next.values().all(|next| *next == 20))
+            .until(|seen| seen.next[&place] == 20 && seen.next[&at(&orders, 1)] == 21)
             .await;
     }
 }

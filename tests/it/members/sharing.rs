@@ -16,7 +16,12 @@ async fn a_revoke_waits_for_its_release_and_takes_commits() {
     let orders = topic("members-revoked");
     process.plain.create_topic(&orders, 4, &[]).await;
     process.write(&orders, 4, 0..40).await;
-    let mut first = process.join(earliest("revoked", &orders));
+    // Not over before all of this is done.
+    let timing = Timing {
+        release: LONG * 2,
+        ..Timing::default()
+    };
+    let mut first = process.join_within(timing, earliest("revoked", &orders));
     first.releases = false;
     first.until(|seen| seen.records.len() == 40).await;
 

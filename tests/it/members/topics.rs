@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidegate::kafka::fault::FaultKind;
 use tidegate::kafka::member::{Command, Options, State};
 
-use super::{Process, at, earliest, kafka};
-use crate::support::topic;
+use super::{LONG, Process, at, earliest, kafka};
+use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_is_not_there_ends_the_member() {
@@ -49,8 +49,9 @@ async fn a_topic_comes_and_goes_under_a_subscription() {
     member.commit(&[(at(&orders, 0), 10)]).await;
 
     process.plain.delete_topic(&orders).await;
-    member.until(|seen| seen.assigned.is_empty()).await;
-    assert_eq!(member.state, Some(State::Active));
+    member
+        .until(|seen| seen.assigned.is_empty() && seen.state == Some(State::Active))
+        .await;
     member.records.clear();
 
     // Another one under its name.
@@ -75,6 +76,11 @@ async fn a_topic_created_again_at_once_is_another_topic() {
 
     process.plain.delete_topic(&orders).await;
     process.plain = kafka().await.plain();
+    // The broker learns of both a moment later: until then records would be written to the old one.
+    eventually(LONG, async || {
+        process.plain.leader(&orders, 0).await.is_none()
+    })
+    .await;
     process.plain.create_topic(&orders, 1, &[]).await;
     process.write(&orders, 1, 20..23).await;
 
