@@ -8,7 +8,7 @@ use crate::api::ws::protocol::server::{
 };
 use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::{Command, Release};
+use crate::kafka::member::{Command, Release, Token};
 use crate::record::TopicPartition;
 
 /// Longest wait for a commit when partitions go or the session ends.
@@ -118,9 +118,16 @@ impl Subscription {
 
     /// Whether a commit waits for its answer.
     pub(super) fn is_committing(&self) -> bool {
-        self.waiting
-            .values()
-            .any(|waiting| !matches!(waiting, Waiting::Seek(..) | Waiting::Position(_)))
+        self.last_commit().is_some()
+    }
+
+    /// The last commit that waits for its answer, which comes after those of all before it.
+    pub(super) fn last_commit(&self) -> Option<Token> {
+        let commits = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| !matches!(waiting, Waiting::Seek(..) | Waiting::Position(_)));
+        commits.map(|(token, _)| *token).max()
     }
 
     /// What is to be committed of these partitions although they are not delivered any more.

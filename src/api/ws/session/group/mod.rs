@@ -88,6 +88,8 @@ pub struct Subscription {
     going: Option<Going>,
     leaving: Option<(Leaving, Ending)>,
     waiting: HashMap<Token, Waiting>,
+    /// `commit` frames that found all of theirs under way, and the last commit that is.
+    behind: Vec<(Token, Option<Id>)>,
     next_token: Token,
     next_commit: Instant,
     dead_letters: HashSet<DeadLetterId>,
@@ -178,6 +180,7 @@ impl Subscription {
             going: None,
             leaving: None,
             waiting: HashMap::new(),
+            behind: Vec::new(),
             next_token: 1,
             next_commit: now + options.commit_interval,
             dead_letters: HashSet::new(),

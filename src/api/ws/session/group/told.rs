@@ -173,6 +173,13 @@ impl Subscription {
                 }
             }
         }
+        for (_, id) in self.behind.extract_if(.., |(last, _)| *last == token) {
+            sink.send(&ServerFrame::Committed(Committed {
+                id,
+                sub: Some(self.options.sub.clone()),
+                positions: said.clone(),
+            }));
+        }
         match waiting {
             Waiting::Commit(id) => sink.send(&ServerFrame::Committed(Committed {
                 id,

@@ -177,11 +177,15 @@ impl Subscription {
             }
         };
         if offsets.is_empty() {
-            sink.send(&ServerFrame::Committed(Committed {
-                id: commit.id,
-                sub: Some(self.options.sub.clone()),
-                positions: Vec::new(),
-            }));
+            match self.last_commit() {
+                // Kafka does not have it before this is answered.
+                Some(last) => self.behind.push((last, commit.id)),
+                None => sink.send(&ServerFrame::Committed(Committed {
+                    id: commit.id,
+                    sub: Some(self.options.sub.clone()),
+                    positions: Vec::new(),
+                })),
+            }
             return Ok(());
         }
         let token = self.token(Waiting::Commit(commit.id));
@@ -206,7 +210,7 @@ impl Subscription {
             .waiting
             .values()
             .filter(|w| !matches!(w, Waiting::Interval | Waiting::Revoke | Waiting::Last));
-        admit(of_client.count())
+        admit(of_client.count() + self.behind.len())
     }
 
     fn of(&self, frame: &str) -> String {

@@ -57,6 +57,26 @@ fn records_are_delivered_acknowledged_and_committed() {
 }
 
 #[test]
+fn a_commit_that_finds_all_of_it_under_way_waits_for_that() {
+    let mut play = Play::subscribed(json!({}));
+    play.offer(0, 0..3);
+    play.frames();
+    play.send(json!({"type": "ack", "sub": "o", "tags": [1, 2, 3]}));
+    play.pass(Duration::from_secs(1));
+    play.send(json!({"type": "commit", "sub": "o", "id": 1}));
+    assert!(play.frames().is_empty(), "Kafka does not have it yet");
+    assert_eq!(play.commits(), [(0, 3)]);
+    let committed = play.frame();
+    assert_eq!(
+        (&committed["type"], &committed["id"]),
+        (&json!("committed"), &json!(1))
+    );
+    assert_eq!(committed["positions"][0]["offset"], 3);
+    play.send(json!({"type": "commit", "sub": "o", "id": 2}));
+    assert_eq!(play.frame()["positions"], json!([]), "it has");
+}
+
+#[test]
 fn a_frame_that_has_waited_long_enough_wakes_nobody_while_the_socket_is_stuck() {
     let mut play = Play::subscribed(json!({"batch": {"linger_ms": 50}}));
     play.offer(0, 0..3);
