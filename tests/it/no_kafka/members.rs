@@ -210,8 +210,9 @@ async fn no_place_is_guessed_while_it_cannot_be_looked_up() {
 async fn a_commit_is_tried_until_it_is_answered_or_its_time_is_over() {
     let broker = FaultBroker::start().await;
     let cluster = cluster(&broker.bootstrap()).await;
+    // Five refusals take some three seconds.
     let timing = Timing {
-        commit: Duration::from_secs(3),
+        commit: Duration::from_secs(15),
         ..Timing::default()
     };
     let mut member = cluster
@@ -236,7 +237,7 @@ async fn a_commit_is_tried_until_it_is_answered_or_its_time_is_over() {
     let given = Instant::now();
     let fault = committed(&mut member, 3).await.unwrap_err();
     assert!(fault.retriable, "{fault}");
-    assert!(given.elapsed() < Duration::from_secs(30), "{given:?}");
+    assert!(given.elapsed() < Duration::from_secs(45), "{given:?}");
 
     broker.clear_hooks();
     broker.fail(ApiKey::OffsetCommit, 1, ErrorCode::GroupAuthorizationFailed);
@@ -293,10 +294,8 @@ async fn a_member_that_is_dropped_stops_to_heartbeat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_down_is_waited_for() {
-    let broker = FaultBroker::start().await;
-    let bootstrap = broker.bootstrap();
-    drop(broker);
-    let cluster = cluster(&bootstrap).await;
+    // A port of which nobody who binds any free one becomes the owner.
+    let cluster = cluster("127.0.0.1:1").await;
 
     let mut member = cluster.members.join(earliest()).unwrap();
 

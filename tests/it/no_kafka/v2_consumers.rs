@@ -14,7 +14,7 @@ use crate::support::http::{Reply, client, send};
 async fn start(kafka: &FaultBroker) -> (Gateway, String) {
     kafka.create_topic("orders", 1);
     let gateway = Gateway::builder(&kafka.bootstrap())
-        .set("kafka.metadata_timeout_ms", "1000")
+        .set("kafka.metadata_timeout_ms", "5000")
         .start()
         .await;
     let made = client().post(gateway.url("/consumers/web"));
@@ -107,7 +107,7 @@ async fn a_member_that_is_not_let_in_is_told_to_who_reads() {
         base.split("/consumers").next().unwrap()
     ));
     assert_eq!(send(written.json(&json!({"value": 1}))).await.status, 200);
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(40);
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(80);
     let beginning = format!("{base}/positions/beginning");
     loop {
         let place = json!({"partitions": []});
