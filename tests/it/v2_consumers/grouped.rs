@@ -1,11 +1,11 @@
 //! Several members of a group, and brokers and processes that come and go.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 
-use super::{BOUND, Consumer, from_earliest, numbers};
+use super::{BOUND, Consumer, SOON, from_earliest, numbers};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
@@ -78,8 +78,7 @@ async fn a_rebalance_holds_up_no_read() {
         other.subscribe(&[&name]).await;
         let begun = std::time::Instant::now();
         stays.read("timeout=200").await;
-        // The time that the instance was made with is longer.
-        assert!(begun.elapsed() < Duration::from_secs(18));
+        assert!(begun.elapsed() < SOON);
         others.push(other);
     }
     stays.has(1).await;
@@ -126,7 +125,7 @@ async fn what_a_killed_gateway_had_not_committed_comes_again() {
 async fn an_open_instance_outlives_its_broker() {
     let kafka = Broker::builder().fast_groups().start().await;
     let gateway = Gateway::builder(&kafka.bootstrap())
-        .set("kafka.metadata_timeout_ms", "1500")
+        .set("kafka.metadata_timeout_ms", "5000")
         .start()
         .await;
     let name = topic("v2-outage");
@@ -168,7 +167,12 @@ async fn an_open_instance_outlives_its_broker() {
             .await;
         assert!(seen.iter().all(|n| *n == 5), "{seen:?}");
     }
-    subscribed.commit().await;
+    // What the broker keeps of groups may still be on its way back, too.
+    eventually(BOUND, async || {
+        let reply = subscribed.call(Method::POST, "/offsets", None).await;
+        reply.status == 200
+    })
+    .await;
     assert_eq!(subscribed.committed(&name, &[0]).await.len(), 1);
     subscribed.delete().await;
     by_hand.delete().await;

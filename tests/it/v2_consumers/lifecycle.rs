@@ -1,9 +1,11 @@
 //! Instances are made and deleted, expire, belong to somebody, and are only so many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{BOUND, Consumer, V2, from_earliest, make, refusal};
 use crate::support::gateway::Gateway;
@@ -104,10 +106,11 @@ async fn a_deleted_instance_is_gone_and_its_name_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: instances are idle for longer than a busy machine keeps one that is in use waiting"]
 async fn an_idle_instance_leaves_and_one_in_use_stays() {
     let kafka = broker().await;
     let gateway = Gateway::builder(&kafka.bootstrap())
-        .set("rest.consumer_instance_timeout_ms", "1500")
+        .set("rest.consumer_instance_timeout_ms", "6000")
         .start()
         .await;
     let name = topic("v2-expire");
@@ -129,7 +132,7 @@ async fn an_idle_instance_leaves_and_one_in_use_stays() {
 
     let reply = idle.get("/subscription").await;
     assert_eq!(refusal(&reply), (404, 40403, "instance".into()));
-    assert!(used.read("timeout=3000").await.is_empty());
+    assert!(used.read("timeout=8000").await.is_empty());
     assert_eq!(used.get("/subscription").await.status, 200);
     assert!((metric(&gateway, "rest_consumer_instances").await - 1.0).abs() < 0.1);
     eventually(BOUND, async || {
@@ -236,7 +239,7 @@ async fn instances_are_so_many_and_somebodys() {
 async fn a_terminated_gateway_ends_reads_commits_and_leaves_its_groups() {
     let kafka = broker().await;
     let first = Gateway::builder(&kafka.bootstrap())
-        .set("shutdown_grace_ms", "59000")
+        .set("shutdown_grace_ms", "40000")
         .start()
         .await;
     let name = topic("v2-terminate");
@@ -245,21 +248,26 @@ async fn a_terminated_gateway_ends_reads_commits_and_leaves_its_groups() {
     let group = topic("v2-terminate-group");
     let committing = json!({
         "format": "json", "auto.offset.reset": "earliest",
-        "consumer.request.timeout.ms": 60_000,
+        "consumer.request.timeout.ms": 120_000,
     });
-    let consumer = Consumer::make(&first, &group, &committing).await;
+    let consumer = Arc::new(Consumer::make(&first, &group, &committing).await);
     consumer.subscribe(&[&name]).await;
     assert_eq!(consumer.read_all(10).await.len(), 10);
     // By this the client says that it is done with the ten.
-    let waiting = tokio::spawn(async move { consumer.read("").await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let reader = Arc::clone(&consumer);
+    let waiting = tokio::spawn(async move { reader.read("").await });
+    // Requests wait for each other: when another has no answer, this one is being served.
+    while timeout(Duration::from_secs(1), consumer.assignments())
+        .await
+        .is_ok()
+    {}
     let begun = std::time::Instant::now();
 
     let ended = first.terminate().await;
 
     assert!(ended.status.success(), "{}", ended.stderr);
     assert!(
-        begun.elapsed() < Duration::from_secs(40),
+        begun.elapsed() < Duration::from_secs(30),
         "no grace was used up"
     );
     assert_eq!(waiting.await.unwrap().len(), 0, "the read had an answer");

@@ -33,10 +33,14 @@ const BINARY: &str = "application/vnd.kafka.binary.v2+json";
 const JSON: &str = "application/vnd.kafka.json.v2+json";
 
 /// Longest wait for what a group brings about.
-const BOUND: Duration = Duration::from_secs(40);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A read waits this long unless a test is about that.
 const PATIENT: &str = "timeout=20000";
+
+/// For a test of what ends a wait: a read waits for this long, and is `SOON` back when it does not.
+const VERY_PATIENT: &str = "timeout=50000";
+const SOON: Duration = Duration::from_secs(30);
 
 /// An instance, as its client knows it.
 struct Consumer {
@@ -48,7 +52,7 @@ struct Consumer {
 fn from_earliest() -> Value {
     json!({
         "format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false",
-        "consumer.request.timeout.ms": 20_000,
+        "consumer.request.timeout.ms": 50_000,
     })
 }
 
@@ -121,7 +125,7 @@ impl Consumer {
     /// Reads until so many have come.
     async fn read_all(&self, count: usize) -> Vec<Value> {
         let mut records = Vec::new();
-        let until = tokio::time::Instant::now() + BOUND;
+        let until = tokio::time::Instant::now() + BOUND * 2;
         while records.len() < count {
             assert!(
                 tokio::time::Instant::now() < until,
