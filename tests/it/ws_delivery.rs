@@ -11,7 +11,7 @@ use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, epochs, fill, gateway, spot, write};
 use crate::support::plain::PlainOutgoing;
 use crate::support::ws::{Client, offsets, tags};
-use crate::support::{http, topic};
+use crate::support::{eventually, http, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hole_holds_the_commit_whatever_becomes_of_the_process() {
@@ -80,7 +80,6 @@ async fn no_commit_passes_what_is_not_acknowledged() {
         .collect();
     order.sort_unstable();
     let mut waits: BTreeSet<usize> = (0..RECORDS).collect();
-    let mut seen = BTreeSet::new();
     let tags = tags(&records);
     for (batch, acks) in order.chunks(50).enumerate() {
         let acks: Vec<u64> = acks
@@ -96,11 +95,15 @@ async fn no_commit_passes_what_is_not_acknowledged() {
             let first = waits.first().map_or(RECORDS, |first| *first);
             let first = i64::try_from(first).unwrap();
             assert!(committed <= first, "{committed} is beyond {first}");
-            seen.insert(committed);
+        }
+        // And each time that nothing more is said it comes to it.
+        if batch % 40 == 39 {
+            let first = waits.first().map_or(RECORDS, |first| *first);
+            let first = i64::try_from(first).unwrap();
+            committed(&plain, &topic, &topic, 0, first).await;
         }
     }
     committed(&plain, &topic, &topic, 0, 10_000).await;
-    assert!(seen.len() > 3, "commits were seen on their way: {seen:?}");
     client.bye().await;
 }
 
@@ -129,6 +132,12 @@ async fn what_no_reader_sees_does_not_hold_the_commit() {
         } else {
             transaction.abort().await;
         }
+        // Three records and a marker, which comes after the answer.
+        let end = 4 * (i64::try_from(n).unwrap() + 1);
+        eventually(Duration::from_secs(60), async || {
+            plain.watermarks(&topic, 0).await == (0, end)
+        })
+        .await;
     }
     let mut client = Client::welcomed(gateway).await;
     let options = json!({"offset_reset": "earliest", "commit_interval_ms": 100});
@@ -138,11 +147,18 @@ async fn what_no_reader_sees_does_not_hold_the_commit() {
     assert_eq!(offsets(&records), [0, 1, 2, 8, 9, 10]);
     client.ack(&tags(&records)).await;
     committed(&plain, &topic, &topic, 0, 16).await;
-    let position = client
-        .ask(json!({"type": "position", "sub": "o", "id": 1}))
-        .await;
-    assert_eq!(position["positions"][0]["lag"], 0);
-    assert_eq!(position["positions"][0]["acked"], 16);
+    // Kafka knows of a commit a moment before the gateway does.
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let position = client
+            .ask(json!({"type": "position", "sub": "o", "id": 1}))
+            .await;
+        assert_eq!(position["positions"][0]["acked"], 16);
+        if position["positions"][0]["lag"] == 0 {
+            break;
+        }
+        assert!(Instant::now() < end, "{position}");
+    }
     client.bye().await;
 
     let mut client = Client::welcomed(gateway).await;
@@ -224,7 +240,6 @@ async fn frames_have_as_many_records_as_was_asked_for() {
                 .len(),
         );
     }
-    let full = Instant::now();
     sizes.push(
         client.until("records").await["records"]
             .as_array()
@@ -236,10 +251,13 @@ async fn frames_have_as_many_records_as_was_asked_for() {
         [10, 10, 5],
         "full ones at once, the rest after the linger"
     );
+    let before = Instant::now();
+    fill(gateway, &topic, 0, 25..26).await;
+    assert_eq!(offsets(&client.records(1).await), [25]);
     assert!(
-        full.elapsed() > Duration::from_millis(400),
+        before.elapsed() >= Duration::from_millis(690),
         "{:?}",
-        full.elapsed()
+        before.elapsed()
     );
     client.bye().await;
 }
@@ -252,7 +270,7 @@ async fn only_credit_makes_room_where_that_is_the_mode() {
     fill(gateway, &topic, 0, 0..20).await;
     let mut client = Client::welcomed(gateway).await;
     let options = json!({
-        "offset_reset": "earliest", "flow": {"mode": "credit"}, "ack_timeout_ms": 1000,
+        "offset_reset": "earliest", "flow": {"mode": "credit"}, "ack_timeout_ms": 5000,
         "order": "relaxed",
     });
     client.subscribe(&topic, &topic, options).await;
@@ -393,7 +411,9 @@ async fn what_cannot_be_decoded_goes_as_was_asked_for() {
     client.ack(&tags(&records)).await;
     committed(&plain, &group, &topic, 0, 4).await;
     client.bye().await;
-    let letters = plain.consume_all(&dead).await;
+    // Written side by side.
+    let mut letters = plain.consume_all(&dead).await;
+    letters.sort_by(|a, b| b.value.cmp(&a.value));
     let values: Vec<_> = letters
         .iter()
         .map(|letter| letter.value.clone().unwrap())
@@ -453,6 +473,7 @@ async fn a_record_too_large_for_a_frame_comes_with_a_link_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: longer than the session timeout of a group"]
 async fn a_session_that_is_not_read_from_keeps_its_place() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
     let topic = topic("ws-stalled");
@@ -464,11 +485,7 @@ async fn a_session_that_is_not_read_from_keeps_its_place() {
     let before = epochs(broker().await, &topic);
     let records = client.records(100).await;
     // More than the group's session timeout without an acknowledgement.
-    let quiet = client.next_within(Duration::from_secs(4)).await;
-    assert!(
-        quiet.is_none_or(|frame| frame["type"] == "state"),
-        "the window is full"
-    );
+    client.silent(Duration::from_secs(8)).await;
     assert_eq!(epochs(broker().await, &topic), before);
     client.ack(&tags(&records)).await;
     assert_eq!(
