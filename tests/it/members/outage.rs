@@ -102,7 +102,10 @@ async fn a_session_that_timed_out_is_lost_and_joined_again() {
     if !member.lost.is_empty() {
         assert_eq!(member.starts[1].start, 6, "from what was committed");
     }
-    assert_eq!(process.plain.committed("frozen", &orders, 0).await, Some(20));
+    assert_eq!(
+        process.plain.committed("frozen", &orders, 0).await,
+        Some(20)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
