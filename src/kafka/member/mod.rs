@@ -17,7 +17,8 @@
 //! - Commands are served while a revoke waits.
 //! - A dropped [`Member`] leaves the group without committing.
 //!
-//! `native` is the engine over krafka (KIP-848). `handles` gives members their connections, `place`
+//! `native` is the engine over krafka (KIP-848), which fetches from each broker by itself where several
+//! lead the member's partitions. `handles` gives members their connections, `place`
 //! finds where a partition starts or goes on, `health` knows whether any broker answers, `lag` keeps
 //! the gauges.
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::follower::Ended;
 use super::upstream::{Shared, Stop, still};
+use crate::kafka::attached::Attached;
 use crate::kafka::client::{self, Role};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -39,8 +40,6 @@ const RECORDS: i32 = 5_000;
 /// First and longest pause before a failed lane goes on.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest time for a consumer to take its leave.
-const CLOSE: Duration = Duration::from_secs(2);
 /// Longest time to get a consumer to its place.
 const ATTACH: Duration = Duration::from_secs(30);
 /// How often records may fail to be decoded in a row before they count as damaged in the log.
@@ -58,32 +57,6 @@ pub(super) struct Lane<'a> {
     handle: Option<Arc<OnceCell<krafka::Kafka>>>,
     pause: Duration,
     undecodable: u32,
-}
-
-/// A consumer, which takes its leave in the background: the next one need not wait for it.
-struct Attached {
-    /// Only `None` while it is dropped.
-    consumer: Option<Consumer>,
-}
-
-impl Attached {
-    fn consumer(&self) -> &Consumer {
-        self.consumer.as_ref().expect("it is taken only by drop")
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let (Some(consumer), Ok(runtime)) =
-            (self.consumer.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        runtime.spawn(async move {
-            let options = krafka::CloseOptions::new().timeout(CLOSE);
-            let _ = consumer.close_with(options).await;
-        });
-    }
 }
 
 impl<'a> Lane<'a> {
@@ -138,9 +111,7 @@ impl<'a> Lane<'a> {
             Some(shared) => shared.get_or_try_init(connecting).await?.clone(),
             None => connecting().await?,
         };
-        let attached = Attached {
-            consumer: Some(self.consumer(&handle).await?),
-        };
+        let attached = Attached::new(self.consumer(&handle).await?);
         let consumer = attached.consumer();
         let name: &str = &topic.name;
         let fault = |error: krafka::error::KrafkaError| Stop::from(Fault::from(error));

@@ -7,7 +7,9 @@
 //! - `sharing.rs`: several members of a group
 //! - `topics.rs`: topics that come and go
 //! - `outage.rs`: brokers and processes that are away
+//! - `lanes.rs`: partitions that several brokers lead
 
+mod lanes;
 mod outage;
 mod reading;
 mod sharing;
@@ -38,11 +40,12 @@ const ENGINE: GroupEngine = GroupEngine::Native;
 /// What became of each partition.
 type Results = Vec<(TopicPartition, Result<i64, Fault>)>;
 
-/// A broker with short group intervals that the scenarios share which do it no harm.
+/// Brokers with short group intervals that the scenarios share which do them no harm. There are two, so
+/// that a topic of two partitions has two leaders.
 async fn kafka() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| Broker::builder().fast_groups().start())
+        .get_or_init(|| Broker::builder().nodes(2).fast_groups().start())
         .await
 }
 

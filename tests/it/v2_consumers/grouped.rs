@@ -1,11 +1,13 @@
 //! Several members of a group, and brokers and processes that come and go.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::{BOUND, Consumer, SOON, from_earliest, numbers};
+use super::{BOUND, Consumer, PATIENT, SOON, from_earliest, numbers};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
@@ -176,4 +178,29 @@ async fn an_open_instance_outlives_its_broker() {
     assert_eq!(subscribed.committed(&name, &[0]).await.len(), 1);
     subscribed.delete().await;
     by_hand.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_returns_at_once_while_other_brokers_have_nothing_new() {
+    let broker = Broker::builder().nodes(3).fast_groups().start().await;
+    let gateway = Gateway::start(&broker.bootstrap()).await;
+    let name = topic("v2-prompt");
+    let plain = broker.plain();
+    plain.create_topic_on(&name, &[1, 2, 3], &[]).await;
+    let consumer = Consumer::of(&gateway, &name).await;
+    consumer.has(3).await;
+
+    let mut times = Vec::new();
+    for n in 0..60 {
+        let begun = Instant::now();
+        fill(&gateway, &name, 0, n..n + 1).await;
+        assert_eq!(numbers(&consumer.read(PATIENT).await), [n]);
+        times.push(begun.elapsed());
+    }
+
+    times.sort_unstable();
+    println!("p50 {:?}, p99 {:?}", times[30], times[59]);
+    // Half of what a broker holds a fetch for that finds nothing.
+    assert!(times[30] < Duration::from_millis(250));
+    consumer.delete().await;
 }

@@ -10,13 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRebalanceListener, GroupProtocol};
+use krafka::consumer::{
+    AutoOffsetReset, Consumer, ConsumerBuilder, ConsumerRebalanceListener, GroupProtocol,
+};
 use krafka::{CloseOptions, GroupMembershipOperation};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::handles::Seat;
 use super::super::{Options, Shared, Timing};
+use crate::kafka::admin::Isolation;
+use crate::kafka::client::ReaderTuning;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Right;
 
@@ -26,15 +30,45 @@ pub(super) type Place = krafka::consumer::TopicPartition;
 /// Longest time that the broker holds a fetch: also the latest that a rebalance is noticed, and that
 /// members on one handle wait for each other.
 pub(super) const FETCH_WAIT: Duration = Duration::from_millis(500);
-/// Bytes of one fetch. There may be thousands of sessions, each with a fetch in memory.
-const FETCH_BYTES: i32 = 1 << 20;
-/// Bytes of it from one partition. A larger record comes all the same.
-const PARTITION_BYTES: i32 = 512 << 10;
-/// Records of one batch.
-const RECORDS: i32 = 500;
 /// krafka's pause between two looks while every partition is backing off after errors; its own 10 ms
 /// would keep a core busy when many members wait for a broker.
 const IDLE: Duration = Duration::from_millis(100);
+/// There may be thousands of sessions, each with a fetch in memory.
+const SIZES: Sizes = Sizes {
+    fetch: 1 << 20,
+    partition: 512 << 10,
+    records: 500,
+};
+
+/// How much a consumer may take at once.
+pub(super) struct Sizes {
+    /// Bytes of one fetch from one broker.
+    pub(super) fetch: i32,
+    /// Bytes of it from one partition. A larger record comes all the same.
+    pub(super) partition: i32,
+    /// Records of one batch, and of those that wait in krafka.
+    pub(super) records: i32,
+}
+
+/// What all consumers of a member have in common.
+pub(super) fn tuned(
+    builder: ConsumerBuilder,
+    tuning: &ReaderTuning,
+    isolation: Isolation,
+    sizes: &Sizes,
+) -> ConsumerBuilder {
+    builder
+        .auto_offset_reset(AutoOffsetReset::None)
+        .enable_auto_commit(false)
+        .metrics_push(false)
+        .isolation_level(isolation.into())
+        .fetch_min_bytes(tuning.fetch_min_bytes.min(sizes.fetch))
+        .fetch_max_bytes(sizes.fetch.min(tuning.fetch_max_bytes))
+        .max_partition_fetch_bytes(sizes.partition.min(tuning.max_partition_fetch_bytes))
+        .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
+        .max_poll_records(sizes.records)
+        .max_buffered_records(sizes.records)
+}
 
 /// What a callback says.
 pub(super) enum Notice {
@@ -154,20 +188,10 @@ impl Link {
             consumer: OnceLock::new(),
         });
         let tuning = &shared.tuning;
-        let mut builder = kafka
-            .consumer(&options.group)
+        let builder = kafka.consumer(&options.group);
+        let mut builder = tuned(builder, tuning, options.isolation, &SIZES)
             .group_protocol(GroupProtocol::Consumer)
             .rebalance_listener(Arc::clone(&listener))
-            .auto_offset_reset(AutoOffsetReset::None)
-            .enable_auto_commit(false)
-            .metrics_push(false)
-            .isolation_level(options.isolation.into())
-            .fetch_min_bytes(tuning.fetch_min_bytes.min(FETCH_BYTES))
-            .fetch_max_bytes(FETCH_BYTES.min(tuning.fetch_max_bytes))
-            .max_partition_fetch_bytes(PARTITION_BYTES.min(tuning.max_partition_fetch_bytes))
-            .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
-            .max_poll_records(RECORDS)
-            .max_buffered_records(RECORDS)
             .max_poll_interval(timing.poll_interval)
             .idle_poll_backoff(IDLE);
         if let Some(instance_id) = &options.instance_id {

@@ -7,23 +7,29 @@
 //!              turn: attach | poll | rest           link: the consumer and its callbacks
 //! commands --> served also during a turn            place: lookups, as jobs beside the turn
 //! events   <-- outbox, in order                     commits: one at a time
+//!              lanes: polls beside the turn, one for each broker, where several lead
 //! ```
 //!
 //! A poll is never dropped, unless the consumer goes with it: krafka calls it cancel safe, but an
 //! assignment whose callback was cut off would never be applied.
 //!
 //! A partition flows when it has a place and nobody holds it: not the client (`Pause`), not a lookup
-//! under way, not an outbox that is not taken. The three are kept apart here and become one pause in
-//! krafka. While nothing flows, krafka is polled now and then for the group's sake, with no wait.
+//! under way, not a revoke, not an outbox that is not taken. They are kept apart here and become one pause
+//! in krafka. While nothing flows, or all of it through lanes, krafka is polled now and then for the
+//! group's sake, with no wait.
 
 mod commits;
 mod fate;
+mod flow;
+mod lane;
+mod lanes;
 mod link;
 mod orders;
+mod outbox;
 mod rebalance;
 mod records;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,14 +45,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::commits::{Commit, Commits};
 use self::fate::Fate;
+use self::lane::{LaneId, LaneTurn, Lanes, Via};
+use self::lanes::Leaders;
 use self::link::{FETCH_WAIT, Link, Notice};
+use self::outbox::Outbox;
 use self::rebalance::released;
 use super::handles::Seat;
 use super::health::Known;
 use super::lag::Lag;
 use super::place::{Asker, Places};
 use super::{Command, Event, Options, Shared, State, Timing, Token};
+use crate::kafka::attached::Attached;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::metadata::Topic;
 use crate::record::TopicPartition;
 
 /// How long a poll waits for records. It also bounds how late a rebalance is noticed.
@@ -66,8 +77,7 @@ const ROUND: Duration = Duration::from_secs(5);
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often a batch may fail to be decoded before it counts as damaged in the log.
 const UNDECODABLE: u32 = 5;
-/// Most events, commits and other orders that wait before no further command is taken.
-const MOST_EVENTS: usize = 64;
+/// Most commits and other orders that wait before no further command is taken.
 const MOST_COMMITS: usize = 64;
 const MOST_JOBS: usize = 64;
 /// Longest time for the last events to be taken.
@@ -97,6 +107,7 @@ enum Turn {
 /// What the task woke up for.
 enum Woken {
     Turn(Turn),
+    Lane(LaneId, LaneTurn),
     Notice(Notice),
     Command(Option<Command>),
     Done(Box<Done>),
@@ -106,9 +117,6 @@ enum Woken {
     /// Nobody will take events any more.
     Gone,
 }
-
-/// Topics and their ids.
-type TopicIds = Vec<(Arc<str>, [u8; 16])>;
 
 /// What a job came to.
 enum Done {
@@ -124,9 +132,13 @@ enum Done {
     Subscribed(Arc<Consumer>, Vec<Arc<str>>, Result<(), Fault>),
     SubscribeAgain(Vec<Arc<str>>),
     /// krafka asked where the leaders are.
-    Refreshed,
-    /// The ids that topics have now, or that one may not be read any more.
-    Topics(Result<TopicIds, Fault>),
+    Refreshed(Leaders),
+    /// Where krafka believes the leaders to be.
+    Leaders(Leaders),
+    /// Partitions are in this lane, whose consumer is this one if it is new.
+    Laid(LaneId, Result<Option<Attached>, Fault>),
+    /// What topics are now, or that one may not be read any more.
+    Topics(Result<Vec<Arc<Topic>>, Fault>),
 }
 
 /// A partition of this member.
@@ -139,8 +151,16 @@ struct Held {
     busy: bool,
     /// By [`Command::Pause`].
     paused: bool,
-    /// What krafka was told last.
+    /// The client is being told to let it go.
+    revoked: bool,
+    /// Through which consumer it is fetched.
+    via: Via,
+    /// What that one was told last.
     stopped: bool,
+    /// That one may have read ahead of it.
+    read_ahead: bool,
+    /// Who led it when that was last known.
+    leader: Option<i32>,
     lag: Option<Lag>,
 }
 
@@ -173,14 +193,17 @@ struct Engine {
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     /// Events that are not in the channel yet.
-    outbox: VecDeque<Event>,
+    outbox: Outbox,
     /// Ends a rest.
     wake: Arc<Notify>,
     link: Option<Link>,
+    lanes: Lanes,
     /// Not before this moment does the next turn begin.
     retry_at: Option<Instant>,
     pause: Duration,
     polled_at: Option<Instant>,
+    /// That poll waits for records.
+    waits: bool,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     held: HashMap<TopicPartition, Held>,
     /// Partitions that had their first assignment.
@@ -231,12 +254,14 @@ impl Engine {
             options,
             commands,
             events,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             wake: Arc::default(),
             link: None,
+            lanes: Lanes::default(),
             retry_at: None,
             pause: PAUSE,
             polled_at: None,
+            waits: false,
             jobs: FuturesUnordered::new(),
             held: HashMap::new(),
             seen: HashSet::new(),
@@ -258,7 +283,7 @@ impl Engine {
     }
 
     async fn run(mut self) {
-        self.outbox.push_back(Event::State(State::Joining(None)));
+        self.outbox.put(Event::State(State::Joining(None)));
         let end = loop {
             if let Err(end) = self.turn().await {
                 break end;
@@ -270,17 +295,21 @@ impl Engine {
     /// One turn, and all that comes up during it.
     async fn turn(&mut self) -> Result<(), End> {
         self.round();
+        self.look_at_lanes();
         let polled_at = self.polled_at;
         let mut turn = pin!(self.next_turn().await);
         let polls = self.polled_at != polled_at;
         loop {
-            let takes_commands = self.outbox.len() < MOST_EVENTS
+            let takes_commands = !self.outbox.is_full()
                 && self.commits.waiting.len() < MOST_COMMITS
                 && self.jobs.len() < MOST_JOBS
                 && self.leaving.is_none();
             let desk = self.link.as_ref().map(|link| Arc::clone(&link.desk));
             let woken = tokio::select! {
                 turn = &mut turn => Woken::Turn(turn),
+                (lane, turn) = self.lanes.next(), if !self.lanes.is_empty() => {
+                    Woken::Lane(lane, turn)
+                }
                 notice = async {
                     match &desk {
                         Some(desk) => desk.notice().await,
@@ -293,7 +322,7 @@ impl Engine {
                 }
                 permit = self.events.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => {
-                        if let Some(event) = self.outbox.pop_front() {
+                        if let Some(event) = self.outbox.take() {
                             permit.send(event);
                         }
                         Woken::Room
@@ -339,7 +368,8 @@ impl Engine {
 
     async fn woken(&mut self, woken: Woken) -> Result<(), End> {
         match woken {
-            Woken::Turn(turn) => return self.turned(turn).await,
+            Woken::Turn(turn) => self.turned(turn).await?,
+            Woken::Lane(lane, turn) => self.lane_turned(lane, turn).await?,
             Woken::Notice(notice) => self.noticed(notice),
             Woken::Command(Some(command)) => {
                 self.commanded(command);
@@ -354,12 +384,16 @@ impl Engine {
             }
             Woken::Room => {
                 self.flush();
-                if self.has_room() {
+                if self.has_room(Via::Group) {
                     self.wake.notify_one();
                 }
             }
             Woken::Released => self.released(),
             Woken::Health => self.health_changed(),
+        }
+        if !self.lanes.is_empty() {
+            self.hold().await;
+            self.run_lanes();
         }
         Ok(())
     }
@@ -368,8 +402,11 @@ impl Engine {
 
     /// What to do with krafka next. The future holds nothing of `self`.
     async fn next_turn(&mut self) -> impl Future<Output = Turn> + Send + 'static {
-        let room = self.has_room();
-        let flows = self.held.values().any(|held| held.flows(room));
+        let room = self.has_room(Via::Group);
+        let flows = self
+            .held
+            .values()
+            .any(|held| held.via == Via::Group && held.flows(room));
         let wake = Arc::clone(&self.wake);
         let now = Instant::now();
         let resting = match self.retry_at.take_if(|at| *at <= now) {
@@ -385,9 +422,10 @@ impl Engine {
             (Some(link), None) => Some(Arc::clone(&link.consumer)),
             _ => None,
         };
-        if let Some(consumer) = &polling {
-            self.tell_pauses(consumer, room).await;
+        if polling.is_some() {
+            self.hold().await;
             self.polled_at = Some(now);
+            self.waits = flows;
         }
         let attaching = (self.link.is_none() && resting.is_none()).then(|| {
             self.attaching = Arc::clone(&self.options);
@@ -427,32 +465,6 @@ impl Engine {
         }
     }
 
-    /// Tells krafka at once: the poll that is under way may be about to deliver what shall not come any
-    /// more, or may fetch what now may.
-    async fn hold(&mut self) {
-        if let Some(consumer) = self.consumer() {
-            let room = self.has_room();
-            self.tell_pauses(&consumer, room).await;
-        }
-    }
-
-    /// Tells krafka which partitions flow, as far as it does not know.
-    async fn tell_pauses(&mut self, consumer: &Consumer, room: bool) {
-        for (partition, held) in &mut self.held {
-            let stop = !held.flows(room);
-            if stop == held.stopped {
-                continue;
-            }
-            held.stopped = stop;
-            let numbers = [partition.partition];
-            if stop {
-                consumer.pause(&partition.topic, &numbers).await;
-            } else {
-                consumer.resume(&partition.topic, &numbers).await;
-            }
-        }
-    }
-
     async fn turned(&mut self, turn: Turn) -> Result<(), End> {
         match turn {
             Turn::Rested => Ok(()),
@@ -484,7 +496,16 @@ impl Engine {
                 self.take_notices();
                 self.pause = PAUSE;
                 self.undecodable = 0;
-                self.polled(records).await;
+                if let Some(consumer) = self.consumer() {
+                    let nothing = records.is_empty();
+                    self.polled(Via::Group, &consumer, records).await;
+                    let is_early = self.polled_at.is_some_and(|at| at.elapsed() < POLL / 2);
+                    if nothing && self.waits && is_early {
+                        self.empty(Via::Group).await;
+                    }
+                    // Also while some records come: the others may have stopped.
+                    self.look_at_fetches(&consumer);
+                }
                 Ok(())
             }
             Turn::Polled(Err(error)) => {
@@ -530,24 +551,30 @@ impl Engine {
             }
             Fate::Confused(fault) => return Err(End::Fault(fault)),
             Fate::Unreleased(fault) => return self.unreleased(fault),
-            Fate::OutOfRange(places) => self.out_of_range(places),
+            Fate::OutOfRange(places) => self.out_of_range(Via::Group, places),
             Fate::Undecodable(fault) => {
                 self.undecodable += 1;
-                if self.undecodable >= UNDECODABLE {
-                    return Err(End::Fault(Fault {
-                        message: format!(
-                            "Records cannot be decoded: they are damaged in Kafka, or in a format \
-                             that is not supported. {}",
-                            fault.message
-                        ),
-                        ..fault
-                    }));
-                }
+                Self::undecodable(self.undecodable, fault.clone())?;
                 self.wait_after(fault, LONGEST_PAUSE);
             }
             Fate::End(fault) => return Err(End::Fault(fault)),
         }
         Ok(())
+    }
+
+    /// What cannot be decoded for so many times in a row is damaged in the log.
+    fn undecodable(times: u32, fault: Fault) -> Result<(), End> {
+        if times < UNDECODABLE {
+            return Ok(());
+        }
+        Err(End::Fault(Fault {
+            message: format!(
+                "Records cannot be decoded: they are damaged in Kafka, or in a format that is not \
+                 supported. {}",
+                fault.message
+            ),
+            ..fault
+        }))
     }
 
     /// Another member has the instance id; it may be the one that this was, before the coordinator moved
@@ -568,6 +595,7 @@ impl Engine {
             drop(revoking.done);
         }
         self.lose(self.held.keys().cloned().collect());
+        self.lanes.all.clear();
         // Jobs go on, so that every order is answered; of partitions that are gone they come to nothing.
         self.joined = false;
         if let Some(link) = self.link.take() {
@@ -579,30 +607,20 @@ impl Engine {
 
     // -- events
 
-    fn has_room(&self) -> bool {
-        self.outbox.len() < MOST_EVENTS
-            && self.leaving.is_none()
-            && !self
-                .outbox
-                .iter()
-                .any(|event| matches!(event, Event::Records { .. }))
-    }
-
     fn tell(&mut self, event: Event) {
-        self.outbox.push_back(event);
+        self.outbox.put(event);
         self.flush();
     }
 
     /// Puts what there is room for into the channel.
-    fn flush(&mut self) {
-        while let Some(event) = self.outbox.pop_front() {
-            if let Err(error) = self.events.try_send(event) {
-                // A closed channel is noticed elsewhere.
-                if let mpsc::error::TrySendError::Full(event) = error {
-                    self.outbox.push_front(event);
-                }
+    pub(super) fn flush(&mut self) {
+        // Nobody else puts anything there.
+        while self.events.capacity() > 0 {
+            let Some(event) = self.outbox.take() else {
                 return;
-            }
+            };
+            // A closed channel is noticed elsewhere.
+            let _ = self.events.try_send(event);
         }
     }
 
@@ -638,6 +656,9 @@ impl Engine {
                 // krafka's own pause may have grown to half a minute meanwhile.
                 self.refresh();
                 self.retry_at = None;
+                for lane in &mut self.lanes.all {
+                    lane.rouse();
+                }
                 self.wake.notify_one();
             }
         }
@@ -692,8 +713,10 @@ impl Engine {
             }
             Done::Subscribed(by, topics, result) => return self.subscribed(&by, topics, result),
             Done::SubscribeAgain(topics) => self.subscribe(topics),
-            Done::Refreshed => self.refreshed().await,
-            Done::Topics(Ok(topics)) => self.compare_topics(topics),
+            Done::Refreshed(leaders) => self.refreshed(leaders).await,
+            Done::Leaders(leaders) => self.led(leaders).await,
+            Done::Laid(lane, result) => self.laid(lane, result).await,
+            Done::Topics(Ok(topics)) => self.compare_topics(&topics).await,
             Done::Topics(Err(fault)) => return Err(End::Fault(fault)),
         }
         Ok(())
@@ -709,6 +732,8 @@ impl Engine {
         self.commands.close();
         // What is under way has the consumer too.
         self.jobs.clear();
+        // They take their leave by themselves.
+        self.lanes.all.clear();
         if let Some(link) = self.link.take() {
             link.leave(operation, self.timing.leave).await;
         }
@@ -719,24 +744,18 @@ impl Engine {
             commit.fail(&out_of_group());
             self.answer(commit);
         }
-        self.outbox.push_back(Event::Ended(fault));
+        self.outbox.put(Event::Ended(fault));
         drop(self.seat);
         let events = self.events;
-        let outbox = self.outbox;
+        let mut outbox = self.outbox;
         let telling = async {
-            for event in outbox {
+            while let Some(event) = outbox.take() {
                 if events.send(event).await.is_err() {
                     return;
                 }
             }
         };
         let _ = timeout(LAST_EVENTS, telling).await;
-    }
-}
-
-impl Held {
-    fn flows(&self, room: bool) -> bool {
-        room && self.next.is_some() && !self.busy && !self.paused
     }
 }
 

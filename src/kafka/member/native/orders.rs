@@ -9,6 +9,7 @@ use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
 use super::commits::{Commit, not_assigned};
+use super::lanes::fetcher;
 use super::{Done, End, Engine, Options, link, out_of_group};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::place::Places;
@@ -96,9 +97,12 @@ impl Engine {
             .into_iter()
             .map(|(partition, fault)| (partition, Err(fault)))
             .collect();
-        let consumer = self.consumer();
         for ((partition, place), turn) in places.into_iter().zip(turns) {
-            let result = match (self.held.get_mut(&partition), &consumer) {
+            let held = self.held.get_mut(&partition);
+            let consumer = held
+                .as_ref()
+                .and_then(|held| fetcher(self.link.as_ref(), &self.lanes, held.via));
+            let result = match (held, consumer) {
                 (Some(held), Some(consumer)) if held.turn == turn => {
                     held.busy = false;
                     match place {

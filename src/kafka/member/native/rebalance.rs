@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::lane::Via;
 use super::link::{self, Notice};
 use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, Revoking};
 use crate::kafka::fault::FaultKind;
@@ -27,13 +28,18 @@ impl Engine {
                         held.is_some_and(|held| held.next.is_some())
                     });
                 for partition in &untold {
-                    self.held.remove(partition);
+                    self.let_go(partition);
                 }
                 if told.is_empty() {
                     // Dropping `done` lets krafka go on.
                     return;
                 }
                 let (release, released) = Release::new();
+                for partition in &told {
+                    if let Some(held) = self.held.get_mut(partition) {
+                        held.revoked = true;
+                    }
+                }
                 self.revoking = Some(Revoking {
                     partitions: told.clone(),
                     released,
@@ -86,10 +92,16 @@ impl Engine {
                 next: None,
                 busy: true,
                 paused: false,
+                revoked: false,
+                via: Via::Group,
                 // By the listener.
                 stopped: true,
+                read_ahead: false,
+                leader: None,
                 lag: None,
             };
+            // A lane may still have what is assigned again.
+            self.let_go(partition);
             self.held.insert(partition.clone(), held);
         }
         self.look_up_starts(added, Duration::ZERO);
@@ -195,6 +207,7 @@ impl Engine {
         }
         if !added.is_empty() {
             self.look_at_topics();
+            self.look_at_leaders();
             let all = self.told();
             self.tell(Event::Assigned { added, all });
             for gap in gaps {
@@ -234,7 +247,7 @@ impl Engine {
             return;
         };
         for partition in &revoking.partitions {
-            self.held.remove(partition);
+            self.let_go(partition);
         }
         if !revoking.is_released {
             tracing::warn!(
@@ -249,7 +262,7 @@ impl Engine {
 
     pub(super) fn lose(&mut self, mut partitions: Vec<TopicPartition>) {
         partitions.retain(|partition| {
-            let held = self.held.remove(partition);
+            let held = self.let_go(partition);
             held.is_some_and(|held| held.next.is_some())
         });
         if !partitions.is_empty() {

@@ -8,19 +8,24 @@ use std::time::Duration;
 use krafka::consumer::{Consumer, ConsumerRecord};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Done, End, Engine, REFRESH, ROUND, TopicIds, link};
+use super::lane::{Lane, Via};
+use super::lanes::{Leaders, fetcher, leaders};
+use super::{Done, End, Engine, REFRESH, ROUND, link};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Event, SeekTo, State};
-use crate::kafka::metadata::Right;
+use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::reader::delivered;
 use crate::record::TopicPartition;
 
 impl Engine {
-    pub(super) async fn polled(&mut self, records: Vec<ConsumerRecord>) {
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
+    /// What a poll of this consumer came to, also where it is no records.
+    pub(super) async fn polled(
+        &mut self,
+        via: Via,
+        consumer: &Consumer,
+        records: Vec<ConsumerRecord>,
+    ) {
         let nothing = records.is_empty();
         let mut next = Vec::new();
         let mut cut = self.behind(&records);
@@ -32,7 +37,8 @@ impl Engine {
                 topic: self.topic(&place.topic),
                 partition: place.partition,
             };
-            let Some(held) = self.held.get_mut(&partition).filter(|held| !held.busy) else {
+            let held = self.held.get_mut(&partition);
+            let Some(held) = held.filter(|held| held.via == via && !held.busy) else {
                 continue;
             };
             if let (Some(lag), Some(records)) = (&held.lag, known.lag) {
@@ -61,14 +67,14 @@ impl Engine {
                 to,
             });
         }
-        // Also while some records come: the others may have stopped.
-        self.look_at_fetches(&consumer);
         if nothing && next.is_empty() {
             return;
         }
         next.sort_unstable();
         let records = records.into_iter().map(delivered).collect();
-        self.tell(Event::Records { records, next });
+        self.outbox
+            .put_records(via, Event::Records { records, next });
+        self.flush();
     }
 
     /// Partitions whose records come from before the place that is known: their log was cut off behind
@@ -123,23 +129,29 @@ impl Engine {
         self.jobs.push(Box::pin(async move {
             // Not all members of the process at the same moment.
             sleep(Duration::from_millis(fastrand::u64(0..500))).await;
-            for topic in topics {
+            for topic in &topics {
                 // Of a partition that cannot exist krafka knows no leader, and so it asks for the
                 // topic: the one way to make it, short of asking for all topics of the cluster.
-                let asked = consumer.fetch_watermarks(&topic, i32::MAX);
+                let asked = consumer.fetch_watermarks(topic, i32::MAX);
                 let _ = timeout(bound, asked).await;
             }
-            Done::Refreshed
+            Done::Refreshed(leaders(&consumer, topics, bound).await)
         }));
     }
 
-    pub(super) async fn refreshed(&mut self) {
+    pub(super) async fn refreshed(&mut self, leaders: Leaders) {
         self.refreshing = false;
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
         for (partition, held) in &mut self.held {
             let (Some(next), false) = (held.next, held.busy) else {
+                continue;
+            };
+            // Lanes that are well have nothing to try again.
+            if let Via::Lane(id) = held.via
+                && !self.lanes.get(id).is_some_and(Lane::is_failing)
+            {
+                continue;
+            }
+            let Some(consumer) = fetcher(self.link.as_ref(), &self.lanes, held.via) else {
                 continue;
             };
             let (topic, number) = (&*partition.topic, partition.partition);
@@ -148,16 +160,20 @@ impl Engine {
                 let _ = consumer.seek(topic, number, next).await;
             }
         }
+        if self.shared.tuning.rack.is_none() {
+            self.led(leaders).await;
+        }
     }
 
-    pub(super) fn out_of_range(&mut self, places: Vec<(String, i32)>) {
+    pub(super) fn out_of_range(&mut self, via: Via, places: Vec<(String, i32)>) {
         let places = places
             .into_iter()
             .map(|(topic, partition)| link::Place::new(topic, partition))
             .collect();
         let mut aims = Vec::new();
         for partition in self.own(places) {
-            if let Some(held) = self.held.get_mut(&partition)
+            let held = self.held.get_mut(&partition);
+            if let Some(held) = held.filter(|held| held.via == via)
                 && let (Some(next), false) = (held.next, held.busy)
             {
                 held.busy = true;
@@ -179,12 +195,13 @@ impl Engine {
     }
 
     pub(super) async fn recovered(&mut self, turns: Vec<u64>, places: Places) -> Result<(), End> {
-        let Some(consumer) = self.consumer() else {
-            return Ok(());
-        };
         let mut again = Vec::new();
         for ((partition, place), turn) in places.into_iter().zip(turns) {
             let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
+                continue;
+            };
+            let fetcher = fetcher(self.link.as_ref(), &self.lanes, held.via);
+            let Some(consumer) = fetcher else {
                 continue;
             };
             match place {
@@ -249,7 +266,7 @@ impl Engine {
                 let Ok(topic) = metadata.topic(&name).await else {
                     continue;
                 };
-                topics.push((name, topic.id));
+                topics.push(Arc::clone(&topic));
                 // krafka tries a refused fetch again and again and says nothing.
                 match metadata.granted(topic, Right::Read).await {
                     Err(fault) if fault.kind == FaultKind::NotAuthorized => {
@@ -262,12 +279,12 @@ impl Engine {
         }));
     }
 
-    pub(super) fn compare_topics(&mut self, topics: TopicIds) {
+    pub(super) async fn compare_topics(&mut self, topics: &[Arc<Topic>]) {
         const UNKNOWN: [u8; 16] = [0; 16];
         let mut others = false;
-        for (name, id) in topics {
-            let before = self.topics.insert(name, id);
-            others |= before.is_some_and(|before| before != id && before != UNKNOWN);
+        for topic in topics {
+            let before = self.topics.insert(Arc::clone(&topic.name), topic.id);
+            others |= before.is_some_and(|before| before != topic.id && before != UNKNOWN);
         }
         if others {
             tracing::info!(
@@ -279,6 +296,8 @@ impl Engine {
             self.refresh();
             self.set_state(State::Joining(None));
             self.wake.notify_one();
+        } else {
+            self.compare_leaders(topics).await;
         }
     }
 }

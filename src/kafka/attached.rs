@@ -1,0 +1,35 @@
+//! A consumer without a group that takes its leave in the background: whoever drops it need not wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::consumer::Consumer;
+
+/// Longest time for a consumer to take its leave.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// The consumer, which is closed when this is dropped, whoever else still has it.
+pub(super) struct Attached(Arc<Consumer>);
+
+impl Attached {
+    pub(super) fn new(consumer: Consumer) -> Self {
+        Self(Arc::new(consumer))
+    }
+
+    pub(super) fn consumer(&self) -> &Arc<Consumer> {
+        &self.0
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let consumer = Arc::clone(&self.0);
+        runtime.spawn(async move {
+            let options = krafka::CloseOptions::new().timeout(CLOSE);
+            let _ = consumer.close_with(options).await;
+        });
+    }
+}

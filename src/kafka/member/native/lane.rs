@@ -1,0 +1,374 @@
+//! A lane: what fetches those of a member's partitions that one broker leads.
+//!
+//! It is a krafka consumer without a group on the member's own handle. Partitions are only ever added to
+//! it (`lay`), paused and at some place, so that it does nothing about them until the task sends them to
+//! theirs; one that goes away stays in it, paused, until others are added.
+//!
+//! Its poll is driven by the member's task, as that of the consumer in the group is: krafka takes records
+//! out and moves positions at the moment at which it hands them over, so what is paused or sought between
+//! two looks at a poll that is under way holds for what it comes to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use krafka::consumer::{Consumer, ConsumerRecord};
+use krafka::error::KrafkaError;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::handles::Seat;
+use super::link::{FETCH_WAIT, Place, Sizes, tuned};
+use super::{PAUSE, REFRESH};
+use crate::kafka::admin::Isolation;
+use crate::kafka::attached::Attached;
+use crate::kafka::client::ReaderTuning;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::record::TopicPartition;
+
+/// Half of what one consumer of all would take: there are as many lanes as brokers that lead.
+const SIZES: Sizes = Sizes {
+    fetch: 512 << 10,
+    partition: 256 << 10,
+    records: 250,
+};
+/// After this a broker that has not answered counts as silent: much longer than one that finds nothing
+/// takes to say so.
+const LATE: Duration = Duration::from_secs(2);
+/// Longest pause of a lane whose fetches fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells a lane from others, also from those that there were.
+pub(super) type LaneId = u32;
+
+/// Through which of a member's consumers a partition is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The one that is in the group.
+    Group,
+    /// One without a group.
+    Lane(LaneId),
+}
+
+/// What a turn of a lane came to; `None` is a rest.
+pub(super) type LaneTurn = Option<Result<Vec<ConsumerRecord>, KrafkaError>>;
+
+/// The partitions of a topic that a lane is to have: all of them, and those that are new among them.
+pub(super) struct Wanted {
+    pub(super) topic: Arc<str>,
+    pub(super) all: Vec<i32>,
+    pub(super) new: Vec<i32>,
+}
+
+/// A lane.
+pub(super) struct Lane {
+    pub(super) id: LaneId,
+    /// The broker.
+    pub(super) leader: i32,
+    /// `None` until the first partitions are laid.
+    attached: Option<Attached>,
+    /// Partitions are being laid.
+    pub(super) is_laying: bool,
+    /// What it is doing: a poll, or a rest after an error.
+    turn: Option<BoxFuture<'static, LaneTurn>>,
+    is_resting: bool,
+    /// When that began.
+    begun: Instant,
+    /// Not before this moment does it poll again.
+    retry_at: Option<Instant>,
+    pause: Duration,
+    /// Its fetches fail, or its broker is silent.
+    is_failing: bool,
+    fetches: u64,
+    errors: u64,
+    looked_at: Instant,
+    /// How often in a row records could not be decoded.
+    pub(super) undecodable: u32,
+    /// Partitions that are the member's no more, and not paused yet.
+    pub(super) strays: Vec<TopicPartition>,
+}
+
+impl Lane {
+    fn new(id: LaneId, leader: i32) -> Self {
+        Self {
+            id,
+            leader,
+            attached: None,
+            is_laying: false,
+            turn: None,
+            is_resting: false,
+            begun: Instant::now(),
+            retry_at: None,
+            pause: PAUSE,
+            is_failing: false,
+            fetches: 0,
+            errors: 0,
+            looked_at: Instant::now(),
+            undecodable: 0,
+            strays: Vec::new(),
+        }
+    }
+
+    pub(super) fn consumer(&self) -> Option<Arc<Consumer>> {
+        let attached = self.attached.as_ref();
+        attached.map(|attached| Arc::clone(attached.consumer()))
+    }
+
+    pub(super) fn attach(&mut self, attached: Attached) {
+        self.attached = Some(attached);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
+    /// Whether it does nothing and could.
+    pub(super) fn is_free(&self) -> bool {
+        self.turn.is_none() && self.attached.is_some()
+    }
+
+    /// Begins its next turn. Only one that is free has partitions to give.
+    pub(super) fn begin(&mut self) {
+        let Some(consumer) = self.consumer() else {
+            return;
+        };
+        let now = Instant::now();
+        self.begun = now;
+        let retry_at = self.retry_at.take().filter(|at| *at > now);
+        self.is_resting = retry_at.is_some();
+        self.turn = Some(match retry_at {
+            Some(until) => Box::pin(async move {
+                sleep_until(until).await;
+                None
+            }),
+            None => {
+                // One that fails is not waited in, but asked again after its pause: krafka would only
+                // look every few milliseconds whether its own pause is over.
+                let wait = if self.is_failing {
+                    Duration::ZERO
+                } else {
+                    FETCH_WAIT
+                };
+                Box::pin(async move { Some(consumer.poll(wait).await) })
+            }
+        });
+    }
+
+    /// Ends a rest.
+    pub(super) fn rouse(&mut self) {
+        self.retry_at = None;
+        self.pause = PAUSE;
+        if self.is_resting {
+            self.turn = None;
+            self.is_resting = false;
+        }
+    }
+
+    /// Polls again only after a pause.
+    pub(super) fn wait(&mut self) {
+        // Lanes that fail together must not come back together.
+        let pause = self.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+        self.retry_at = Some(Instant::now() + pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Whether it was just found that its broker is silent, or still is.
+    pub(super) fn is_late(&mut self) -> bool {
+        let is_polling = self.turn.is_some() && !self.is_resting;
+        let late = is_polling && self.begun.elapsed() >= LATE && self.looked_at.elapsed() >= LATE;
+        if late {
+            self.is_failing = true;
+            self.looked_at = Instant::now();
+        }
+        late
+    }
+
+    /// Whether the poll that is over has not waited for records although it could have.
+    pub(super) fn is_early(&self) -> bool {
+        !self.is_failing && self.begun.elapsed() < FETCH_WAIT / 2
+    }
+
+    /// After a poll: whether its fetches fail, which krafka keeps to itself. Looked at now and then, and
+    /// each time while they do.
+    pub(super) fn fails(&mut self) -> bool {
+        if !self.is_failing && self.looked_at.elapsed() < REFRESH {
+            return false;
+        }
+        let Some(attached) = &self.attached else {
+            return false;
+        };
+        self.looked_at = Instant::now();
+        let of = attached.consumer().metrics().consumer;
+        let (fetched, failed) = (of.fetches > self.fetches, of.errors > self.errors);
+        (self.fetches, self.errors) = (of.fetches, of.errors);
+        if failed {
+            self.is_failing = true;
+        } else if fetched && self.is_failing {
+            self.is_failing = false;
+            self.pause = PAUSE;
+        }
+        if self.is_failing {
+            self.wait();
+        }
+        self.is_failing
+    }
+}
+
+/// The lanes of a member; none while one broker leads all of its partitions.
+#[derive(Default)]
+pub(super) struct Lanes {
+    pub(super) all: Vec<Lane>,
+    made: LaneId,
+    /// Which is looked at first, so that each has its turn.
+    first: usize,
+}
+
+impl Lanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.all.iter().find(|lane| lane.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.all.iter_mut().find(|lane| lane.id == id)
+    }
+
+    /// The lane of a broker, made if there is none.
+    pub(super) fn of(&mut self, leader: i32) -> &mut Lane {
+        let known = self.all.iter().position(|lane| lane.leader == leader);
+        let index = known.unwrap_or_else(|| {
+            self.made = self.made.wrapping_add(1);
+            self.all.push(Lane::new(self.made, leader));
+            self.all.len() - 1
+        });
+        &mut self.all[index]
+    }
+
+    /// The next turn of a lane that is over. Nothing is lost when the future is dropped.
+    pub(super) fn next(&mut self) -> Next<'_> {
+        Next { lanes: self }
+    }
+}
+
+/// See [`Lanes::next`].
+pub(super) struct Next<'a> {
+    lanes: &'a mut Lanes,
+}
+
+impl Future for Next<'_> {
+    type Output = (LaneId, LaneTurn);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let lanes = &mut *self.lanes;
+        let count = lanes.all.len();
+        let (before, after) = lanes.all.split_at_mut(lanes.first.min(count));
+        for (number, lane) in after.iter_mut().chain(before).enumerate() {
+            let Some(turn) = &mut lane.turn else {
+                continue;
+            };
+            if let Poll::Ready(turn) = turn.as_mut().poll(context) {
+                lane.turn = None;
+                lane.is_resting = false;
+                let id = lane.id;
+                lanes.first = (lanes.first + number + 1) % count;
+                return Poll::Ready((id, turn));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Adds partitions to the consumer of a lane, or to a new one, which is given back. They are paused and at
+/// some place: krafka leaves such a one alone.
+pub(super) async fn lay(
+    consumer: Option<Arc<Consumer>>,
+    seat: Arc<Seat>,
+    tuning: ReaderTuning,
+    isolation: Isolation,
+    wanted: Vec<Wanted>,
+    bound: Duration,
+) -> Result<Option<Attached>, Fault> {
+    let laying = async {
+        let made = match consumer {
+            Some(_) => None,
+            None => {
+                let builder = seat.kafka().await?.consumer_without_group();
+                let builder = tuned(builder, &tuning, isolation, &SIZES);
+                Some(Attached::new(builder.build().await?))
+            }
+        };
+        let Some(consumer) = consumer.as_ref().or(made.as_ref().map(Attached::consumer)) else {
+            return Ok(None);
+        };
+        for Wanted { topic, all, new } in wanted {
+            consumer.assign(&topic, all).await?;
+            // The lane's poll, which may be under way in this task, sees none of them before that is
+            // done: nothing of it waits.
+            consumer.pause(&topic, &new).await;
+            let places = new.into_iter().map(|id| (Place::new(&*topic, id), 0_i64));
+            consumer.seek_many(places).await?;
+        }
+        Ok(made)
+    };
+    timeout(bound, laying).await.unwrap_or_else(|_| {
+        Err(Fault::new(
+            FaultKind::TimedOut,
+            "Kafka did not answer in time when partitions were to be read by themselves.",
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lane that is done with a rest as soon as it is looked at.
+    fn arm(lanes: &mut Lanes, leader: i32) -> LaneId {
+        let lane = lanes.of(leader);
+        lane.turn = Some(Box::pin(std::future::ready(None)));
+        lane.id
+    }
+
+    #[tokio::test]
+    async fn each_lane_has_its_turn_although_one_is_never_at_rest() {
+        let mut lanes = Lanes::default();
+        let ids = [3, 1, 2].map(|leader| arm(&mut lanes, leader));
+        for round in 0..4 {
+            for id in ids {
+                let (turned, turn) = lanes.next().await;
+                assert!(turn.is_none());
+                assert_eq!(turned, id, "round {round}");
+                let leader = lanes.get(id).unwrap().leader;
+                arm(&mut lanes, leader);
+            }
+        }
+    }
+
+    #[test]
+    fn a_broker_has_one_lane_and_a_lane_that_ended_is_not_taken_for_another() {
+        let mut lanes = Lanes::default();
+        assert!(lanes.is_empty());
+        let (first, second) = (lanes.of(1).id, lanes.of(2).id);
+        assert_eq!(lanes.of(1).id, first);
+        lanes.all.retain(|lane| lane.id != first);
+        assert!(lanes.get(first).is_none() && lanes.get(second).is_some());
+        let third = lanes.of(1).id;
+        assert!(third != first && third != second);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_a_lane_that_is_roused_begins_anew() {
+        let mut lane = Lane::new(1, 1);
+        for _ in 0..10 {
+            lane.wait();
+        }
+        assert_eq!(lane.pause, LONGEST_PAUSE);
+        assert!(lane.retry_at.unwrap() > Instant::now());
+        lane.rouse();
+        assert_eq!((lane.pause, lane.retry_at), (PAUSE, None));
+    }
+}

@@ -1,0 +1,420 @@
+//! Which of a member's consumers fetches which partition.
+//!
+//! krafka joins the fetches of a round: a consumer that fetches from several brokers is as late as the
+//! slowest of them, and when one does not answer at all, none of its partitions goes on. So where two
+//! brokers or more lead a member's partitions, each of them has a lane (`lane.rs`), and the consumer in
+//! the group keeps the partitions paused and does what makes the membership. Where one leads them all
+//! there is no lane, and nothing of this costs anything.
+//!
+//! ```text
+//! assigned -> at its start, in the consumer in the group -> leaders are looked at -> two or more?
+//!     -> laid in the lane of its leader: there, but paused
+//!     -> moved: paused where it was, sent to `held.next` where it is now, all in one step of the task
+//! one leader again -> moved back in the same way, and the lanes end
+//! ```
+//!
+//! Until a partition is moved it is fetched where it was, so that no lookup that takes its time stops it.
+//! Who leads is what the handle believes, since krafka fetches by that. It is asked for anew where
+//! fetches fail, where a broker is silent, and where the process has heard otherwise.
+//!
+//! With `client.rack` there are no lanes: fetches go to the nearest replicas, mostly all of one broker,
+//! which answers those of one connection one after the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::TopicInfo;
+use krafka::consumer::{Consumer, ConsumerRecord};
+use krafka::error::KrafkaError;
+use tokio::time::timeout;
+
+use super::fate::Fate;
+use super::lane::{LaneId, LaneTurn, Lanes, Via, Wanted, lay};
+use super::link::Link;
+use super::{Done, End, Engine, Held};
+use crate::kafka::attached::Attached;
+use crate::kafka::fault::Fault;
+use crate::kafka::metadata::Topic;
+use crate::record::TopicPartition;
+
+/// The topics as the handle knows them.
+pub(super) type Leaders = Vec<(Arc<str>, TopicInfo)>;
+
+/// The consumer that fetches a partition.
+pub(super) fn fetcher(link: Option<&Link>, lanes: &Lanes, via: Via) -> Option<Arc<Consumer>> {
+    match via {
+        Via::Group => link.map(|link| Arc::clone(&link.consumer)),
+        Via::Lane(id) => lanes.get(id)?.consumer(),
+    }
+}
+
+impl Engine {
+    /// The member has this partition no more.
+    pub(super) fn let_go(&mut self, partition: &TopicPartition) -> Option<Held> {
+        let held = self.held.remove(partition)?;
+        if let Via::Lane(id) = held.via
+            && let Some(lane) = self.lanes.get_mut(id)
+        {
+            lane.strays.push(partition.clone());
+        }
+        Some(held)
+    }
+
+    /// Pauses in lanes what is the member's no more.
+    pub(super) async fn pause_strays(&mut self) {
+        if self.lanes.all.iter().all(|lane| lane.strays.is_empty()) {
+            return;
+        }
+        for lane in &mut self.lanes.all {
+            let strays = std::mem::take(&mut lane.strays);
+            let Some(consumer) = lane.consumer() else {
+                continue;
+            };
+            for stray in strays {
+                consumer.pause(&stray.topic, &[stray.partition]).await;
+                // krafka counts what it has read ahead against what it may hold.
+                let _ = consumer.seek(&stray.topic, stray.partition, 0).await;
+            }
+        }
+        self.end_lanes();
+    }
+
+    // -- who leads
+
+    /// Asks the handle who leads. It knows, most of the time.
+    pub(super) fn look_at_leaders(&mut self) {
+        let Some(consumer) = self.consumer() else {
+            return;
+        };
+        if self.shared.tuning.rack.is_some() || self.held.is_empty() {
+            return;
+        }
+        let topics: HashSet<Arc<str>> = self.held.keys().map(|p| Arc::clone(&p.topic)).collect();
+        let bound = self.shared.bound;
+        self.jobs.push(Box::pin(async move {
+            Done::Leaders(leaders(&consumer, topics, bound).await)
+        }));
+    }
+
+    pub(super) async fn led(&mut self, leaders: Leaders) {
+        let known: HashMap<&str, &TopicInfo> = leaders
+            .iter()
+            .map(|(name, topic)| (&**name, topic))
+            .collect();
+        for (partition, held) in &mut self.held {
+            let topic = known.get(&*partition.topic);
+            // While nobody leads it stays where it is.
+            if let Some(leader) = topic.and_then(|topic| topic.leader(partition.partition)) {
+                held.leader = Some(leader);
+            }
+        }
+        self.arrange().await;
+    }
+
+    /// The process has looked at the topics: whether the handle is to look, too.
+    pub(super) async fn compare_leaders(&mut self, topics: &[Arc<Topic>]) {
+        if self.shared.tuning.rack.is_some() {
+            return;
+        }
+        let known: HashMap<&str, &Topic> = topics
+            .iter()
+            .map(|topic| (&*topic.name, &**topic))
+            .collect();
+        let (mut moved, mut unknown) = (false, false);
+        for (partition, held) in self.held.iter().filter(|(_, held)| held.next.is_some()) {
+            unknown |= held.leader.is_none();
+            let topic = known.get(&*partition.topic);
+            let now = topic.and_then(|topic| topic.partition(partition.partition).ok());
+            moved |= now.is_some_and(|now| now.leader.is_some() && now.leader != held.leader);
+        }
+        if unknown {
+            self.look_at_leaders();
+        } else if moved {
+            self.refresh();
+        } else {
+            // What could not be laid is tried again.
+            self.arrange().await;
+        }
+    }
+
+    // -- who fetches
+
+    /// Begins to bring partitions to where they belong.
+    async fn arrange(&mut self) {
+        let there = self.held.values().filter(|held| held.is_there());
+        let leaders: BTreeSet<i32> = there.filter_map(|held| held.leader).collect();
+        if leaders.len() < 2 {
+            self.come_back().await;
+            return;
+        }
+        for leader in leaders {
+            let lane = self.lanes.of(leader);
+            let (id, consumer) = (lane.id, lane.consumer());
+            if lane.is_laying {
+                continue;
+            }
+            let mut wanted: BTreeMap<Arc<str>, (Vec<i32>, Vec<i32>)> = BTreeMap::new();
+            for (partition, held) in &self.held {
+                let is_here = held.via == Via::Lane(id);
+                let is_new = !is_here && held.is_there() && held.leader == Some(leader);
+                if is_here || is_new {
+                    let (all, new) = wanted.entry(Arc::clone(&partition.topic)).or_default();
+                    all.push(partition.partition);
+                    if is_new {
+                        new.push(partition.partition);
+                    }
+                }
+            }
+            let wanted: Vec<Wanted> = wanted
+                .into_iter()
+                .filter(|(_, (_, new))| !new.is_empty())
+                .map(|(topic, (all, new))| Wanted { topic, all, new })
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.is_laying = true;
+            }
+            let laying = lay(
+                consumer,
+                Arc::clone(&self.seat),
+                self.shared.tuning.clone(),
+                self.options.isolation,
+                wanted,
+                self.shared.bound,
+            );
+            self.jobs
+                .push(Box::pin(async move { Done::Laid(id, laying.await) }));
+        }
+        self.end_lanes();
+    }
+
+    /// The partitions that were laid, and some that have gone elsewhere meanwhile, are in the lane.
+    pub(super) async fn laid(&mut self, id: LaneId, result: Result<Option<Attached>, Fault>) {
+        self.pause_strays().await;
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        lane.is_laying = false;
+        match result {
+            Ok(None) => {}
+            Ok(Some(attached)) => lane.attach(attached),
+            Err(fault) => {
+                // By the next round.
+                tracing::debug!(group = %self.options.group, "a lane is tried again: {fault}");
+                self.end_lanes();
+                return;
+            }
+        }
+        let leader = lane.leader;
+        if let Some(to) = lane.consumer() {
+            for (partition, held) in &mut self.held {
+                if held.leader != Some(leader) || held.via == Via::Lane(id) || !held.is_there() {
+                    continue;
+                }
+                let from = fetcher(self.link.as_ref(), &self.lanes, held.via);
+                if let Some(from) = from {
+                    held.take(partition, &from, &to, Via::Lane(id)).await;
+                }
+            }
+        }
+        // Of what came meanwhile.
+        self.arrange().await;
+    }
+
+    /// One broker leads everything: back to the consumer in the group.
+    async fn come_back(&mut self) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        let Some(to) = self.consumer() else {
+            return;
+        };
+        for (partition, held) in &mut self.held {
+            if held.via == Via::Group {
+                continue;
+            }
+            match fetcher(None, &self.lanes, held.via) {
+                Some(from) => held.take(partition, &from, &to, Via::Group).await,
+                None => held.via = Via::Group,
+            }
+        }
+        self.end_lanes();
+        self.wake.notify_one();
+    }
+
+    /// Ends the lanes that have nothing and get nothing.
+    fn end_lanes(&mut self) {
+        let used: HashSet<LaneId> = self
+            .held
+            .values()
+            .filter_map(|held| match held.via {
+                Via::Lane(id) => Some(id),
+                Via::Group => None,
+            })
+            .collect();
+        self.lanes
+            .all
+            .retain(|lane| lane.is_laying || used.contains(&lane.id));
+    }
+
+    // -- turns of lanes
+
+    /// Lets every lane go on that can.
+    pub(super) fn run_lanes(&mut self) {
+        if !self.lanes.all.iter().any(super::lane::Lane::is_free) {
+            return;
+        }
+        let flowing: HashSet<LaneId> = self
+            .held
+            .values()
+            .filter_map(|held| match held.via {
+                Via::Lane(id) if !held.stopped => Some(id),
+                _ => None,
+            })
+            .collect();
+        for lane in &mut self.lanes.all {
+            if lane.is_free() && flowing.contains(&lane.id) {
+                lane.begin();
+            }
+        }
+    }
+
+    pub(super) async fn lane_turned(&mut self, id: LaneId, turn: LaneTurn) -> Result<(), End> {
+        let (Some(turn), Some(lane)) = (turn, self.lanes.get_mut(id)) else {
+            return Ok(());
+        };
+        let records = match turn {
+            Ok(records) => records,
+            Err(error) => return self.lane_failed(id, &error).await,
+        };
+        lane.undecodable = 0;
+        let is_early = records.is_empty() && lane.is_early();
+        let is_failing = lane.fails();
+        let Some(consumer) = lane.consumer() else {
+            return Ok(());
+        };
+        let records = self.of_lane(id, records);
+        self.polled(Via::Lane(id), &consumer, records).await;
+        if is_early {
+            self.empty(Via::Lane(id)).await;
+        }
+        if is_failing && self.health.borrow().is_none() {
+            self.refresh();
+        }
+        Ok(())
+    }
+
+    /// Those of the records whose partitions are this lane's: all, as the task pauses a partition, or
+    /// sends it elsewhere, in the same step in which it goes away.
+    fn of_lane(&self, id: LaneId, mut records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
+        let mut last: Option<(Arc<str>, i32, bool)> = None;
+        records.retain(|record| {
+            // Those of one partition come together.
+            if let Some((topic, partition, is)) = &last
+                && *partition == record.partition
+                && *topic == record.topic
+            {
+                return *is;
+            }
+            let partition = TopicPartition::new(Arc::clone(&record.topic), record.partition);
+            let held = self.held.get(&partition);
+            let is = held.is_some_and(|held| {
+                held.via == Via::Lane(id) && held.is_there() && !held.busy && !held.paused
+            });
+            if !is {
+                tracing::debug!(?partition, "a record came from a lane that has it no more");
+            }
+            last = Some((partition.topic, partition.partition, is));
+            is
+        });
+        records
+    }
+
+    async fn lane_failed(&mut self, id: LaneId, error: &KrafkaError) -> Result<(), End> {
+        let fate = Fate::of(error);
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return Ok(());
+        };
+        match fate {
+            Fate::OutOfRange(places) => {
+                // It is looked up where the log is, and nothing of it comes until then.
+                self.out_of_range(Via::Lane(id), places);
+            }
+            Fate::Undecodable(fault) => {
+                lane.undecodable += 1;
+                lane.wait();
+                return Self::undecodable(lane.undecodable, fault);
+            }
+            Fate::End(fault) => return Err(End::Fault(fault)),
+            // It is in no group, whatever the others mean there.
+            Fate::Retry(fault)
+            | Fate::Anew(fault)
+            | Fate::Confused(fault)
+            | Fate::Unreleased(fault) => {
+                tracing::debug!(group = %self.options.group, "a poll of a lane failed: {fault}");
+                lane.wait();
+                self.refresh();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a broker is silent: others may lead by now.
+    pub(super) fn look_at_lanes(&mut self) {
+        let mut late = false;
+        for lane in &mut self.lanes.all {
+            late |= lane.is_late();
+        }
+        if late && self.health.borrow().is_none() {
+            self.refresh();
+        }
+    }
+}
+
+impl Held {
+    /// Whether it can be fetched: its start is known, and it is not being taken away.
+    pub(super) fn is_there(&self) -> bool {
+        self.next.is_some() && !self.revoked
+    }
+
+    /// Brings the partition from one consumer to another that has it already, paused. What the first has
+    /// read ahead comes again through the second.
+    async fn take(&mut self, partition: &TopicPartition, from: &Consumer, to: &Consumer, via: Via) {
+        let (topic, number) = (&*partition.topic, partition.partition);
+        let Some(next) = self.next else {
+            return;
+        };
+        // It fails where the partition is not, for example as it has just been taken away.
+        if to.seek(topic, number, next).await.is_err() {
+            return;
+        }
+        from.pause(topic, &[number]).await;
+        // Lets go of what it has read ahead.
+        let _ = from.seek(topic, number, next).await;
+        self.via = via;
+        self.stopped = true;
+        self.read_ahead = false;
+    }
+}
+
+/// What the handle knows of these topics, which it asks for where that is old.
+pub(super) async fn leaders(
+    consumer: &Consumer,
+    topics: HashSet<Arc<str>>,
+    bound: Duration,
+) -> Leaders {
+    let mut leaders = Vec::with_capacity(topics.len());
+    for name in topics {
+        let asked = timeout(bound, consumer.fetch_metadata(Some(&name))).await;
+        let Ok(Ok(known)) = asked else {
+            continue;
+        };
+        if let Some(topic) = known.topics.into_iter().find(|topic| *topic.name == *name) {
+            leaders.push((name, topic));
+        }
+    }
+    leaders
+}
