@@ -85,7 +85,14 @@ async fn as_many_partitions_as_an_id_can_hold_and_no_more() {
     let most = topic_of(&plain, "most", 512).await;
     // They have leaders before they are there.
     in_each(&plain, &most, 512).await;
-    let gateway = Gateway::start(&broker.bootstrap()).await;
+    // One that waits for as long as a busy broker takes to answer for so many.
+    let start = async || {
+        Gateway::builder(&broker.bootstrap())
+            .set("kafka.metadata_timeout_ms", "60000")
+            .start()
+            .await
+    };
+    let gateway = start().await;
     let url = gateway.url(&format!("/topics/{most}/records"));
     let mut stream = Stream::open(&url, None).await;
     let ready = stream.named("ready").await;
@@ -121,7 +128,7 @@ async fn as_many_partitions_as_an_id_can_hold_and_no_more() {
     refused(&format!("/records?topics={most},{one}"), "topics").await;
     plain.add_partitions(&most, 513).await;
     // A gateway that has not heard of the topic before.
-    let fresh = Gateway::start(&broker.bootstrap()).await;
+    let fresh = start().await;
     let path = format!("/topics/{most}/records");
     let request = http::client()
         .get(fresh.url(&path))
