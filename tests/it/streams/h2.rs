@@ -10,7 +10,7 @@ use super::{PROMPT, Stream, place, topic_of, write};
 use crate::support::certs::Authority;
 use crate::support::gateway::Gateway;
 use crate::support::plain::PlainOutgoing;
-use crate::support::{eventually, http, kafka, metric_over};
+use crate::support::{eventually, kafka, metric_over};
 
 /// A gateway without TLS and one with it, each with a client that speaks HTTP/2 to it, and one for its
 /// metrics.
@@ -33,10 +33,13 @@ async fn both() -> [(Gateway, Client, Client); 2] {
         .timeout(Duration::from_secs(600))
         .build()
         .unwrap();
-    let metrics = authority.http().build().unwrap();
+    // A connection for each request: one that was idle for long may be closed just when it is taken again.
+    let [metrics, secured_metrics] = [Client::builder(), authority.http()]
+        .map(|builder| builder.pool_max_idle_per_host(0).timeout(PROMPT))
+        .map(|builder| builder.build().unwrap());
     [
-        (plain, prior, http::client()),
-        (secured, negotiated, metrics),
+        (plain, prior, metrics),
+        (secured, negotiated, secured_metrics),
     ]
 }
 
@@ -59,18 +62,22 @@ async fn streams_share_a_connection_and_one_that_is_not_read_holds_up_no_other()
         let value = format!("\"{}\"", "x".repeat(100_000));
         let stopped = streams.pop().unwrap();
         for round in 0..6 {
-            for n in 0..20 {
-                let record = PlainOutgoing {
-                    topic: &name,
-                    partition: Some(n % 2),
-                    value: Some(value.as_bytes()),
-                    ..PlainOutgoing::default()
-                };
-                plain.produce(record).await;
-            }
-            // At the same time: what one leaves unread fills the window of all of them.
+            let write = async {
+                for n in 0..20 {
+                    let record = PlainOutgoing {
+                        topic: &name,
+                        partition: Some(n % 2),
+                        value: Some(value.as_bytes()),
+                        ..PlainOutgoing::default()
+                    };
+                    plain.produce(record).await;
+                }
+            };
+            // At the same time: what one leaves unread fills the window of all of them. And while it is
+            // written, which may take longer than those may wait that are not read.
             let read = streams.iter_mut().map(|stream| stream.records(20));
-            for records in join_all(read).await {
+            let ((), came) = tokio::join!(write, join_all(read));
+            for records in came {
                 let places: BTreeSet<_> = records.iter().map(place).collect();
                 let wanted = (0..20).map(|n| (name.clone(), n % 2, round * 10 + n / 2));
                 assert_eq!(places, wanted.collect());
