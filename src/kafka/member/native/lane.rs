@@ -189,9 +189,10 @@ impl Lane {
         !self.is_failing && self.begun.elapsed() < FETCH_WAIT / 2
     }
 
-    /// After a poll: whether its fetches fail, which krafka keeps to itself. Looked at now and then, and
-    /// each time while they do.
-    pub(super) fn fails(&mut self) -> bool {
+    /// After a poll, which may have come to `nothing`: whether its fetches fail, which krafka keeps to
+    /// itself, or it makes none, as it knows of no leader. Looked at now and then, and each time while it
+    /// is so.
+    pub(super) fn fails(&mut self, nothing: bool) -> bool {
         if !self.is_failing && self.looked_at.elapsed() < REFRESH {
             return false;
         }
@@ -202,9 +203,9 @@ impl Lane {
         let of = attached.consumer().metrics().consumer;
         let (fetched, failed) = (of.fetches > self.fetches, of.errors > self.errors);
         (self.fetches, self.errors) = (of.fetches, of.errors);
-        if failed {
+        if failed || (nothing && !fetched) {
             self.is_failing = true;
-        } else if fetched && self.is_failing {
+        } else if self.is_failing {
             self.is_failing = false;
             self.pause = PAUSE;
         }

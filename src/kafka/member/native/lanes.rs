@@ -30,7 +30,7 @@ use krafka::error::KrafkaError;
 use tokio::time::timeout;
 
 use super::fate::Fate;
-use super::lane::{LaneId, LaneTurn, Lanes, Via, Wanted, lay};
+use super::lane::{Lane, LaneId, LaneTurn, Lanes, Via, Wanted, lay};
 use super::link::Link;
 use super::{Done, End, Engine, Held};
 use crate::kafka::attached::Attached;
@@ -215,9 +215,7 @@ impl Engine {
                     continue;
                 }
                 let from = fetcher(self.link.as_ref(), &self.lanes, held.via);
-                if let Some(from) = from {
-                    held.take(partition, &from, &to, Via::Lane(id)).await;
-                }
+                held.take(partition, from, &to, Via::Lane(id)).await;
             }
         }
         // Of what came meanwhile.
@@ -236,10 +234,8 @@ impl Engine {
             if held.via == Via::Group {
                 continue;
             }
-            match fetcher(None, &self.lanes, held.via) {
-                Some(from) => held.take(partition, &from, &to, Via::Group).await,
-                None => held.via = Via::Group,
-            }
+            let from = fetcher(None, &self.lanes, held.via);
+            held.take(partition, from, &to, Via::Group).await;
         }
         self.end_lanes();
         self.wake.notify_one();
@@ -264,7 +260,7 @@ impl Engine {
 
     /// Lets every lane go on that can.
     pub(super) fn run_lanes(&mut self) {
-        if !self.lanes.all.iter().any(super::lane::Lane::is_free) {
+        if !self.lanes.all.iter().any(Lane::is_free) {
             return;
         }
         let flowing: HashSet<LaneId> = self
@@ -291,8 +287,9 @@ impl Engine {
             Err(error) => return self.lane_failed(id, &error).await,
         };
         lane.undecodable = 0;
-        let is_early = records.is_empty() && lane.is_early();
-        let is_failing = lane.fails();
+        let nothing = records.is_empty();
+        let is_early = nothing && lane.is_early();
+        let is_failing = lane.fails(nothing);
         let Some(consumer) = lane.consumer() else {
             return Ok(());
         };
@@ -307,8 +304,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Those of the records whose partitions are this lane's: all, as the task pauses a partition, or
-    /// sends it elsewhere, in the same step in which it goes away.
+    /// Those of the records whose partitions are this lane's: all, as the task pauses a partition in the
+    /// same step in which it goes away.
     fn of_lane(&self, id: LaneId, mut records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
         let mut last: Option<(Arc<str>, i32, bool)> = None;
         records.retain(|record| {
@@ -321,9 +318,7 @@ impl Engine {
             }
             let partition = TopicPartition::new(Arc::clone(&record.topic), record.partition);
             let held = self.held.get(&partition);
-            let is = held.is_some_and(|held| {
-                held.via == Via::Lane(id) && held.is_there() && !held.busy && !held.paused
-            });
+            let is = held.is_some_and(|held| held.via == Via::Lane(id) && held.is_there());
             if !is {
                 tracing::debug!(?partition, "a record came from a lane that has it no more");
             }
@@ -382,7 +377,13 @@ impl Held {
 
     /// Brings the partition from one consumer to another that has it already, paused. What the first has
     /// read ahead comes again through the second.
-    async fn take(&mut self, partition: &TopicPartition, from: &Consumer, to: &Consumer, via: Via) {
+    async fn take(
+        &mut self,
+        partition: &TopicPartition,
+        from: Option<Arc<Consumer>>,
+        to: &Consumer,
+        via: Via,
+    ) {
         let (topic, number) = (&*partition.topic, partition.partition);
         let Some(next) = self.next else {
             return;
@@ -391,9 +392,11 @@ impl Held {
         if to.seek(topic, number, next).await.is_err() {
             return;
         }
-        from.pause(topic, &[number]).await;
-        // Lets go of what it has read ahead.
-        let _ = from.seek(topic, number, next).await;
+        if let Some(from) = from {
+            from.pause(topic, &[number]).await;
+            // Lets go of what it has read ahead.
+            let _ = from.seek(topic, number, next).await;
+        }
         self.via = via;
         self.stopped = true;
         self.read_ahead = false;

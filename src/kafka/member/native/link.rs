@@ -68,6 +68,7 @@ pub(super) fn tuned(
         .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
         .max_poll_records(sizes.records)
         .max_buffered_records(sizes.records)
+        .idle_poll_backoff(IDLE)
 }
 
 /// What a callback says.
@@ -192,8 +193,7 @@ impl Link {
         let mut builder = tuned(builder, tuning, options.isolation, &SIZES)
             .group_protocol(GroupProtocol::Consumer)
             .rebalance_listener(Arc::clone(&listener))
-            .max_poll_interval(timing.poll_interval)
-            .idle_poll_backoff(IDLE);
+            .max_poll_interval(timing.poll_interval);
         if let Some(instance_id) = &options.instance_id {
             builder = builder.group_instance_id(instance_id);
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::lane::{Lane, Via};
 use super::lanes::{Leaders, fetcher, leaders};
-use super::{Done, End, Engine, REFRESH, ROUND, link};
+use super::{Done, End, Engine, Held, REFRESH, ROUND, link};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::{Event, SeekTo, State};
@@ -38,7 +38,8 @@ impl Engine {
                 partition: place.partition,
             };
             let held = self.held.get_mut(&partition);
-            let Some(held) = held.filter(|held| held.via == via && !held.busy) else {
+            let is_known = |held: &&mut Held| held.via == via && !held.busy && !held.revoked;
+            let Some(held) = held.filter(is_known) else {
                 continue;
             };
             if let (Some(lag), Some(records)) = (&held.lag, known.lag) {
