@@ -28,7 +28,10 @@ pub(crate) type Properties = Vec<(&'static str, String)>;
 pub(crate) async fn secured() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| Broker::builder().secured(Secured::new()).start())
+        .get_or_init(|| {
+            let broker = Broker::builder().secured(Secured::new());
+            broker.never_killed().start()
+        })
         .await
 }
 

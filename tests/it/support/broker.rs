@@ -27,10 +27,7 @@ const STOP_BOUND: Duration = Duration::from_secs(90);
 
 /// Without a heartbeat for this long a broker loses its leaderships, so a test that kills one
 /// waits this long. Shorter, and a busy machine would fence brokers that are well.
-const SESSION_TIMEOUT_MS: u32 = 6000;
-/// The same of the only one there is, whose leaderships nobody takes. One that was killed and is started
-/// again is not let in before it is over.
-const LONE_SESSION_TIMEOUT_MS: u32 = 10_000;
+const SESSION_TIMEOUT_MS: u32 = 4000;
 
 /// The node id of the controller that several brokers share.
 const CONTROLLER_ID: u32 = 100;
@@ -213,6 +210,12 @@ impl Builder {
             .property("group.share.heartbeat.interval.ms", "200")
             .property("group.share.min.session.timeout.ms", "500")
             .property("group.share.session.timeout.ms", "6000")
+    }
+
+    /// For a broker that is never killed: one that a busy machine keeps from its heartbeats leads on for
+    /// a minute. A killed one could not come back before that is over.
+    pub fn never_killed(self) -> Self {
+        self.property("broker.session.timeout.ms", "60000")
     }
 
     /// Its log has a line for each request that it answered.
@@ -550,10 +553,7 @@ fn server_properties(
         }
         _ => Vec::new(),
     };
-    let session = match builder.nodes {
-        1 => LONE_SESSION_TIMEOUT_MS.to_string(),
-        _ => SESSION_TIMEOUT_MS.to_string(),
-    };
+    let session = SESSION_TIMEOUT_MS.to_string();
     let data = folder.join("data").display().to_string();
     let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
     let defaults = [

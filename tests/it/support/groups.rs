@@ -21,7 +21,7 @@ const BOUND: Duration = Duration::from_secs(60);
 pub async fn broker() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| async { Broker::builder().fast_groups().start().await })
+        .get_or_init(|| Broker::builder().fast_groups().never_killed().start())
         .await
 }
 

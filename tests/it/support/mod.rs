@@ -58,7 +58,9 @@ use gateway::Gateway;
 /// It never becomes a value that is dropped; `process` says what ends it.
 pub async fn kafka() -> &'static Broker {
     static SHARED: OnceCell<Broker> = OnceCell::const_new();
-    SHARED.get_or_init(Broker::start).await
+    SHARED
+        .get_or_init(|| Broker::builder().never_killed().start())
+        .await
 }
 
 /// A gateway before the shared broker, for tests that change nothing of it: with the default settings,
