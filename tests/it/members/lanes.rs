@@ -98,6 +98,17 @@ async fn records_come_at_once_while_other_brokers_have_nothing_new() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a broker is frozen for a while"]
 async fn a_silent_broker_holds_up_only_what_it_leads() {
+    others_go_on(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a broker is away for a while"]
+async fn partitions_without_a_leader_hold_up_no_others() {
+    others_go_on(true).await;
+}
+
+/// While one broker of three is away, the only one that has its partition: killed or frozen.
+async fn others_go_on(killed: bool) {
     // The offsets are on one broker alone: a commit waits for no replica that is silent.
     let broker = Broker::builder()
         .nodes(3)
@@ -119,7 +130,12 @@ async fn a_silent_broker_holds_up_only_what_it_leads() {
     let silent = if coordinator == 3 { 2 } else { 3 };
     let others: Vec<i32> = (0..3).filter(|p| p + 1 != silent).collect();
 
-    broker.node(silent.unsigned_abs()).pause();
+    let node = broker.node(silent.unsigned_abs());
+    if killed {
+        node.kill();
+    } else {
+        node.pause();
+    }
     let frozen = Instant::now();
     let mut times = Vec::new();
     while frozen.elapsed() < Duration::from_secs(20) {
@@ -135,7 +151,11 @@ async fn a_silent_broker_holds_up_only_what_it_leads() {
     assert!(times.len() >= 40, "{} records", times.len());
     assert!(quantile(times, 90) < Duration::from_secs(1));
 
-    broker.node(silent.unsigned_abs()).resume();
+    if killed {
+        node.restart().await;
+    } else {
+        node.resume();
+    }
     for partition in 0..3 {
         way(&process, &mut member, &orders, partition).await;
     }
