@@ -277,7 +277,8 @@ async fn what_retention_took_is_a_gap() {
         (Reset::Error, None),
     ] {
         let orders = topic("members-gap");
-        process.plain.create_topic(&orders, 2, &[]).await;
+        // Of one broker, whose fetches are of both partitions.
+        process.plain.create_topic_on(&orders, &[1, 1], &[]).await;
         process.write(&orders, 2, 0..10).await;
         let group = format!("gap-{reset:?}");
         let mut member = process.join(Options {
