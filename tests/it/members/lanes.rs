@@ -47,6 +47,17 @@ fn quantile(mut times: Vec<Duration>, percent: usize) -> Duration {
     times[times.len() * percent / 100]
 }
 
+/// A topic whose partitions these nodes lead, and a member of a group of its own that has all of them.
+async fn joined(process: &Process, group: &str, nodes: &[i32]) -> (String, Watched) {
+    let name = topic(&format!("members-{group}"));
+    process.plain.create_topic_on(&name, nodes, &[]).await;
+    let mut member = process.join(earliest(group, &name));
+    member
+        .until(|seen| seen.assigned.len() == nodes.len())
+        .await;
+    (name, member)
+}
+
 /// That each record of the topic came once.
 async fn assert_exact(process: &Process, members: &[&Watched], topic: &str, partitions: i32) {
     let mut wanted = BTreeSet::new();
@@ -77,13 +88,7 @@ async fn read_all(process: &Process, member: &mut Watched, topic: &str, partitio
 async fn records_come_at_once_while_other_brokers_have_nothing_new() {
     let broker = Broker::builder().nodes(3).fast_groups().start().await;
     let process = Process::new(&broker).await;
-    let orders = topic("members-prompt");
-    process
-        .plain
-        .create_topic_on(&orders, &[1, 2, 3], &[])
-        .await;
-    let mut member = process.join(earliest("prompt", &orders));
-    member.until(|seen| seen.assigned.len() == 3).await;
+    let (orders, mut member) = joined(&process, "prompt", &[1, 2, 3]).await;
 
     let mut times = Vec::new();
     for _ in 0..100 {
@@ -116,13 +121,7 @@ async fn others_go_on(killed: bool) {
         .start()
         .await;
     let process = Process::new(&broker).await;
-    let orders = topic("members-silent");
-    process
-        .plain
-        .create_topic_on(&orders, &[1, 2, 3], &[])
-        .await;
-    let mut member = process.join(earliest("silent", &orders));
-    member.until(|seen| seen.assigned.len() == 3).await;
+    let (orders, mut member) = joined(&process, "silent", &[1, 2, 3]).await;
     for n in 0..30 {
         way(&process, &mut member, &orders, n % 3).await;
     }

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::support::broker::free_port;
 use crate::support::certs::Authority;
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
@@ -42,7 +43,7 @@ impl Fronted {
         let gateway = gateway.file("tidegate.toml", &toml).start().await;
         let authority = Authority::new();
         let own = authority.server_of("gw.example");
-        let port = nginx::port();
+        let port = free_port();
         let recipe = block("security.md", HEADING, "nginx");
         let recipe = put(
             &recipe,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 
+use crate::support::broker::free_port;
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::send;
@@ -30,7 +31,7 @@ pub(super) async fn gateway(id: &str) -> Gateway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_find_the_process_that_has_the_instance() {
     let (one, two) = (gateway("gw-1").await, gateway("gw-2").await);
-    let port = nginx::port();
+    let port = free_port();
     let recipe = block("compatibility.md", HEADING, "nginx");
     let recipe = put(
         &recipe,

@@ -610,7 +610,7 @@ fn server_properties(
 /// A port that is free now and that nobody else of this process is given.
 ///
 /// Below 32768, where outgoing connections begin: one of those can hold a port that looks free.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let mut given = GIVEN.lock().unwrap();
     for _ in 0..1000 {

@@ -6,8 +6,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use super::broker::free_port;
 use super::http::client;
-use super::nginx::port;
 use super::process::Supervised;
 use super::recipe::{block, put};
 use super::{blocking, eventually};
@@ -47,7 +47,7 @@ impl Envoy {
 
     /// Starts it with this file, and waits until it answers.
     pub async fn start(&self, file: &str) -> Running {
-        let port = port();
+        let port = free_port();
         let file = put(
             file,
             "address: 0.0.0.0, port_value: 8080",

@@ -2,13 +2,7 @@
 
 use std::process::Command;
 
-use super::broker::free_port;
 use super::process::Supervised;
-
-/// A port for it to listen on.
-pub fn port() -> u16 {
-    free_port()
-}
 
 /// Starts it with this inside of `http`, and these files in its folder. It is up a moment later.
 pub fn start(http: &str, files: &[(&str, &String)]) -> Supervised {

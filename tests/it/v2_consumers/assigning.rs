@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{BOUND, Consumer, from_earliest, numbers, refusal};
+use super::{BOUND, Consumer, created, from_earliest, numbers, refusal};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
@@ -231,8 +231,7 @@ async fn it_commits_by_itself_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_place_to_begin_at_a_read_says_so_and_a_seek_helps() {
     let gateway = gateway().await;
-    let name = topic("v2-hand-none");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-hand-none", 1).await;
     fill(gateway, &name, 0, 0..2).await;
     let mut body = from_earliest();
     body["auto.offset.reset"] = json!("none");

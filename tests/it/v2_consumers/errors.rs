@@ -4,10 +4,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{BINARY, Consumer, JSON, V2, from_earliest, make, numbers, refusal};
-use crate::support::groups::{broker, fill, gateway};
+use super::{BINARY, Consumer, JSON, V2, created, from_earliest, make, numbers, produced, refusal};
+use crate::support::groups::{fill, gateway};
 use crate::support::http::{client, send};
-use crate::support::plain::PlainOutgoing;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,8 +137,7 @@ async fn an_instance_that_there_is_not_is_40403_everywhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_instance_cannot_do_in_its_state_is_40903() {
     let gateway = gateway().await;
-    let name = topic("v2-state");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-state", 1).await;
     let consumer = Consumer::alone(gateway).await;
     let subscribe = json!({"topics": [name]});
     let pattern = json!({"topic_pattern": name});
@@ -182,8 +180,7 @@ async fn what_an_instance_cannot_do_in_its_state_is_40903() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_are_judged_field_by_field() {
     let gateway = gateway().await;
-    let name = topic("v2-bodies");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-bodies", 1).await;
     let consumer = Consumer::of(gateway, &name).await;
     let at = |topic: &str, partition: Value| json!({"topic": topic, "partition": partition});
     let one = |mut place: Value, field: &str, value: Value| {
@@ -338,18 +335,8 @@ async fn bodies_are_judged_field_by_field() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_not_json_is_40801_until_it_is_passed_over() {
     let gateway = gateway().await;
-    let name = topic("v2-poison");
-    let plain = broker().await.plain();
-    plain.create_topic(&name, 1, &[]).await;
-    for value in [&b"0"[..], b"{broken", b"2"] {
-        plain
-            .produce(PlainOutgoing {
-                topic: &name,
-                value: Some(value),
-                ..PlainOutgoing::default()
-            })
-            .await;
-    }
+    let name = created("v2-poison", 1).await;
+    produced(&name, &[b"0", b"{broken", b"2"]).await;
     let consumer = Consumer::of(gateway, &name).await;
     // What is good before it comes first.
     assert_eq!(numbers(&consumer.read_all(1).await), [0]);

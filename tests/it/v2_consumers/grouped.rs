@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{BOUND, Consumer, PATIENT, SOON, from_earliest, numbers};
+use super::{BOUND, Consumer, PATIENT, SOON, created, from_earliest, numbers};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
@@ -67,8 +67,7 @@ async fn two_instances_and_a_plain_client_share_partitions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebalance_holds_up_no_read() {
     let gateway = gateway().await;
-    let name = topic("v2-rebalance");
-    broker().await.plain().create_topic(&name, 4, &[]).await;
+    let name = created("v2-rebalance", 4).await;
     let group = topic("v2-rebalance-group");
     let stays = Consumer::make(gateway, &group, &from_earliest()).await;
     stays.subscribe(&[&name]).await;

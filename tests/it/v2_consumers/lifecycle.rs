@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{BOUND, Consumer, V2, from_earliest, make, refusal};
+use super::{BOUND, Consumer, V2, created, from_earliest, make, refusal};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
 use crate::support::http::{client, send};
@@ -80,8 +80,7 @@ async fn the_address_is_the_one_that_clients_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_instance_is_gone_and_its_name_is_free() {
     let gateway = gateway().await;
-    let name = topic("v2-delete");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-delete", 1).await;
     let group = topic("v2-delete-group");
     let body = json!({"name": "one", "auto.offset.reset": "earliest"});
     let consumer = Consumer::make(gateway, &group, &body).await;

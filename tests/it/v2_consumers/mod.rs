@@ -25,7 +25,9 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
+use crate::support::groups::broker;
 use crate::support::http::{Reply, client, send};
+use crate::support::plain::PlainOutgoing;
 use crate::support::{eventually, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";
@@ -54,6 +56,30 @@ fn from_earliest() -> Value {
         "format": "json", "auto.offset.reset": "earliest", "auto.commit.enable": "false",
         "consumer.request.timeout.ms": 50_000,
     })
+}
+
+/// A new topic.
+async fn created(prefix: &str, partitions: i32) -> String {
+    let name = topic(prefix);
+    broker()
+        .await
+        .plain()
+        .create_topic(&name, partitions, &[])
+        .await;
+    name
+}
+
+/// Writes values as they stand, which the gateway may not take, by a plain client.
+async fn produced(topic: &str, values: &[&[u8]]) {
+    let plain = broker().await.plain();
+    for value in values {
+        let record = PlainOutgoing {
+            topic,
+            value: Some(value),
+            ..PlainOutgoing::default()
+        };
+        plain.produce(record).await;
+    }
 }
 
 async fn make(gateway: &Gateway, group: &str, body: &Value) -> Reply {

@@ -3,20 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::{BOUND, Consumer, V2, from_earliest, refusal};
+use super::{BOUND, Consumer, V2, created, from_earliest, produced, refusal};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, gateway};
 use crate::support::http::{Reply, client, send};
-use crate::support::plain::PlainOutgoing;
 use crate::support::topic;
 
 const TEXT: &str = "application/vnd.kafka.text.v2+json";
-
-async fn created(prefix: &str) -> String {
-    let name = topic(prefix);
-    broker().await.plain().create_topic(&name, 1, &[]).await;
-    name
-}
 
 async fn post(gateway: &Gateway, path: &str, kind: &str, body: &Value) -> Reply {
     let request = client().post(gateway.url(path));
@@ -35,7 +28,7 @@ async fn of_text(gateway: &Gateway, topic_name: &str) -> Consumer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_goes_in_and_out_as_strings() {
     let gateway = gateway().await;
-    let name = created("v2-text").await;
+    let name = created("v2-text", 1).await;
     let path = format!("/topics/{name}");
     let records = json!({"records": [
         {"key": "c-17", "value": "a \"b\" \u{e9}\n"}, {"key": "", "value": null}, {"value": "{}"},
@@ -97,15 +90,8 @@ async fn text_goes_in_and_out_as_strings() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_text_is_40801_until_it_is_passed_over() {
     let gateway = gateway().await;
-    let name = created("v2-no-text").await;
-    for value in [&b"one"[..], b"\xff", b"three"] {
-        let record = PlainOutgoing {
-            topic: &name,
-            value: Some(value),
-            ..PlainOutgoing::default()
-        };
-        broker().await.plain().produce(record).await;
-    }
+    let name = created("v2-no-text", 1).await;
+    produced(&name, &[b"one", b"\xff", b"three"]).await;
     let consumer = of_text(gateway, &name).await;
     assert_eq!(consumer.read_all(1).await[0]["value"], "one");
     let reply = consumer.get("/records").await;
@@ -121,7 +107,7 @@ async fn what_is_no_text_is_40801_until_it_is_passed_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_are_taken_in_every_form_and_given_in_the_one_that_is_set() {
     let shared = gateway().await;
-    let name = created("v2-header-forms").await;
+    let name = created("v2-header-forms", 1).await;
     let records = json!({"records": [
         {"value": 1, "headers": [{"name": "a", "value": "/w=="}, {"name": "b", "value": null}]},
         {"value": 2, "headers": [{"key": "a", "value": "eA=="}]},
@@ -177,7 +163,7 @@ async fn headers_are_taken_in_every_form_and_given_in_the_one_that_is_set() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_wants_no_answer_gets_one_only_of_what_failed() {
     let gateway = gateway().await;
-    let name = created("v2-async").await;
+    let name = created("v2-async", 1).await;
     let good = json!({"records": [{"value": 1}]});
     for path in ["", "/partitions/0"] {
         let path = format!("/topics/{name}{path}?async=true");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Consumer, numbers, refusal};
+use super::{Consumer, created, numbers, refusal};
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::topic;
 
@@ -10,8 +10,7 @@ use crate::support::topic;
 async fn reading_goes_on_where_the_client_says() {
     let gateway = gateway().await;
     for by_hand in [false, true] {
-        let name = topic("v2-seek");
-        broker().await.plain().create_topic(&name, 1, &[]).await;
+        let name = created("v2-seek", 1).await;
         fill(gateway, &name, 0, 0..30).await;
         let consumer = Consumer::alone(gateway).await;
         let partition = json!({"partitions": [{"topic": name, "partition": 0}]});
@@ -49,8 +48,7 @@ async fn reading_goes_on_where_the_client_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_is_a_place_too() {
     let gateway = gateway().await;
-    let name = topic("v2-seek-time");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-seek-time", 1).await;
     let at = |n: i64| 1_700_000_000_000_i64 + n * 1_000;
     let records: Vec<_> = (0..10)
         .map(|n| json!({"value": n, "timestamp": at(n)}))
@@ -113,8 +111,7 @@ async fn what_was_deleted_is_left_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_the_instance_does_not_have_has_no_position() {
     let gateway = gateway().await;
-    let name = topic("v2-seek-foreign");
-    broker().await.plain().create_topic(&name, 1, &[]).await;
+    let name = created("v2-seek-foreign", 1).await;
     let consumer = Consumer::alone(gateway).await;
     let partition = json!({"partitions": [{"topic": name, "partition": 0}]});
     let offset = json!({"offsets": [{"topic": name, "partition": 0, "offset": 2}]});

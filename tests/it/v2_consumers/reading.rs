@@ -6,23 +6,13 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{BINARY, BOUND, Consumer, JSON, SOON, V2, VERY_PATIENT, from_earliest};
+use super::{BINARY, BOUND, Consumer, JSON, SOON, V2, VERY_PATIENT, created, from_earliest};
 use super::{numbers, refusal};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::http::{client, send};
 use crate::support::plain::PlainOutgoing;
 use crate::support::{eventually, topic};
-
-async fn created(prefix: &str, partitions: i32) -> String {
-    let name = topic(prefix);
-    broker()
-        .await
-        .plain()
-        .create_topic(&name, partitions, &[])
-        .await;
-    name
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_read_after_subscribing_has_the_records() {

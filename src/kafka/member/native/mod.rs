@@ -367,21 +367,16 @@ impl Engine {
     }
 
     async fn woken(&mut self, woken: Woken) -> Result<(), End> {
+        let changes = matches!(woken, Woken::Command(_) | Woken::Done(_));
         match woken {
             Woken::Turn(turn) => self.turned(turn).await?,
             Woken::Lane(lane, turn) => self.lane_turned(lane, turn).await?,
             Woken::Notice(notice) => self.noticed(notice),
-            Woken::Command(Some(command)) => {
-                self.commanded(command);
-                self.hold().await;
-            }
+            Woken::Command(Some(command)) => self.commanded(command),
             Woken::Command(None) | Woken::Gone => {
                 return Err(End::Leave(GroupMembershipOperation::Default));
             }
-            Woken::Done(done) => {
-                self.done(*done).await?;
-                self.hold().await;
-            }
+            Woken::Done(done) => self.done(*done).await?,
             Woken::Room => {
                 self.flush();
                 if self.has_room(Via::Group) {
@@ -391,10 +386,10 @@ impl Engine {
             Woken::Released => self.released(),
             Woken::Health => self.health_changed(),
         }
-        if !self.lanes.is_empty() {
+        if changes || !self.lanes.is_empty() {
             self.hold().await;
-            self.run_lanes();
         }
+        self.run_lanes();
         Ok(())
     }
 

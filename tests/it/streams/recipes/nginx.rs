@@ -2,6 +2,7 @@
 
 use super::{DOCUMENT, come_as_they_are_written};
 use crate::streams::PROMPT;
+use crate::support::broker::free_port;
 use crate::support::nginx;
 use crate::support::recipe::{block, put};
 use crate::support::{eventually, http, shared_gateway};
@@ -14,7 +15,7 @@ async fn records_go_through_as_they_come() {
     // And without that line: the header of the answer says it too.
     let headers_alone = put(&recipe, "proxy_buffering off;", "");
     for recipe in [recipe, headers_alone] {
-        let port = nginx::port();
+        let port = free_port();
         let server = format!("server {{\nlisten 127.0.0.1:{port};\n{recipe}}}\n");
         let nginx = nginx::start(&server, &[]);
         let url = format!("http://127.0.0.1:{port}");
