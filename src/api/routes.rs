@@ -56,6 +56,8 @@ pub enum Access {
     Topics(Action),
     /// This permission, on the group that the path parameter `group` names.
     Group(Action),
+    /// This permission, on the cluster as a whole.
+    Cluster(Action),
 }
 
 /// One path and method of the API.
@@ -86,8 +88,8 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Open, Principal, Session, Topic, Topics};
-    use Action::{Consume, Describe, Produce};
+    use Access::{Cluster, Open, Principal, Session, Topic, Topics};
+    use Action::{Admin, Consume, Describe, Produce};
     const GROUP: Access = Access::Group(Action::Group);
     const DELETE: Method = Method::DELETE;
     const GET: Method = Method::GET;
@@ -112,7 +114,12 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/topics/{topic}/partitions/{partition}", Topic(Describe), routes!(v2::partitions::get)),
         row(POST, "/topics/{topic}/partitions/{partition}", Topic(Produce), routes!(v2::produce::to_partition)),
         row(GET,  "/topics/{topic}/partitions/{partition}/offsets", Topic(Describe), routes!(v2::partitions::offsets)),
+        row(GET,  "/topics/{topic}/partitions/{partition}/records", Topic(Consume), routes!(v2::reading::read)),
         row(GET,  "/brokers", Principal, routes!(v2::brokers::list)),
+        row(POST, "/admin/topics", Cluster(Admin), routes!(v2::admin::create_topic)),
+        row(GET,  "/healthy", Open, routes!(v2::health::healthy)),
+        row(GET,  "/ready", Open, routes!(v2::health::ready)),
+        row(GET,  "/_health", Open, routes!(v2::health::health)),
         row(POST, "/consumers/{group}", GROUP, routes!(v2::consumers::create::create)),
         row(DELETE, "/consumers/{group}/instances/{instance}", GROUP, routes!(v2::consumers::create::delete)),
         row(POST, "/consumers/{group}/instances/{instance}/subscription", GROUP, routes!(v2::consumers::subscription::post)),
@@ -374,6 +381,12 @@ async fn guard(
             let counted = asker.count().map(|()| ApiError::from(denied));
             return counted.unwrap_or_else(ApiError::from).into_response();
         }
+    }
+    if let Access::Cluster(action) = guard.access
+        && let Err(denied) = permission::decide(&principal, action, Resource::Cluster)
+    {
+        let counted = asker.count().map(|()| ApiError::from(denied));
+        return counted.unwrap_or_else(ApiError::from).into_response();
     }
     let needed = match guard.access {
         Access::Topic(action) => {

@@ -198,7 +198,7 @@ pub(super) static KEYS: &[Key] = &[
         "How clients reach this very process, for the addresses in answers (base_uri of consumer instances): scheme, host and, unless it is the scheme's own, port; a path may follow.",
     )
     .when_unset(
-        "what trusted proxies say in Forwarded or X-Forwarded-Host and -Proto, else Host",
+        "what trusted proxies say in Forwarded or X-Forwarded-Host, -Proto, -Port and -Prefix or -Path, else Host",
         "\"https://gw-1.example\"",
     ),
     key(
@@ -265,6 +265,11 @@ pub(super) static KEYS: &[Key] = &[
         "http.block",
         Slot::Strings(|s| &mut s.http.block, items::ROUTE),
         "Routes that are not offered, written in the same way, even where http.allow has them: GET is answered with 404, other methods with 405.",
+    ),
+    key(
+        "http.health_paths",
+        Slot::Switch(|s| &mut s.http.health_paths),
+        "Whether /healthy, /ready (as Strimzi's bridge) and /_health (as Karapace) are answered on the public listeners, to anyone, beside /healthz and /readyz on the management listener.",
     ),
     key(
         "http.cors.origins",

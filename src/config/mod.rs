@@ -108,6 +108,8 @@ pub struct HttpSettings {
     pub allow: Vec<String>,
     /// `block`: patterns of routes that are not offered.
     pub block: Vec<String>,
+    /// `health_paths`: health is told on the public listeners too.
+    pub health_paths: bool,
 }
 
 /// `[kafka]`. Its `Debug` form masks secret properties, so that it may be logged.
@@ -528,6 +530,7 @@ impl Default for HttpSettings {
             cors_origins: Vec::new(),
             allow: Vec::new(),
             block: Vec::new(),
+            health_paths: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::ConnectInfo;
+use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
@@ -17,6 +18,9 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 
 /// The address of the listener that took the connection, in each request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +38,39 @@ pub struct Forwarded {
     /// The right-most address that is no trusted proxy's.
     pub address: IpAddr,
     /// `http` or `https`, as the client connected.
-    pub scheme: Option<String>,
+    pub scheme: Option<&'static str>,
     /// The host and port that the client asked for.
     pub host: Option<String>,
+    /// The port that it asked, for a host that has none.
+    pub port: Option<u16>,
+    /// What stands in its paths before ours, without a slash at the end.
+    pub prefix: Option<String>,
+    /// The whole path that it asked for, without a slash at the end.
+    pub path: Option<String>,
+}
+
+impl Forwarded {
+    /// The URL by which the client asked for `path`, as far as proxies say, and else as this process knows
+    /// itself: by `scheme`, and by `host` with its port if it has one.
+    pub fn url(told: Option<&Self>, scheme: &str, host: &str, path: &str) -> String {
+        let scheme = told.and_then(|told| told.scheme).unwrap_or(scheme);
+        let host = told.and_then(|told| told.host.as_deref()).unwrap_or(host);
+        let usual = match scheme {
+            "https" => 443,
+            _ => 80,
+        };
+        let port = told.and_then(|told| told.port);
+        let port = match port.filter(|port| *port != usual && !has_port(host)) {
+            Some(port) => format!(":{port}"),
+            None => String::new(),
+        };
+        let asked = told.and_then(|told| told.path.as_deref());
+        let prefix = told.and_then(|told| told.prefix.as_deref()).unwrap_or("");
+        match asked {
+            Some(asked) => format!("{scheme}://{host}{port}{asked}"),
+            None => format!("{scheme}://{host}{port}{prefix}{path}"),
+        }
+    }
 }
 
 impl Proxies {
@@ -108,8 +142,15 @@ impl Proxies {
         };
         Some(Forwarded {
             address,
-            scheme: of_standard("proto").or_else(|| of_custom(&X_FORWARDED_PROTO)),
-            host: of_standard("host").or_else(|| of_custom(&X_FORWARDED_HOST)),
+            scheme: of_standard("proto")
+                .or_else(|| of_custom(&X_FORWARDED_PROTO))
+                .and_then(|scheme| known_scheme(&scheme)),
+            host: of_standard("host")
+                .or_else(|| of_custom(&X_FORWARDED_HOST))
+                .filter(|host| is_host(host)),
+            port: of_custom(&X_FORWARDED_PORT).and_then(|port| port.parse().ok()),
+            prefix: of_custom(&X_FORWARDED_PREFIX).and_then(|prefix| path_of(&prefix)),
+            path: of_custom(&X_FORWARDED_PATH).and_then(|path| path_of(&path)),
         })
     }
 
@@ -190,6 +231,36 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<Cow<'a, str>> {
     })
 }
 
+fn known_scheme(text: &str) -> Option<&'static str> {
+    ["https", "http"]
+        .into_iter()
+        .find(|known| text.eq_ignore_ascii_case(known))
+}
+
+/// Whether a URL may have this as its host and port.
+fn is_host(text: &str) -> bool {
+    let is_authority = text.parse::<Authority>().is_ok();
+    is_authority && !text.contains('@')
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A path as it may stand in a URL, without a slash at its end and what follows a path; `None` for what would
+/// lead elsewhere.
+fn path_of(text: &str) -> Option<String> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let path = path.trim_end_matches('/');
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&byte);
+    let mut parts = path.split('/');
+    let is_path = parts.next() == Some("")
+        && path.bytes().all(is_safe)
+        && parts.all(|part| !part.is_empty() && part != "." && part != "..");
+    (path.is_empty() || is_path).then(|| path.to_owned())
+}
+
 /// An address as proxies write it: with or without a port, IPv6 with or without brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let address = match text.strip_prefix('[') {
@@ -259,14 +330,20 @@ mod tests {
         let header = r#"for=1.1.1.1;host=evil, for="[2001:db8::7]:4711";proto=https;host="gw.example:8443", for=10.0.0.9;proto=http;host=inner"#;
         let expected = Forwarded {
             address: "2001:db8::7".parse().unwrap(),
-            scheme: Some("https".into()),
+            scheme: Some("https"),
             host: Some("gw.example:8443".into()),
+            port: None,
+            prefix: None,
+            path: None,
         };
         assert_eq!(told("10.0.0.1", &[("forwarded", header)]), Some(expected));
         let quoted = r#"for="1.1.1.1, 2.2.2.2";host="a\"b,c;d""#;
         let odd = told("10.0.0.1", &[("forwarded", quoted)]).unwrap();
         assert_eq!(odd.address.to_string(), "10.0.0.1");
-        assert_eq!(odd.host.as_deref(), Some("a\"b,c;d"));
+        assert_eq!(odd.host, None, "no URL may have it");
+        let quoted = r#"for=1.1.1.1;host="a\.b""#;
+        let escaped = told("10.0.0.1", &[("forwarded", quoted)]).unwrap();
+        assert_eq!(escaped.host.as_deref(), Some("a.b"));
     }
 
     #[test]
@@ -277,8 +354,74 @@ mod tests {
             ("x-forwarded-host", "gw.example"),
         ];
         let told = told("10.0.0.1", &headers).unwrap();
-        assert_eq!(told.scheme.as_deref(), Some("https"));
+        assert_eq!(told.scheme, Some("https"));
         assert_eq!(told.host.as_deref(), Some("gw.example"));
+    }
+
+    #[test]
+    fn the_url_is_the_one_that_the_client_asked_for() {
+        let url = |headers: &[(&'static str, &str)]| {
+            let told = told("10.0.0.1", headers);
+            Forwarded::url(told.as_ref(), "http", "inner:8082", "/consumers/g")
+        };
+        assert_eq!(url(&[]), "http://inner:8082/consumers/g");
+        let host = ("x-forwarded-host", "gw.example");
+        let cases: [(&[(&'static str, &str)], &str); 8] = [
+            (&[host], "http://gw.example/consumers/g"),
+            (
+                &[host, ("x-forwarded-proto", "HTTPS")],
+                "https://gw.example/consumers/g",
+            ),
+            (
+                &[
+                    host,
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-port", "8443"),
+                ],
+                "https://gw.example:8443/consumers/g",
+            ),
+            (
+                &[
+                    host,
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-port", "443"),
+                ],
+                "https://gw.example/consumers/g",
+            ),
+            (
+                &[
+                    ("x-forwarded-host", "gw.example:1"),
+                    ("x-forwarded-port", "2"),
+                ],
+                "http://gw.example:1/consumers/g",
+            ),
+            (
+                &[host, ("x-forwarded-prefix", "/kafka/eu/")],
+                "http://gw.example/kafka/eu/consumers/g",
+            ),
+            (
+                &[host, ("x-forwarded-path", "/kafka/consumers/g/")],
+                "http://gw.example/kafka/consumers/g",
+            ),
+            (
+                &[
+                    ("forwarded", "for=1.1.1.1;proto=HTTPS;host=\"[::1]\""),
+                    ("x-forwarded-port", "81"),
+                ],
+                "https://[::1]:81/consumers/g",
+            ),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(url(headers), expected, "{headers:?}");
+        }
+        for wrong in ["kafka", "//evil.example", "/a/../b", "/a b", "/\"", "/a//b"] {
+            let headers = [("x-forwarded-prefix", wrong), ("x-forwarded-path", wrong)];
+            assert_eq!(url(&headers), "http://inner:8082/consumers/g", "{wrong}");
+        }
+        for wrong in ["a@b", "a b", "a/b", "\"", "a:b:c"] {
+            let headers = [("x-forwarded-host", wrong)];
+            assert_eq!(url(&headers), "http://inner:8082/consumers/g", "{wrong}");
+        }
     }
 
     #[test]

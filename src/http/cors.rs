@@ -17,7 +17,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 const MAX_AGE: Duration = Duration::from_secs(7200);
 
 /// Request headers that the API reads, beside those that need no permission.
-const ALLOWED: [HeaderName; 7] = [
+const ALLOWED: [HeaderName; 10] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -25,6 +25,9 @@ const ALLOWED: [HeaderName; 7] = [
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("last-event-id"),
     HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("tidegate-delivery"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
 ];
 /// Beginning of the request headers that become a record's.
 const ALLOWED_PREFIX: &str = "kafka-header-";

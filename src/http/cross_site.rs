@@ -127,7 +127,7 @@ impl CrossSite {
                 .forwarded(peer.ip().to_canonical(), request.headers())
         });
         let (scheme, host) = match &told {
-            Some(told) => (told.scheme.as_deref(), told.host.as_deref().or(host)),
+            Some(told) => (told.scheme, told.host.as_deref().or(host)),
             None => (None, host),
         };
         let scheme = scheme.unwrap_or(if self.tls { "https" } else { "http" });
@@ -140,8 +140,9 @@ impl CrossSite {
             _ if scheme.eq_ignore_ascii_case("https") => 443,
             _ => 80,
         };
-        let parse = |text: &str| Address::parse_with_default_port(text, port);
-        match (parse(origin_host), parse(host)) {
+        let own_port = told.as_ref().and_then(|told| told.port).unwrap_or(port);
+        let parse = Address::parse_with_default_port;
+        match (parse(origin_host, port), parse(host, own_port)) {
             (Some(origin), Some(own)) => {
                 origin.port == own.port && origin.host.eq_ignore_ascii_case(&own.host)
             }

@@ -60,9 +60,27 @@ pub struct ErrorBody {
     /// The earliest offset that is still in the log, by partition, where the asked one is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub earliest: Option<std::collections::BTreeMap<i32, i64>>,
+    /// The partitions for which the request could not be carried out, where it was for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Vec<PartitionError>>,
     /// The request's id, as in the `X-Request-Id` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// What is wrong with one partition
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PartitionError {
+    /// The topic.
+    #[schema(example = "orders")]
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// What is wrong.
+    pub message: String,
+    /// The Kafka protocol's name of the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka_error: Option<&'static str>,
 }
 
 impl ApiError {
@@ -167,6 +185,20 @@ impl ApiError {
     #[must_use]
     pub fn earliest(mut self, offsets: impl IntoIterator<Item = (i32, i64)>) -> Self {
         self.body.earliest = Some(offsets.into_iter().collect());
+        self
+    }
+
+    /// Puts other words in the place of the message.
+    #[must_use]
+    pub fn saying(mut self, message: String) -> Self {
+        self.body.message = message;
+        self
+    }
+
+    /// Says what is wrong with each partition.
+    #[must_use]
+    pub fn of_partitions(mut self, partitions: Vec<PartitionError>) -> Self {
+        self.body.partitions = Some(partitions);
         self
     }
 

@@ -146,6 +146,20 @@ impl Query {
         taken
     }
 
+    /// All parameters of these names, in the order in which they were given.
+    pub fn take_each(&mut self, names: &[&'static str]) -> Vec<(&'static str, String)> {
+        self.known.extend(names);
+        let mut taken = Vec::new();
+        self.pairs.retain_mut(|(name, value)| {
+            let Some(known) = names.iter().find(|known| **known == name.as_str()) else {
+                return true;
+            };
+            taken.push((*known, std::mem::take(value)));
+            false
+        });
+        taken
+    }
+
     /// Refuses whatever has not been taken: a misspelt `from` must not read as "no `from`".
     ///
     /// # Errors

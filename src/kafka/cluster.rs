@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::{Admin, Committed, Isolation, Noted, OffsetSpec, TopicConfig, Wanted};
+use super::admin::{Admin, Committed, Isolation, NewTopic, Noted, OffsetSpec, TopicConfig, Wanted};
 use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
@@ -198,6 +198,18 @@ impl Cluster {
             .await?
             .pop()
             .ok_or_else(|| unbounded(topic))
+    }
+
+    /// Makes a topic. Whoever asks for it next finds it, where the brokers have heard of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::create_topic`].
+    pub async fn create_topic(&self, topic: &NewTopic) -> Result<(), Fault> {
+        let bound = self.settings.metadata_timeout;
+        self.admin.create_topic(topic, bound).await?;
+        self.metadata.invalidate(&topic.name).await;
+        Ok(())
     }
 
     /// The configuration of `topic`, by name; `None` where the broker tells nobody (the embedded

@@ -14,13 +14,17 @@ use crate::support::tokens::{
 use crate::support::{eventually, kafka, topic};
 
 /// Routes that anyone may call, on purpose.
-const OPEN: [(&str, &str); 6] = [
+const OPEN: [(&str, &str); 9] = [
     ("GET", "/"),
     ("POST", "/"),
     ("GET", "/openapi.json"),
     ("GET", "/asyncapi.json"),
     ("GET", "/docs"),
     ("GET", "/docs/{file}"),
+    // They say nothing unless a setting opens them.
+    ("GET", "/healthy"),
+    ("GET", "/ready"),
+    ("GET", "/_health"),
 ];
 
 /// A gateway that takes tokens of a shared secret and of a public key.
@@ -196,6 +200,10 @@ async fn every_route_refuses_every_bad_token() {
             assert_eq!(reply.json()["error_code"], 40301);
             let message = reply.json()["message"].as_str().unwrap().to_owned();
             assert!(message.contains(&format!(":{topic}")), "{message}");
+        } else if path == "/admin/topics" {
+            assert_eq!(reply.status, 403, "{method} {path} without permissions");
+            let message = reply.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("admin:"), "{message}");
         } else if path == "/topics" {
             assert_eq!(reply.json(), json!([]), "nothing is shown");
         }

@@ -87,18 +87,34 @@ async fn json_is_written_as_it_was_sent_and_answered_with_nulls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn binary_is_decoded_with_or_without_its_content_type() {
+async fn binary_is_decoded_and_nothing_is_read_without_a_content_type() {
     let (name, path) = new_topic("v2-binary", 1).await;
     let body = r#"{"records":[{"key":"a2V5","value":"/wD+"},{"value":"aGVsbG8"}]}"#;
 
     assert_eq!(post(&path, BINARY, body).await.status, 200);
-    assert_eq!(post(&path, "", body).await.status, 200);
+    // What it is does not show, and JSON could be taken for base64.
+    let bare = client().post(shared_gateway().await.url(&path)).body(body);
+    for reply in [post(&path, "", body).await, send(bare).await] {
+        assert_eq!(refusal(&reply), (415, 415));
+        let message = reply.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains(JSON) && message.contains(BINARY),
+            "{message}"
+        );
+        assert!(reply.header("accept").contains(BINARY));
+    }
 
     let records = read(&name).await;
-    assert_eq!(records.len(), 4);
+    assert_eq!(records.len(), 2);
     assert_eq!(records[0].key.as_deref(), Some(&b"key"[..]));
     assert_eq!(records[0].value.as_deref(), Some(&b"\xff\x00\xfe"[..]));
-    assert_eq!(records[3].text(), Some("hello"));
+    assert_eq!(records[1].text(), Some("hello"));
+    // As tools wrap it.
+    let wrapped = r#"{"records":[{"value":"aGVs\nbG8="}]}"#;
+    let reply = post(&path, BINARY, wrapped).await;
+    assert_eq!(refusal(&reply), (400, 400));
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("line break"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,12 +147,19 @@ async fn a_key_goes_where_other_clients_put_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_records_partition_goes_before_the_paths() {
+async fn a_records_partition_is_the_paths_or_the_request_is_refused() {
     let (name, path) = new_topic("v2-partition", 3).await;
     let body =
-        r#"{"records":[{"value":1},{"value":2,"partition":0},{"value":3,"partition":null}]}"#;
+        r#"{"records":[{"value":1},{"value":2,"partition":"2"},{"value":3,"partition":null}]}"#;
 
     let reply = post(&format!("{path}/partitions/2"), JSON, body).await;
+    let other = r#"{"records":[{"value":1},{"value":2,"partition":0}]}"#;
+    let refused = post(&format!("{path}/partitions/2"), JSON, other).await;
+    let to_topic = post(&path, JSON, r#"{"records":[{"value":4,"partition":"0"}]}"#).await;
+
+    assert_eq!(refusal(&refused), (422, 422));
+    assert_eq!(refused.json()["field"], "/records/1/partition");
+    assert_eq!(to_topic.json()["offsets"][0]["partition"], 0);
 
     let partitions: Vec<i64> = reply.json()["offsets"]
         .as_array()
@@ -144,9 +167,9 @@ async fn a_records_partition_goes_before_the_paths() {
         .iter()
         .map(|entry| entry["partition"].as_i64().unwrap())
         .collect();
-    assert_eq!(partitions, [2, 0, 2]);
+    assert_eq!(partitions, [2, 2, 2]);
     let seen: Vec<i32> = read(&name).await.iter().map(|r| r.partition).collect();
-    assert_eq!(seen, [0, 2, 2]);
+    assert_eq!(seen, [0, 2, 2, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,6 +321,7 @@ async fn what_kafka_does_not_have_is_said_of_each_record() {
     let reply = post(&format!("{path}-not"), JSON, body).await;
     assert_eq!(reply.status, 200);
     assert_eq!(codes(&reply), [50003, 50003]);
+    assert_eq!(reply.header("tidegate-failed-records"), "2");
     let entry = reply.json()["offsets"][0].clone();
     assert_eq!(entry["kafka_error"], "UNKNOWN_TOPIC_OR_PARTITION");
     assert_eq!(

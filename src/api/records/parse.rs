@@ -244,7 +244,7 @@ fn content(
             })?;
             let bytes = STANDARD
                 .decode(string.as_bytes())
-                .map_err(|error| Unfit::new(field, format!("not valid base64: {error}")))?;
+                .map_err(|error| Unfit::new(field, not_base64(&error)))?;
             Ok(Some(bytes.into()))
         }
     }
@@ -322,7 +322,7 @@ fn headers(body: &Bytes, raw: &RawValue) -> Result<Vec<Header>, Unfit> {
                     let bytes = STANDARD.decode(text.as_bytes()).map_err(|error| {
                         Unfit::new(
                             "headers",
-                            format!("{name}: the value is not valid base64: {error}"),
+                            format!("{name}: the value is {}", not_base64(&error)),
                         )
                     })?;
                     Some(bytes.into())
@@ -548,6 +548,19 @@ fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
 pub fn escape_pointer(name: &str) -> String {
     let name: String = name.chars().take(80).collect();
     name.replace('~', "~0").replace('/', "~1")
+}
+
+/// What is wrong with base64. Many tools wrap it, and nothing shows that in an error about a byte.
+pub fn not_base64(error: &base64::DecodeError) -> String {
+    match error {
+        base64::DecodeError::InvalidByte(at, b'\n' | b'\r') => {
+            format!("not valid base64: it has a line break at character {at}; send it in one line")
+        }
+        base64::DecodeError::InvalidByte(at, b' ' | b'\t') => {
+            format!("not valid base64: it has white space at character {at}")
+        }
+        other => format!("not valid base64: {other}"),
+    }
 }
 
 #[cfg(test)]

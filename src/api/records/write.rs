@@ -27,7 +27,8 @@ use raw::Meta;
 use stream::Results;
 
 /// How many records of a batch were not written; absent when all were.
-const FAILED_RECORDS: HeaderName = HeaderName::from_static("tidegate-failed-records");
+pub(in crate::api) const FAILED_RECORDS: HeaderName =
+    HeaderName::from_static("tidegate-failed-records");
 
 /// A record to be written
 #[derive(Debug, utoipa::ToSchema)]

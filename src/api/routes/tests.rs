@@ -88,6 +88,7 @@ fn every_operation_is_described() {
             let says = match row.access {
                 Access::Topic(action) => format!("Needs `{action}` on the topic."),
                 Access::Topics(action) => format!("Needs `{action}` on each of the topics."),
+                Access::Cluster(action) => format!("Needs `{action}` on the cluster."),
                 Access::Group(action) => format!("Needs `{action}` on the group"),
                 _ => "Needs no permission".to_owned(),
             };
@@ -114,7 +115,10 @@ fn open_routes_are_open_on_purpose() {
             "/openapi.json",
             "/asyncapi.json",
             "/docs",
-            "/docs/{file}"
+            "/docs/{file}",
+            "/healthy",
+            "/ready",
+            "/_health"
         ]
     );
 }

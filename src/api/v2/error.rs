@@ -78,6 +78,10 @@ pub fn status_of_record(code: u32) -> Option<StatusCode> {
 pub(super) struct OfLists;
 /// The errors of requests about one topic.
 pub(super) struct OfTopics;
+/// The errors of requests that read a partition.
+pub(super) struct OfPartitions;
+/// The errors of requests that make a topic.
+pub(super) struct OfMaking;
 /// The errors of requests that write records.
 pub(super) struct OfProduce;
 /// The errors of requests that write records to the partition in their path.
@@ -156,6 +160,45 @@ impl utoipa::IntoResponses for OfLists {
 impl utoipa::IntoResponses for OfTopics {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(LISTS.iter().chain(TOPICS))
+    }
+}
+
+impl utoipa::IntoResponses for OfPartitions {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let own = [
+            (
+                "400",
+                "A parameter is missing or cannot be read, or there is none such; or not a name that a topic can have (40002)",
+            ),
+            (
+                "404",
+                "No such topic (40403) or partition (40402); or the partition ends before the offset",
+            ),
+        ];
+        documented(LISTS.iter().chain(TOPICS).chain(&own))
+    }
+}
+
+impl utoipa::IntoResponses for OfMaking {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let own = [
+            (
+                "400",
+                "The body is not JSON, or a field is not of its type; or Kafka cannot make such a topic (40002)",
+            ),
+            ("403", "No permission, here or at the broker (40301)"),
+            ("408", "The body did not arrive in time"),
+            ("413", "The body is over the limit"),
+            (
+                "415",
+                "Not a content type that is read here; the answer lists them",
+            ),
+            (
+                "422",
+                "A field is unknown, given twice, missing or out of range, or the name is Kafka's own",
+            ),
+        ];
+        documented(LISTS.iter().chain(&own))
     }
 }
 

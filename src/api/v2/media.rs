@@ -57,14 +57,21 @@ pub fn of_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     negotiate::accept(headers, &[V2, PLAIN])
 }
 
-/// The format that the `Content-Type` of a body of records names; binary when there is none.
+/// The format that the `Content-Type` of a body of records names.
 ///
 /// # Errors
 ///
-/// 415, naming the types that are read and, for plain JSON, the door that reads it.
+/// 415 also when there is none, since bytes that are taken for what they are not are lost: naming the types that are read and, for plain JSON, the door that reads it.
 pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
     match type_of(headers)?.as_deref() {
-        None | Some(BINARY) => Ok(Embedded::Binary),
+        None => Err(unsupported(
+            headers,
+            format!(
+                "there is no Content-Type, and it says how keys and values are written; send {JSON}, \
+                 {BINARY} or {TEXT}"
+            ),
+        )),
+        Some(BINARY) => Ok(Embedded::Binary),
         Some(JSON) => Ok(Embedded::Json),
         Some(known) if OLD_BINARY.contains(&known) => Ok(Embedded::Binary),
         Some(known) if OLD_JSON.contains(&known) => Ok(Embedded::Json),
@@ -166,6 +173,22 @@ pub fn of_instance(headers: &HeaderMap, format: Embedded) -> Result<&'static str
     })
 }
 
+/// The type of an answer with the records of a partition, and the format that it names; binary unless another
+/// was asked for.
+///
+/// # Errors
+///
+/// 406, naming those that are offered.
+pub fn of_partition(headers: &HeaderMap) -> Result<(&'static str, Embedded), ApiError> {
+    let kind = negotiate::accept(headers, &[BINARY, JSON, TEXT])?;
+    let format = match kind {
+        JSON => Embedded::Json,
+        TEXT => Embedded::Text,
+        _ => Embedded::Binary,
+    };
+    Ok((kind, format))
+}
+
 fn type_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let kind = negotiate::content_type(headers);
     let is_given = headers
@@ -239,8 +262,6 @@ mod tests {
         );
         assert_eq!(sent_as(TEXT).unwrap(), Embedded::Text);
         assert_eq!(sent_as(AVRO).unwrap(), Embedded::Schema("Avro"));
-        assert_eq!(of_records(&HeaderMap::new()).unwrap(), Embedded::Binary);
-        assert_eq!(sent_as("").unwrap(), Embedded::Binary);
     }
 
     #[test]
@@ -253,9 +274,14 @@ mod tests {
             "application/vnd.kafka.json.v3+json",
             "text/plain",
             ";",
+            "",
         ] {
             let error = sent_as(kind).unwrap_err();
             assert_eq!(error.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
+        }
+        let error = of_records(&HeaderMap::new()).unwrap_err().into_body();
+        for kind in [JSON, BINARY, TEXT] {
+            assert!(error.message.contains(kind), "{error:?}");
         }
         let error = sent_as(PLAIN).unwrap_err().into_body();
         assert!(

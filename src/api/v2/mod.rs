@@ -5,14 +5,18 @@
 //! - `media`: its media types, and which one a request gets
 //! - `error`: its error codes
 //! - `topics`, `partitions`, `brokers`, `produce`: one resource each
+//! - `reading`, `admin`, `health`: what only Redpanda's proxy, Strimzi's bridge or Karapace have
 //! - `consumers`: consumer instances
 
+pub mod admin;
 pub mod brokers;
 pub mod consumers;
 pub mod error;
+pub mod health;
 pub mod media;
 pub mod partitions;
 pub mod produce;
+pub mod reading;
 pub mod topics;
 
 use axum::http::header;

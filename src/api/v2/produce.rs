@@ -5,11 +5,12 @@ mod request;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{error, media, partitions};
 use crate::api::records::encode::{number, offset, string};
+use crate::api::records::write::FAILED_RECORDS;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::body;
@@ -47,8 +48,8 @@ pub struct ProduceRecord {
     /// tombstone.
     #[schema(value_type = Option<Value>)]
     value: (),
-    /// The partition, before the path's; without either the key decides (murmur2, as Kafka's own
-    /// clients).
+    /// The partition, which must be the path's where that has one; without either the key decides (murmur2,
+    /// as Kafka's own clients). A string that holds the number is as good.
     #[schema(minimum = 0)]
     partition: Option<i32>,
     /// Milliseconds since 1970, or an ISO 8601 time; without it, now. Not in the reference.
@@ -116,7 +117,7 @@ pub struct ProduceEntry {
         ("async" = Option<bool>, Query, description = "`true`: no body in the answer when all records are written. Not in the reference"),
     ),
     request_body(
-        description = "The records. Without a content type they are read as binary. Avro, JSON Schema and Protobuf are refused (42206, 42207) as by a reference without a schema registry.",
+        description = "The records; the content type says how keys and values stand in them. Avro, JSON Schema and Protobuf are refused (42206, 42207) as by a reference without a schema registry.",
         content(
             (ProduceRequest = "application/vnd.kafka.json.v2+json", example = json!({"records": [{"key": "c-17", "value": {"id": 1}}, {"value": null, "partition": 0}]})),
             (ProduceRequest = "application/vnd.kafka.binary.v2+json", example = json!({"records": [{"key": "Yy0xNw==", "value": "aGVsbG8="}]})),
@@ -124,7 +125,7 @@ pub struct ProduceEntry {
         )
     ),
     responses(
-        (status = 200, description = "An entry for each record; look at `error_code` of each", content(
+        (status = 200, description = "An entry for each record; look at `error_code` of each", headers(("Tidegate-Failed-Records" = u64, description = "How many were not written; absent when all were")), content(
             (ProduceResponse = "application/vnd.kafka.v2+json", example = json!({
                 "offsets": [
                     {"partition": 0, "offset": 42, "error_code": null, "error": null},
@@ -150,7 +151,7 @@ pub async fn to_topic(
 
 /// Write records to a partition
 ///
-/// As to a topic; a record's own `partition` goes before the one in the path.
+/// As to a topic; a record's own `partition`, if it has one, must be the one in the path.
 ///
 /// Needs `produce` on the topic.
 #[utoipa::path(
@@ -164,7 +165,7 @@ pub async fn to_topic(
         ("async" = Option<bool>, Query, description = "`true`: no body in the answer when all records are written. Not in the reference"),
     ),
     request_body(
-        description = "The records. Without a content type they are read as binary.",
+        description = "The records; the content type says how keys and values stand in them.",
         content(
             (ProduceRequest = "application/vnd.kafka.json.v2+json", example = json!({"records": [{"value": {"id": 1}}]})),
             (ProduceRequest = "application/vnd.kafka.binary.v2+json", example = json!({"records": [{"value": "aGVsbG8="}]})),
@@ -172,7 +173,7 @@ pub async fn to_topic(
         )
     ),
     responses(
-        (status = 200, description = "An entry for each record; look at `error_code` of each", content(
+        (status = 200, description = "An entry for each record; look at `error_code` of each", headers(("Tidegate-Failed-Records" = u64, description = "How many were not written; absent when all were")), content(
             (ProduceResponse = "application/vnd.kafka.v2+json", example = json!({
                 "offsets": [{"partition": 0, "offset": 42, "error_code": null, "error": null}],
                 "key_schema_id": null,
@@ -249,6 +250,7 @@ fn is_brief(query: Option<&str>) -> Result<bool, ApiError> {
 /// The answer, whose status is that of the first entry which has one.
 fn answer(kind: &'static str, outcomes: &[Outcome]) -> Response {
     let mut status = None;
+    let mut failures: u32 = 0;
     let mut out = Vec::with_capacity(64 + outcomes.len() * 72);
     out.extend_from_slice(b"{\"offsets\":[");
     for (index, outcome) in outcomes.iter().enumerate() {
@@ -266,13 +268,19 @@ fn answer(kind: &'static str, outcomes: &[Outcome]) -> Response {
             Err(fault) => {
                 let code = error::of_record(fault);
                 status = status.or_else(|| error::status_of_record(code));
+                failures += 1;
                 failed(&mut out, code, fault);
             }
         }
     }
     out.extend_from_slice(b"],\"key_schema_id\":null,\"value_schema_id\":null}");
     let status = status.unwrap_or(StatusCode::OK);
-    (status, [(header::CONTENT_TYPE, kind)], out).into_response()
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], out).into_response();
+    if failures > 0 {
+        let headers = response.headers_mut();
+        headers.insert(FAILED_RECORDS, HeaderValue::from(failures));
+    }
+    response
 }
 
 fn failed(out: &mut Vec<u8>, code: u32, fault: &Fault) {
@@ -317,6 +325,9 @@ mod tests {
         let response = answer(media::V2, &[written(3, 42), Err(Box::new(fault))]);
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], media::V2);
+        assert_eq!(response.headers()[FAILED_RECORDS], "1");
+        let none = answer(media::V2, &[written(3, 42)]);
+        assert!(!none.headers().contains_key(FAILED_RECORDS));
         assert_eq!(
             body(response).await,
             "{\"offsets\":[\

@@ -40,7 +40,8 @@ fn preflight(origin: &str) -> axum::http::request::Builder {
 
 #[tokio::test]
 async fn a_preflight_of_a_listed_origin_is_answered_whole() {
-    let asked = "content-type,Authorization, kafka-header-trace,idempotency-key,x-evil,cookie";
+    let asked = "content-type,Authorization, kafka-header-trace,idempotency-key,x-evil,cookie,\
+                 traceparent,TraceState,tidegate-delivery";
     let request = preflight(PAGE)
         .header("access-control-request-headers", asked)
         .header("access-control-request-private-network", "true");
@@ -53,7 +54,8 @@ async fn a_preflight_of_a_listed_origin_is_answered_whole() {
         ("access-control-allow-methods", "get,head,post"),
         (
             "access-control-allow-headers",
-            "content-type,authorization,kafka-header-trace,idempotency-key",
+            "content-type,authorization,kafka-header-trace,idempotency-key,traceparent,tracestate,\
+             tidegate-delivery",
         ),
         ("access-control-allow-private-network", "true"),
         ("access-control-max-age", "7200"),

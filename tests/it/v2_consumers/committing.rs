@@ -16,6 +16,8 @@ async fn a_commit_without_a_body_is_of_what_was_delivered() {
     fill(gateway, &name, 0, 0..50).await;
     let consumer = Consumer::of(gateway, &name).await;
     assert!(consumer.committed(&name, &[0]).await.is_empty());
+    let asked = format!("/offsets?topic={name}&partition=0");
+    assert_eq!(consumer.get(&asked).await.text(), "{\"offsets\":[]}");
 
     // Much more than this was read ahead.
     let records = consumer.read("timeout=20000&max_bytes=3").await;
@@ -23,6 +25,9 @@ async fn a_commit_without_a_body_is_of_what_was_delivered() {
     consumer.commit().await;
 
     assert_eq!(consumer.committed(&name, &[0]).await, [(0, 3)]);
+    // For clients that cannot send a body with it.
+    let queried = consumer.get(&asked).await.json();
+    assert_eq!(queried["offsets"][0]["offset"], 3, "{queried}");
     let group = consumer.base.split('/').nth(4).unwrap();
     assert_eq!(plain.committed(group, &name, 0).await, Some(3));
     // An empty object is no list either.

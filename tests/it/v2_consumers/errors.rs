@@ -312,7 +312,26 @@ async fn bodies_are_judged_field_by_field() {
         assert_eq!(refusal(&reply).1, 422, "{path}");
     }
     let reply = consumer.get("/offsets").await;
-    assert_eq!(refusal(&reply), (404, 40402, "/partitions".into()));
+    assert_eq!(refusal(&reply), (422, 422, "/partitions".into()));
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("topic=") && message.contains("empty"),
+        "{message}"
+    );
+    for (query, expected) in [
+        (format!("topic={name}"), (400, 400, "partition")),
+        ("partition=0".to_owned(), (400, 400, "topic")),
+        (format!("topic={name}&partition=x"), (400, 400, "partition")),
+        (
+            format!("topic={name}&partition=7"),
+            (404, 40402, "/partitions/0/partition"),
+        ),
+        (format!("topics={name}"), (400, 400, "topics")),
+    ] {
+        let reply = consumer.get(&format!("/offsets?{query}")).await;
+        let (status, code, field) = refusal(&reply);
+        assert_eq!((status, code, &*field), expected, "{query}");
+    }
     let unknown = json!({"partitions": [at(&missing, json!(0))]});
     let reply = consumer.call(Method::GET, "/offsets", Some(&unknown)).await;
     assert_eq!(refusal(&reply), (404, 40403, "/partitions/0/topic".into()));
@@ -336,7 +355,7 @@ async fn bodies_are_judged_field_by_field() {
 async fn a_record_that_is_not_json_is_40801_until_it_is_passed_over() {
     let gateway = gateway().await;
     let name = created("v2-poison", 1).await;
-    produced(&name, &[b"0", b"{broken", b"2"]).await;
+    produced(&name, &[b"0", b"{broken", b"2", b"\xff"]).await;
     let consumer = Consumer::of(gateway, &name).await;
     // What is good before it comes first.
     assert_eq!(numbers(&consumer.read_all(1).await), [0]);
@@ -345,17 +364,25 @@ async fn a_record_that_is_not_json_is_40801_until_it_is_passed_over() {
         assert_eq!(refusal(&reply), (408, 40801, String::new()));
         let message = reply.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("offset 1"), "{message}");
+        assert!(message.contains("format text or binary"), "{message}");
     }
     let offset = json!({"offsets": [{"topic": name, "partition": 0, "offset": 2}]});
     consumer.told("/positions", &offset).await;
     assert_eq!(numbers(&consumer.read_all(1).await), [2]);
+    let reply = consumer.get("/records").await;
+    assert_eq!(refusal(&reply), (408, 40801, String::new()));
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("format binary"),
+        "no text either: {message}"
+    );
     consumer.delete().await;
     // As base64 it is a record like any other.
     let mut body = from_earliest();
     body["format"] = json!("binary");
     let consumer = Consumer::make(gateway, &topic("v2-poison-group"), &body).await;
     consumer.subscribe(&[&name]).await;
-    let records = consumer.read_all(3).await;
+    let records = consumer.read_all(4).await;
     assert_eq!(records[1]["value"], "e2Jyb2tlbg==");
     consumer.delete().await;
 }

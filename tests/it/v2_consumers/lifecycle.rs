@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{BOUND, Consumer, V2, created, from_earliest, make, refusal};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
-use crate::support::http::{client, send};
+use crate::support::http::{client, raw_request, send};
 use crate::support::tokens::{SECRET, token};
 use crate::support::{eventually, metric, topic};
 
@@ -70,6 +70,38 @@ async fn the_address_is_the_one_that_clients_use() {
         .start()
         .await;
     assert_eq!(base(&behind, &[forwarded]).await, "https://gw.example:8443");
+    let host = ("x-forwarded-host", "gw.example");
+    let https = ("x-forwarded-proto", "HTTPS");
+    let path = format!("/bridge/consumers/{group}");
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[host, https], "https://gw.example"),
+        (
+            &[host, https, ("x-forwarded-port", "8443")],
+            "https://gw.example:8443",
+        ),
+        (
+            &[host, ("x-forwarded-prefix", "/kafka/")],
+            "http://gw.example/kafka",
+        ),
+        (
+            &[host, ("x-forwarded-path", &*path)],
+            "http://gw.example/bridge",
+        ),
+    ];
+    for (headers, expected) in cases {
+        assert_eq!(base(&behind, headers).await, expected, "{headers:?}");
+        assert_eq!(
+            base(plain, headers).await,
+            plain.url(""),
+            "anybody may write it"
+        );
+    }
+    // As the oldest clients do, without a Host.
+    let head = format!("POST /consumers/{group} HTTP/1.0\r\n\r\n");
+    let reply = raw_request(plain.address(), head.as_bytes(), BOUND).await;
+    let (_, port) = plain.address().rsplit_once(':').unwrap();
+    let expected = format!("http://localhost:{port}/consumers/{group}/instances/");
+    assert!(reply.text.contains(&expected), "{}", reply.text);
     let told = Gateway::builder(&kafka)
         .set("advertised_url", "https://gw-1.example/kafka/")
         .start()

@@ -3,16 +3,20 @@
 //! - `lifecycle`: made, deleted, expired, of whom, how many
 //! - `reading`: what reads give, and when
 //! - `committing`, `placing`: offsets and positions
+//! - `delivering`: answers that are asked for again, and what of them has moved on
+//! - `joining`: how long the group takes
 //! - `assigning`: partitions by hand
 //! - `errors`: the reference's table of codes
-//! - `peers`: what only Karapace and Strimzi's bridge have
+//! - `peers`: what only Karapace, Redpanda's proxy and Strimzi's bridge have
 //! - `grouped`: several members, brokers and processes that come and go
 //! - `many`: a thousand at once
 
 mod assigning;
 mod committing;
+mod delivering;
 mod errors;
 mod grouped;
+mod joining;
 mod lifecycle;
 mod many;
 mod peers;

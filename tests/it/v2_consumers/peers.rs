@@ -1,5 +1,4 @@
-//! What clients of Karapace and of Strimzi's bridge have beside what the reference has: text as it stands,
-//! and headers as objects.
+//! What clients of Karapace, of Redpanda's proxy and of Strimzi's bridge have beside what the reference has.
 
 use serde_json::{Value, json};
 
@@ -187,4 +186,177 @@ async fn who_wants_no_answer_gets_one_only_of_what_failed() {
     assert_eq!(reply.status, 415);
     let reply = post(gateway, &path, super::JSON, &good).await;
     assert_eq!(refusal(&reply), (400, 400, "async".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_in_partitions_are_those_of_the_next_records() {
+    let gateway = gateway().await;
+    let name = created("v2-redpanda", 1).await;
+    let consumer = Consumer::of(gateway, &name).await;
+    consumer.has(1).await;
+    let partitions = json!({"partitions": [{"topic": name, "partition": 0, "offset": 6}]});
+    let reply = consumer.post("/offsets", &partitions).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "[]"));
+    let group = consumer.base.split('/').nth(4).unwrap();
+    let plain = broker().await.plain();
+    assert_eq!(plain.committed(group, &name, 0).await, Some(6));
+    let offsets = json!({"offsets": [{"topic": name, "partition": 0, "offset": 6}]});
+    assert_eq!(consumer.post("/offsets", &offsets).await.status, 200);
+    assert_eq!(plain.committed(group, &name, 0).await, Some(7));
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_is_read_from_an_offset_without_an_instance() {
+    let gateway = gateway().await;
+    let name = created("v2-page", 2).await;
+    produced(&name, &[b"1", b"22", b"no JSON", b"\xff"]).await;
+    let plain = broker().await.plain();
+    let written = plain.consume_all(&name).await;
+    let partition = written[0].partition;
+    let written: Vec<_> = written
+        .iter()
+        .filter(|r| r.partition == partition)
+        .collect();
+    let end = written.len();
+    let path = |query: &str| format!("/topics/{name}/partitions/{partition}/records?{query}");
+    let read = async |query: &str, accept: &str| {
+        let request = client().get(gateway.url(&path(query)));
+        send(request.header("accept", accept)).await
+    };
+    // Without a type, binary; up to the end, and no further.
+    let reply = read("offset=0&timeout=20000", "*/*").await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("content-type")),
+        (200, super::BINARY)
+    );
+    assert_eq!(reply.header("tidegate-next-offset"), end.to_string());
+    let records: Vec<Value> = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(records.len(), end);
+    for (record, written) in records.iter().zip(&written) {
+        assert_eq!(record["topic"], *name);
+        assert_eq!(record["partition"], partition);
+        assert_eq!(record["offset"], written.offset);
+    }
+    let reply = read(&format!("offset={end}&timeout=10"), super::BINARY).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "[]"));
+    assert_eq!(reply.header("tidegate-next-offset"), end.to_string());
+    for (query, expected) in [
+        (format!("offset={}", end + 1), (404, 404, "offset")),
+        ("timeout=1".to_owned(), (400, 400, "offset")),
+        ("offset=-1".to_owned(), (400, 400, "offset")),
+        ("offset=x".to_owned(), (400, 400, "offset")),
+        ("offset=0&timeout=x".to_owned(), (400, 400, "timeout")),
+        ("offset=0&max_bytes=0".to_owned(), (400, 400, "max_bytes")),
+        ("offset=0&limit=1".to_owned(), (400, 400, "limit")),
+    ] {
+        let (status, code, field) = refusal(&read(&query, "*/*").await);
+        assert_eq!((status, code, &*field), expected, "{query}");
+    }
+    let other = client().get(gateway.url(&format!("/topics/{name}/partitions/7/records?offset=0")));
+    assert_eq!(refusal(&send(other).await).1, 40402);
+    assert_eq!(refusal(&read("offset=0", "application/json").await).0, 406);
+    // What is gone is told, with where the log begins.
+    plain.delete_records(&name, partition, 1).await;
+    let reply = read("offset=0", "*/*").await;
+    assert_eq!(refusal(&reply), (410, 410, "offset".into()));
+    assert_eq!(reply.json()["earliest"][partition.to_string()], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_json_ends_before_what_is_none() {
+    let gateway = gateway().await;
+    let name = created("v2-page-json", 1).await;
+    produced(&name, &[b"1", b"22", b"no JSON", b"\xff"]).await;
+    let read = async |query: &str, accept: &str| {
+        let path = format!("/topics/{name}/partitions/0/records?timeout=20000&{query}");
+        send(client().get(gateway.url(&path)).header("accept", accept)).await
+    };
+    let reply = read("offset=0&max_bytes=1", super::JSON).await;
+    assert_eq!(
+        super::numbers(&serde_json::from_slice::<Vec<Value>>(&reply.body).unwrap()),
+        [1]
+    );
+    assert_eq!(reply.header("tidegate-next-offset"), "1");
+    let reply = read("offset=0", super::JSON).await;
+    assert_eq!(
+        super::numbers(&serde_json::from_slice::<Vec<Value>>(&reply.body).unwrap()),
+        [1, 22]
+    );
+    assert_eq!(reply.header("tidegate-next-offset"), "2");
+    let reply = read("offset=2", super::JSON).await;
+    assert_eq!(refusal(&reply), (408, 40801, String::new()));
+    assert!(reply.text().contains("text or binary"), "{}", reply.text());
+    let reply = read("offset=2&max_bytes=1", TEXT).await;
+    assert_eq!(reply.json()[0]["value"], "no JSON");
+    // One that comes ends the wait.
+    let waiting = read("offset=4", super::BINARY);
+    let writing = produced(&name, &[b"late"]);
+    let (reply, ()) = tokio::join!(waiting, writing);
+    assert_eq!(reply.json()[0]["value"], "bGF0ZQ==");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_made_as_the_body_says() {
+    let gateway = gateway().await;
+    let name = topic("v2-made-topic");
+    let body = json!({"topic_name": name, "partitions_count": 3, "replication_factor": 1});
+    let reply = post(gateway, "/admin/topics", super::JSON, &body).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    assert!(reply.body.is_empty());
+    let plain = broker().await.plain();
+    for partition in 0..3 {
+        assert!(plain.leader(&name, partition).await.is_some());
+    }
+    // It can be written to at once.
+    let records = json!({"records": [{"value": 1, "partition": 2}]});
+    let reply = post(gateway, &format!("/topics/{name}"), super::JSON, &records).await;
+    assert_eq!(reply.json()["offsets"][0]["offset"], 0, "{}", reply.text());
+    let again = post(gateway, "/admin/topics", V2, &body).await;
+    assert_eq!(refusal(&again), (409, 409, "/topic_name".into()));
+    for (body, expected) in [
+        (json!({}), (422, 422, "/topic_name")),
+        (
+            json!({"topic_name": "__consumer_offsets"}),
+            (422, 422, "/topic_name"),
+        ),
+        (json!({"topic_name": "a b"}), (400, 40002, "/topic_name")),
+        (
+            json!({"topic_name": "t", "partitions_count": 0}),
+            (422, 422, "/partitions_count"),
+        ),
+    ] {
+        let reply = post(gateway, "/admin/topics", V2, &body).await;
+        let (status, code, field) = refusal(&reply);
+        assert_eq!((status, code, &*field), expected, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_told_to_clients_only_where_that_is_set() {
+    let shared = gateway().await;
+    let get = async |gateway: &Gateway, path: &str| send(client().get(gateway.url(path))).await;
+    for path in ["/healthy", "/ready", "/_health"] {
+        let reply = get(shared, path).await;
+        assert_eq!(refusal(&reply).0, 404);
+        let message = reply.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains("/readyz") && message.contains("http.health_paths"),
+            "{message}"
+        );
+    }
+    let open = Gateway::builder(&broker().await.bootstrap())
+        .set("http.health_paths", "true")
+        .start()
+        .await;
+    for (path, status) in [("/healthy", 204), ("/ready", 204), ("/_health", 200)] {
+        let reply = get(&open, path).await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+    }
+    let away = Gateway::builder("127.0.0.1:1")
+        .set("http.health_paths", "true")
+        .start()
+        .await;
+    assert_eq!(get(&away, "/healthy").await.status, 204);
+    assert_eq!(refusal(&get(&away, "/ready").await).0, 503);
 }

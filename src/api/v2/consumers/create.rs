@@ -1,5 +1,6 @@
 //! `POST /consumers/{group}` and `DELETE /consumers/{group}/instances/{instance}`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
@@ -9,14 +10,15 @@ use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{OfAsking, OfMaking, not_made};
+use super::errors::{self, OfAsking, OfMaking, not_made};
 use super::instance::{Options, Stop};
 use super::requests::{Object, coded};
-use super::{Name, done, found, kind, read};
+use super::{Name, done, found, has, kind, read};
 use crate::api::v2::answer;
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
+use crate::http::client::{Forwarded, ListenerAddress};
 use crate::http::cross_site::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -31,6 +33,8 @@ const MAX_FETCH_MIN_BYTES: i64 = 10_000_000;
 const MAX_TIMEOUT_MS: i64 = 600_000;
 /// Longest wait for an instance that is deleted to leave its group.
 const LEAVING: Duration = Duration::from_secs(20);
+/// Longest wait for an instance to hear which answer its client has, before it is deleted.
+const ACKNOWLEDGING: Duration = Duration::from_secs(2);
 /// What stands in a path as it is (RFC 3986, section 2.3).
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -125,14 +129,13 @@ pub async fn create(
     Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let origin = origin(&gateway, &request)?;
+    let base = base(&gateway, &group, &request)?;
     let (kind, body) = read(&gateway, request).await?;
     let made = options(&gateway, group, &body).and_then(|options| {
         let instance = ConsumerInstance {
             instance_id: options.name.clone(),
             base_uri: format!(
-                "{origin}/consumers/{}/instances/{}",
-                utf8_percent_encode(&options.group, IN_PATH),
+                "{base}/instances/{}",
                 utf8_percent_encode(&options.name, IN_PATH)
             ),
         };
@@ -152,8 +155,16 @@ pub async fn create(
     path = "/consumers/{group}/instances/{instance}",
     operation_id = "deleteConsumerV2",
     tag = "Compatible REST v2",
-    params(Name),
-    responses((status = 204, description = "It is gone"), OfAsking)
+    params(
+        Name,
+        ("Tidegate-Delivery" = Option<String>, Header, description = "The last answer that the client has, as in reads: an instance that commits by itself commits up to that one. Not in the reference"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "`Tidegate-Delivery` cannot be read"),
+        (status = 409, description = "The instance gave no such answer (40903)"),
+        OfAsking,
+    )
 )]
 pub async fn delete(
     State(gateway): State<Gateway>,
@@ -164,6 +175,13 @@ pub async fn delete(
     let kind = kind(&headers)?;
     let deleted = async {
         let handle = found(&gateway, &name, &principal)?;
+        if let Some(has) = has(&headers)? {
+            let acknowledging = tokio::time::timeout(ACKNOWLEDGING, handle.acknowledge(has));
+            if let Ok(acknowledged) = acknowledging.await {
+                acknowledged.map_err(|refused| errors::of_instance(refused, &name))?;
+            }
+            // A read that is under way says itself which answer the client has.
+        }
         handle.stop(Stop::Deleted);
         let _ = tokio::time::timeout(LEAVING, handle.gone().cancelled()).await;
         Ok(())
@@ -171,28 +189,42 @@ pub async fn delete(
     done(kind, deleted.await)
 }
 
-/// Scheme and authority by which clients reach this process, and the path before ours if there is one.
-fn origin(gateway: &Gateway, request: &Request) -> Result<String, ApiError> {
+/// The URL by which clients of this process call the group: its scheme and authority, and the path before
+/// ours if there is one.
+fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, ApiError> {
     let settings = gateway.settings();
+    let path = format!("/consumers/{}", utf8_percent_encode(group, IN_PATH));
     if let Some(url) = &settings.server.advertised_url {
-        return Ok(url.clone());
+        return Ok(format!("{url}{path}"));
     }
     let peer = request
         .extensions()
-        .get::<ConnectInfo<std::net::SocketAddr>>()
+        .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| peer.ip());
     let told = peer.and_then(|peer| {
         let proxies = gateway.instances().proxies();
         proxies.forwarded(peer, request.headers())
     });
-    let (scheme, host) = told.map_or((None, None), |told| (told.scheme, told.host));
-    let scheme = match scheme.as_deref() {
-        Some(scheme @ ("http" | "https")) => scheme,
-        _ if settings.tls.cert.is_some() => "https",
-        _ => "http",
+    let scheme = match settings.tls.cert {
+        Some(_) => "https",
+        None => "http",
     };
-    let own = host_of(request)?.unwrap_or("localhost");
-    Ok(format!("{scheme}://{}", host.as_deref().unwrap_or(own)))
+    let host = match host_of(request)?.filter(|host| !host.is_empty()) {
+        Some(host) => host.to_owned(),
+        None => own_host(request),
+    };
+    Ok(Forwarded::url(told.as_ref(), scheme, &host, &path))
+}
+
+/// What a client that names no host has most likely called.
+fn own_host(request: &Request) -> String {
+    match request.extensions().get::<ListenerAddress>() {
+        Some(ListenerAddress(at)) if at.ip().is_loopback() || at.ip().is_unspecified() => {
+            format!("localhost:{}", at.port())
+        }
+        Some(ListenerAddress(at)) => at.to_string(),
+        None => "localhost".to_owned(),
+    }
 }
 
 fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, ApiError> {

@@ -10,8 +10,9 @@ use super::instance::{Refused, Unfit};
 use super::registry::{NotMade, NotThere};
 use crate::api::v2::error::{documented, of_request};
 use crate::api::v2::media::Embedded;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, PartitionError};
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::record::TopicPartition;
 
 /// The instance is not here.
 const UNKNOWN_INSTANCE: u32 = 40403;
@@ -23,6 +24,10 @@ const EXISTS: u32 = 40902;
 const ILLEGAL_STATE: u32 = 40903;
 /// Kafka refused, and would again.
 const REFUSED: u32 = 50002;
+/// Kafka, or the part of it that is needed, cannot be reached.
+const UNREACHABLE: u32 = 50302;
+/// Most partitions that the message of an error names.
+const NAMED: usize = 5;
 /// Seconds after which one who found no place may try again.
 const RETRY_AFTER: u64 = 5;
 
@@ -43,6 +48,10 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
                 None => error,
             }
         }
+        Refused::NotCommitted(failed) => not_committed(&failed),
+        Refused::NotLetIn(fault) => {
+            of_kafka(&fault).coded(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
+        }
         Refused::Unfit(unfit, format) => not_of_format(&unfit, format),
         Refused::Busy(message) => ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
         Refused::Gone => not_there(NotThere::Unknown, name),
@@ -60,7 +69,35 @@ pub(super) fn of_kafka(fault: &Fault) -> ApiError {
     }
 }
 
-fn not_of_format(unfit: &Unfit, format: Embedded) -> ApiError {
+/// What could not be committed, partition by partition; the status and the code are those of the first.
+fn not_committed(failed: &[(TopicPartition, Fault)]) -> ApiError {
+    let Some((_, first)) = failed.first() else {
+        return ApiError::internal();
+    };
+    let mut named: Vec<String> = failed
+        .iter()
+        .take(NAMED)
+        .map(|(partition, fault)| {
+            let TopicPartition { topic, partition } = partition;
+            format!("{topic}:{partition} ({})", fault.message)
+        })
+        .collect();
+    if failed.len() > NAMED {
+        named.push(format!("and {} more", failed.len() - NAMED));
+    }
+    let partitions = failed.iter().map(|(partition, fault)| PartitionError {
+        topic: partition.topic.to_string(),
+        partition: partition.partition,
+        message: fault.message.clone(),
+        kafka_error: fault.kafka_error,
+    });
+    of_kafka(first)
+        .saying(format!("Not committed: {}", named.join(", ")))
+        .of_partitions(partitions.collect())
+}
+
+/// A record cannot be shown in this format.
+pub(in crate::api::v2) fn not_of_format(unfit: &Unfit, format: Embedded) -> ApiError {
     let wanted = match format {
         Embedded::Text => "text in UTF-8",
         _ => "JSON",
@@ -69,13 +106,18 @@ fn not_of_format(unfit: &Unfit, format: Embedded) -> ApiError {
         partition,
         offset,
         what,
+        is_text,
     } = unfit;
+    let others = match is_text {
+        true => "text or binary",
+        false => "binary",
+    };
     ApiError::new(
         StatusCode::REQUEST_TIMEOUT,
         NOT_OF_FORMAT,
         format!(
             "the {what} of offset {offset} in partition {} of topic {} is not {wanted}; read it with an \
-             instance of format binary, or go on after it by posting offset {} to positions",
+             instance of format {others}, or go on after it by posting offset {} to positions",
             partition.partition,
             partition.topic,
             offset + 1

@@ -17,20 +17,23 @@ pub mod offsets;
 pub mod positions;
 pub mod records;
 pub mod registry;
-mod requests;
+pub(super) mod requests;
 pub mod subscription;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::errors::{not_there, of_kafka};
-use self::instance::Handle;
+pub(super) use self::errors::not_of_format;
+use self::errors::not_there;
+use self::errors::of_kafka;
+use self::instance::{Handle, Has};
+pub(super) use self::instance::{Unfit, fits};
 use super::media;
 use crate::api::records::partitions::sight;
 use crate::auth::Principal;
@@ -88,7 +91,10 @@ fn found(gateway: &Gateway, name: &Name, principal: &Principal) -> Result<Handle
 }
 
 /// What a request with a body is: the type of its answer, and the body.
-async fn read(gateway: &Gateway, request: Request) -> Result<(&'static str, Bytes), ApiError> {
+pub(super) async fn read(
+    gateway: &Gateway,
+    request: Request,
+) -> Result<(&'static str, Bytes), ApiError> {
     media::of_consumer_request(request.headers())?;
     let kind = media::of_consumer_answer(request.headers())?;
     let (parts, body) = request.into_parts();
@@ -102,6 +108,33 @@ fn done(kind: &'static str, result: Result<(), ApiError>) -> Result<Response, Ap
     match result {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(error) => Err(error.typed(kind)),
+    }
+}
+
+/// Names an answer with records; in a request, the last that the client has.
+const DELIVERY: HeaderName = HeaderName::from_static("tidegate-delivery");
+/// Before the first.
+const NONE: &str = "none";
+/// Longest name of an answer that is looked at.
+const MAX_DELIVERY: usize = 64;
+
+/// Which answer the client says that it has, if it says so.
+fn has(headers: &HeaderMap) -> Result<Option<Has>, ApiError> {
+    let mut named = headers.get_all(DELIVERY).iter();
+    let Some(name) = named.next() else {
+        return Ok(None);
+    };
+    let name = name.to_str().ok().map(str::trim);
+    match name.filter(|name| (1..=MAX_DELIVERY).contains(&name.len())) {
+        Some(name) if named.next().is_none() => Ok(Some(if name == NONE {
+            Has::Nothing
+        } else {
+            Has::Delivery(name.to_owned())
+        })),
+        _ => Err(ApiError::bad_request(
+            "Tidegate-Delivery: expected once, the name of an answer, or none",
+        )
+        .at("Tidegate-Delivery")),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::errors::{self, OfAsking, OfTelling};
-use super::{ConsumerPartitions, Name, found, known, read, requests};
+use super::{ConsumerPartitions, Name, found, has, known, read, requests};
 use crate::api::v2::answer;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -41,8 +40,10 @@ pub struct ConsumerOffset {
 
 /// Commit
 ///
-/// Each offset given is that of the last record that was handled: one more is committed, as in the
-/// reference. Without a body, what was delivered to the client is committed, and nothing else.
+/// Each offset given in `offsets` is that of the last record that was handled: one more is committed, as in
+/// the reference. Those in `partitions`, which clients of Redpanda's proxy send instead, are those of the next
+/// record, and are committed as they are. Without a body, what was delivered to the client is committed, and
+/// nothing else; of partitions that have moved on meanwhile it is not, which the answer says for each.
 ///
 /// Needs `group` on the group, and `consume` on the topics.
 #[utoipa::path(
@@ -53,9 +54,10 @@ pub struct ConsumerOffset {
     params(
         Name,
         ("async" = Option<String>, Query, description = "`true`: answer without waiting for Kafka. `false`, the default"),
+        ("Tidegate-Delivery" = Option<String>, Header, description = "The last answer that the client has, as in reads: what was delivered is what came up to that one. Needed for a commit without a body after a read that had it. Not in the reference"),
     ),
     request_body(
-        description = "The offsets; without a body, of what was delivered.",
+        description = "The offsets, in `offsets` or, without `metadata`, in `partitions`; without a body, of what was delivered.",
         content(
             (ConsumerOffsets = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 42}]})),
             (ConsumerOffsets = "application/json"),
@@ -76,8 +78,10 @@ pub async fn commit(
     mut query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let has = has(request.headers());
     let (kind, body) = read(&gateway, request).await?;
     let committed = async {
+        let has = has?;
         let handle = found(&gateway, &name, &principal)?;
         let waits = match query.take("async")?.as_deref() {
             None | Some("false" | "") => true,
@@ -85,24 +89,18 @@ pub async fn commit(
             Some(other) => return Err(unexpected("async", other, "true or false")),
         };
         query.finish()?;
-        let offsets = requests::offsets(&body)?;
-        if let Some(offsets) = &offsets {
-            let partitions = offsets.iter().map(|(partition, ..)| partition);
-            known(&gateway, &principal, "offsets", partitions).await?;
+        let commits = requests::commits(&body)?;
+        if let Some(commits) = &commits {
+            let partitions = commits.offsets.iter().map(|(partition, ..)| partition);
+            known(&gateway, &principal, commits.field, partitions).await?;
         }
-        // What a client names is the last record; what Kafka keeps is the next.
-        let offsets = offsets.map(|offsets| {
-            let offsets = offsets.into_iter();
-            offsets
-                .map(|(p, offset, text)| (p, offset + 1, text))
-                .collect()
-        });
+        let offsets = commits.map(|commits| commits.offsets);
         if waits {
-            let committed = handle.commit(offsets).await;
+            let committed = handle.commit(offsets, has).await;
             committed.map_err(|refused| errors::of_instance(refused, &name))?;
         } else {
             tokio::spawn(async move {
-                if let Err(refused) = handle.commit(offsets).await {
+                if let Err(refused) = handle.commit(offsets, has).await {
                     tracing::debug!(
                         group = name.group,
                         "an asynchronous commit failed: {refused:?}"
@@ -117,8 +115,8 @@ pub async fn commit(
 
 /// Show what is committed
 ///
-/// For the partitions in the body, which the request has although it is a GET, as in the reference. A
-/// partition without a committed offset is left out.
+/// For the partitions in the body, which the request has although it is a GET, as in the reference; or for
+/// those that `topic` and `partition` name. A partition without a committed offset is left out.
 ///
 /// Needs `group` on the group, and `consume` on the topics.
 #[utoipa::path(
@@ -126,7 +124,11 @@ pub async fn commit(
     path = "/consumers/{group}/instances/{instance}/offsets",
     operation_id = "getConsumerOffsetsV2",
     tag = "Compatible REST v2",
-    params(Name),
+    params(
+        Name,
+        ("topic" = Option<String>, Query, description = "For clients that cannot send a body with GET: a topic, before its partitions. Several, each before its own: `topic=a&partition=0&topic=b&partition=1`. Not in the reference", example = "orders"),
+        ("partition" = Option<String>, Query, description = "Partitions of the topic before, with commas between them. Not in the reference", example = "0,1"),
+    ),
     request_body(content(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
@@ -146,14 +148,28 @@ pub async fn committed(
     State(gateway): State<Gateway>,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
+    mut query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (kind, body) = read(&gateway, request).await?;
     let found = async {
         let handle = found(&gateway, &name, &principal)?;
-        let Some(partitions) = requests::partitions(&body)? else {
-            // The reference has no better code for it.
-            return Err(requests::no_partitions().coded(StatusCode::NOT_FOUND, 40402));
+        let queried = requests::queried(&mut query)?;
+        query.finish()?;
+        let partitions = match requests::partitions(&body)? {
+            None if queried.is_empty() => {
+                return Err(requests::needed(
+                    "/partitions",
+                    "{\"partitions\": [{\"topic\": …, \"partition\": …}]}, or topic=…&partition=… in the \
+                     query",
+                ));
+            }
+            None => queried,
+            Some(partitions) if queried.is_empty() => partitions,
+            Some(_) => {
+                let message = "expected the partitions in the body or in the query, not in both";
+                return Err(ApiError::bad_request(message).at("topic"));
+            }
         };
         known(&gateway, &principal, "partitions", partitions.iter()).await?;
         let committed = handle.committed(partitions).await;

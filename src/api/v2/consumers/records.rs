@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 
 use super::errors::{self, OfReads};
 use super::instance::{Parcel, Way};
-use super::{Name, found};
+use super::{DELIVERY, Name, found, has};
 use crate::api::records::encode::{base64, headers as write_headers, number, string};
 use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
@@ -61,8 +61,12 @@ pub struct ConsumerRecord {
 /// Read records
 ///
 /// As soon as there are some, and at least `fetch.min.bytes` of them if the instance was made with it;
-/// an empty array when none come in time. The first read after subscribing waits, within the same time,
-/// for the group to let the instance in. What is not written to the client is given again.
+/// an empty array when none come in time. For the group to let the instance in a read waits up to five
+/// seconds more. What is not written to the client is given again.
+///
+/// A client that must not miss an answer names the last one that it has in `Tidegate-Delivery`, `none` at
+/// first: until it names an answer, that one is given again, and neither committed by the instance itself
+/// nor by a commit that does not name it.
 ///
 /// Needs `group` on the group, and `consume` on the topics.
 #[utoipa::path(
@@ -74,9 +78,10 @@ pub struct ConsumerRecord {
         Name,
         ("timeout" = Option<i64>, Query, description = "Milliseconds to wait for records; no longer than the instance's own `consumer.request.timeout.ms`, which 0 and less stand for", example = 1000),
         ("max_bytes" = Option<i64>, Query, description = "Most bytes of keys and values; one record always comes. 0 and less: the gateway's own limit", example = 300_000),
+        ("Tidegate-Delivery" = Option<String>, Header, description = "The last answer that the client has, as that answer's own `Tidegate-Delivery` says; `none` before the first. The one before the last: that one is given again as it was. Not in the reference", example = "none"),
     ),
     responses(
-        (status = 200, description = "The records, in order within a partition", content(
+        (status = 200, description = "The records, in order within a partition", headers(("Tidegate-Delivery" = String, description = "The name of this answer; that of the last one where there are no records")), content(
             (Vec<ConsumerRecord> = "application/vnd.kafka.binary.v2+json", example = json!([{"topic": "orders", "key": "Yy0xNw==", "value": "aGVsbG8=", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": [["source", "curl"]]}])),
             (Vec<ConsumerRecord> = "application/vnd.kafka.json.v2+json", example = json!([{"topic": "orders", "key": "c-17", "value": {"id": 1}, "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": []}])),
             (Vec<ConsumerRecord> = "application/vnd.kafka.text.v2+json", example = json!([{"topic": "orders", "key": "c-17", "value": "hello", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64, "headers": []}])),
@@ -113,18 +118,22 @@ pub async fn read(
         format: handle.options().format,
         headers: gateway.settings().rest.record_headers,
     };
+    let has = has(&headers).map_err(|error| error.typed(kind))?;
     let way = wire.map(|Extension(wire)| Way {
         wire,
         is_shared: version == Version::HTTP_2,
     });
-    let read = handle.read(asked.timeout, asked.max_bytes, way, principal);
+    let read = handle.read(asked.timeout, asked.max_bytes, way, has, principal);
     let parcel = read
         .await
         .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
+    let delivery = HeaderValue::from_str(parcel.delivery());
     let mut response = Response::new(Body::new(Records::new(parcel, shape)));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(delivery) = delivery {
+        headers.insert(DELIVERY, delivery);
+    }
     Ok(response)
 }
 
@@ -151,9 +160,22 @@ impl Asked {
 
 /// How records are written.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    format: Embedded,
-    headers: HeaderForm,
+pub(in crate::api::v2) struct Shape {
+    pub(in crate::api::v2) format: Embedded,
+    pub(in crate::api::v2) headers: HeaderForm,
+}
+
+/// Records that fit the format, as an array.
+pub(in crate::api::v2) fn array(records: &[Delivered], shape: Shape) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (index, record) in records.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(&mut out, record, shape);
+    }
+    out.push(b']');
+    out
 }
 
 /// The body of an answer: an array, written piece by piece as the connection takes it.
@@ -323,7 +345,7 @@ mod tests {
     }
 
     async fn shaped(records: Vec<Delivered>, format: Embedded, headers: HeaderForm) -> String {
-        let (parcel, _) = Parcel::new(Arc::new(records), None);
+        let (parcel, _) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape { format, headers };
         let bytes = Records::new(parcel, shape).collect().await.unwrap();
         String::from_utf8(bytes.to_bytes().to_vec()).unwrap()
@@ -383,7 +405,7 @@ mod tests {
     #[tokio::test]
     async fn large_answers_come_in_pieces_and_are_the_same() {
         let records: Vec<Delivered> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
-        let (parcel, receipt) = Parcel::new(Arc::new(records), None);
+        let (parcel, receipt) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape {
             format: Embedded::Json,
             headers: HeaderForm::Pairs,

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::api::records::parse::{Text, escape_pointer, given, short, string};
 use crate::http::error::ApiError;
+use crate::http::extract::{Query, unexpected};
 use crate::kafka::metadata::check_topic_name;
 use crate::position::time_ms;
 use crate::record::TopicPartition;
@@ -27,7 +28,7 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// An object of a body, its fields taken one by one.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(in crate::api::v2) struct Object<'a> {
     at: String,
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
@@ -69,7 +70,10 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400, and 422 for a field that is not known or is given twice.
-    pub(super) fn body(body: &'a [u8], known: &[&str]) -> Result<Option<Self>, ApiError> {
+    pub(in crate::api::v2) fn body(
+        body: &'a [u8],
+        known: &[&str],
+    ) -> Result<Option<Self>, ApiError> {
         if body.trim_ascii().is_empty() {
             return Ok(None);
         }
@@ -106,7 +110,7 @@ impl<'a> Object<'a> {
     }
 
     /// Where the field stands.
-    pub(super) fn pointer(&self, name: &str) -> String {
+    pub(in crate::api::v2) fn pointer(&self, name: &str) -> String {
         format!("{}/{name}", self.at)
     }
 
@@ -121,7 +125,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 for anything else.
-    pub(super) fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
+    pub(in crate::api::v2) fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
         let Some(raw) = self.get(name) else {
             return Ok(None);
         };
@@ -139,7 +143,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 for anything else.
-    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub(in crate::api::v2) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let Some(raw) = self.get(name) else {
             return Ok(None);
         };
@@ -150,7 +154,11 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn needed<T>(&self, name: &str, value: Option<T>) -> Result<T, ApiError> {
+    pub(in crate::api::v2) fn needed<T>(
+        &self,
+        name: &str,
+        value: Option<T>,
+    ) -> Result<T, ApiError> {
         value.ok_or_else(|| unacceptable(&self.pointer(name), "is missing"))
     }
 
@@ -269,8 +277,57 @@ fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
 }
 
 /// A body without which there is nothing to do.
-pub(super) fn needed(field: &'static str, what: &str) -> ApiError {
+pub(in crate::api::v2) fn needed(field: &'static str, what: &str) -> ApiError {
     ApiError::unprocessable(format!("the body is empty; expected {what}")).at(field)
+}
+
+/// The partitions that the parameters `topic` and `partition` name, a topic before its partitions:
+/// `topic=orders&partition=0&partition=1`, or `partition=0,1`. None where there are no such parameters.
+///
+/// # Errors
+///
+/// 400 that names the parameter; 400 with 40002 for a name that no topic can have.
+pub(super) fn queried(query: &mut Query) -> Result<Vec<TopicPartition>, ApiError> {
+    const EXPECTED: &str = "whole numbers from 0, with commas between them";
+    let mut topic: Option<(Arc<str>, bool)> = None;
+    let mut partitions = Vec::new();
+    let mut seen = HashSet::new();
+    let without = |topic: &Option<(Arc<str>, bool)>| match topic {
+        Some((name, false)) => {
+            let message =
+                format!("partition: expected after topic={name}, whose partition is asked for");
+            Err(ApiError::bad_request(message).at("partition"))
+        }
+        _ => Ok(()),
+    };
+    for (name, value) in query.take_each(&["topic", "partition"]) {
+        if name == "topic" {
+            without(&topic)?;
+            topic = Some((topic_name(&value, "topic")?, false));
+            continue;
+        }
+        let Some((topic, has_some)) = &mut topic else {
+            let message = "topic: expected before partition, whose topic it names";
+            return Err(ApiError::bad_request(message).at("topic"));
+        };
+        *has_some = true;
+        for number in value.split(',') {
+            let partition = match number.trim().parse::<i32>() {
+                Ok(partition @ 0..) => partition,
+                _ => return Err(unexpected("partition", &value, EXPECTED)),
+            };
+            let partition = TopicPartition::new(Arc::clone(topic), partition);
+            if partitions.len() >= MOST {
+                let message = format!("partition: at most {MOST} at once");
+                return Err(ApiError::bad_request(message).at("partition"));
+            }
+            if seen.insert(partition.clone()) {
+                partitions.push(partition);
+            }
+        }
+    }
+    without(&topic)?;
+    Ok(partitions)
 }
 
 /// A body without partitions.
@@ -306,33 +363,55 @@ pub(super) fn partitions(body: &[u8]) -> Result<Option<Vec<TopicPartition>>, Api
 /// An offset as a client names it, and the text beside it.
 pub(super) type Named = (TopicPartition, i64, Option<String>);
 
-/// `{"offsets":[{"topic","partition","offset","metadata"?}]}`; `None` without a body, and where it has
-/// no offsets.
+/// What is to be committed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Commits {
+    /// The field that it stands in.
+    pub(super) field: &'static str,
+    /// The offset of the next record of each partition.
+    pub(super) offsets: Vec<Named>,
+}
+
+/// `{"offsets":[{"topic","partition","offset","metadata"?}]}`, whose offsets are those of the last records
+/// that were handled, as in the reference; or, as Redpanda's proxy has it,
+/// `{"partitions":[{"topic","partition","offset"}]}`, whose offsets are those of the next ones. `None` without
+/// a body, and where it has neither.
 ///
 /// # Errors
 ///
 /// 400 and 422, naming the field.
-pub(super) fn offsets(body: &[u8]) -> Result<Option<Vec<Named>>, ApiError> {
-    let Some(body) = Object::body(body, &["offsets"])? else {
+pub(super) fn commits(body: &[u8]) -> Result<Option<Commits>, ApiError> {
+    let Some(body) = Object::body(body, &["offsets", "partitions"])? else {
         return Ok(None);
     };
-    let Some(list) = body.objects("offsets", &OFFSET)? else {
-        return Ok(None);
+    let of_reference = body.objects("offsets", &OFFSET)?;
+    let of_redpanda = body.objects("partitions", &OFFSET_ALONE)?;
+    let (field, list, more) = match (of_reference, of_redpanda) {
+        (None, None) => return Ok(None),
+        (Some(list), None) => ("offsets", list, 1),
+        (None, Some(list)) => ("partitions", list, 0),
+        (Some(_), Some(_)) => {
+            let what =
+                "expected offsets, of the last records, or partitions, of the next ones: not both";
+            return Err(unacceptable("/partitions", what));
+        }
     };
     let mut offsets: Vec<Named> = Vec::with_capacity(list.len());
     let mut places = HashMap::new();
     for object in &list {
-        let named = named(object)?;
+        let (partition, offset, text) = named(object)?;
         // The last word on a partition holds, as in the reference.
-        let at = *places.entry(named.0.clone()).or_insert(offsets.len());
+        let at = *places.entry(partition.clone()).or_insert(offsets.len());
+        let named = (partition, offset + more, text);
         match offsets.get_mut(at) {
             Some(before) => *before = named,
             None => offsets.push(named),
         }
     }
-    Ok(Some(offsets))
+    Ok(Some(Commits { field, offsets }))
 }
 
+const OFFSET_ALONE: [&str; 3] = ["topic", "partition", "offset"];
 const OFFSET: [&str; 4] = ["topic", "partition", "offset", "metadata"];
 const TIMESTAMP: [&str; 4] = ["topic", "partition", "timestamp", "metadata"];
 
@@ -433,8 +512,12 @@ mod tests {
                 "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":1,\"x\":1}]}",
                 (422, 422, "/offsets/0/x"),
             ),
+            (
+                "{\"offsets\":[],\"partitions\":[]}",
+                (422, 422, "/partitions"),
+            ),
         ] {
-            let (status, code, field) = refusal(offsets(body.as_bytes()));
+            let (status, code, field) = refusal(commits(body.as_bytes()));
             assert_eq!((status, code, &*field), expected, "{body}");
         }
     }
@@ -443,11 +526,41 @@ mod tests {
     fn offsets_are_read_with_their_text() {
         let body =
             "{\"offsets\":[{\"topic\":\"t\",\"partition\":\"2\",\"offset\":7,\"metadata\":\"m\"}]}";
-        let read = offsets(body.as_bytes()).unwrap().unwrap();
-        let expected = (TopicPartition::new("t", 2), 7, Some("m".to_owned()));
-        assert_eq!(read, [expected]);
+        let read = commits(body.as_bytes()).unwrap().unwrap();
+        let expected = (TopicPartition::new("t", 2), 8, Some("m".to_owned()));
+        assert_eq!((read.field, read.offsets), ("offsets", vec![expected]));
+        let body = "{\"partitions\":[{\"topic\":\"t\",\"partition\":2,\"offset\":7}]}";
+        let read = commits(body.as_bytes()).unwrap().unwrap();
+        let expected = (TopicPartition::new("t", 2), 7, None);
+        assert_eq!((read.field, read.offsets), ("partitions", vec![expected]));
         for nothing in ["", " ", "null", "{}", "{\"offsets\":null}"] {
-            assert!(offsets(nothing.as_bytes()).unwrap().is_none(), "{nothing}");
+            assert!(commits(nothing.as_bytes()).unwrap().is_none(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn partitions_may_be_named_in_the_query() {
+        let read = |query: &str| {
+            let mut query = Query::parse(query).unwrap();
+            queried(&mut query)
+        };
+        let both = [("a", 0), ("a", 2), ("b", 1)];
+        let both = both.map(|(topic, partition)| TopicPartition::new(topic, partition));
+        let query = "topic=a&partition=0,2&partition=0&topic=b&partition=1";
+        assert_eq!(read(query).unwrap(), both);
+        assert_eq!(read("").unwrap(), []);
+        for (query, field) in [
+            ("topic=a", "partition"),
+            ("topic=a&topic=b&partition=0", "partition"),
+            ("partition=0", "topic"),
+            ("partition=0&topic=a", "topic"),
+            ("topic=a&partition=x", "partition"),
+            ("topic=a&partition=-1", "partition"),
+            ("topic=a&partition=", "partition"),
+            ("topic=a%20b&partition=0", "topic"),
+        ] {
+            let (status, _, at) = refusal(read(query));
+            assert_eq!((status, &*at), (400, field), "{query}");
         }
     }
 
@@ -458,7 +571,7 @@ mod tests {
             word in "(\\{|\\}|\\[|\\]|\"offsets\"|\"topic\"|:|,|-?[0-9]{1,20}|\"[a-z]*\"|null){0,30}",
         ) {
             for body in [&body[..], word.as_bytes()] {
-                let _ = (offsets(body), partitions(body), positions(body));
+                let _ = (commits(body), partitions(body), positions(body));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From the JSON of a produce request to records. The body is parsed in one pass that copies
 //! nothing; values that are JSON go on byte for byte.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::api::records::json::{MAX_DEPTH, deeper_than};
 use crate::api::records::parse::{
-    RecordFields, Text, escape_pointer, given, shared, short, string,
+    RecordFields, Text, escape_pointer, given, not_base64, shared, short, string,
 };
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::http::error::ApiError;
@@ -26,12 +27,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Reads the records of a body, whose keys and values are in `format`. Those that name no partition
-/// of their own get `partition`.
+/// of their own get `partition`, the path's; those that do must name the same.
 ///
 /// # Errors
 ///
 /// 400 for what is not JSON or not of the right shape, and for a key or value that is not in its
-/// format; 422 for unknown and repeated fields, for no records, and for formats with a schema. The
+/// format; 422 for unknown and repeated fields, for no records, for a partition that is not the path's, and
+/// for formats with a schema. The
 /// JSON Pointer is in it where the fault is in one field.
 pub(super) fn records(
     body: &Bytes,
@@ -80,8 +82,18 @@ fn record(
     };
     let own = match given(fields.partition) {
         None => None,
-        Some(raw) => Some(own_partition(raw, index)?),
+        Some(raw) => own_partition(raw, index)?,
     };
+    if let (Some(own), Some(of_path)) = (own, partition)
+        && own != of_path
+    {
+        let pointer = format!("{}/partition", place());
+        let message = format!(
+            "{pointer}: the record is for partition {own}, and the path for partition {of_path}; leave \
+             it out, or post to the topic"
+        );
+        return Err(ApiError::unprocessable(message).at(pointer));
+    }
     Ok(Outgoing {
         partition: own.or(partition),
         key: content(fields.key, "key")?,
@@ -91,10 +103,13 @@ fn record(
     })
 }
 
-/// A record's own partition: 400 when it is not of the right type, 422 when it is below 0.
-fn own_partition(raw: &RawValue, index: usize) -> Result<i32, ApiError> {
-    let refusal = match raw.get().parse::<i32>() {
-        Ok(partition @ 0..) => return Ok(partition),
+/// A record's own partition, a number or a string that holds one, as the reference takes it; an empty
+/// string is none. 400 when it is not of the right type, 422 when it is below 0.
+fn own_partition(raw: &RawValue, index: usize) -> Result<Option<i32>, ApiError> {
+    let text = string(raw).unwrap_or(Cow::Borrowed(raw.get()));
+    let refusal = match text.trim().parse::<i32>() {
+        Ok(partition @ 0..) => return Ok(Some(partition)),
+        Err(_) if text.trim().is_empty() => return Ok(None),
         Ok(_) => ApiError::unprocessable,
         Err(_) => ApiError::bad_request,
     };
@@ -112,7 +127,7 @@ fn content(body: &Bytes, raw: &RawValue, format: Embedded, field: &str) -> Resul
             let text = string(raw).ok_or("expected a base64 string (the format is binary)")?;
             match BASE64.decode(text.trim_end_matches('=')) {
                 Ok(bytes) => Ok(bytes.into()),
-                Err(error) => Err(format!("not valid base64: {error}")),
+                Err(error) => Err(not_base64(&error)),
             }
         }
         Embedded::Text => string(raw)

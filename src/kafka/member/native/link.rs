@@ -16,6 +16,7 @@ use krafka::consumer::{
 use krafka::{CloseOptions, GroupMembershipOperation};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use super::super::handles::Seat;
 use super::super::{Options, Shared, Timing};
@@ -33,6 +34,8 @@ pub(super) const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// krafka's pause between two looks while every partition is backing off after errors; its own 10 ms
 /// would keep a core busy when many members wait for a broker.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often it is looked whether the group was left.
+const LOOK: Duration = Duration::from_millis(5);
 /// There may be thousands of sessions, each with a fetch in memory.
 const SIZES: Sizes = Sizes {
     fetch: 1 << 20,
@@ -213,7 +216,9 @@ impl Link {
         Ok(link)
     }
 
-    /// Leaves the group within `bound`. Callbacks that wait are let go, none waits any more.
+    /// Leaves the group within `bound`. Callbacks that wait are let go, none waits any more. What the
+    /// consumer then still does, which is to end its fetches, it does in the background: a broker holds a
+    /// fetch for up to half a second.
     pub(super) fn leave(
         self,
         operation: GroupMembershipOperation,
@@ -221,11 +226,28 @@ impl Link {
     ) -> impl Future<Output = ()> + Send + 'static {
         self.desk.close();
         async move {
-            let options = CloseOptions::new()
-                .timeout(bound)
-                .group_membership_operation(operation);
-            if let Err(error) = self.consumer.close_with(options).await {
-                tracing::debug!("leaving a group: {error}");
+            let consumer = Arc::clone(&self.consumer);
+            let mut closing = tokio::spawn(async move {
+                let options = CloseOptions::new()
+                    .timeout(bound)
+                    .group_membership_operation(operation);
+                if let Err(error) = consumer.close_with(options).await {
+                    tracing::debug!("leaving a group: {error}");
+                }
+            });
+            let mut looks = tokio::time::interval(LOOK);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = &mut closing => return,
+                    _ = looks.tick() => {
+                        // krafka forgets it as soon as it has left, and before it ends the fetches.
+                        let has_begun = self.consumer.is_closed();
+                        if has_begun && self.consumer.subscription().await.is_empty() {
+                            return;
+                        }
+                    }
+                }
             }
         }
     }

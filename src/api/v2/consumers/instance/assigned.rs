@@ -76,7 +76,7 @@ impl Instance {
         }
         for before in self.shelf.partitions() {
             if !partitions.contains(&before) {
-                self.shelf.remove(&before);
+                self.shelf.remove(&before, None);
             }
         }
         for (partition, place) in places {

@@ -2,29 +2,66 @@
 
 use std::sync::Arc;
 
-use super::{Instance, Offset, Refused, SETTLING, Source};
+use super::{Has, Instance, Offset, Refused, Source};
 use crate::kafka::admin::Committed;
-use crate::kafka::fault::Fault;
+use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::Command;
 use crate::record::TopicPartition;
 
 impl Instance {
-    /// Commits these offsets, or what was delivered to the client: neither more nor less.
-    pub(super) async fn commit(&mut self, offsets: Option<Vec<Offset>>) -> Result<(), Refused> {
-        let offsets = match offsets {
-            Some(offsets) => offsets,
+    /// Commits these offsets, or what was delivered to the client: neither more nor less. What was
+    /// delivered of partitions that have moved on is not this instance's to commit, and the client hears
+    /// of it.
+    pub(super) async fn commit(
+        &mut self,
+        offsets: Option<Vec<Offset>>,
+        has: Option<Has>,
+    ) -> Result<(), Refused> {
+        let mut failed = Vec::new();
+        let offsets: Vec<Offset> = match offsets {
+            Some(offsets) => {
+                if let Some(has) = &has {
+                    self.acknowledge(has)?;
+                }
+                for (partition, ..) in &offsets {
+                    self.shelf.is_told(partition);
+                }
+                offsets
+            }
             None => {
-                self.settle(SETTLING).await?;
-                self.shelf.came_back();
+                match &has {
+                    Some(has) => {
+                        self.acknowledge(has)?;
+                    }
+                    None => {
+                        self.must_name()?;
+                        self.settle_unnamed().await?;
+                        self.shelf.came_back();
+                    }
+                }
+                let moved = self.shelf.moved_on().into_iter();
+                failed.extend(moved.map(|partition| (partition, moved_on())));
                 let delivered = self.shelf.delivered().into_iter();
                 delivered
                     .map(|(partition, offset)| (partition, offset, None))
                     .collect()
             }
         };
-        if offsets.is_empty() {
+        if !offsets.is_empty() {
+            self.commit_these(offsets, &mut failed).await?;
+        }
+        if failed.is_empty() {
             return Ok(());
         }
+        failed.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Err(Refused::NotCommitted(failed))
+    }
+
+    async fn commit_these(
+        &mut self,
+        offsets: Vec<Offset>,
+        failed: &mut Vec<(TopicPartition, Fault)>,
+    ) -> Result<(), Refused> {
         let results = match &self.source {
             Source::Subscribed(_) => {
                 self.joined().await;
@@ -38,22 +75,25 @@ impl Instance {
                 done.map_err(|fault| self.not_committed(fault))?
             }
         };
-        let mut failed = None;
         for (partition, result) in results {
             match result {
                 Ok(offset) => self.shelf.committed(&partition, offset),
-                Err(fault) => failed = failed.or(Some(fault)),
+                Err(fault) if self.is_of_members(&fault) => return Err(self.not_committed(fault)),
+                Err(fault) => failed.push((partition, fault)),
             }
         }
-        match failed {
-            None => Ok(()),
-            Some(fault) => Err(self.not_committed(fault)),
-        }
+        Ok(())
+    }
+
+    /// Whether it is the group's members that keep an instance with partitions chosen by hand from
+    /// committing.
+    fn is_of_members(&self, fault: &Fault) -> bool {
+        let is_alone = !matches!(self.source, Source::Subscribed(_));
+        is_alone && fault.kafka_error == Some("UNKNOWN_MEMBER_ID")
     }
 
     fn not_committed(&self, fault: Fault) -> Refused {
-        let is_alone = !matches!(self.source, Source::Subscribed(_));
-        if is_alone && fault.kafka_error == Some("UNKNOWN_MEMBER_ID") {
+        if self.is_of_members(&fault) {
             return Refused::IllegalState(format!(
                 "group {} has members, so that nobody else may commit for it; subscribe to the \
                  topics, or use another group",
@@ -120,4 +160,13 @@ impl Instance {
         }
         Ok(committed)
     }
+}
+
+/// Why what was delivered of a partition is not committed.
+fn moved_on() -> Fault {
+    Fault::new(
+        FaultKind::NotFound,
+        "the partition has moved on since its records were delivered: they come again to the member \
+         that has it now",
+    )
 }

@@ -16,12 +16,14 @@
 //! - `order.rs`: what can be ordered, and the handle that orders it
 //! - `shelf.rs`: records and positions
 //! - `parcel.rs`: records on their way to the client, and whether they arrived
+//! - `delivery.rs`: answers that the client names, which are kept until it does
 //! - `subscribed.rs`: what a member tells; topics that come and go
 //! - `assigned.rs`: partitions that were chosen by hand
 //! - `read.rs`, `commit.rs`, `place.rs`: the orders
 
 mod assigned;
 mod commit;
+mod delivery;
 mod order;
 mod parcel;
 mod place;
@@ -36,10 +38,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub use self::delivery::Has;
 pub use self::order::{Aims, Handle, Offset, Refused, Wanted};
 pub use self::parcel::{Parcel, Way};
+pub use self::read::fits;
 pub use self::shelf::Unfit;
 
+use self::delivery::Deliveries;
 use self::order::Order;
 pub use self::parcel::Fate;
 use self::parcel::Receipt;
@@ -130,6 +135,7 @@ pub struct Instance {
     source: Source,
     shelf: Shelf,
     receipt: Option<Receipt>,
+    deliveries: Deliveries,
     /// Which records the last read was shown.
     sight: Sight,
     /// Whose topics a pattern may find.
@@ -181,6 +187,7 @@ impl Instance {
             source: Source::Nowhere,
             shelf: Shelf::default(),
             receipt: None,
+            deliveries: Deliveries::new(),
             sight: Sight::Of(Vec::new()),
             principal,
             ahead: LEAST_AHEAD,
@@ -253,9 +260,12 @@ impl Instance {
                 self.principal = principal;
                 self.read(read, reply).await;
             }
-            Order::Commit(offsets, reply) => {
-                let done = self.commit(offsets).await;
+            Order::Commit(offsets, has, reply) => {
+                let done = self.commit(offsets, has).await;
                 let _ = reply.send(done);
+            }
+            Order::Acknowledge(has, reply) => {
+                let _ = reply.send(self.acknowledge(&has).map(drop));
             }
             Order::Committed(partitions, reply) => {
                 let _ = reply.send(self.committed(partitions).await);
@@ -340,15 +350,22 @@ impl Instance {
 
     // -- answers that are out
 
-    /// Takes note of what became of the last answer, as far as that is known; true if it is.
+    /// Takes note of what became of the last answer, as far as that is known; true if it is. Of one that
+    /// is kept it is the client who says so.
     fn settle_now(&mut self) -> bool {
+        if self.deliveries.is_kept() {
+            return true;
+        }
         let Some(receipt) = &self.receipt else {
             return true;
         };
         match receipt.fate() {
             Fate::Open => return false,
             Fate::Written => self.count_delivered(),
-            Fate::Lost => self.shelf.lost(),
+            Fate::Lost => {
+                self.shelf.lost();
+                self.deliveries.put_back();
+            }
         }
         self.receipt = None;
         self.keep_count();

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, Parcel, Stop, Unfit, Way};
+use super::{Has, Options, Parcel, Stop, Unfit, Way};
 use crate::api::v2::media::Embedded;
 use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
@@ -53,6 +53,10 @@ pub enum Refused {
     Hidden(Hidden),
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
     Kafka(Fault, Option<String>),
+    /// A commit failed for these partitions; for the others it did not.
+    NotCommitted(Vec<(TopicPartition, Fault)>),
+    /// The group has not let the instance in for some time.
+    NotLetIn(Fault),
     /// A record cannot be shown in the instance's format.
     Unfit(Unfit, Embedded),
     /// The instance has too much to do.
@@ -90,6 +94,8 @@ pub(super) struct Read {
     pub(super) max_bytes: u64,
     /// The connection that the answer goes over.
     pub(super) way: Option<Way>,
+    /// What the client says that it has.
+    pub(super) has: Option<Has>,
 }
 
 /// An order, and where its answer goes.
@@ -102,7 +108,9 @@ pub(super) enum Order {
     Assignments(Reply<Vec<TopicPartition>>),
     Read(Read, Principal, Reply<Parcel>),
     /// `None` is what was delivered.
-    Commit(Option<Vec<Offset>>, Reply<()>),
+    Commit(Option<Vec<Offset>>, Option<Has>, Reply<()>),
+    /// The client has this delivery.
+    Acknowledge(Has, Reply<()>),
     Committed(Vec<TopicPartition>, Reply<Vec<(TopicPartition, Committed)>>),
     Seek(Aims, Reply<()>),
 }
@@ -218,24 +226,40 @@ impl Handle {
         timeout: Duration,
         max_bytes: u64,
         way: Option<Way>,
+        has: Option<Has>,
         principal: Principal,
     ) -> Result<Parcel, Refused> {
         let read = Read {
             timeout,
             max_bytes,
             way,
+            has,
         };
         self.order(|reply| Order::Read(read, principal, reply))
             .await
     }
 
-    /// Commits these offsets, or what was delivered to the client.
+    /// Commits these offsets, or what was delivered to the client, up to what it says that it `has`.
     ///
     /// # Errors
     ///
-    /// Kafka's; `IllegalState` of partitions that were assigned by hand while the group has members.
-    pub async fn commit(&self, offsets: Option<Vec<Offset>>) -> Result<(), Refused> {
-        self.order(|reply| Order::Commit(offsets, reply)).await
+    /// Kafka's; `NotCommitted`; `IllegalState` of partitions that were assigned by hand while the group has
+    /// members, and of a delivery that is not the last.
+    pub async fn commit(
+        &self,
+        offsets: Option<Vec<Offset>>,
+        has: Option<Has>,
+    ) -> Result<(), Refused> {
+        self.order(|reply| Order::Commit(offsets, has, reply)).await
+    }
+
+    /// Takes note that the client has this delivery.
+    ///
+    /// # Errors
+    ///
+    /// `IllegalState` of one that is not the last.
+    pub async fn acknowledge(&self, has: Has) -> Result<(), Refused> {
+        self.order(|reply| Order::Acknowledge(has, reply)).await
     }
 
     /// What the group has committed; what it has not is left out.

@@ -54,6 +54,8 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Parcel {
     records: Arc<Vec<Delivered>>,
+    /// The name of the answer.
+    delivery: String,
     taken: bool,
     shared: Arc<Shared>,
 }
@@ -63,8 +65,12 @@ pub struct Parcel {
 pub struct Receipt(Arc<Shared>);
 
 impl Parcel {
-    /// `records` for the client at the other end of `way`.
-    pub fn new(records: Arc<Vec<Delivered>>, way: Option<Way>) -> (Self, Receipt) {
+    /// `records` for the client at the other end of `way`, as the answer `delivery`.
+    pub fn new(
+        records: Arc<Vec<Delivered>>,
+        delivery: String,
+        way: Option<Way>,
+    ) -> (Self, Receipt) {
         let shared = Arc::new(Shared {
             state: AtomicU8::new(ON_ITS_WAY),
             flushes: AtomicU64::new(0),
@@ -74,6 +80,7 @@ impl Parcel {
         let receipt = Receipt(Arc::clone(&shared));
         let parcel = Self {
             records,
+            delivery,
             taken: false,
             shared,
         };
@@ -83,6 +90,11 @@ impl Parcel {
     /// The records.
     pub fn records(&self) -> &[Delivered] {
         &self.records
+    }
+
+    /// The name of the answer.
+    pub fn delivery(&self) -> &str {
+        &self.delivery
     }
 
     /// The last piece was taken.
@@ -167,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn over_a_shared_connection_the_flush_may_come_before_the_drop() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, true));
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, true));
         parcel.is_taken();
         stream.flush().await.unwrap();
         drop(parcel);
@@ -177,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_taken_is_delivered_when_the_connection_has_flushed() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, false));
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, false));
         stream.flush().await.unwrap();
         assert_eq!(receipt.fate(), Fate::Open);
         parcel.is_taken();
@@ -191,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn what_goes_down_with_the_connection_is_lost() {
         let (stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), way(&stream, false));
+        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, false));
         parcel.is_taken();
         drop(parcel);
         drop(stream);
@@ -200,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_was_not_taken_whole_is_lost() {
-        let (parcel, receipt) = Parcel::new(Arc::default(), None);
+        let (parcel, receipt) = Parcel::new(Arc::default(), String::new(), None);
         assert_eq!(receipt.fate(), Fate::Open);
         drop(parcel);
         assert_eq!(receipt.fate(), Fate::Lost);

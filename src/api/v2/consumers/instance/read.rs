@@ -1,6 +1,7 @@
 //! A read: what is there, or what comes first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -8,12 +9,15 @@ use tokio::time::Instant;
 use super::assigned::fill;
 use super::order::{Read, Reply};
 use super::{
-    Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, SETTLING, Source, Stop,
-    next_event,
+    Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, Source, Stop, next_event,
 };
 use crate::api::records::json;
 use crate::api::v2::media::Embedded;
 use crate::record::Delivered;
+
+/// The longest part of a read in which the group lets the instance in, and that is not taken from the
+/// read's own time.
+const JOINING: Duration = Duration::from_secs(5);
 
 impl Instance {
     /// Answers a read. While nobody waits for the answer any more, nothing is taken.
@@ -24,14 +28,30 @@ impl Instance {
     }
 
     async fn answer(&mut self, read: Read, mut reply: Reply<Parcel>) {
-        let until = Instant::now() + read.timeout;
-        if let Err(refused) = self.begin().await {
-            let _ = reply.send(Err(refused));
+        let begun = Instant::now();
+        let mut until = begun + read.timeout;
+        let again = match self.begin(&read).await {
+            Ok(again) => again,
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+                return;
+            }
+        };
+        if again && let Some(records) = self.again() {
+            self.hand_over(records, read, reply);
             return;
         }
         self.take_events(&read);
+        // What is spent on joining the group is not taken from the read's own time.
+        let free = begun + JOINING;
+        let mut is_joining = self.is_joining() && Instant::now() < free;
         let taken = loop {
-            let is_late = Instant::now() >= until;
+            let now = Instant::now();
+            if is_joining && !(self.is_joining() && now < free) {
+                is_joining = false;
+                until = now + read.timeout;
+            }
+            let is_late = !is_joining && now >= until;
             if is_late || self.has_enough(&read) {
                 match self.take(&read) {
                     Ok(records) if records.is_empty() && !is_late => {
@@ -49,7 +69,9 @@ impl Instance {
                     tokio::select! {
                         biased;
                         () = reply.closed() => return,
-                        happened = self.happened(self.wakes_before(until)) => Ok(happened),
+                        happened = self.happened(self.wakes_before(if is_joining { free } else { until })) => {
+                            Ok(happened)
+                        }
                     }
                 }
             };
@@ -82,10 +104,17 @@ impl Instance {
         }
     }
 
-    /// What comes before a read: the last answer is settled, and there is something to read from.
-    async fn begin(&mut self) -> Result<(), Refused> {
-        self.settle(SETTLING).await?;
-        self.shelf.came_back();
+    /// What comes before a read: the last answer is settled, or is to be given again, which is told; and
+    /// there is something to read from.
+    async fn begin(&mut self, read: &Read) -> Result<bool, Refused> {
+        let again = match &read.has {
+            Some(has) => self.acknowledge(has)?,
+            None => {
+                self.settle_unnamed().await?;
+                self.shelf.came_back();
+                false
+            }
+        };
         self.sight = self.admitted().await?;
         match &mut self.source {
             Source::Nowhere => Err(Refused::IllegalState(
@@ -93,7 +122,7 @@ impl Instance {
                  its subscription or its assignments first"
                     .to_owned(),
             )),
-            Source::Assigned => Ok(()),
+            Source::Assigned => Ok(again),
             Source::Subscribed(subscribed) => {
                 if let Some(fault) = subscribed.failure() {
                     return Err(fault.into());
@@ -106,7 +135,7 @@ impl Instance {
                         looked => looked?,
                     }
                 }
-                Ok(())
+                Ok(again)
             }
         }
     }
@@ -193,9 +222,13 @@ impl Instance {
             .map_err(|unfit| Refused::Unfit(unfit, format))?;
         if let Source::Subscribed(subscribed) = &self.source
             && taken.is_empty()
-            && let Some(fault) = subscribed.unreachable()
         {
-            return Err(fault.clone().into());
+            if let Some(fault) = subscribed.unreachable() {
+                return Err(fault.clone().into());
+            }
+            if let Some(fault) = subscribed.kept_out() {
+                return Err(Refused::NotLetIn(fault));
+            }
         }
         if self.shelf.is_empty() && before >= self.ahead / 2 {
             // The client takes all that there is: more is read ahead for it.
@@ -205,9 +238,34 @@ impl Instance {
         Ok(taken)
     }
 
+    /// The last answer, as far as it is still the client's to have.
+    fn again(&mut self) -> Option<Arc<Vec<Delivered>>> {
+        let (source, sight) = (&self.source, &self.sight);
+        let again = self.shelf.again(|record| {
+            let is_wanted = match source {
+                Source::Subscribed(subscribed) => subscribed.wants(&record.topic),
+                Source::Nowhere | Source::Assigned => true,
+            };
+            is_wanted && sight.shows(record)
+        });
+        if again.is_none() {
+            self.receipt = None;
+            self.deliveries.put_back();
+        }
+        self.keep_count();
+        again
+    }
+
     fn give(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+        if !records.is_empty() {
+            self.deliveries.one_more(read.has.is_some());
+        }
+        self.hand_over(records, read, reply);
+    }
+
+    fn hand_over(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
         let is_empty = records.is_empty();
-        let (parcel, receipt) = Parcel::new(records, read.way);
+        let (parcel, receipt) = Parcel::new(records, self.deliveries.name(), read.way);
         if !is_empty {
             self.receipt = Some(receipt);
         }
@@ -217,7 +275,11 @@ impl Instance {
 }
 
 /// Whether the record can be shown in this format.
-fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
+///
+/// # Errors
+///
+/// What cannot: `key` or `value`.
+pub fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
     let fits = |bytes: &[u8]| match format {
         Embedded::Binary => true,
         Embedded::Text => std::str::from_utf8(bytes).is_ok(),

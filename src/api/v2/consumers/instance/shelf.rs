@@ -3,7 +3,11 @@
 //!
 //! A record is *out* from the moment that it is put into an answer until it is known what became of
 //! that answer: it was written, and the partition's position moves on; or it was not, and the record is
-//! the next that is given. Only what is written counts as delivered.
+//! the next that is given, or the answer is given again as it was. Only what is written counts as
+//! delivered.
+//!
+//! What was delivered of a partition and not committed when that was taken away is remembered until the
+//! next commit of what was delivered: the client must hear that this is not in it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use crate::record::{Delivered, TopicPartition};
 struct Part {
     /// Tells this assignment of the partition, and each new place in it, from others.
     turn: u64,
+    /// Where it was put.
+    start: i64,
     /// The offset after the last record that was delivered.
     delivered: i64,
     /// The same before the last answer: the client has come back since.
@@ -35,6 +41,16 @@ struct Out {
     turns: HashMap<TopicPartition, u64>,
 }
 
+/// A partition that was taken away.
+#[derive(Debug)]
+struct Gone {
+    turn: u64,
+    /// The offset after the last record that was delivered.
+    delivered: i64,
+    /// How far the group has committed, or is about to.
+    committed: i64,
+}
+
 /// Why no record was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
@@ -44,6 +60,24 @@ pub struct Unfit {
     pub offset: i64,
     /// What cannot be shown: `key` or `value`.
     pub what: &'static str,
+    /// Key and value could be shown as text.
+    pub is_text: bool,
+}
+
+impl Unfit {
+    /// Of a record, which is in this partition.
+    pub fn new(partition: TopicPartition, record: &Delivered, what: &'static str) -> Self {
+        let is_text = |bytes: &Option<bytes::Bytes>| {
+            let bytes = bytes.as_deref().unwrap_or_default();
+            std::str::from_utf8(bytes).is_ok()
+        };
+        Self {
+            partition,
+            offset: record.offset,
+            what,
+            is_text: is_text(&record.key) && is_text(&record.value),
+        }
+    }
 }
 
 /// See the module.
@@ -59,6 +93,7 @@ pub struct Shelf {
     out_bytes: usize,
     turns: u64,
     out: Option<Out>,
+    gone: HashMap<TopicPartition, Gone>,
 }
 
 /// Bytes as `max_bytes` counts them: of the key and the value.
@@ -114,8 +149,17 @@ impl Shelf {
     pub fn place(&mut self, partition: TopicPartition, start: i64, committed: Option<i64>) {
         self.drop_waiting(&partition);
         self.turns += 1;
+        // It has come back, and what was delivered of it was committed, or is to be given no more.
+        if self
+            .gone
+            .get(&partition)
+            .is_some_and(|gone| gone.delivered <= start)
+        {
+            self.gone.remove(&partition);
+        }
         let part = Part {
             turn: self.turns,
+            start,
             delivered: start,
             handled: start,
             passed: start,
@@ -133,10 +177,49 @@ impl Shelf {
         }
     }
 
-    /// Takes a partition away, with what waits of it.
-    pub fn remove(&mut self, partition: &TopicPartition) {
+    /// Takes a partition away, with what waits of it. `committing` is the offset that is being committed
+    /// for it, if one is.
+    pub fn remove(&mut self, partition: &TopicPartition, committing: Option<i64>) {
         self.drop_waiting(partition);
-        self.parts.remove(partition);
+        let Some(part) = self.parts.remove(partition) else {
+            return;
+        };
+        let committed = [Some(part.start), part.committed, committing];
+        let committed = committed.into_iter().flatten().max().unwrap_or(part.start);
+        let is_out = self.out.as_ref().and_then(|out| out.turns.get(partition));
+        if part.delivered > committed || is_out == Some(&part.turn) {
+            let gone = Gone {
+                turn: part.turn,
+                delivered: part.delivered,
+                committed,
+            };
+            self.gone.insert(partition.clone(), gone);
+        }
+    }
+
+    /// Partitions that were taken away before what was delivered of them was committed, each told once.
+    pub fn moved_on(&mut self) -> Vec<TopicPartition> {
+        let out = self.out.as_ref();
+        let mut moved = Vec::new();
+        self.gone.retain(|partition, gone| {
+            if gone.delivered > gone.committed {
+                moved.push(partition.clone());
+            }
+            // Of what is out it is still to be heard whether it was delivered.
+            out.is_some_and(|out| out.turns.get(partition) == Some(&gone.turn))
+        });
+        for partition in &moved {
+            if let Some(gone) = self.gone.get_mut(partition) {
+                gone.committed = gone.delivered;
+            }
+        }
+        moved.sort_unstable();
+        moved
+    }
+
+    /// The client has said itself what is to be committed of this partition.
+    pub fn is_told(&mut self, partition: &TopicPartition) {
+        self.gone.remove(partition);
     }
 
     /// Takes everything away.
@@ -210,6 +293,7 @@ impl Shelf {
     pub fn gap(&mut self, partition: &TopicPartition, to: i64) {
         if let Some(part) = self.parts.get_mut(partition) {
             if to < part.delivered {
+                part.start = part.start.min(to);
                 part.delivered = to;
                 part.handled = part.handled.min(to);
             }
@@ -270,11 +354,7 @@ impl Shelf {
                 break;
             }
             if let Err(what) = fits(&record) {
-                unfit = Some(Unfit {
-                    partition: place(&record),
-                    offset: record.offset,
-                    what,
-                });
+                unfit = Some(Unfit::new(place(&record), &record, what));
                 self.waiting.push_front(record);
                 break;
             }
@@ -335,9 +415,47 @@ impl Shelf {
                 && out.turns.get(&partition) == Some(&part.turn)
             {
                 part.delivered = part.delivered.max(last.offset + 1);
+            } else if let Some(gone) = self.gone.get_mut(&partition)
+                && out.turns.get(&partition) == Some(&gone.turn)
+            {
+                gone.delivered = gone.delivered.max(last.offset + 1);
             }
         }
         Some(out.records)
+    }
+
+    /// Whether an answer is out.
+    pub fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// The records of the answer that is out, to be given once more: those of them that `shows` says yes
+    /// of, and whose partitions are still at the place that they were read from. `None` if none is left:
+    /// then nothing is out any more.
+    pub fn again(&mut self, shows: impl Fn(&Delivered) -> bool) -> Option<Arc<Vec<Delivered>>> {
+        let out = self.out.as_mut()?;
+        let parts = &self.parts;
+        let is_current = |partition: &TopicPartition, turn: &u64| {
+            parts.get(partition).is_some_and(|part| part.turn == *turn)
+        };
+        if !out.turns.iter().all(|(p, turn)| is_current(p, turn)) {
+            out.turns.retain(|p, turn| is_current(p, turn));
+            let kept = out.records.iter();
+            let kept = kept.filter(|record| out.turns.contains_key(&place(record)));
+            out.records = Arc::new(kept.cloned().collect());
+            self.out_bytes = out.records.iter().map(footprint).sum();
+        }
+        let records = if out.records.iter().all(&shows) {
+            Arc::clone(&out.records)
+        } else {
+            let shown = out.records.iter().filter(|record| shows(record));
+            Arc::new(shown.cloned().collect())
+        };
+        if records.is_empty() {
+            self.lost();
+            return None;
+        }
+        Some(records)
     }
 
     /// What is out was not: it waits again, before all else.
@@ -357,6 +475,7 @@ impl Shelf {
                 self.waiting.push_front(record.clone());
             }
         }
+        self.gone.retain(|_, gone| gone.delivered > gone.committed);
     }
 
     /// The client has come back: what was delivered to it before counts as handled.
@@ -522,13 +641,86 @@ mod tests {
     fn what_is_taken_away_does_not_come_any_more() {
         let mut shelf = shelf(&[2, 2]);
         assert_eq!(take(&mut shelf, 10), [(0, 0)]);
-        shelf.remove(&at(0));
+        shelf.remove(&at(0), None);
         shelf.lost();
         assert_eq!(take(&mut shelf, 99), [(1, 0), (1, 1)]);
         shelf.written();
         assert_eq!(shelf.partitions(), [at(1)]);
         shelf.seek(&at(1), 1);
         assert_eq!(shelf.delivered(), [(at(1), 1)]);
+    }
+
+    #[test]
+    fn what_was_delivered_of_a_partition_that_moved_on_is_told_once() {
+        let mut shelf = shelf(&[2, 2, 2]);
+        assert_eq!(take(&mut shelf, 30), [(0, 0), (0, 1), (1, 0)]);
+        shelf.written();
+        shelf.committed(&at(0), 2);
+        for partition in 0..3 {
+            shelf.remove(&at(partition), None);
+        }
+        assert_eq!(
+            shelf.moved_on(),
+            [at(1)],
+            "the first is committed, nothing of the third was delivered"
+        );
+        assert_eq!(shelf.moved_on(), []);
+    }
+
+    #[test]
+    fn an_answer_that_arrives_after_its_partition_has_moved_on_is_told_too() {
+        let mut shelf = shelf(&[2, 2]);
+        take(&mut shelf, 99);
+        shelf.remove(&at(0), None);
+        shelf.remove(&at(1), Some(0));
+        assert_eq!(shelf.moved_on(), [], "it may not have arrived");
+        shelf.written();
+        assert_eq!(shelf.moved_on(), [at(0), at(1)]);
+
+        shelf.place(at(0), 0, None);
+        shelf.put((0..2).map(|n| record(0, n, 10)).collect(), &[(at(0), 2)]);
+        take(&mut shelf, 99);
+        shelf.remove(&at(0), None);
+        shelf.lost();
+        assert_eq!(shelf.moved_on(), [], "it did not");
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_behind_what_was_delivered_is_not_told() {
+        let mut shelf = shelf(&[2, 2]);
+        take(&mut shelf, 99);
+        shelf.written();
+        shelf.remove(&at(0), None);
+        shelf.remove(&at(1), None);
+        shelf.place(at(0), 2, Some(2));
+        shelf.place(at(1), 1, Some(1));
+        assert_eq!(shelf.moved_on(), [at(1)], "its second record comes again");
+    }
+
+    #[test]
+    fn an_answer_is_given_again_as_far_as_it_is_still_the_clients() {
+        let mut shelf = shelf(&[2, 2]);
+        assert_eq!(take(&mut shelf, 99).len(), 4);
+        let again = shelf.again(|_| true).unwrap();
+        assert_eq!(again.len(), 4);
+        assert_eq!(shelf.delivered(), [(at(0), 0), (at(1), 0)]);
+        shelf.remove(&at(0), None);
+        let again = shelf.again(|record| record.offset > 0).unwrap();
+        assert_eq!(
+            again
+                .iter()
+                .map(|r| (r.partition, r.offset))
+                .collect::<Vec<_>>(),
+            [(1, 1)]
+        );
+        shelf.written();
+        assert_eq!(
+            shelf.delivered(),
+            [(at(1), 2)],
+            "what is not shown is passed"
+        );
+        assert_eq!(shelf.bytes(), 0);
+        assert!(shelf.again(|_| true).is_none());
     }
 
     #[test]

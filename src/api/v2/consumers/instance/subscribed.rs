@@ -24,6 +24,8 @@ const MISSING: Duration = Duration::from_secs(1);
 const PATTERN: Duration = Duration::from_secs(30);
 /// Longest wait of an order for the group to let the instance in.
 const JOINING: Duration = Duration::from_secs(10);
+/// How long the group may take to let the instance in before reads say what keeps it out.
+const KEPT_OUT: Duration = Duration::from_secs(10);
 /// Answers to commits that nobody waits for.
 const NOBODYS: Token = 0;
 
@@ -39,6 +41,12 @@ pub(super) struct Subscribed {
     member: Option<Member>,
     /// The group has said which partitions are its own, and where they begin is known.
     joined: bool,
+    /// Since when it has asked to be let in.
+    joining_since: Instant,
+    /// The group has given it a partition since.
+    had_some: bool,
+    /// What has kept it from being let in.
+    kept_out: Option<Fault>,
     /// No broker answers.
     unreachable: Option<Fault>,
     /// Why there is no member any more, until somebody was told.
@@ -65,6 +73,9 @@ impl Subscribed {
             looks_at: None,
             member: None,
             joined: false,
+            joining_since: Instant::now(),
+            had_some: false,
+            kept_out: None,
             unreachable: None,
             failed: None,
             paused: false,
@@ -86,6 +97,44 @@ impl Subscribed {
     /// Why nothing comes, where no broker answers.
     pub(super) fn unreachable(&self) -> Option<&Fault> {
         self.unreachable.as_ref()
+    }
+
+    /// Why nothing comes, where the group has not let the instance in for some time.
+    pub(super) fn kept_out(&self) -> Option<Fault> {
+        let waits = self.joining_since.elapsed();
+        if self.joined || self.member.is_none() || waits < KEPT_OUT {
+            return None;
+        }
+        let reason = match &self.kept_out {
+            Some(fault) => fault.message.as_str(),
+            None => "its coordinator has not answered",
+        };
+        Some(Fault {
+            retriable: true,
+            kafka_error: self.kept_out.as_ref().and_then(|fault| fault.kafka_error),
+            ..Fault::new(
+                FaultKind::Unavailable,
+                format!(
+                    "The group has not let the instance in for {} s: {reason}",
+                    waits.as_secs()
+                ),
+            )
+        })
+    }
+
+    /// Whether the group may soon let the instance in, or give it its first partitions: those may come a
+    /// while after it is in.
+    fn is_joining(&self) -> bool {
+        let may_soon = self.unreachable.is_none() && self.joining_since.elapsed() < KEPT_OUT;
+        self.member.is_some() && !self.had_some && may_soon
+    }
+
+    /// It has to ask to be let in.
+    fn joins(&mut self) {
+        self.joined = false;
+        self.joining_since = Instant::now();
+        self.had_some = false;
+        self.kept_out = None;
     }
 
     /// Why the member ended; told once.
@@ -134,13 +183,23 @@ impl Instance {
             Some(Event::State(state)) => match state {
                 State::Active => subscribed.unreachable = None,
                 State::Joining(fault) => {
-                    subscribed.joined = false;
-                    subscribed.unreachable = fault.filter(|fault| fault.kafka_error.is_none());
+                    if subscribed.joined {
+                        subscribed.joins();
+                    }
+                    // What Kafka itself says may pass in a moment.
+                    let (said, unreachable) = match fault {
+                        Some(fault) if fault.kafka_error.is_some() => (Some(fault), None),
+                        fault => (None, fault),
+                    };
+                    subscribed.unreachable = unreachable;
+                    subscribed.kept_out = said;
                 }
                 State::Unavailable(fault) => subscribed.unreachable = Some(fault),
             },
             Some(Event::Assigned { added, .. }) => {
                 subscribed.joined = true;
+                subscribed.had_some |= !added.is_empty();
+                subscribed.kept_out = None;
                 let mut partitions = Vec::with_capacity(added.len());
                 for one in added {
                     partitions.push(one.partition.clone());
@@ -168,7 +227,7 @@ impl Instance {
             }
             Some(Event::Lost(partitions)) => {
                 for partition in &partitions {
-                    self.shelf.remove(partition);
+                    self.shelf.remove(partition, None);
                 }
                 self.keep_count();
             }
@@ -215,20 +274,23 @@ impl Instance {
             subscribed.failed = subscribed.failed.take().or(fault);
         }
         for partition in &partitions {
-            self.shelf.remove(partition);
+            self.shelf.remove(partition, None);
         }
         self.keep_count();
     }
 
     /// Partitions go: what was handled of them is committed first.
     fn revoked(&mut self, partitions: &[TopicPartition]) {
+        let mut offsets = Vec::new();
         if self.options.auto_commit {
-            let mut offsets = self.shelf.handled();
+            offsets = self.shelf.handled();
             offsets.retain(|(partition, _)| partitions.contains(partition));
-            self.commit_unwatched(offsets);
+            self.commit_unwatched(offsets.clone());
         }
+        let offsets: HashMap<TopicPartition, i64> = offsets.into_iter().collect();
         for partition in partitions {
-            self.shelf.remove(partition);
+            self.shelf
+                .remove(partition, offsets.get(partition).copied());
         }
         self.keep_count();
     }
@@ -468,9 +530,18 @@ impl Instance {
                 ..member::Options::new(&*options.group, subscribed.topics.iter().cloned())
             })?;
             subscribed.member = Some(member);
+            subscribed.joins();
             subscribed.paused = false;
         }
         Ok(())
+    }
+
+    /// Whether the group is still to let the instance in.
+    pub(super) fn is_joining(&self) -> bool {
+        match &self.source {
+            Source::Subscribed(subscribed) => subscribed.is_joining(),
+            Source::Nowhere | Source::Assigned => false,
+        }
     }
 
     // -- answers of the member

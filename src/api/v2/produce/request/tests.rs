@@ -126,16 +126,20 @@ fn base64_is_read_as_the_reference_reads_it() {
 }
 
 #[test]
-fn a_records_own_partition_goes_before_the_paths() {
+fn a_record_is_for_the_paths_partition_or_refused() {
     let body = Bytes::from_static(
-        b"{\"records\":[{\"partition\":2},{\"partition\":null},{}],\"key_schema\":null}",
+        b"{\"records\":[{\"partition\":\" 2\"},{\"partition\":null},{\"partition\":\"\"}],\"key_schema\":null}",
     );
     let partitions = |path| -> Vec<Option<i32>> {
         let records = records(&body, Embedded::Json, path).unwrap();
         records.iter().map(|record| record.partition).collect()
     };
-    assert_eq!(partitions(Some(1)), [Some(2), Some(1), Some(1)]);
+    assert_eq!(partitions(Some(2)), [Some(2), Some(2), Some(2)]);
     assert_eq!(partitions(None), [Some(2), None, None]);
+    let error = records(&body, Embedded::Json, Some(1)).unwrap_err();
+    assert_eq!(error.status().as_u16(), 422);
+    let field = error.into_body().field.unwrap_or_default();
+    assert_eq!(field, "/records/0/partition");
 }
 
 #[test]
@@ -208,8 +212,9 @@ fn what_is_no_json_or_of_another_shape_is_a_bad_request() {
         assert_eq!(refused(body, Embedded::Json), expected, "{body}");
     }
     for (partition, status) in [
-        ("\"0\"", 400),
+        ("\"x\"", 400),
         ("1.5", 400),
+        ("\"-1\"", 422),
         ("2147483648", 400),
         ("-1", 422),
     ] {

@@ -1,0 +1,159 @@
+//! `POST /admin/topics`: makes a topic, as Strimzi's bridge has it.
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::consumers::requests::{self, Object};
+use super::{consumers, error};
+use crate::auth::Principal;
+use crate::auth::permission::{Action, Resource, decide};
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::kafka::admin::NewTopic;
+use crate::kafka::fault::FaultKind;
+use crate::kafka::metadata::check_topic_name;
+
+/// A topic to be made
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct TopicRequest {
+    /// Its name.
+    #[schema(example = "orders")]
+    topic_name: String,
+    /// How many partitions; without it as the brokers make topics.
+    #[schema(minimum = 1)]
+    partitions_count: Option<i32>,
+    /// How many copies of each partition; without it as the brokers make topics.
+    #[schema(minimum = 1)]
+    replication_factor: Option<i16>,
+}
+
+/// Make a topic
+///
+/// As Strimzi's bridge has it; not in the reference's v2. Names that begin with two underscores are Kafka's
+/// own and are refused.
+///
+/// Needs `admin` on the cluster.
+#[utoipa::path(
+    post,
+    path = "/admin/topics",
+    operation_id = "createTopicV2",
+    tag = "Compatible REST v2",
+    request_body(content(
+        (TopicRequest = "application/vnd.kafka.v2+json", example = json!({"topic_name": "orders", "partitions_count": 3, "replication_factor": 1})),
+        (TopicRequest = "application/vnd.kafka.json.v2+json"),
+        (TopicRequest = "application/json"),
+    )),
+    responses(
+        (status = 201, description = "It is made; `Location` says where it is described", headers(("Location" = String, description = "The path of the topic"))),
+        (status = 409, description = "There is such a topic (409)"),
+        error::OfMaking,
+    )
+)]
+pub async fn create_topic(
+    State(gateway): State<Gateway>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (kind, body) = consumers::read(&gateway, request).await?;
+    let made = async {
+        let topic = wanted(&body)?;
+        decide(&principal, Action::Admin, Resource::Topic(&topic.name))?;
+        match gateway.cluster().create_topic(&topic).await {
+            Ok(()) => Ok(topic.name),
+            Err(fault) if fault.kind == FaultKind::Exists => {
+                Err(ApiError::from_fault(&fault).at("/topic_name"))
+            }
+            Err(fault) => Err(error::of_request(&fault)),
+        }
+    };
+    let name = made.await.map_err(|error: ApiError| error.typed(kind))?;
+    let at = format!("/topics/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let mut response = StatusCode::CREATED.into_response();
+    if let Ok(at) = HeaderValue::from_str(&at) {
+        response.headers_mut().insert(header::LOCATION, at);
+    }
+    Ok(response)
+}
+
+/// The topic that a body asks for.
+fn wanted(body: &[u8]) -> Result<NewTopic, ApiError> {
+    const FIELDS: &[&str] = &["topic_name", "partitions_count", "replication_factor"];
+    let missing = || requests::needed("/topic_name", "{\"topic_name\": …}");
+    let body = Object::body(body, FIELDS)?.ok_or_else(missing)?;
+    let name = body.text("topic_name")?;
+    let name = body.needed("topic_name", name)?;
+    if let Err(fault) = check_topic_name(&name) {
+        return Err(ApiError::from_fault(&fault).at("/topic_name"));
+    }
+    if name.starts_with("__") {
+        let message = "names that begin with two underscores are Kafka's own";
+        return Err(ApiError::unprocessable(message).at("/topic_name"));
+    }
+    Ok(NewTopic {
+        partitions: count(&body, "partitions_count")?,
+        replication: count(&body, "replication_factor")?,
+        ..NewTopic::with_broker_defaults(&name)
+    })
+}
+
+fn count<T: TryFrom<i64>>(body: &Object<'_>, field: &str) -> Result<Option<T>, ApiError> {
+    let Some(given) = body.number(field)? else {
+        return Ok(None);
+    };
+    match T::try_from(given) {
+        Ok(count) if given > 0 => Ok(Some(count)),
+        _ => {
+            let message = format!("expected a whole number from 1, not {given}");
+            Err(ApiError::unprocessable(message).at(body.pointer(field)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_read_with_or_without_its_numbers() {
+        let body = br#"{"topic_name":"t","partitions_count":"3","replication_factor":1}"#;
+        let topic = wanted(body).unwrap();
+        assert_eq!((topic.partitions, topic.replication), (Some(3), Some(1)));
+        let topic = wanted(br#"{"topic_name":"t"}"#).unwrap();
+        assert_eq!(topic, NewTopic::with_broker_defaults("t"));
+    }
+
+    #[test]
+    fn what_cannot_be_a_topic_is_named() {
+        for (body, expected) in [
+            ("", (422, "/topic_name")),
+            ("{}", (422, "/topic_name")),
+            (r#"{"topic_name":"a b"}"#, (400, "/topic_name")),
+            (
+                r#"{"topic_name":"__consumer_offsets"}"#,
+                (422, "/topic_name"),
+            ),
+            (
+                r#"{"topic_name":"t","partitions_count":0}"#,
+                (422, "/partitions_count"),
+            ),
+            (
+                r#"{"topic_name":"t","partitions_count":"x"}"#,
+                (400, "/partitions_count"),
+            ),
+            (
+                r#"{"topic_name":"t","replication_factor":400000}"#,
+                (422, "/replication_factor"),
+            ),
+            (r#"{"topic_name":"t","x":1}"#, (422, "/x")),
+        ] {
+            let error = wanted(body.as_bytes()).unwrap_err();
+            let status = error.status().as_u16();
+            let field = error.into_body().field.unwrap_or_default();
+            assert_eq!((status, &*field), expected, "{body}");
+        }
+    }
+}

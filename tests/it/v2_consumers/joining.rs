@@ -1,0 +1,117 @@
+//! How long the group takes to let an instance in, or to let it go, and what its client sees of that.
+
+use std::time::Duration;
+
+use krafka::testing::ApiKey;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use super::{BOUND, Consumer, from_earliest, numbers, refusal};
+use crate::support::broker::Broker;
+use crate::support::fault::FaultBroker;
+use crate::support::gateway::Gateway;
+use crate::support::groups::fill;
+use crate::support::http::post_json;
+use crate::support::{eventually, kafka, shared_gateway, topic};
+
+/// Groups of this broker rebalance as they do by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_read_of_an_instance_that_is_made_again_has_its_records() {
+    let gateway = shared_gateway().await;
+    let name = topic("v2-made-again");
+    kafka().await.plain().create_topic(&name, 1, &[]).await;
+    let group = topic("v2-made-again-group");
+    // With the time that an instance has by default.
+    let body = json!({
+        "name": "one", "format": "json", "auto.offset.reset": "earliest",
+        "auto.commit.enable": "false",
+    });
+    for n in 0..6 {
+        fill(gateway, &name, 0, n..n + 1).await;
+        let consumer = Consumer::make(gateway, &group, &body).await;
+        consumer.subscribe(&[&name]).await;
+        let records = consumer.read("").await;
+        assert_eq!(numbers(&records), [n], "round {n}");
+        consumer.commit().await;
+        consumer.delete().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: two brokers and a controller, one of them killed"]
+async fn a_coordinator_that_is_away_is_told_to_who_reads() {
+    let cluster = Broker::builder()
+        .nodes(2)
+        .fast_groups()
+        .property("offsets.topic.replication.factor", "1")
+        .property("offsets.topic.num.partitions", "1")
+        .start()
+        .await;
+    let plain = cluster.plain();
+    // The group's coordinator comes into being with the first commit.
+    plain.create_topic("any", 1, &[]).await;
+    plain.commit("any", "any", 0, 0).await;
+    let coordinator = plain.leader("__consumer_offsets", 0).await.unwrap();
+    let name = topic("v2-no-coordinator");
+    plain.create_topic_on(&name, &[3 - coordinator], &[]).await;
+    let gateway = Gateway::builder(&cluster.bootstrap())
+        .set("kafka.metadata_timeout_ms", "30000")
+        .start()
+        .await;
+    fill(&gateway, &name, 0, 0..3).await;
+    let node = cluster.node(u32::try_from(coordinator).unwrap());
+    node.kill();
+    let consumer = Consumer::alone(&gateway).await;
+    consumer.subscribe(&[&name]).await;
+
+    let told = timeout(BOUND, async {
+        loop {
+            let reply = consumer.get("/records?timeout=500").await;
+            if reply.status != 200 {
+                return reply;
+            }
+            assert_eq!(reply.text(), "[]");
+        }
+    });
+    let told = told.await.expect("the reason, in time");
+
+    assert_eq!(refusal(&told), (503, 50302, String::new()));
+    assert!(
+        told.text().contains("has not let the instance in"),
+        "{}",
+        told.text()
+    );
+    assert!(!told.header("retry-after").is_empty());
+    // As soon as there is one again, the records come.
+    node.restart().await;
+    let seen = consumer.read_until(500, |seen| seen.len() >= 3).await;
+    assert_eq!(seen, [0, 1, 2]);
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_an_instance_waits_for_no_fetch() {
+    let kafka = FaultBroker::start().await;
+    kafka.create_topic("orders", 1);
+    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    let consumer = Consumer::make(&gateway, "web", &from_earliest()).await;
+    consumer.subscribe(&["orders"]).await;
+    consumer.has(1).await;
+    let written = post_json(&gateway.url("/topics/orders/records"), &json!({"value": 1})).await;
+    assert_eq!(written.status, 200);
+    // There is a session of fetches, and the next of them is held by the broker.
+    consumer.read_all(1).await;
+    let fetches = || kafka.request_count(ApiKey::Fetch);
+    kafka.delay(ApiKey::Fetch, Duration::from_secs(30));
+    let before = fetches();
+    eventually(BOUND, async || fetches() > before).await;
+
+    let begun = Instant::now();
+    consumer.delete().await;
+
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}
