@@ -21,6 +21,7 @@
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
 //! | [`record`] | the record as every door sees it |
+//! | [`reserved`] | whose a topic is, by its name |
 //!
 //! `api -> http, auth, write, delivery, kafka, observe -> record, fetch, config`. Nothing below `api` and `http`
 //! names an HTTP type; `kafka` names no JSON; nothing outside `kafka` names a Kafka client library.
@@ -40,5 +41,6 @@ pub mod kafka;
 pub mod observe;
 pub mod position;
 pub mod record;
+pub mod reserved;
 pub mod server;
 pub mod write;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Principal;
 use crate::config::read_permission;
 use crate::glob::Glob;
+use crate::reserved::{Keeper, keeper};
 
 pub use crate::config::{Action, PermissionError};
 
@@ -124,8 +125,8 @@ impl fmt::Display for Granted<'_> {
     }
 }
 
-/// Decides whether `principal` may do `action` on `resource`, and tells the audit log. Topics whose
-/// names begin with `__` are Kafka's own, and for `admin` only.
+/// Decides whether `principal` may do `action` on `resource`, and tells the audit log. Topics of
+/// Kafka and of its tools ([`keeper`]) are for `admin` only.
 ///
 /// # Errors
 ///
@@ -154,7 +155,8 @@ fn judge<'a>(
         _ if kept_from => None,
         None => Some(Granted::ToAll),
         Some(permissions) => {
-            let internal = matches!(resource, Resource::Topic(name) if name.starts_with("__"));
+            let internal =
+                matches!(resource, Resource::Topic(name) if keeper(name) != Keeper::Users);
             let action = if internal { Action::Admin } else { action };
             permissions
                 .iter()

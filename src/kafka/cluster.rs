@@ -18,6 +18,7 @@ use super::reader::Reader;
 use super::tail::{Kafka, Tails};
 use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
 use crate::record::TopicPartition;
+use crate::reserved::{Keeper, keeper};
 
 /// Longest time for the administration client to take its leave.
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
@@ -157,9 +158,15 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`Metadata::ensure_topic`]; `NotAuthorized` when the gateway's own Kafka user may not
-    /// write to it.
+    /// write to it, or nobody may because it is one of Kafka's own.
     pub async fn writable(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        if keeper(name) == Keeper::Kafka {
+            return Err(Fault::kept_by_kafka(name));
+        }
         let topic = self.metadata.ensure_topic(name).await?;
+        if topic.internal {
+            return Err(Fault::kept_by_kafka(name));
+        }
         self.metadata.granted(topic, Right::Write).await
     }
 

@@ -21,6 +21,7 @@ mod bad_input;
 mod broker_security;
 mod imported;
 mod isolation;
+mod kept_topics;
 mod lifecycle;
 mod members;
 mod no_kafka;

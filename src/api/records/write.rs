@@ -112,7 +112,7 @@ pub struct WrittenRecord {
         (status = 200, description = "Written: where, for one record; an array of the same, or of errors, for an array; a line for each record of NDJSON",
             content((WrittenRecord = "application/json", example = json!({"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64})), (WrittenRecord = "application/x-ndjson"))),
         (status = 400, description = "The body or a parameter cannot be read", body = ErrorBody),
-        (status = 403, description = "No permission, here or at the broker", body = ErrorBody),
+        (status = 403, description = "No permission, here or at the broker; or one of Kafka's own topics, which nobody writes to", body = ErrorBody),
         (status = 404, description = "No such topic or partition", body = ErrorBody),
         (status = 406, description = "`Accept` rules out the answer's type", body = ErrorBody),
         (status = 408, description = "The body did not arrive in time", body = ErrorBody),

@@ -15,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::kafka::admin::NewTopic;
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::check_topic_name;
+use crate::reserved::{Keeper, keeper};
 
 /// A topic to be made
 #[derive(Debug, utoipa::ToSchema)]
@@ -89,7 +90,7 @@ fn wanted(body: &[u8]) -> Result<NewTopic, ApiError> {
     if let Err(fault) = check_topic_name(&name) {
         return Err(ApiError::from_fault(&fault).at("/topic_name"));
     }
-    if name.starts_with("__") {
+    if keeper(&name) != Keeper::Users {
         let message = "names that begin with two underscores are Kafka's own";
         return Err(ApiError::unprocessable(message).at("/topic_name"));
     }

@@ -118,7 +118,7 @@ const PRODUCE: &[(&str, &str)] = &[
     ),
     (
         "403",
-        "No permission, here or at the broker; from the broker, the body has an entry for each record",
+        "No permission, here or at the broker, or one of Kafka's own topics; but for a permission that is missing here, the body has an entry for each record",
     ),
     ("406", "`Accept` rules out both types of answer"),
     ("408", "The body did not arrive in time"),

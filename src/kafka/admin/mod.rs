@@ -28,6 +28,7 @@ pub use offsets::{Isolation, OffsetSpec, Wanted};
 use super::Role;
 use super::client::{self, Clients};
 use super::fault::{Fault, FaultKind};
+use crate::reserved::{Keeper, keeper};
 
 /// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
 /// and then says more about what went wrong.
@@ -187,9 +188,12 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// `Exists`, `Invalid` (name, numbers, configuration, the broker's policy), `NotAuthorized`,
-    /// and whatever kept the controller from answering.
+    /// `Exists`, `Invalid` (name, numbers, configuration, the broker's policy), `NotAuthorized`
+    /// (one of Kafka's own topics among them), and whatever kept the controller from answering.
     pub async fn create_topic(&self, topic: &NewTopic, bound: Duration) -> Result<(), Fault> {
+        if keeper(&topic.name) == Keeper::Kafka {
+            return Err(Fault::kept_by_kafka(&topic.name));
+        }
         let mut new = krafka::admin::NewTopic::new(
             topic.name.as_str(),
             topic.partitions.unwrap_or(-1),

@@ -36,7 +36,8 @@ pub enum FaultKind {
     UnknownPartition,
     /// The group, member or other named thing does not exist.
     NotFound,
-    /// The broker refused the gateway's own identity (ACLs).
+    /// The broker refused the gateway's own identity (ACLs), or the topic is one that nobody may
+    /// write to.
     NotAuthorized,
     /// The broker did not accept the gateway's credentials.
     Unauthenticated,
@@ -111,6 +112,20 @@ impl Fault {
             ..Self::new(
                 FaultKind::UnknownTopic,
                 format!("Topic {topic} does not exist. Create it, or check its name."),
+            )
+        }
+    }
+
+    /// `topic` is one of Kafka's own ([`crate::reserved`]), which nobody writes to.
+    pub fn kept_by_kafka(topic: &str) -> Self {
+        Self {
+            kafka_error: Some("INVALID_TOPIC_EXCEPTION"),
+            ..Self::new(
+                FaultKind::NotAuthorized,
+                format!(
+                    "Topic {topic} is Kafka's own: nobody may write to it or create it here, \
+                     whatever the permissions. Write to another topic."
+                ),
             )
         }
     }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::fault::{Fault, FaultKind};
+use crate::reserved::{Keeper, keeper};
 
 /// How old an answer may be, and how long to wait for a new one.
 #[derive(Debug, Clone)]
@@ -275,7 +276,8 @@ impl Metadata {
     }
 
     /// The topic `name`, created first if it does not exist and `auto_create` is on: with the
-    /// broker's default partitions and replication, once however many ask at the same time.
+    /// broker's default partitions and replication, once however many ask at the same time. A topic of
+    /// Kafka or of its tools ([`keeper`]) is never created.
     ///
     /// # Errors
     ///
@@ -286,6 +288,16 @@ impl Metadata {
             Err(fault)
                 if fault.kind == FaultKind::UnknownTopic && self.inner.options.auto_create =>
             {
+                if keeper(name) != Keeper::Users {
+                    return Err(Fault {
+                        message: format!(
+                            "Topic {name} does not exist, and topics whose names begin with __ are \
+                             not created by a first use: they belong to Kafka and its tools. Create \
+                             it with Kafka's own tools, or check its name."
+                        ),
+                        ..fault.clone()
+                    });
+                }
                 let inner = Arc::clone(&self.inner);
                 let name = Arc::from(name);
                 spawned(async move { inner.created(name).await }).await

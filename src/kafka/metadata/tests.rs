@@ -238,6 +238,20 @@ async fn without_leave_nothing_is_created() {
 }
 
 #[tokio::test]
+async fn a_topic_of_kafka_or_its_tools_is_not_created() {
+    let options = MetadataOptions {
+        auto_create: true,
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    for name in ["__consumer_offsets", "__consumer.offsets", "__tool"] {
+        let fault = metadata.ensure_topic(name).await.expect_err("unknown");
+        assert_eq!(fault.kind, FaultKind::UnknownTopic, "{fault}");
+    }
+    assert_eq!(broker.request_count(ApiKey::CreateTopics), 0);
+}
+
+#[tokio::test]
 async fn another_process_may_be_faster() {
     let options = MetadataOptions {
         auto_create: true,

@@ -133,6 +133,18 @@ impl Plain {
             .await;
     }
 
+    /// The names of all topics, Kafka's own included.
+    pub async fn topics(&self) -> BTreeSet<String> {
+        let config = self.config();
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let metadata = insist(|| consumer.fetch_metadata(None, BOUND));
+            let topics = metadata.topics().iter();
+            topics.map(|topic| topic.name().to_owned()).collect()
+        })
+        .await
+    }
+
     pub async fn delete_topic(&self, name: &str) {
         let results = self.admin().delete_topics(&[name], &options()).await;
         for result in results.unwrap() {

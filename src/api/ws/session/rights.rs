@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Session;
 use super::group::Ending;
 use super::options::{DeadLetters, Options, Topics};
+use super::{Session, topic_error};
 use crate::api::ws::protocol::server::Error;
 use crate::auth::permission::{Action, Denied, Resource, decide, may};
 use crate::auth::policy::{self, Sight};
+use crate::kafka::fault::Fault;
+use crate::reserved::{Keeper, keeper};
 
 impl Session {
     pub(super) fn check_rights(&self, options: &Options) -> Result<(), Error> {
@@ -24,6 +26,9 @@ impl Session {
         }
         if let DeadLetters::Topic(topic) = &options.dead_letters {
             decide(principal, Action::Produce, Resource::Topic(topic)).map_err(forbidden)?;
+            if keeper(topic) == Keeper::Kafka {
+                return Err(topic_error(&Fault::kept_by_kafka(topic)));
+            }
         }
         Ok(())
     }

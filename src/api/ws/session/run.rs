@@ -39,6 +39,7 @@ use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
 use crate::record::Outgoing;
+use crate::reserved::{Keeper, keeper};
 use crate::write::{Begun, Rejected, Strictness};
 
 /// Longest wait for a session that had the same static member.
@@ -723,10 +724,16 @@ async fn dead_letter(
     record: Outgoing,
 ) -> Option<Fault> {
     let principal = match principal {
-        Some(principal) if own => match Permission::parse(&format!("produce:{topic}"), "") {
-            Ok(permission) => Principal::with_permissions(principal.name(), vec![permission]),
-            Err(error) => return Some(Fault::new(FaultKind::Invalid, error.to_string())),
-        },
+        Some(principal) if own => {
+            let needed = match keeper(topic) {
+                Keeper::Users => format!("produce:{topic}"),
+                Keeper::Tools | Keeper::Kafka => "admin:*".to_owned(),
+            };
+            match Permission::parse(&needed, "") {
+                Ok(permission) => Principal::with_permissions(principal.name(), vec![permission]),
+                Err(error) => return Some(Fault::new(FaultKind::Invalid, error.to_string())),
+            }
+        }
         Some(principal) => principal,
         None => return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known")),
     };
