@@ -1,6 +1,6 @@
 //! The one write pipeline. Every door hands its records to [`Writer::submit`], or a stream of them
-//! to [`Writer::begin`], and nothing else calls the producer: permission, limits and schema checks
-//! stand here once, for every door.
+//! to [`Writer::begin`], and nothing else calls the producer: permission, limits and what a topic asks
+//! of records stand here once, for every door.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::auth::Principal;
 use crate::auth::permission::{self, Action, Denied, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::metadata::Topic;
+use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::record::Outgoing;
 
@@ -129,8 +129,12 @@ impl Writer {
                 limit: self.records_per_request,
             });
         }
-        let topic = self.cluster.writable(topic).await?;
-        let faults = self.check(&topic, &records, strictness)?;
+        let mut topic = self.cluster.writable(topic).await?;
+        if lacks_any(&topic, &records) {
+            topic = Box::pin(self.looked_at_again(topic)).await?;
+        }
+        let mut faults = self.check(&topic, &records, strictness)?;
+        self.check_rules(&topic, &records, &mut faults).await;
         self.cluster
             .admit(records.iter().map(|r| r.size() as u64).sum())?;
         if !faults.is_empty() {
@@ -138,7 +142,7 @@ impl Writer {
             let mut index = 0..;
             records.retain(|_| bad.next_if(|at| Some(*at) == index.next()).is_none());
         }
-        let sending = self.cluster.producer.begin(&topic.name, records).await;
+        let sending = self.cluster.producer.begin(&topic, records).await;
         Ok(Begun {
             sending,
             faults,
@@ -185,6 +189,49 @@ impl Writer {
             faults.push((index, fault));
         }
         Ok(faults)
+    }
+
+    /// The topic as the cluster knows it now: partitions may just have been added.
+    async fn looked_at_again(&self, topic: Arc<Topic>) -> Result<Arc<Topic>, Fault> {
+        match self.cluster.metadata.confirmed(&topic.name).await {
+            Ok(now) => Ok(now),
+            Err(fault) if fault.kind == FaultKind::UnknownTopic => Err(fault),
+            Err(_) => Ok(topic),
+        }
+    }
+
+    /// Adds the records that the topic's configuration rules out to `faults`, which come in the
+    /// records' order. Unlike the other rules this one spares the others whatever the strictness: it
+    /// is what the broker would say of each record, and what is not known here yet it does say.
+    async fn check_rules(
+        &self,
+        topic: &Topic,
+        records: &[Outgoing],
+        faults: &mut Vec<(usize, Fault)>,
+    ) {
+        let metadata = &self.cluster.metadata;
+        let Some(rules) = metadata.rules(topic).await else {
+            return;
+        };
+        let now = jiff::Timestamp::now().as_millisecond();
+        let compresses = self.cluster.producer.compresses();
+        let fault_in = |rules: &Rules, record: &Outgoing| rules.fault_in(record, now, compresses);
+        if !records.iter().any(|r| fault_in(&rules, r).is_some()) {
+            return;
+        }
+        // They may have changed: what was heard long ago refuses nothing.
+        let Some(rules) = Box::pin(metadata.confirmed_rules(topic)).await else {
+            return;
+        };
+        let known = std::mem::take(faults);
+        let mut known = known.into_iter().peekable();
+        for (index, record) in records.iter().enumerate() {
+            if let Some(fault) = known.next_if(|(at, _)| *at == index) {
+                faults.push(fault);
+            } else if let Some(fault) = fault_in(&rules, record) {
+                faults.push((index, fault));
+            }
+        }
     }
 
     fn fault_in(&self, topic: &Topic, record: &Outgoing) -> Option<(Field, Fault)> {
@@ -234,6 +281,12 @@ impl Begun {
     }
 }
 
+/// Whether a record names a partition that `topic` does not have.
+fn lacks_any(topic: &Topic, records: &[Outgoing]) -> bool {
+    let mut named = records.iter().filter_map(|record| record.partition);
+    named.any(|partition| topic.partition(partition).is_err())
+}
+
 /// A topic that turned out to be gone or changed is asked for again. librdkafka says of one that is
 /// gone that it has no such partition, even to those who named none.
 async fn learn(cluster: &Cluster, topic: &Topic, outcomes: &mut [Outcome]) {
@@ -245,6 +298,15 @@ async fn learn(cluster: &Cluster, topic: &Topic, outcomes: &mut [Outcome]) {
             )
         })
     };
+    let is_refused = |outcome: &Outcome| {
+        let of_the_record = |kind| matches!(kind, FaultKind::Invalid | FaultKind::TooLarge);
+        outcome
+            .as_ref()
+            .is_err_and(|fault| of_the_record(fault.kind))
+    };
+    if outcomes.iter().any(is_refused) {
+        Box::pin(cluster.metadata.doubt_rules(topic)).await;
+    }
     if !outcomes.iter().any(unknown) {
         return;
     }

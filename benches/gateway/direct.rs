@@ -73,6 +73,14 @@ impl Direct {
         self.create(vec![topic]).await;
     }
 
+    /// Creates a compacted topic, which takes no record without a key.
+    pub async fn create_compacted(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("cleanup.policy", "compact")
+            .set("segment.bytes", "16777216");
+        self.create(vec![topic]).await;
+    }
+
     async fn create(&self, topics: Vec<NewTopic<'_>>) {
         let admin: AdminClient<_> = self.consumer.create().expect("an administration client");
         let options = AdminOptions::new().operation_timeout(Some(BOUND));

@@ -227,6 +227,31 @@ pub async fn closed(
     Ok(ran)
 }
 
+/// Sends requests that must be refused with 400 as fast as they are answered, `connections` at once,
+/// until it is dropped.
+pub async fn refused(address: SocketAddr, request: Vec<u8>, connections: usize) -> io::Error {
+    let open = match open(address, connections).await {
+        Ok(open) => open,
+        Err(error) => return error,
+    };
+    let loops = open.into_iter().map(|mut connection| {
+        let request = &request;
+        Box::pin(async move {
+            loop {
+                match connection.call(request).await {
+                    Ok((400, _)) => {}
+                    Ok((status, body)) => {
+                        let body = String::from_utf8_lossy(body);
+                        break io::Error::other(format!("{status}: {body}"));
+                    }
+                    Err(error) => break error,
+                }
+            }
+        })
+    });
+    futures::future::select_all(loops).await.0
+}
+
 /// Sends `rate` requests a second for `time`, whatever the answers do, on one of the `connections`
 /// after the other. A request that finds all of them busy waits, and its wait counts.
 pub async fn paced(

@@ -111,6 +111,7 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("post-100", post_100),
     ("post-100-futures", post_100_futures),
     ("post-100-1k", post_100_1k),
+    ("post-beside-bad", post_beside_bad),
     ("ndjson", ndjson),
     ("pages-1000", pages_1000),
     ("pages-5000", pages_5000),
@@ -332,6 +333,30 @@ fn batches(bench: &Bench, name: &str, target: Target, records: &[Record]) -> Vec
         target,
         &|server, time| posts(server, &requests, 100, time),
         &|time| direct(|| bench.direct.produce(topic, records, time)),
+    )]
+}
+
+/// Good writers beside loops that post what the topic does not take, next to the same without these. A
+/// good request that is refused fails the row.
+fn post_beside_bad(bench: &Bench, name: &str) -> Vec<Row> {
+    const BAD: usize = 3;
+    let topic = "compacted";
+    on_this_thread(bench.direct.create_compacted(topic, 1));
+    let requests = records::posts_of_one(topic, &bench.fixtures.small);
+    let bad = load::post(&records::path(topic), "application/json", br#"{"value":1}"#);
+    vec![bench.rounds(
+        name,
+        "req/s",
+        Target::AtLeast(0.9),
+        &|server, time| {
+            driven(server, 1, async |address| {
+                tokio::select! {
+                    ran = load::closed(address, &requests, CONNECTIONS, time) => ran,
+                    error = load::refused(address, bad.clone(), BAD) => Err(error),
+                }
+            })
+        },
+        &|time| posts(&bench.gateway, &requests, 1, time),
     )]
 }
 

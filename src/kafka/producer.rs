@@ -12,9 +12,13 @@
 //!
 //! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
 //! idempotent producer kills the client for good: it is then replaced by a new one (`replace`). What
-//! it complains of meanwhile is kept (`trouble`), to explain what becomes of records.
+//! it complains of meanwhile is kept (`trouble`), to explain what becomes of records. What it refused
+//! for another record's sake goes out again (`again`), and it is told of partitions that it has not
+//! heard of (`informed`).
 
+mod again;
 mod alone;
+mod informed;
 mod login;
 mod trouble;
 
@@ -31,15 +35,18 @@ use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, ClientContext, Message};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::client::Tokens;
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
+use super::metadata::Topic;
 use crate::observe::metrics::topic_label;
 use crate::record::{Header, Outgoing, Written};
-use alone::Refused;
+use again::Refused;
+use alone::Alone;
+use informed::Knowledge;
 use login::Login;
 use trouble::Troubles;
 
@@ -110,8 +117,10 @@ pub struct Producer {
     /// The client at work failed for good because the gateway's user may write to no topic. Another
     /// one would fail as well, so it is replaced when there is something to write.
     barred: AtomicBool,
-    /// Sends what may have been refused for its neighbours' sake once more.
+    /// Takes what goes out again.
     refused: mpsc::UnboundedSender<Refused>,
+    /// Whether batches are compressed.
+    compresses: bool,
     /// From handing a batch over to its last outcome.
     duration: Histogram,
 }
@@ -182,11 +191,23 @@ impl Load {
 }
 
 struct Live {
+    /// Tells it from the one that it takes the place of.
+    number: u64,
+    /// Bounds how many questions of ours are under way.
+    asks: Semaphore,
     /// Only `None` while it is dropped.
     client: Option<ThreadedProducer<Context>>,
 }
 
 impl Live {
+    fn new(client: ThreadedProducer<Context>, number: u64) -> Self {
+        Self {
+            number,
+            asks: Semaphore::new(informed::AT_ONCE),
+            client: Some(client),
+        }
+    }
+
     fn client(&self) -> &ThreadedProducer<Context> {
         self.client.as_ref().expect("it is taken only by drop")
     }
@@ -227,6 +248,8 @@ struct TopicQueue {
     produced_bytes: Counter,
     /// The topic's label in metrics.
     label: SharedString,
+    /// What the client at work knows of the topic.
+    knowledge: Knowledge,
 }
 
 /// What became of the records of one `send`, in their order.
@@ -275,6 +298,10 @@ struct Ticket {
     bytes: u64,
     /// The report of a record that was refused does not have it.
     timestamp: Option<i64>,
+    /// The one that the client asked for; the report has the one that was chosen.
+    partition: Option<i32>,
+    /// How often it has gone out again.
+    tries: u8,
 }
 
 impl Ticket {
@@ -290,6 +317,21 @@ impl Ticket {
         let partition = Some(partition).filter(|partition| *partition >= 0);
         let mut progress = self.batch.progress.lock();
         progress.timed_out.push((self.index, partition));
+    }
+}
+
+/// Records that the client did not find a partition for. When nobody waits any more for it to ask, they
+/// are given up, so that they do not count as held for ever.
+#[derive(Default)]
+struct Missed(Vec<Ticket>);
+
+impl Drop for Missed {
+    fn drop(&mut self) {
+        for ticket in self.0.drain(..) {
+            ticket.resolve(Err(Box::new(Fault::from_librdkafka_code(
+                RDKafkaErrorCode::UnknownPartition,
+            ))));
+        }
     }
 }
 
@@ -326,8 +368,8 @@ impl Batch {
 
 struct Context {
     reports: Arc<Reports>,
-    /// Where records go that may have been refused for their neighbours' sake; `None` for those
-    /// that had no neighbours.
+    /// Where records go that were refused through no fault of their own; `None` where there is none
+    /// but their own.
     refused: Option<mpsc::UnboundedSender<Refused>>,
 }
 
@@ -357,7 +399,8 @@ impl ProducerContext for Context {
             }
             Err((error, message)) => {
                 let mut fault = self.reports.explained(error);
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                let code = error.rdkafka_error_code();
+                if code == Some(RDKafkaErrorCode::MessageTimedOut) {
                     ticket.timed_out(message.partition());
                 }
                 fault.maybe_written = persisted(message) != Persisted::No;
@@ -365,9 +408,9 @@ impl ProducerContext for Context {
                 let outcome = Err(Box::new(fault));
                 if let Some(again) = &self.refused
                     && certain
-                    && alone::may_be_a_neighbours_fault(error.rdkafka_error_code())
+                    && let Some(way) = again::way(code, ticket.tries)
                 {
-                    let refused = Refused::new(message, *ticket, outcome);
+                    let refused = Refused::new(message, *ticket, outcome, way);
                     if let Err(closed) = again.send(refused) {
                         closed.0.give_up();
                     }
@@ -442,8 +485,13 @@ impl Producer {
         };
         let reports = Arc::new(Reports::default());
         let login = Arc::new(Login::new(tokens));
-        let refused = alone::start(&config, &login);
-        let live = connect(&config, &reports, &login, &refused)?;
+        let alone = Alone::new(&config, &login);
+        let (refused, to_go_again) = mpsc::unbounded_channel();
+        let live = connect(&config, &reports, &login, &refused, 1)?;
+        let compresses = ["compression.type", "compression.codec"]
+            .iter()
+            .filter_map(|name| config.get(name))
+            .any(|codec| codec != "none");
         let producer = Arc::new(Self {
             live: RwLock::new(live),
             config,
@@ -456,8 +504,10 @@ impl Producer {
             made: tokio::sync::Mutex::new(Instant::now()),
             barred: AtomicBool::new(false),
             refused,
+            compresses,
             duration: metrics::histogram!("kafka_produce_duration_seconds"),
         });
+        again::start(Arc::downgrade(&producer), alone, to_go_again);
         let weak = Arc::downgrade(&producer);
         let at_work = Arc::clone(&reports);
         tokio::spawn(async move {
@@ -496,17 +546,18 @@ impl Producer {
     /// order. Records that librdkafka did not take (its queue is full) have an outcome at once.
     ///
     /// Dropping the future does not take back what was handed over already.
-    pub async fn send(self: &Arc<Self>, topic: &Arc<str>, records: Vec<Outgoing>) -> Sent {
+    pub async fn send(self: &Arc<Self>, topic: &Topic, records: Vec<Outgoing>) -> Sent {
         self.begin(topic, records).await.sent().await
     }
 
     /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
     /// after the other are in the topic in that order.
-    pub async fn begin(self: &Arc<Self>, topic: &Arc<str>, records: Vec<Outgoing>) -> Sending {
+    pub async fn begin(self: &Arc<Self>, topic: &Topic, records: Vec<Outgoing>) -> Sending {
         let begun = Instant::now();
         let (waiter, done) = oneshot::channel();
+        let queue = self.queue(&topic.name);
         let batch = Arc::new(Batch {
-            queue: self.queue(topic),
+            queue: Arc::clone(&queue),
             progress: Mutex::new(Progress {
                 outcomes: vec![None; records.len()],
                 timed_out: Vec::new(),
@@ -518,14 +569,37 @@ impl Producer {
             self.replace(true).await;
         }
         let live = Arc::clone(&self.live.read());
+        Self::inform(&live, &queue, topic).await;
+        let mut missed = Missed::default();
         for (index, record) in records.iter().enumerate() {
             if index > 0 && index % ENQUEUE_RUN == 0 {
                 tokio::task::yield_now().await;
             }
-            self.enqueue(&live, topic, &batch, index, record);
+            let ticket = Ticket {
+                batch: Arc::clone(&batch),
+                index,
+                bytes: record.size() as u64,
+                timestamp: record.timestamp,
+                partition: record.partition,
+                tries: 0,
+            };
+            if let Err(ticket) = self.enqueue(&live, &topic.name, record, ticket) {
+                missed.0.push(*ticket);
+            }
+        }
+        if !missed.0.is_empty() {
+            Box::pin(Self::inform_anew(&live, topic)).await;
+            for ticket in std::mem::take(&mut missed.0) {
+                if let Some(record) = records.get(ticket.index)
+                    && let Err((error, ticket)) =
+                        hand_over(&live, &topic.name, record, Box::new(ticket))
+                {
+                    ticket.resolve(Err(Box::new(self.reports.explained(&error))));
+                }
+            }
         }
         Sending {
-            topic: Arc::clone(topic),
+            topic: Arc::clone(&topic.name),
             batch,
             done,
             patience: self.patience,
@@ -546,42 +620,43 @@ impl Producer {
         }
     }
 
+    /// Hands a record over, if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// The ticket, when the client has not heard of the record's topic or partition.
     fn enqueue(
         &self,
         live: &Live,
         topic: &str,
-        batch: &Arc<Batch>,
-        index: usize,
         record: &Outgoing,
-    ) {
-        let bytes = record.size() as u64;
-        let own = batch.queue.held.add(bytes);
-        let all = self.held.add(bytes);
-        let ticket = Ticket {
-            batch: Arc::clone(batch),
-            index,
-            bytes,
-            timestamp: record.timestamp,
-        };
-        if !self.capacity.admits(own, all, bytes) {
+        ticket: Ticket,
+    ) -> Result<(), Box<Ticket>> {
+        let own = ticket.batch.queue.held.add(ticket.bytes);
+        let all = self.held.add(ticket.bytes);
+        if !self.capacity.admits(own, all, ticket.bytes) {
             ticket.resolve(Err(Box::new(Fault::from_librdkafka_code(
                 RDKafkaErrorCode::QueueFull,
             ))));
-            return;
+            return Ok(());
         }
-        let mut native =
-            BaseRecord::<[u8], [u8], Box<Ticket>>::with_opaque_to(topic, Box::new(ticket));
-        native.partition = record.partition;
-        native.timestamp = record.timestamp;
-        native.key = record.key.as_deref();
-        native.payload = record.value.as_deref();
-        native.headers = native_headers(&record.headers);
-        if let Err((error, native)) = live.client().send(native) {
-            self.reports.failed.notify_one();
-            native
-                .delivery_opaque
-                .resolve(Err(Box::new(self.reports.explained(&error))));
+        let Err((error, ticket)) = hand_over(live, topic, record, Box::new(ticket)) else {
+            return Ok(());
+        };
+        if let Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic) =
+            error.rdkafka_error_code()
+        {
+            return Err(ticket);
         }
+        self.reports.failed.notify_one();
+        ticket.resolve(Err(Box::new(self.reports.explained(&error))));
+        Ok(())
+    }
+
+    /// Whether batches are compressed on their way, so that a record's size says nothing about the
+    /// batch's.
+    pub fn compresses(&self) -> bool {
+        self.compresses
     }
 
     fn queue(&self, topic: &Arc<str>) -> Arc<TopicQueue> {
@@ -598,6 +673,7 @@ impl Producer {
                     "kafka_messages_produced_total", "topic" => label.clone()),
                 produced_bytes: metrics::counter!(
                     "kafka_bytes_produced_total", "topic" => label.clone()),
+                knowledge: Knowledge::default(),
                 label,
             })
         });
@@ -632,9 +708,16 @@ impl Producer {
         }
         tokio::time::sleep(pause).await;
         let this = Arc::clone(self);
+        let number = old.number + 1;
         let swapped = tokio::task::spawn_blocking(move || {
             tracing::error!(reason, "the producer failed for good and is replaced");
-            let new = connect(&this.config, &this.reports, &this.login, &this.refused)?;
+            let new = connect(
+                &this.config,
+                &this.reports,
+                &this.login,
+                &this.refused,
+                number,
+            )?;
             *this.live.write() = new;
             this.barred.store(false, Ordering::Relaxed);
             metrics::counter!("kafka_producer_replaced_total").increment(1);
@@ -690,6 +773,7 @@ fn connect(
     reports: &Arc<Reports>,
     login: &Login,
     refused: &mpsc::UnboundedSender<Refused>,
+    number: u64,
 ) -> Result<Arc<Live>, Fault> {
     let context = Context {
         reports: Arc::clone(reports),
@@ -698,11 +782,27 @@ fn connect(
     let client = config
         .create_with_context(context)
         .map_err(|error| Fault::new(FaultKind::Other, format!("librdkafka: {error}")))?;
-    let live = Arc::new(Live {
-        client: Some(client),
-    });
+    let live = Arc::new(Live::new(client, number));
     login.add(&live);
     Ok(live)
+}
+
+/// Hands a record to the client.
+fn hand_over(
+    live: &Live,
+    topic: &str,
+    record: &Outgoing,
+    ticket: Box<Ticket>,
+) -> Result<(), (KafkaError, Box<Ticket>)> {
+    let mut native = BaseRecord::<[u8], [u8], Box<Ticket>>::with_opaque_to(topic, ticket);
+    native.partition = record.partition;
+    native.timestamp = record.timestamp;
+    native.key = record.key.as_deref();
+    native.payload = record.value.as_deref();
+    native.headers = native_headers(&record.headers);
+    live.client()
+        .send(native)
+        .map_err(|(error, native)| (error, native.delivery_opaque))
 }
 
 fn native_headers(headers: &[Header]) -> Option<OwnedHeaders> {

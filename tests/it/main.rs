@@ -16,8 +16,10 @@
 )]
 mod support;
 
+mod added_partitions;
 mod auth;
 mod bad_input;
+mod bad_neighbours;
 mod broker_security;
 mod imported;
 mod isolation;

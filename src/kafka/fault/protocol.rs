@@ -164,7 +164,7 @@ pub(super) const TABLE: &[Row] = &[
     row(84, "ELECTION_NOT_NEEDED", Kind::Invalid, false, "The partition has the right leader already."),
     row(85, "NO_REASSIGNMENT_IN_PROGRESS", Kind::NotFound, false, "The partition is not being reassigned."),
     row(86, "GROUP_SUBSCRIBED_TO_TOPIC", Kind::Invalid, false, "The group still reads this topic."),
-    row(87, "INVALID_RECORD", Kind::Invalid, false, "The broker refused the record: it fails the topic's validation, or has no key on a compacted topic."),
+    row(87, "INVALID_RECORD", Kind::Invalid, false, "The topic does not take the record: it fails the topic's validation, or has no key on a compacted topic."),
     row(88, "UNSTABLE_OFFSET_COMMIT", Kind::Unavailable, true, "A transaction over these offsets is still open."),
     row(89, "THROTTLING_QUOTA_EXCEEDED", Kind::Throttled, true, "A quota of the broker was exceeded."),
     row(90, "PRODUCER_FENCED", Kind::Other, false, "A newer producer with the same transactional id took over."),

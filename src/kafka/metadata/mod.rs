@@ -14,6 +14,7 @@
 
 mod cluster;
 mod refresh;
+mod rules;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
 
@@ -22,6 +23,9 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use tokio::time::Instant;
+
+use rules::RuleBook;
+pub use rules::Rules;
 
 use super::admin::Admin;
 use super::fault::{Fault, FaultKind};
@@ -227,6 +231,7 @@ struct Inner {
     creating: Cache<Arc<str>, Arc<Topic>>,
     all: Cache<(), Arc<[Arc<Topic>]>>,
     cluster: Cache<(), Arc<Cluster>>,
+    rules: Arc<RuleBook>,
 }
 
 impl Metadata {
@@ -245,6 +250,7 @@ impl Metadata {
             .build();
         Self {
             inner: Arc::new(Inner {
+                rules: Arc::new(RuleBook::new(admin.clone(), options.timeout)),
                 admin,
                 topics,
                 creating: short_lived(10_000),
@@ -357,11 +363,46 @@ impl Metadata {
         Ok(self.cluster().await?.brokers.clone())
     }
 
+    /// What `topic` asks of records, as it was last heard; `None` while nobody said. Never waits for a
+    /// broker.
+    pub async fn rules(&self, topic: &Topic) -> Option<Arc<Rules>> {
+        self.inner.rules.known(&topic.name).await
+    }
+
+    /// The same as a broker says now, or said at most a second ago. Waits two seconds at most.
+    pub async fn confirmed_rules(&self, topic: &Topic) -> Option<Arc<Rules>> {
+        self.inner.rules.confirmed(&topic.name).await
+    }
+
+    /// Has the rules of `topic` asked for anew: a broker refused a record that they let through.
+    pub async fn doubt_rules(&self, topic: &Topic) {
+        self.inner.rules.doubt(&topic.name).await;
+    }
+
+    /// The topic `name` as a broker says now, or said at most a second ago: for those who were asked
+    /// for a partition that it did not have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::topic`].
+    pub async fn confirmed(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        if let Some(entry) = self.inner.topics.get(name).await
+            && entry.fetched.elapsed() >= FRESH_LIST
+        {
+            // It stays at hand, for when no broker answers.
+            let check = Instant::now();
+            let entry = Entry { check, ..entry };
+            self.inner.topics.insert(Arc::from(name), entry).await;
+        }
+        self.topic(name).await
+    }
+
     /// Forgets what is known about `name`: something was learnt that contradicts it, or it was
     /// just created, changed or deleted.
     pub async fn invalidate(&self, name: &str) {
         self.inner.topics.invalidate(name).await;
         self.inner.creating.invalidate(name).await;
+        self.inner.rules.forget(name).await;
         self.inner.all.invalidate(&()).await;
     }
 }

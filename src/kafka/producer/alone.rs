@@ -1,114 +1,59 @@
-//! A second try for records that may have been refused for what stood beside them.
-//!
-//! A broker takes or refuses a whole batch: a batch that is larger than the topic's
-//! `max.message.bytes`, or holds one record that the topic does not take, is refused with all that is
-//! in it, and librdkafka makes batches across requests. So a record that was refused in this way goes
-//! out once more in a batch of its own, through a client that makes no others. What is refused then
-//! is refused for its own sake.
-//!
-//! Order within a partition is not kept for these records.
+//! A client whose batches hold one record: what a broker says there, it says of that record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-use tokio::sync::mpsc;
+use rdkafka::producer::Producer as _;
+use tokio::time::Instant;
 
+use super::again::Refused;
 use super::login::Login;
-use super::{Context, Live, Outcome, Ticket, fault_of};
+use super::{Context, Live, fault_of};
 
-/// A record on its way to a batch of its own. It still counts as held, so the queue of these is
-/// bounded by what the producer admits.
-pub(super) struct Refused {
-    ticket: Ticket,
-    /// What it was refused with.
-    outcome: Outcome,
-    topic: String,
-    partition: i32,
-    timestamp: Option<i64>,
-    key: Option<Vec<u8>>,
-    payload: Option<Vec<u8>>,
-    headers: Option<OwnedHeaders>,
-}
-
-/// Whether a record may have been refused because of its neighbours.
-pub(super) fn may_be_a_neighbours_fault(code: Option<Code>) -> bool {
-    matches!(
-        code,
-        Some(
-            Code::MessageSizeTooLarge
-                | Code::MessageBatchTooLarge
-                | Code::InvalidRecord
-                | Code::InvalidTimestamp
-        )
-    )
-}
-
-impl Refused {
-    /// A copy of the record, which librdkafka frees after its delivery report.
-    pub(super) fn new(message: &BorrowedMessage<'_>, ticket: Ticket, outcome: Outcome) -> Self {
-        Self {
-            timestamp: ticket.timestamp,
-            ticket,
-            outcome,
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().map(<[u8]>::to_vec),
-            headers: message
-                .headers()
-                .filter(|headers| headers.count() > 0)
-                .map(rdkafka::message::BorrowedHeaders::detach),
-        }
-    }
-
-    /// Leaves it at the refusal.
-    pub(super) fn give_up(self) {
-        self.ticket.resolve(self.outcome);
-    }
-}
+/// How long this client may ask for a topic's partitions.
+const ASK: Duration = Duration::from_secs(2);
 
 /// The client that makes batches of one, made when it is first needed.
-struct Alone {
+pub(super) struct Alone {
     config: ClientConfig,
     login: Arc<Login>,
     live: Mutex<Option<Arc<Live>>>,
 }
 
 impl Alone {
-    fn send(&self, refused: Refused) {
-        let Some(live) = self.live() else {
-            return refused.give_up();
-        };
-        let Refused {
-            ticket,
-            outcome,
-            topic,
-            partition,
-            timestamp,
-            key,
-            payload,
-            headers,
-        } = refused;
-        let mut native =
-            BaseRecord::<[u8], [u8], Box<Ticket>>::with_opaque_to(&topic, Box::new(ticket));
-        // The partition that was chosen the first time.
-        native.partition = (partition >= 0).then_some(partition);
-        native.timestamp = timestamp;
-        native.key = key.as_deref();
-        native.payload = payload.as_deref();
-        native.headers = headers;
-        if let Err((error, native)) = live.client().send(native) {
-            tracing::debug!(%error, "a record was not sent again");
-            native.delivery_opaque.resolve(outcome);
-            // A client that failed for good is let go; the next record makes a new one.
-            if error.rdkafka_error_code() == Some(Code::Fatal) {
-                *self.live.lock() = None;
-            }
+    /// Such a client beside one with `config`.
+    pub(super) fn new(config: &ClientConfig, login: &Arc<Login>) -> Self {
+        let mut config = config.clone();
+        config.set("batch.num.messages", "1");
+        Self {
+            config,
+            login: Arc::clone(login),
+            live: Mutex::new(None),
         }
+    }
+
+    /// Sends the record in a batch of its own. Blocks, until `deadline` and while it asks once.
+    pub(super) fn send(&self, refused: Refused, deadline: Instant) {
+        let topic = refused.topic().to_owned();
+        let mut has_asked = false;
+        refused.hand_to(deadline, |reason| match reason {
+            None | Some(Code::QueueFull) => self.live(),
+            Some(Code::Fatal) => {
+                *self.live.lock() = None;
+                self.live()
+            }
+            // The client at work knew the partition, and this one looks every five minutes.
+            Some(Code::UnknownPartition | Code::UnknownTopic) if !has_asked => {
+                has_asked = true;
+                let live = self.live()?;
+                let _ = live.client().client().fetch_metadata(Some(&topic), ASK);
+                Some(live)
+            }
+            Some(_) => None,
+        });
     }
 
     fn live(&self) -> Option<Arc<Live>> {
@@ -120,9 +65,7 @@ impl Alone {
             };
             match self.config.create_with_context(context) {
                 Ok(client) => {
-                    let client = Arc::new(Live {
-                        client: Some(client),
-                    });
+                    let client = Arc::new(Live::new(client, 0));
                     self.login.add(&client);
                     *live = Some(client);
                 }
@@ -134,27 +77,4 @@ impl Alone {
         }
         live.clone()
     }
-}
-
-/// Starts the task that sends refused records again; it ends when the sender is dropped.
-pub(super) fn start(config: &ClientConfig, login: &Arc<Login>) -> mpsc::UnboundedSender<Refused> {
-    let (sender, mut refused) = mpsc::unbounded_channel::<Refused>();
-    let mut config = config.clone();
-    config.set("batch.num.messages", "1");
-    let alone = Arc::new(Alone {
-        config,
-        login: Arc::clone(login),
-        live: Mutex::new(None),
-    });
-    tokio::spawn(async move {
-        while let Some(record) = refused.recv().await {
-            let alone = Arc::clone(&alone);
-            // Making the client blocks for a millisecond or two; sending does not.
-            let sent = tokio::task::spawn_blocking(move || alone.send(record)).await;
-            if let Err(error) = sent {
-                tracing::error!(%error, "a record was not sent again");
-            }
-        }
-    });
-    sender
 }
