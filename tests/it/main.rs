@@ -50,6 +50,7 @@ mod ws_delivery;
 mod ws_expiry;
 mod ws_groups;
 mod ws_hard;
+mod ws_positions;
 mod ws_python;
 mod ws_rebalance;
 mod ws_redelivery;

@@ -117,9 +117,9 @@ async fn a_seek_goes_to_any_kind_of_place() {
         (json!({"offset": "committed"}), 5),
         (json!({"timestamp": 1_700_000_003_500_i64}), 4),
         (json!({"timestamp": 4_000_000_000_000_i64}), 10),
-        // Not in the log: where offset_reset says.
+        // Below the log is its beginning, and above it its end.
         (json!({"offset": 0}), 2),
-        (json!({"offset": 1_000}), 2),
+        (json!({"offset": 1_000}), 10),
     ];
     for (n, (mut place, expected)) in places.into_iter().enumerate() {
         place["topic"] = topic.clone().into();
@@ -312,21 +312,34 @@ async fn a_subscription_starts_where_it_was_told_to() {
             Some(4),
             4,
         ),
-        (json!({"from": "earliest"}), Some(4), 0),
-        (json!({"from": "latest"}), Some(4), 10),
+        (json!({"from": "earliest"}), None, 0),
+        (
+            json!({"from": "earliest", "offset_reset": "earliest"}),
+            Some(4),
+            4,
+        ),
+        (json!({"from": "latest"}), None, 10),
+        (json!({"from": "latest"}), Some(4), 4),
+        (
+            json!({"from": {"timestamp": 1_700_000_005_500_i64}}),
+            None,
+            6,
+        ),
         (
             json!({"from": {"timestamp": 1_700_000_005_500_i64}}),
             Some(4),
-            6,
+            4,
         ),
-        (json!({"from": at(3)}), Some(4), 3),
+        (json!({"from": at(3)}), None, 3),
+        (json!({"from": at(3)}), Some(4), 4),
         (
             json!({"from": at(300), "offset_reset": "earliest"}),
-            Some(4),
-            0,
+            None,
+            10,
         ),
-        // Of a partition that is not named, the commit counts.
+        // Of a partition that is not named.
         (json!({"from": []}), Some(4), 4),
+        (json!({"from": [], "offset_reset": "earliest"}), None, 0),
         (json!({"offset_reset": "error"}), Some(4), 4),
     ];
     for (n, (options, commit, expected)) in cases.into_iter().enumerate() {
@@ -338,7 +351,9 @@ async fn a_subscription_starts_where_it_was_told_to() {
         let assigned = client.subscribe(&group, &topic, options.clone()).await;
         let partition = &assigned["partitions"][0];
         assert_eq!(partition["start"], expected, "{options}");
-        assert_eq!(partition["committed"], json!(commit), "{options}");
+        assert_eq!(partition["committed"], expected, "{options}");
+        let now = plain.committed(&group, &topic, 0).await;
+        assert_eq!(now, Some(expected), "{options}");
         if expected < 10 {
             assert_eq!(client.records(1).await[0]["offset"], expected, "{options}");
         }

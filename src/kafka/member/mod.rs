@@ -15,11 +15,14 @@
 //! - Events come in the order in which things happened. After [`Event::Seeked`] no record of such a
 //!   partition comes from before the new position, after `Revoking` or `Lost` none of theirs at all.
 //! - Commands are served while a revoke waits.
+//! - Where the group has committed nothing for a partition, or what is not in the log, the place where the
+//!   member begins is committed before the first record of it comes ([`Options::commit_starts`]), so that
+//!   whoever has it next begins there and not later.
 //! - A dropped [`Member`] leaves the group without committing.
 //!
 //! `native` is the engine over krafka (KIP-848), which fetches from each broker by itself where several
-//! lead the member's partitions. `handles` gives members their connections, `place`
-//! finds where a partition starts or goes on, `health` knows whether any broker answers, `lag` keeps
+//! lead the member's partitions. `handles` gives members their connections, `start` decides where a
+//! partition starts and `place` finds that in its log, `health` knows whether any broker answers, `lag` keeps
 //! the gauges.
 
 mod handles;
@@ -27,6 +30,7 @@ mod health;
 mod lag;
 mod native;
 mod place;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,10 +61,17 @@ pub struct Options {
     pub topics: Vec<Arc<str>>,
     /// Whether records of open and aborted transactions are delivered.
     pub isolation: Isolation,
-    /// Where a partition starts when it is assigned for the first time in the member's life.
+    /// Where a partition starts for which the group has committed nothing. One that is new to the group
+    /// starts at its beginning, whatever this says of the others: in a topic that was not there when the
+    /// member subscribed, or had fewer partitions, or in which the group has committed others.
     pub from: From,
-    /// Where it starts when there is no committed offset, or its offset is not in the log any more.
+    /// The same where `from` does not say it. With [`Reset::Error`] there must be a committed offset of what
+    /// was there when the member subscribed, and it must be in the log.
     pub reset: Reset,
+    /// Whether a start that is not what the group has committed is committed before its first record.
+    pub commit_starts: bool,
+    /// Those of `topics` that were not there yet when the client subscribed.
+    pub appeared: Vec<Arc<str>>,
 }
 
 impl Options {
@@ -76,14 +87,16 @@ impl Options {
             isolation: Isolation::Committed,
             from: From::default(),
             reset: Reset::default(),
+            commit_starts: true,
+            appeared: Vec::new(),
         }
     }
 }
 
-/// Where a partition starts when it is assigned for the first time.
+/// Where a partition starts for which the group has committed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum From {
-    /// At the committed offset.
+    /// As [`Reset`] says.
     #[default]
     Committed,
     /// At the first record that is still there.
@@ -92,11 +105,11 @@ pub enum From {
     Latest,
     /// At the first record at or after this time, in milliseconds since the epoch.
     Time(i64),
-    /// At these offsets; partitions that are not named at the committed one.
+    /// At these offsets; partitions that are not named as [`Reset`] says.
     Positions(Vec<(TopicPartition, i64)>),
 }
 
-/// Where to start when there is no position, as `auto.offset.reset`.
+/// Where to start when nothing is committed, as `auto.offset.reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reset {
     /// At the first record that is still there.
@@ -155,7 +168,12 @@ pub enum Command {
         token: Token,
     },
     /// Subscribe to these topics instead.
-    Subscribe(Vec<Arc<str>>),
+    Subscribe {
+        /// Which.
+        topics: Vec<Arc<str>>,
+        /// Those that the member does not have yet were not there when the client subscribed.
+        appeared: bool,
+    },
     /// Leave the group; the last event is [`Event::Ended`] without a fault. Partitions are not
     /// revoked first: what is to be committed has been.
     Leave {
@@ -185,7 +203,8 @@ pub enum Event {
         /// (control records, aborted transactions) passed over.
         next: Vec<(TopicPartition, i64)>,
     },
-    /// What lay between these offsets is not in the log any more, and delivery goes on at `to`.
+    /// What lay between these offsets is not in the log any more, and delivery goes on at `to`: the first
+    /// record that is there, or the end of a log that ends before the position.
     Gap {
         /// The partition.
         partition: TopicPartition,
@@ -236,10 +255,19 @@ pub struct Assigned {
     pub partition: TopicPartition,
     /// The offset of the next record that comes.
     pub start: i64,
-    /// What the group has committed; `None` is nothing.
+    /// What the group has committed, the start included if that had to be; `None` is nothing.
     pub committed: Option<i64>,
     /// As [`Event::Ends`] counts it.
     pub end: i64,
+}
+
+/// Where a group would go on in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// The offset of the next record.
+    pub at: i64,
+    /// What the group has committed, if [`SeekTo::Committed`] was among the aims; `None` is nothing.
+    pub committed: Option<i64>,
 }
 
 /// How things stand with a member.
@@ -370,15 +398,14 @@ impl Members {
         ))
     }
 
-    /// Where `group` would go on in each partition, without a member: the offset of the next record,
-    /// found as a member finds it.
+    /// Where `group` would go on in each partition, without a member, found as a member finds it.
     pub async fn places(
         &self,
         group: &str,
         isolation: Isolation,
         reset: Reset,
         aims: &[(TopicPartition, SeekTo)],
-    ) -> Vec<(TopicPartition, Result<i64, Fault>)> {
+    ) -> Vec<(TopicPartition, Result<Spot, Fault>)> {
         let asker = place::Asker {
             admin: self.shared.admin.clone(),
             group: Arc::from(group),
@@ -388,7 +415,13 @@ impl Members {
         };
         let places = asker.places(aims, false).await.into_iter();
         places
-            .map(|(partition, place)| (partition, place.map(|place| place.at)))
+            .map(|(partition, place)| {
+                let spot = place.map(|place| Spot {
+                    at: place.at,
+                    committed: place.committed,
+                });
+                (partition, spot)
+            })
             .collect()
     }
 

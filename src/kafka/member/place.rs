@@ -36,6 +36,9 @@ pub(super) struct Place {
     pub(super) end: i64,
 }
 
+/// What a group has committed for each partition; `None` is nothing.
+pub(super) type CommittedOffsets = HashMap<TopicPartition, Result<Option<i64>, Fault>>;
+
 /// One answer for each partition.
 pub(super) type Places = Vec<(TopicPartition, Result<Place, Fault>)>;
 
@@ -62,16 +65,32 @@ impl Asker {
     ) -> Places {
         let committed = if committed || aims.iter().any(|(_, aim)| *aim == SeekTo::Committed) {
             let partitions: Vec<TopicPartition> = aims.iter().map(|(p, _)| p.clone()).collect();
-            let asked = self
-                .admin
-                .group_offsets(&self.group, &partitions, self.bound);
-            match asked.await {
+            match self.committed(&partitions).await {
                 Ok(found) => found,
-                Err(fault) => return all_failed(aims, &fault),
+                Err(fault) => return all_failed(aims.iter().map(|(p, _)| p), &fault),
             }
         } else {
             HashMap::new()
         };
+        self.placed(aims, &committed).await
+    }
+
+    /// What the group has committed for each.
+    pub(super) async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<CommittedOffsets, Fault> {
+        self.admin
+            .group_offsets(&self.group, partitions, self.bound)
+            .await
+    }
+
+    /// The place of each of `aims`, where it is known what is committed.
+    pub(super) async fn placed(
+        &self,
+        aims: &[(TopicPartition, SeekTo)],
+        committed: &CommittedOffsets,
+    ) -> Places {
         let (logs, times) = self.logs(aims).await;
         let wanted: Vec<Offsets> = aims
             .iter()
@@ -270,13 +289,19 @@ fn settle(
             Ok((by_reset(Nowhere::NothingCommitted)?, None))
         }
         (_, Some(offset)) if (log.start..=log.last).contains(&offset) => Ok((offset, None)),
-        (_, Some(offset)) => Ok((by_reset(Nowhere::NotInLog(offset))?, Some(offset))),
+        (_, Some(offset)) if reset == Reset::Error => Err(Nowhere::NotInLog(offset)),
+        // The nearest that there is: `reset` is for those who have no offset.
+        (_, Some(offset)) if offset < log.start => Ok((log.start, Some(offset))),
+        (_, Some(offset)) => Ok((log.end, Some(offset))),
     }
 }
 
-fn all_failed(aims: &[(TopicPartition, SeekTo)], fault: &Fault) -> Places {
-    aims.iter()
-        .map(|(partition, _)| (partition.clone(), Err(fault.clone())))
+pub(super) fn all_failed<'a>(
+    partitions: impl Iterator<Item = &'a TopicPartition>,
+    fault: &Fault,
+) -> Places {
+    partitions
+        .map(|partition| (partition.clone(), Err(fault.clone())))
         .collect()
 }
 
@@ -311,12 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_goes_where_the_reset_says() {
-        for offset in [0, 9, 26] {
-            let settled = |reset| settle(SeekTo::Offset(offset), Some(offset), LOG, reset);
-            assert_eq!(settled(Reset::Earliest), Ok((10, Some(offset))));
-            assert_eq!(settled(Reset::Latest), Ok((20, Some(offset))));
-            assert_eq!(settled(Reset::Error), Err(Nowhere::NotInLog(offset)));
+    fn an_offset_outside_the_log_goes_to_the_nearer_edge_whatever_the_reset_is() {
+        for (offset, edge) in [(0, 10), (9, 10), (26, 20)] {
+            for aim in [SeekTo::Offset(offset), SeekTo::Committed] {
+                let settled = |reset| settle(aim, Some(offset), LOG, reset);
+                assert_eq!(settled(Reset::Earliest), Ok((edge, Some(offset))));
+                assert_eq!(settled(Reset::Latest), Ok((edge, Some(offset))));
+                assert_eq!(settled(Reset::Error), Err(Nowhere::NotInLog(offset)));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! is committed is looked at with the plain client.
 //!
 //! - `reading.rs`: what a member reads and commits
+//! - `starting.rs`: where a member starts, and what is committed of that
 //! - `sharing.rs`: several members of a group
 //! - `topics.rs`: topics that come and go
 //! - `outage.rs`: brokers and processes that are away
@@ -13,6 +14,7 @@ mod lanes;
 mod outage;
 mod reading;
 mod sharing;
+mod starting;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};

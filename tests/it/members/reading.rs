@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate::kafka::admin::Isolation;
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Assigned, Command, From, Options, Reset, SeekTo, State, Timing};
+use tidegate::kafka::member::{Command, From, Options, Reset, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
 use crate::support::plain::PlainOutgoing;
@@ -25,7 +25,7 @@ async fn a_member_reads_commits_and_leaves() {
     assert_eq!(member.states[0], State::Joining(None));
     assert_eq!(member.state, Some(State::Active));
     for start in &member.starts {
-        assert_eq!((start.start, start.committed, start.end), (0, None, 10));
+        assert_eq!((start.start, start.committed, start.end), (0, Some(0), 10));
     }
     let ends = member.ends().await;
     assert_eq!(ends, member.next, "all of it was read");
@@ -110,8 +110,8 @@ async fn a_paused_partition_is_silent_and_a_seek_goes_anywhere() {
         (SeekTo::Committed, 12),
         (SeekTo::End, 20),
         (SeekTo::Time(later), 20),
-        // Outside of the log: as the reset says.
-        (SeekTo::Offset(21), 0),
+        // Behind the log: its end.
+        (SeekTo::Offset(21), 20),
     ] {
         member.records.clear();
         assert_eq!(member.seek(one.clone(), to).await, Ok(offset), "{to:?}");
@@ -127,102 +127,6 @@ async fn a_paused_partition_is_silent_and_a_seek_goes_anywhere() {
     let strange = member.seek(at(&orders, 7), SeekTo::Beginning).await;
     assert_eq!(strange.unwrap_err().kind, FaultKind::NotFound);
     assert!(member.gaps.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_is_where_from_and_reset_say() {
-    let process = Process::new(kafka().await).await;
-    let orders = topic("members-from");
-    process.plain.create_topic(&orders, 1, &[]).await;
-    process.write(&orders, 1, 0..20).await;
-    process.plain.delete_records(&orders, 0, 5).await;
-    let place = at(&orders, 0);
-
-    let positions = |offset| From::Positions(vec![(place.clone(), offset)]);
-    for (n, (from, reset, committed, start, gap)) in [
-        (From::Committed, Reset::Earliest, None, 5, None),
-        (From::Committed, Reset::Latest, None, 20, None),
-        (From::Committed, Reset::Error, Some(7), 7, None),
-        (From::Committed, Reset::Earliest, Some(20), 20, None),
-        (From::Committed, Reset::Earliest, Some(2), 5, Some((2, 5))),
-        (From::Committed, Reset::Latest, Some(2), 20, Some((2, 20))),
-        (From::Committed, Reset::Earliest, Some(99), 5, Some((99, 5))),
-        (From::Earliest, Reset::Latest, Some(7), 5, None),
-        (From::Latest, Reset::Earliest, Some(7), 20, None),
-        (From::Time(0), Reset::Error, Some(7), 5, None),
-        (From::Time(i64::MAX), Reset::Error, Some(7), 20, None),
-        (positions(11), Reset::Error, Some(7), 11, None),
-        (positions(1), Reset::Earliest, Some(7), 5, Some((1, 5))),
-        (From::Positions(Vec::new()), Reset::Error, Some(7), 7, None),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let group = format!("from-{n}");
-        if let Some(offset) = committed {
-            process.plain.commit(&group, &orders, 0, offset).await;
-        }
-        let mut member = process.join(Options {
-            from,
-            reset,
-            ..Options::new(&*group, [&*orders])
-        });
-        member.until(|seen| !seen.starts.is_empty()).await;
-        let expected = Assigned {
-            partition: place.clone(),
-            start,
-            committed,
-            end: 20,
-        };
-        assert_eq!(member.starts, [expected], "{n}");
-        let gap = gap.map(|(from, to)| (place.clone(), from, to));
-        let rest = usize::try_from(20 - start).unwrap();
-        member
-            .until(|seen| seen.records.len() == rest && seen.gaps.len() == gap.iter().count())
-            .await;
-        assert_eq!(member.gaps, Vec::from_iter(gap), "{n}");
-    }
-
-    let mut nowhere = process.join(Options {
-        reset: Reset::Error,
-        ..Options::new("from-nowhere", [&*orders])
-    });
-    nowhere.until(|seen| seen.ended.is_some()).await;
-    let fault = nowhere.ended.unwrap().unwrap();
-    assert_eq!(fault.kind, FaultKind::OffsetOutOfRange);
-    assert!(
-        fault
-            .message
-            .contains(&format!("Partition 0 of topic {orders}")),
-        "{fault}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_holds_once_and_after_a_rebalance_the_commit_does() {
-    let process = Process::new(kafka().await).await;
-    let orders = topic("members-once");
-    process.plain.create_topic(&orders, 2, &[]).await;
-    process.write(&orders, 2, 0..20).await;
-    let mut first = process.join(Options {
-        from: From::Earliest,
-        ..Options::new("once", [&*orders])
-    });
-    first.until(|seen| seen.records.len() == 20).await;
-    let offsets = [(at(&orders, 0), 4), (at(&orders, 1), 4)];
-    first.commit(&offsets).await;
-
-    let mut second = process.join(earliest("once", &orders));
-    first.until(|seen| !seen.revoked.is_empty()).await;
-    second.until(|seen| !seen.starts.is_empty()).await;
-    second.leave().await;
-
-    first.until(|seen| seen.assigned.len() == 2).await;
-    assert_eq!(first.starts.len(), 3);
-    assert_eq!(
-        (first.starts[2].start, first.starts[2].committed),
-        (4, Some(4))
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,7 +177,7 @@ async fn what_retention_took_is_a_gap() {
     let process = Process::new(kafka().await).await;
     for (reset, to) in [
         (Reset::Earliest, Some(15)),
-        (Reset::Latest, Some(20)),
+        (Reset::Latest, Some(15)),
         (Reset::Error, None),
     ] {
         let orders = topic("members-gap");
@@ -309,6 +213,8 @@ async fn what_retention_took_is_a_gap() {
         };
         member.until(|seen| !seen.gaps.is_empty()).await;
         assert_eq!(member.gaps, [(place.clone(), 5, to)]);
+        let committed = process.plain.committed(&group, &orders, 0).await;
+        assert_eq!(committed, Some(to), "before the first record");
         member
             .until(|seen| seen.next[&place] == 20 && seen.next[&at(&orders, 1)] == 21)
             .await;
@@ -384,5 +290,5 @@ async fn a_commit_tells_what_became_of_each_partition() {
     for partition in 0..3 {
         committed.push(process.plain.committed("each", &orders, partition).await);
     }
-    assert_eq!(committed, [Some(1), None, Some(3)]);
+    assert_eq!(committed, [Some(1), Some(0), Some(3)]);
 }

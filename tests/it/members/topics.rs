@@ -101,7 +101,10 @@ async fn a_member_subscribes_to_other_topics() {
     let mut member = process.join(earliest("others", &old));
     member.until(|seen| seen.records.len() == 5).await;
 
-    member.command(Command::Subscribe(vec![new.as_str().into()]));
+    member.command(Command::Subscribe {
+        topics: vec![new.as_str().into()],
+        appeared: false,
+    });
 
     member.until(|seen| seen.records.len() == 10).await;
     assert_eq!(member.assigned, BTreeSet::from([at(&new, 0)]));

@@ -105,7 +105,7 @@ async fn the_embedded_broker_has_groups() {
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket);
     let cluster = cluster.await.unwrap();
     let mut member = cluster.members.join(earliest()).unwrap();
-    assert_eq!(assigned(&mut member).await, (0, None));
+    assert_eq!(assigned(&mut member).await, (0, Some(0)));
     write(cluster.bootstrap_servers(), 1).await;
     assert_eq!(records(&mut member).await, 1);
     commit(&member, 1, 1);
@@ -175,7 +175,7 @@ async fn a_fenced_member_loses_its_partitions_and_joins_again() {
         _ => None,
     });
     assert_eq!(lost.await, [TopicPartition::new("orders", 0)]);
-    assert_eq!(assigned(&mut member).await, (0, None));
+    assert_eq!(assigned(&mut member).await, (0, Some(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +204,57 @@ async fn no_place_is_guessed_while_it_cannot_be_looked_up() {
         assert_eq!(assigned(&mut member).await, (3, Some(3)));
         assert_eq!(records(&mut member).await, 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_delivered_while_its_start_cannot_be_committed() {
+    let broker = FaultBroker::start().await;
+    let cluster = cluster(&broker.bootstrap()).await;
+    broker.create_topic("orders", 1);
+    write(&broker.bootstrap(), 3).await;
+    // Shorter than the pauses between its tries, so that the place is looked up again, too.
+    let timing = Timing {
+        commit: Duration::from_millis(500),
+        ..Timing::default()
+    };
+    let members = cluster.members.with_timing(timing);
+    for error in [
+        ErrorCode::CoordinatorLoadInProgress,
+        ErrorCode::StaleMemberEpoch,
+        ErrorCode::UnknownTopicOrPartition,
+    ] {
+        let group = format!("{error:?}");
+        let options = || Options {
+            group: group.clone(),
+            ..earliest()
+        };
+        broker.fail_always(ApiKey::OffsetCommit, error);
+        let mut member = members.join(options()).unwrap();
+        let nothing = timeout(Duration::from_secs(3), async {
+            wanted(&mut member, |event| match event {
+                Event::Assigned { added, .. } if added.is_empty() => None,
+                Event::Assigned { .. } | Event::Records { .. } => Some(event),
+                _ => None,
+            })
+            .await
+        });
+        assert!(nothing.await.is_err(), "{error:?}");
+        broker.clear_hooks();
+        assert_eq!(assigned(&mut member).await, (0, Some(0)), "{error:?}");
+        assert_eq!(records(&mut member).await, 3);
+        member.command(Command::Leave { stay: false }).unwrap();
+        end(&mut member).await;
+    }
+
+    broker.fail_always(ApiKey::OffsetCommit, ErrorCode::GroupAuthorizationFailed);
+    let mut member = members
+        .join(Options {
+            group: "refused".to_owned(),
+            ..earliest()
+        })
+        .unwrap();
+    let fault = end(&mut member).await.expect("a fault");
+    assert_eq!(fault.kind, FaultKind::NotAuthorized);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

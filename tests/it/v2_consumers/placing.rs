@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Consumer, created, numbers, refusal};
 use crate::support::groups::{broker, fill, gateway, write};
+use crate::support::plain::PlainOutgoing;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +125,93 @@ async fn a_partition_that_the_instance_does_not_have_has_no_position() {
         assert_eq!(refusal(&reply).1, 40903, "{path}");
         let message = reply.json()["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("Illegal state:"), "{message}");
+    }
+    consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_commits_by_itself_commits_where_it_begins() {
+    let gateway = gateway().await;
+    let plain = broker().await.plain();
+    for by_hand in [false, true] {
+        let name = created("v2-begins", 2).await;
+        for partition in 0..2 {
+            fill(gateway, &name, partition, 0..3).await;
+        }
+        let group = topic("v2-begins-group");
+        let latest = json!({"format": "json", "consumer.request.timeout.ms": 50_000});
+        let begin = async |consumer: &Consumer, count: usize| {
+            if by_hand {
+                let at = |partition: i32| json!({"topic": name, "partition": partition});
+                let partitions = json!({"partitions": [at(0), at(1)]});
+                consumer.told("/assignments", &partitions).await;
+            } else {
+                consumer.subscribe(&[&name]).await;
+                consumer.has(count).await;
+            }
+            for partition in 0..2 {
+                let committed = plain.committed(&group, &name, partition).await;
+                assert_eq!(committed, Some(3), "by hand: {by_hand}");
+            }
+        };
+        let first = Consumer::make(gateway, &group, &latest).await;
+        begin(&first, 2).await;
+        for partition in 0..2 {
+            fill(gateway, &name, partition, 3..5).await;
+        }
+        assert!(!first.read("timeout=20000").await.is_empty());
+
+        // Its client has the records, and does not come back for more.
+        let next = Consumer::make(gateway, &group, &latest).await;
+        begin(&next, 1).await;
+        let count = if by_hand { 4 } else { 2 };
+        let mut values = numbers(&next.read_all(count).await);
+        values.sort_unstable();
+        values.dedup();
+        assert_eq!(values, [3, 4], "by hand: {by_hand}");
+        first.delete().await;
+        next.delete().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_appears_under_a_subscription_is_read_from_its_beginning() {
+    let gateway = gateway().await;
+    let plain = broker().await.plain();
+    let (name, later) = (created("v2-appears", 1).await, topic("v2-appears-later"));
+    fill(gateway, &name, 0, 0..3).await;
+    let group = topic("v2-appears-group");
+    let consumer = Consumer::make(
+        gateway,
+        &group,
+        &json!({
+            "format": "json", "auto.commit.enable": "false", "consumer.request.timeout.ms": 50_000,
+        }),
+    )
+    .await;
+    consumer.subscribe(&[&name, &later]).await;
+    consumer.has(1).await;
+
+    plain.add_partitions(&name, 3).await;
+    plain.create_topic(&later, 1, &[]).await;
+    // It has known nothing of these.
+    let writer = broker().await.plain();
+    for (topic, partition) in [(&name, 1), (&name, 2), (&later, 0)] {
+        let value = partition.to_string();
+        let record = PlainOutgoing {
+            topic,
+            partition: Some(partition),
+            value: Some(value.as_bytes()),
+            ..PlainOutgoing::default()
+        };
+        writer.produce(record).await;
+    }
+
+    let mut values = numbers(&consumer.read_all(3).await);
+    values.sort_unstable();
+    assert_eq!(values, [0, 1, 2]);
+    for (topic, partition) in [(&name, 0), (&name, 1), (&name, 2), (&later, 0)] {
+        assert_eq!(plain.committed(&group, topic, partition).await, None);
     }
     consumer.delete().await;
 }

@@ -55,7 +55,7 @@ pub struct ConsumerRequest {
     #[schema(example = "json")]
     format: Option<String>,
     /// Where a partition without a committed offset begins: `latest` (the default), `earliest` or
-    /// `none`.
+    /// `none`. What comes after the instance has subscribed begins at its beginning.
     #[schema(rename = "auto.offset.reset", example = "earliest")]
     auto_offset_reset: Option<String>,
     /// Whether what the client has handled is committed every five seconds: `true` (the default) or

@@ -7,8 +7,8 @@ use regex::{Regex, RegexBuilder};
 
 use crate::api::records::parse::Formats;
 use crate::api::ws::protocol::client::{
-    AckMode, Batch, Dlq, Flow, FlowMode, Format, From, FromName, Mode, OnDecodeError, Order,
-    Subscribe,
+    AckMode, Batch, Dlq, Flow, FlowMode, Format, From, FromName, Mode, OffsetReset, OnDecodeError,
+    Order, Subscribe,
 };
 use crate::api::ws::protocol::server::{Error, Subscribed};
 use crate::api::ws::protocol::{Id, client};
@@ -106,9 +106,9 @@ pub struct Options {
     pub instance_id: Option<String>,
     /// Which topics.
     pub topics: Topics,
-    /// Where each partition starts.
+    /// Where a partition starts of which nothing is committed.
     pub from: member::From,
-    /// Where one without a committed offset starts.
+    /// The same where that does not say it.
     pub reset: member::Reset,
     /// Which records of transactions are delivered.
     pub isolation: Isolation,
@@ -282,7 +282,7 @@ impl Options {
         let max_record_bytes = clamp(asked.max_record_bytes, 1 << 20, 1 << 10, MAX_RECORD);
         let order = asked.order.unwrap_or_default();
         let isolation = asked.isolation.unwrap_or_default();
-        let offset_reset = asked.offset_reset.unwrap_or_default();
+        let offset_reset = reset(&from, asked.offset_reset)?;
         let filter = asked.filter.as_ref().map(filter).transpose()?;
         let policy = Policy {
             ack: ack_mode,
@@ -318,7 +318,7 @@ impl Options {
             group: Some(group.clone()),
             instance_id: asked.instance_id.clone(),
             from: from.clone(),
-            offset_reset: Some(offset_reset),
+            offset_reset,
             ack: Some(ack),
             flow: pace.flow,
             batch: pace.batch,
@@ -352,10 +352,10 @@ impl Options {
             group,
             instance_id: asked.instance_id,
             from: start(from)?,
-            reset: match offset_reset {
-                client::OffsetReset::Earliest => member::Reset::Earliest,
-                client::OffsetReset::Latest => member::Reset::Latest,
-                client::OffsetReset::Error => member::Reset::Error,
+            reset: match offset_reset.unwrap_or_default() {
+                OffsetReset::Earliest => member::Reset::Earliest,
+                OffsetReset::Latest => member::Reset::Latest,
+                OffsetReset::Error => member::Reset::Error,
             },
             isolation: isolation.into(),
             policy,
@@ -482,6 +482,30 @@ pub(super) fn topics(names: Option<Vec<String>>, pattern: Option<&str>) -> Resul
             Ok(Topics::Names(all))
         }
     }
+}
+
+/// Where a partition starts of which nothing is committed, as far as `from` does not say it: `offset_reset`
+/// is short for `from`, so that the two must not differ. A time has no such short form.
+fn reset(from: &From, given: Option<OffsetReset>) -> Result<Option<OffsetReset>, Error> {
+    let (same, name) = match from {
+        From::Name(FromName::Earliest) => (Some(OffsetReset::Earliest), "\"earliest\""),
+        From::Name(FromName::Latest) => (Some(OffsetReset::Latest), "\"latest\""),
+        From::Time { .. } => (None, "a time"),
+        // Of what these say nothing of.
+        From::Name(FromName::Committed) | From::Positions(_) | From::Last(_) | From::Text(_) => {
+            return Ok(Some(given.unwrap_or_default()));
+        }
+    };
+    if given.is_some() && given != same {
+        return Err(invalid(
+            "offset_reset",
+            format!(
+                "it differs from from, which is {name}; both say where a partition starts of which the \
+                 group has committed nothing, so give one of them"
+            ),
+        ));
+    }
+    Ok(same)
 }
 
 fn start(from: From) -> Result<member::From, Error> {

@@ -141,6 +141,8 @@ impl Session {
             isolation: options.isolation,
             from: options.from.clone(),
             reset: options.reset,
+            commit_starts: true,
+            appeared: Vec::new(),
         })));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);

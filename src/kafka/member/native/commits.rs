@@ -1,5 +1,6 @@
 //! Commits of one member: in the order in which they were given, one at a time, each tried until the
-//! broker has answered or its time is over.
+//! broker has answered or its time is over. Those that were ordered, and those of places where partitions
+//! begin, which flow only afterwards.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::link::Place;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::Token;
+use crate::kafka::member::place::Place as Spot;
 use crate::record::TopicPartition;
 
 /// First and longest pause before another try.
@@ -22,9 +24,30 @@ pub(super) type Offset = (TopicPartition, i64, Option<String>);
 /// What became of each.
 pub(super) type Results = Vec<(TopicPartition, Result<i64, Fault>)>;
 
+/// A partition that begins where Kafka says, once that is committed if it has to be.
+#[derive(Debug)]
+pub(super) struct Landing {
+    pub(super) partition: TopicPartition,
+    /// Of the assignment or the place that this is about.
+    pub(super) turn: u64,
+    pub(super) place: Spot,
+    pub(super) is_to_commit: bool,
+}
+
+/// What a commit is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Somebody ordered it, and is answered.
+    Ordered(Token),
+    /// These partitions start afterwards; the pause was that before their places were looked up.
+    Start(Vec<Landing>, Duration),
+    /// These, whose places were not in the log any more, go on afterwards.
+    Recovery(Vec<Landing>),
+}
+
 /// A commit that waits or is under way.
 pub(super) struct Commit {
-    pub(super) token: Token,
+    pub(super) purpose: Purpose,
     /// What is not answered yet.
     pub(super) offsets: Vec<Offset>,
     pub(super) results: Results,
@@ -33,18 +56,66 @@ pub(super) struct Commit {
     /// When its time is over. It begins with the first try.
     pub(super) deadline: Option<Instant>,
     pub(super) pause: Duration,
+    /// It is to be made for each partition by itself: it was refused as a whole.
+    pub(super) is_refused: bool,
 }
 
 impl Commit {
     pub(super) fn new(token: Token, offsets: Vec<Offset>) -> Self {
+        Self::of(Purpose::Ordered(token), offsets)
+    }
+
+    /// One of places, which are committed as far as they have to be.
+    pub(super) fn of_places(
+        purpose: impl FnOnce(Vec<Landing>) -> Purpose,
+        places: Vec<Landing>,
+    ) -> Self {
+        let to_commit = places.iter().filter(|landing| landing.is_to_commit);
+        let offsets = to_commit
+            .map(|landing| (landing.partition.clone(), landing.place.at, None))
+            .collect();
+        Self::of(purpose(places), offsets)
+    }
+
+    fn of(purpose: Purpose, offsets: Vec<Offset>) -> Self {
         Self {
-            token,
+            purpose,
             offsets,
             results: Vec::new(),
             given: Instant::now(),
             deadline: None,
             pause: PAUSE,
+            is_refused: false,
         }
+    }
+
+    /// Those of places that are still to be committed, each partition by itself, and first what is left.
+    pub(super) fn split(self) -> Vec<Self> {
+        let Self {
+            purpose,
+            offsets,
+            results,
+            ..
+        } = self;
+        let is_left = |landing: &Landing| offsets.iter().any(|(p, ..)| *p == landing.partition);
+        let (places, of): (_, fn(Vec<Landing>, Duration) -> Purpose) = match purpose {
+            Purpose::Ordered(_) => return Vec::new(),
+            Purpose::Start(places, _) => (places, Purpose::Start),
+            Purpose::Recovery(places) => (places, |places, _| Purpose::Recovery(places)),
+        };
+        let (left, done): (Vec<_>, Vec<_>) = places.into_iter().partition(is_left);
+        let mut all = Vec::with_capacity(left.len() + 1);
+        if !done.is_empty() {
+            all.push(Self {
+                results,
+                ..Self::of(of(done, Duration::ZERO), Vec::new())
+            });
+        }
+        let alone = left
+            .into_iter()
+            .map(|landing| Self::of_places(|places| of(places, Duration::ZERO), vec![landing]));
+        all.extend(alone);
+        all
     }
 
     /// Answers those that `keep` does not want: their partitions have gone to somebody else, and the
@@ -67,6 +138,10 @@ impl Commit {
         }
     }
 
+    pub(super) fn is_ordered(&self) -> bool {
+        matches!(self.purpose, Purpose::Ordered(_))
+    }
+
     pub(super) fn next_pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
@@ -84,6 +159,11 @@ impl Commit {
                 (self, None)
             }
             Err((fault, true)) => (self, Some(fault)),
+            // Each is looked at again before it is sent: meanwhile it may be somebody else's.
+            Err((fault, false)) if self.offsets.len() > 1 && !self.is_ordered() => {
+                self.is_refused = true;
+                (self, Some(fault))
+            }
             // krafka tells the first error of several: which partition it was is found out by
             // sending each alone.
             Err((_, false)) if self.offsets.len() > 1 => {

@@ -104,6 +104,7 @@ impl Engine {
             .collect();
         for (partition, held) in &mut self.held {
             let topic = known.get(&*partition.topic);
+            held.is_asked = true;
             // While nobody leads it stays where it is.
             if let Some(leader) = topic.and_then(|topic| topic.leader(partition.partition)) {
                 held.leader = Some(leader);
@@ -123,7 +124,9 @@ impl Engine {
             .collect();
         let (mut moved, mut unknown) = (false, false);
         for (partition, held) in self.held.iter().filter(|(_, held)| held.next.is_some()) {
-            unknown |= held.leader.is_none();
+            // What the handle was asked for and does not know it will not know by itself: it may be a
+            // partition that was added.
+            unknown |= held.leader.is_none() && !held.is_asked;
             let topic = known.get(&*partition.topic);
             let now = topic.and_then(|topic| topic.partition(partition.partition).ok());
             moved |= now.is_some_and(|now| now.leader.is_some() && now.leader != held.leader);

@@ -29,7 +29,7 @@ mod outbox;
 mod rebalance;
 mod records;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,17 +43,19 @@ use krafka::error::KrafkaError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::commits::{Commit, Commits};
+use self::commits::{Commit, Commits, Purpose, Results};
 use self::fate::Fate;
 use self::lane::{LaneId, LaneTurn, Lanes, Via};
 use self::lanes::Leaders;
 use self::link::{FETCH_WAIT, Link, Notice};
 use self::outbox::Outbox;
 use self::rebalance::released;
+use self::records::Aim;
 use super::handles::Seat;
 use super::health::Known;
 use super::lag::Lag;
 use super::place::{Asker, Places};
+use super::start::Before;
 use super::{Command, Event, Options, Shared, State, Timing, Token};
 use crate::kafka::attached::Attached;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -69,6 +71,8 @@ const REST: Duration = Duration::from_millis(500);
 /// First and longest pause after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before another try to find where a partition goes on.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two tries for the instance id that another member has.
 const UNRELEASED_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether topics are still the same, and gauges are set.
@@ -99,7 +103,8 @@ pub(super) fn start(
 
 /// What a turn came to.
 enum Turn {
-    Attached(Result<Link, Fault>),
+    /// The consumer, and what was found of its topics.
+    Attached(Result<(Link, Before), Fault>),
     Polled(Result<Vec<ConsumerRecord>, KrafkaError>),
     Rested,
 }
@@ -123,14 +128,21 @@ enum Done {
     /// Where partitions start that were just assigned, and the pause before this try.
     Started(Vec<u64>, Places, Duration),
     /// Where partitions go on that stood outside of the log.
-    Recovered(Vec<u64>, Places),
+    Recovered(Vec<u64>, Vec<Aim>, Places, Vec<Arc<Topic>>),
     Sought(Token, Vec<u64>, Places, Vec<(TopicPartition, Fault)>),
     Ends(Token, Vec<(TopicPartition, Result<i64, Fault>)>),
     Committed(Commit, Option<Fault>),
     CommitAgain(Commit),
-    /// By which consumer, and to what.
-    Subscribed(Arc<Consumer>, Vec<Arc<str>>, Result<(), Fault>),
-    SubscribeAgain(Vec<Arc<str>>),
+    /// What became of a commit that partitions wait for.
+    Landed(Purpose, Results),
+    /// By which consumer, to what, and which of it has appeared.
+    Subscribed(
+        Arc<Consumer>,
+        Vec<Arc<str>>,
+        Vec<Arc<str>>,
+        Result<Before, Fault>,
+    ),
+    SubscribeAgain(Vec<Arc<str>>, Vec<Arc<str>>),
     /// krafka asked where the leaders are.
     Refreshed(Leaders),
     /// Where krafka believes the leaders to be.
@@ -147,8 +159,10 @@ struct Held {
     turn: u64,
     /// The offset of the next record; `None` until its start is known and told.
     next: Option<i64>,
-    /// A lookup will give it a new place.
+    /// A lookup, or a commit that it waits for, will give it a new place.
     busy: bool,
+    /// Its start is being looked up, for the first time, and committed.
+    lands: bool,
     /// By [`Command::Pause`].
     paused: bool,
     /// The client is being told to let it go.
@@ -161,6 +175,8 @@ struct Held {
     read_ahead: bool,
     /// Who led it when that was last known.
     leader: Option<i32>,
+    /// The handle was asked for that.
+    is_asked: bool,
     lag: Option<Lag>,
 }
 
@@ -206,8 +222,10 @@ struct Engine {
     waits: bool,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     held: HashMap<TopicPartition, Held>,
-    /// Partitions that had their first assignment.
-    seen: HashSet<TopicPartition>,
+    /// How topics were found when they were subscribed to.
+    before: Arc<Before>,
+    /// Where partitions started of which nothing was committed, while that is so.
+    starts: HashMap<TopicPartition, i64>,
     turns: u64,
     revoking: Option<Revoking>,
     commits: Commits,
@@ -264,7 +282,8 @@ impl Engine {
             waits: false,
             jobs: FuturesUnordered::new(),
             held: HashMap::new(),
-            seen: HashSet::new(),
+            before: Arc::default(),
+            starts: HashMap::new(),
             turns: 0,
             revoking: None,
             commits: Commits::default(),
@@ -428,9 +447,13 @@ impl Engine {
             let timing = self.timing;
             let options = Arc::clone(&self.options);
             let seat = Arc::clone(&self.seat);
+            let looking = self.look_before(&options.topics, &options.appeared);
             // On the heap, for a while only: it is larger than all else that a member is.
             Box::pin(async move {
-                let making = Link::make(&shared, &timing, &options, &seat);
+                let making = async {
+                    let linking = Link::make(&shared, &timing, &options, &seat);
+                    tokio::try_join!(linking, looking)
+                };
                 timeout(ATTACH, making).await.unwrap_or_else(|_| {
                     Err(Fault::new(
                         FaultKind::TimedOut,
@@ -467,7 +490,8 @@ impl Engine {
                 // Told to subscribe to others meanwhile.
                 let is_changed = !Arc::ptr_eq(&self.attaching, &self.options);
                 match attached {
-                    Ok(link) => {
+                    Ok((link, before)) => {
+                        self.keep_before(before);
                         self.link = Some(link);
                         self.was_member = false;
                         self.polled_at = None;
@@ -475,7 +499,8 @@ impl Engine {
                         // The pause stays what it is until a poll goes well: a consumer can be made
                         // again and again for a group that does not let it in.
                         if is_changed {
-                            self.subscribe(self.options.topics.clone());
+                            let options = Arc::clone(&self.options);
+                            self.subscribe(options.topics.clone(), options.appeared.clone());
                         }
                     }
                     Err(fault) if fault.retriable || is_changed => {
@@ -694,7 +719,9 @@ impl Engine {
             Done::Started(turns, places, pause) => {
                 return self.started(turns, places, pause).await;
             }
-            Done::Recovered(turns, places) => return self.recovered(turns, places).await,
+            Done::Recovered(turns, aims, places, topics) => {
+                return self.recovered(turns, aims, places, topics).await;
+            }
             Done::Sought(token, turns, places, refused) => {
                 self.sought(token, turns, places, refused).await;
             }
@@ -706,8 +733,11 @@ impl Engine {
                 self.next_commit();
                 self.end_revoke();
             }
-            Done::Subscribed(by, topics, result) => return self.subscribed(&by, topics, result),
-            Done::SubscribeAgain(topics) => self.subscribe(topics),
+            Done::Landed(purpose, results) => return self.landed(purpose, results).await,
+            Done::Subscribed(by, topics, appeared, result) => {
+                return self.subscribed(&by, topics, appeared, result);
+            }
+            Done::SubscribeAgain(topics, appeared) => self.subscribe(topics, appeared),
             Done::Refreshed(leaders) => self.refreshed(leaders).await,
             Done::Leaders(leaders) => self.led(leaders).await,
             Done::Laid(lane, result) => self.laid(lane, result).await,

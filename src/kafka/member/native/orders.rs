@@ -1,5 +1,6 @@
 //! Commands, commits among them, and their answers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use krafka::consumer::Consumer;
 use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
-use super::commits::{Commit, not_assigned};
+use super::commits::{Commit, Landing, Purpose, not_assigned};
 use super::lanes::fetcher;
 use super::{Done, End, Engine, Options, link, out_of_group};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::place::Places;
+use crate::kafka::member::start::Before;
 use crate::kafka::member::{Command, Event, SeekTo, Token};
 use crate::record::TopicPartition;
 
@@ -36,8 +38,10 @@ impl Engine {
                     Done::Ends(token, asker.ends(&partitions).await)
                 }));
             }
-            Command::Subscribe(topics) => self.subscribe(topics),
+            Command::Subscribe { topics, appeared } => self.subscribe_to(topics, appeared),
             Command::Leave { stay } => {
+                // What has not begun does not begin any more.
+                self.commits.waiting.retain(Commit::is_ordered);
                 self.leaving = Some(if stay {
                     // Of a static member: epoch -2, which keeps its place and gives up the
                     // instance id, so that the next one may have it at once.
@@ -135,47 +139,97 @@ impl Engine {
         self.wake.notify_one();
     }
 
-    pub(super) fn subscribe(&mut self, topics: Vec<Arc<str>>) {
+    /// As it was ordered.
+    fn subscribe_to(&mut self, topics: Vec<Arc<str>>, appeared: bool) {
+        let had = Arc::clone(&self.options);
+        let mut late: Vec<Arc<str>> = had.appeared.clone();
+        late.retain(|topic| topics.contains(topic));
+        if appeared {
+            let new = topics.iter().filter(|topic| !had.topics.contains(topic));
+            late.extend(new.cloned());
+        }
+        self.subscribe(topics, late);
+    }
+
+    /// Subscribes; `appeared` are those that were not there when the client did.
+    pub(super) fn subscribe(&mut self, topics: Vec<Arc<str>>, appeared: Vec<Arc<str>>) {
         let Some(consumer) = self.consumer() else {
             // Not in the group yet: it joins with these. A turn that is just ending has the others,
             // and what it finds out about them would not hold.
-            self.set_topics(topics);
+            self.set_topics(topics, appeared);
             return;
         };
+        let looking = self.look_before(&topics, &appeared);
         let shared = Arc::clone(&self.shared);
         self.jobs.push(Box::pin(async move {
             let names = topics.iter().map(|topic| &**topic);
             let result = async {
+                let before = looking.await?;
                 link::check_topics(&shared, names.clone()).await?;
                 consumer.subscribe(names).await?;
-                Ok(())
+                Ok(before)
             };
             let result = result.await;
-            Done::Subscribed(consumer, topics, result)
+            Done::Subscribed(consumer, topics, appeared, result)
         }));
     }
 
-    pub(super) fn set_topics(&mut self, topics: Vec<Arc<str>>) {
+    pub(super) fn set_topics(&mut self, topics: Vec<Arc<str>>, appeared: Vec<Arc<str>>) {
         self.options = Arc::new(Options {
             topics,
+            appeared,
             ..(*self.options).clone()
         });
+    }
+
+    /// Looks at those of these topics of which it is not known yet how the member has found them.
+    pub(super) fn look_before(
+        &self,
+        topics: &[Arc<str>],
+        appeared: &[Arc<str>],
+    ) -> impl Future<Output = Result<Before, Fault>> + Send + use<> {
+        let is_new = |topic: &&Arc<str>| !appeared.contains(topic) && !self.before.has(topic);
+        let wanted: Vec<Arc<str>> = if Before::matters(&self.options) {
+            topics.iter().filter(is_new).cloned().collect()
+        } else {
+            Vec::new()
+        };
+        let asker = Arc::clone(&self.asker);
+        let metadata = self.shared.metadata.clone();
+        async move {
+            if wanted.is_empty() {
+                return Ok(Before::default());
+            }
+            Before::look(&asker, &metadata, wanted).await
+        }
+    }
+
+    /// Keeps what was found of topics.
+    pub(super) fn keep_before(&mut self, found: Before) {
+        let mut before = (*self.before).clone();
+        before.update(found, &self.options.topics);
+        self.before = Arc::new(before);
+        let topics = &self.options.topics;
+        self.starts
+            .retain(|partition, _| topics.contains(&partition.topic));
     }
 
     pub(super) fn subscribed(
         &mut self,
         by: &Arc<Consumer>,
         topics: Vec<Arc<str>>,
-        result: Result<(), Fault>,
+        appeared: Vec<Arc<str>>,
+        result: Result<Before, Fault>,
     ) -> Result<(), End> {
         match result {
             // Another consumer has taken its place meanwhile.
             _ if !self.consumer().is_some_and(|now| Arc::ptr_eq(&now, by)) => {
-                self.subscribe(topics);
+                self.subscribe(topics, appeared);
                 Ok(())
             }
-            Ok(()) => {
-                self.set_topics(topics);
+            Ok(before) => {
+                self.set_topics(topics, appeared);
+                self.keep_before(before);
                 self.polled_at = None;
                 self.wake.notify_one();
                 Ok(())
@@ -184,7 +238,7 @@ impl Engine {
                 tracing::debug!(group = %self.options.group, "subscribing is tried again: {fault}");
                 self.jobs.push(Box::pin(async move {
                     sleep(SUBSCRIBE_PAUSE).await;
-                    Done::SubscribeAgain(topics)
+                    Done::SubscribeAgain(topics, appeared)
                 }));
                 Ok(())
             }
@@ -198,10 +252,24 @@ impl Engine {
             let Some(mut commit) = self.commits.waiting.pop_front() else {
                 break;
             };
-            commit.keep(|partition| {
-                let held = self.held.get(partition);
-                held.is_some_and(|held| held.next.is_some())
-            });
+            match &commit.purpose {
+                Purpose::Ordered(_) => commit.keep(|partition| {
+                    let held = self.held.get(partition);
+                    held.is_some_and(|held| held.next.is_some())
+                }),
+                Purpose::Start(places, _) | Purpose::Recovery(places) => {
+                    let is_current = |landing: &&Landing| {
+                        let held = self.held.get(&landing.partition);
+                        held.is_some_and(|held| held.turn == landing.turn)
+                    };
+                    let current: HashSet<TopicPartition> = places
+                        .iter()
+                        .filter(is_current)
+                        .map(|landing| landing.partition.clone())
+                        .collect();
+                    commit.keep(|partition| current.contains(partition));
+                }
+            }
             let now = Instant::now();
             let deadline = *commit.deadline.get_or_insert(now + self.timing.commit);
             let Some(consumer) = self.consumer() else {
@@ -231,6 +299,17 @@ impl Engine {
         mut commit: Commit,
         fault: Option<Fault>,
     ) -> Result<(), End> {
+        if commit.is_refused {
+            if self.leaving.is_none() {
+                for alone in commit.split().into_iter().rev() {
+                    self.commits.waiting.push_front(alone);
+                }
+            }
+            self.commits.under_way = false;
+            self.next_commit();
+            self.end_revoke();
+            return Ok(());
+        }
         if let Some(fault) = fault {
             let pause = commit.next_pause();
             let is_over = commit
@@ -261,13 +340,24 @@ impl Engine {
     }
 
     pub(super) fn answer(&mut self, commit: Commit) {
-        if commit.results.iter().any(|(_, result)| result.is_ok()) {
-            histogram!("kafka_commit_duration_seconds").record(commit.given.elapsed());
+        let Commit {
+            purpose,
+            results,
+            given,
+            ..
+        } = commit;
+        let token = match purpose {
+            Purpose::Ordered(token) => token,
+            purpose => {
+                let landed = Done::Landed(purpose, results);
+                self.jobs.push(Box::pin(std::future::ready(landed)));
+                return;
+            }
+        };
+        if results.iter().any(|(_, result)| result.is_ok()) {
+            histogram!("kafka_commit_duration_seconds").record(given.elapsed());
         }
-        self.tell(Event::Committed {
-            token: commit.token,
-            results: commit.results,
-        });
+        self.tell(Event::Committed { token, results });
     }
 }
 

@@ -1,18 +1,22 @@
 //! Partitions come and go: the callbacks' notices, starts, revokes and losses.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::commits::{Commit, Landing, Purpose, Results};
 use super::lane::Via;
 use super::link::{self, Notice};
-use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, Revoking};
-use crate::kafka::fault::FaultKind;
+use super::records::Aim;
+use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, RECOVERY_PAUSE, Revoking};
+use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::lag::Lag;
 use crate::kafka::member::place::Places;
-use crate::kafka::member::{Assigned, Event, From, Release, SeekTo, State};
+use crate::kafka::member::start::Starter;
+use crate::kafka::member::{Assigned, Event, Release, State};
 use crate::observe::metrics::group_label;
 use crate::record::TopicPartition;
 
@@ -27,26 +31,42 @@ impl Engine {
                         let held = self.held.get(partition);
                         held.is_some_and(|held| held.next.is_some())
                     });
+                // Where they start is being found and committed: that is done before anybody else has
+                // them. It would not begin later then, nor be sent back by a commit that comes late.
+                let (landing, untold): (Vec<_>, Vec<_>) = untold
+                    .into_iter()
+                    .partition(|partition| self.held.get(partition).is_some_and(|h| h.lands));
                 for partition in &untold {
                     self.let_go(partition);
                 }
-                if told.is_empty() {
+                if told.is_empty() && landing.is_empty() {
                     // Dropping `done` lets krafka go on.
                     return;
                 }
                 let (release, released) = Release::new();
-                for partition in &told {
+                let partitions: Vec<_> = told.iter().chain(&landing).cloned().collect();
+                for partition in &partitions {
                     if let Some(held) = self.held.get_mut(partition) {
                         held.revoked = true;
                     }
                 }
+                let is_released = told.is_empty();
+                let longest = if is_released {
+                    self.timing.commit
+                } else {
+                    self.timing.release
+                };
                 self.revoking = Some(Revoking {
-                    partitions: told.clone(),
+                    partitions,
                     released,
                     done,
-                    deadline: Instant::now() + self.timing.release,
-                    is_released: false,
+                    deadline: Instant::now() + longest,
+                    is_released,
                 });
+                if is_released {
+                    self.end_revoke();
+                    return;
+                }
                 self.tell(Event::Revoking {
                     partitions: told,
                     release,
@@ -91,6 +111,7 @@ impl Engine {
                 turn: self.turns,
                 next: None,
                 busy: true,
+                lands: self.options.commit_starts,
                 paused: false,
                 revoked: false,
                 via: Via::Group,
@@ -98,6 +119,7 @@ impl Engine {
                 stopped: true,
                 read_ahead: false,
                 leader: None,
+                is_asked: false,
                 lag: None,
             };
             // A lane may still have what is assigned again.
@@ -109,57 +131,45 @@ impl Engine {
 
     /// Has the start of partitions looked up that were assigned.
     pub(super) fn look_up_starts(&mut self, partitions: Vec<TopicPartition>, pause: Duration) {
-        let aims: Vec<(TopicPartition, SeekTo)> = partitions
+        let turns = self.turns_of(partitions.iter());
+        let partitions: Vec<(TopicPartition, Option<i64>)> = partitions
             .into_iter()
             .map(|partition| {
-                let aim = self.start_of(&partition);
-                (partition, aim)
+                let former = self.starts.get(&partition).copied();
+                (partition, former)
             })
             .collect();
-        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
-        let asker = Arc::clone(&self.asker);
-        let metadata = self.shared.metadata.clone();
+        let starter = Starter {
+            asker: Arc::clone(&self.asker),
+            metadata: self.shared.metadata.clone(),
+            options: Arc::clone(&self.options),
+            before: Arc::clone(&self.before),
+        };
         self.jobs.push(Box::pin(async move {
             if !pause.is_zero() {
                 sleep(pause).await;
                 // A topic that was created again has other leaders, and krafka's admin client may
                 // not have heard.
-                for (partition, _) in &aims {
-                    let _ = metadata.topic(&partition.topic).await;
+                for (partition, _) in &partitions {
+                    let _ = starter.metadata.topic(&partition.topic).await;
                 }
             }
-            Done::Started(turns, asker.places(&aims, true).await, pause)
+            Done::Started(turns, starter.starts(&partitions).await, pause)
         }));
     }
 
-    /// Where a partition starts that is assigned now.
-    pub(super) fn start_of(&self, partition: &TopicPartition) -> SeekTo {
-        if self.seen.contains(partition) {
-            return SeekTo::Committed;
-        }
-        match &self.options.from {
-            From::Committed => SeekTo::Committed,
-            From::Earliest => SeekTo::Beginning,
-            From::Latest => SeekTo::End,
-            From::Time(time) => SeekTo::Time(*time),
-            From::Positions(positions) => positions
-                .iter()
-                .find(|(named, _)| named == partition)
-                .map_or(SeekTo::Committed, |(_, offset)| SeekTo::Offset(*offset)),
-        }
-    }
-
+    /// Where partitions start is known. What the group has not committed of it is committed first: a client
+    /// that has records and does not acknowledge them is to leave them to whoever comes next.
     pub(super) async fn started(
         &mut self,
         turns: Vec<u64>,
         places: Places,
         pause: Duration,
     ) -> Result<(), End> {
-        let Some(consumer) = self.consumer() else {
+        if self.leaving.is_some() {
             return Ok(());
-        };
-        let mut added = Vec::new();
-        let mut gaps = Vec::new();
+        }
+        let mut landings = Vec::new();
         let mut again = Vec::new();
         for ((partition, place), turn) in places.into_iter().zip(turns) {
             let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
@@ -167,18 +177,128 @@ impl Engine {
             };
             let place = match place {
                 Ok(place) => place,
-                Err(fault) if fault.kind == FaultKind::OffsetOutOfRange => {
-                    return Err(End::Fault(fault));
-                }
-                Err(fault) if fault.kind == FaultKind::NotAuthorized => {
-                    return Err(End::Fault(fault));
-                }
                 Err(fault) => {
-                    tracing::debug!(group = %self.options.group, "a start is looked up again: {fault}");
+                    // Nobody waits for another try.
+                    held.lands = false;
+                    self.again_or_end(fault)?;
                     again.push(partition);
                     continue;
                 }
             };
+            let is_committed = place.committed.is_some() && place.missed.is_none();
+            landings.push(Landing {
+                partition,
+                turn,
+                place,
+                is_to_commit: self.options.commit_starts && !is_committed,
+            });
+        }
+        if !again.is_empty() {
+            self.look_up_starts(again, (pause * 2).clamp(PAUSE, LONGEST_PAUSE));
+        }
+        if landings.iter().any(|landing| landing.is_to_commit) {
+            let start = |places| Purpose::Start(places, pause);
+            let commit = Commit::of_places(start, landings);
+            self.commits.waiting.push_back(commit);
+            self.next_commit();
+        } else {
+            self.begin(landings).await;
+        }
+        self.end_revoke();
+        Ok(())
+    }
+
+    /// What became of the commit of places.
+    pub(super) async fn landed(&mut self, purpose: Purpose, results: Results) -> Result<(), End> {
+        let (places, pause) = match purpose {
+            Purpose::Start(places, pause) => (places, Some(pause)),
+            Purpose::Recovery(places) => (places, None),
+            Purpose::Ordered(_) => return Ok(()),
+        };
+        let mut results: HashMap<TopicPartition, Result<i64, Fault>> =
+            results.into_iter().collect();
+        let mut landings = Vec::with_capacity(places.len());
+        let mut again = Vec::new();
+        let mut refresh = false;
+        for mut landing in places {
+            let held = self.held.get_mut(&landing.partition);
+            let Some(held) = held.filter(|held| held.turn == landing.turn) else {
+                continue;
+            };
+            held.lands = false;
+            match results.remove(&landing.partition) {
+                Some(Ok(at)) => landing.place.committed = Some(at),
+                Some(Err(fault)) => {
+                    // The handle may know a topic of this name that is gone.
+                    refresh |= fault.kind == FaultKind::UnknownTopic;
+                    self.again_or_end(fault)?;
+                    again.push(Aim {
+                        partition: landing.partition,
+                        to: landing.place.at,
+                        missed: landing.place.missed,
+                    });
+                    continue;
+                }
+                None => {}
+            }
+            landings.push(landing);
+        }
+        if refresh {
+            self.refresh();
+        }
+        match pause {
+            Some(pause) => {
+                if !again.is_empty() {
+                    let again = again.into_iter().map(|aim| aim.partition).collect();
+                    self.look_up_starts(again, (pause * 2).clamp(PAUSE, LONGEST_PAUSE));
+                }
+                self.begin(landings).await;
+            }
+            None => {
+                if !again.is_empty() {
+                    self.recover(again, RECOVERY_PAUSE);
+                }
+                self.go_on(landings).await;
+            }
+        }
+        self.end_revoke();
+        Ok(())
+    }
+
+    /// Whether looking for a place, or committing it, may do better another time.
+    pub(super) fn again_or_end(&self, fault: Fault) -> Result<(), End> {
+        if matches!(
+            fault.kind,
+            FaultKind::OffsetOutOfRange | FaultKind::NotAuthorized
+        ) {
+            return Err(End::Fault(fault));
+        }
+        tracing::debug!(group = %self.options.group, "a place is looked up again: {fault}");
+        Ok(())
+    }
+
+    /// Partitions start.
+    async fn begin(&mut self, landings: Vec<Landing>) {
+        let Some(consumer) = self.consumer() else {
+            return;
+        };
+        let mut added = Vec::new();
+        let mut gaps = Vec::new();
+        for Landing {
+            partition,
+            turn,
+            place,
+            ..
+        } in landings
+        {
+            let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
+                continue;
+            };
+            held.lands = false;
+            if held.revoked {
+                // It is being taken away, and was never told of.
+                continue;
+            }
             let sought = consumer.seek(&partition.topic, partition.partition, place.at);
             if sought.await.is_err() {
                 // Taken away again; the notice is on its way.
@@ -187,7 +307,11 @@ impl Engine {
             held.next = Some(place.at);
             held.busy = false;
             held.lag = Lag::of(&self.options.group, &partition);
-            self.seen.insert(partition.clone());
+            if place.committed.is_none() {
+                self.starts.entry(partition.clone()).or_insert(place.at);
+            } else {
+                self.starts.remove(&partition);
+            }
             if let Some(missed) = place.missed {
                 gaps.push(Event::Gap {
                     partition: partition.clone(),
@@ -202,9 +326,6 @@ impl Engine {
                 end: place.end,
             });
         }
-        if !again.is_empty() {
-            self.look_up_starts(again, (pause * 2).clamp(PAUSE, LONGEST_PAUSE));
-        }
         if !added.is_empty() {
             self.look_at_topics();
             self.look_at_leaders();
@@ -215,7 +336,6 @@ impl Engine {
             }
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Goes on after a revoke once what was ordered before its release is done.
@@ -239,22 +359,26 @@ impl Engine {
             return;
         };
         let is_late = Instant::now() >= revoking.deadline;
-        let is_done = revoking.is_released && self.commits.is_empty();
+        let lands = |partition| self.held.get(partition).is_some_and(|held| held.lands);
+        let is_landing = revoking.partitions.iter().any(lands);
+        let is_done = revoking.is_released && self.commits.is_empty() && !is_landing;
         if !is_late && !is_done {
             return;
         }
         let Some(revoking) = self.revoking.take() else {
             return;
         };
-        for partition in &revoking.partitions {
-            self.let_go(partition);
-        }
+        let mut partitions = revoking.partitions;
+        partitions.retain(|partition| {
+            let held = self.let_go(partition);
+            held.is_some_and(|held| held.next.is_some())
+        });
         if !revoking.is_released {
             tracing::warn!(
                 group = %self.options.group,
                 "revoked partitions were not let go in time and are taken"
             );
-            self.tell(Event::Lost(revoking.partitions));
+            self.tell(Event::Lost(partitions));
         }
         // An error is that krafka's poll is gone.
         let _ = revoking.done.send(());

@@ -1,22 +1,32 @@
 //! Records and positions, and what keeps them from coming that krafka does not tell: leaders that
 //! moved, places that are not in the log, topics that are other ones.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::consumer::{Consumer, ConsumerRecord};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::commits::{Commit, Landing, Purpose};
 use super::lane::{Lane, Via};
 use super::lanes::{Leaders, fetcher, leaders};
-use super::{Done, End, Engine, Held, REFRESH, ROUND, link};
-use crate::kafka::fault::FaultKind;
-use crate::kafka::member::place::Places;
+use super::{Done, End, Engine, Held, RECOVERY_PAUSE, REFRESH, ROUND, link};
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::member::place::{Place, Places};
 use crate::kafka::member::{Event, SeekTo, State};
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::reader::delivered;
 use crate::record::TopicPartition;
+
+/// Where a partition is to go on whose position was not in the log.
+#[derive(Debug)]
+pub(super) struct Aim {
+    pub(super) partition: TopicPartition,
+    pub(super) to: i64,
+    /// The position, where it is known that it was not.
+    pub(super) missed: Option<i64>,
+}
 
 impl Engine {
     /// What a poll of this consumer came to, also where it is no records.
@@ -24,9 +34,8 @@ impl Engine {
         &mut self,
         via: Via,
         consumer: &Consumer,
-        records: Vec<ConsumerRecord>,
+        mut records: Vec<ConsumerRecord>,
     ) {
-        let nothing = records.is_empty();
         let mut next = Vec::new();
         let mut cut = self.behind(&records);
         for (place, known) in consumer.lag().await {
@@ -51,24 +60,35 @@ impl Engine {
                     next.push((partition, position));
                 }
                 Some(before) if position < before => {
-                    held.next = Some(position);
-                    if cut.iter().any(|(known, ..)| *known == partition) {
-                        next.push((partition, position));
-                    } else {
+                    if !cut.iter().any(|(known, ..)| *known == partition) {
                         cut.push((partition, before, position));
                     }
                 }
                 _ => {}
             }
         }
-        for (partition, from, to) in cut {
-            self.tell(Event::Gap {
+        if !cut.is_empty() {
+            // They come again once it is committed that the group goes on there.
+            let is_cut = |topic: &str, number: i32| {
+                let mut cut = cut.iter();
+                cut.any(|(p, ..)| p.partition == number && *p.topic == *topic)
+            };
+            records.retain(|record| !is_cut(&record.topic, record.partition));
+            next.retain(|(p, _): &(TopicPartition, i64)| !is_cut(&p.topic, p.partition));
+            for (partition, from, _) in &cut {
+                if let Some(held) = self.held.get_mut(partition) {
+                    held.busy = true;
+                    held.next = Some(*from);
+                }
+            }
+            let aims = cut.into_iter().map(|(partition, from, to)| Aim {
                 partition,
-                from,
                 to,
+                missed: Some(from),
             });
+            self.recover(aims.collect(), Duration::ZERO);
         }
-        if nothing && next.is_empty() {
+        if records.is_empty() && next.is_empty() {
             return;
         }
         next.sort_unstable();
@@ -171,14 +191,18 @@ impl Engine {
             .into_iter()
             .map(|(topic, partition)| link::Place::new(topic, partition))
             .collect();
-        let mut aims = Vec::new();
+        let mut aims: Vec<Aim> = Vec::new();
         for partition in self.own(places) {
             let held = self.held.get_mut(&partition);
             if let Some(held) = held.filter(|held| held.via == via)
                 && let (Some(next), false) = (held.next, held.busy)
             {
                 held.busy = true;
-                aims.push((partition, SeekTo::Offset(next)));
+                aims.push(Aim {
+                    partition,
+                    to: next,
+                    missed: None,
+                });
             }
         }
         if !aims.is_empty() {
@@ -186,18 +210,99 @@ impl Engine {
         }
     }
 
-    pub(super) fn recover(&mut self, aims: Vec<(TopicPartition, SeekTo)>, pause: Duration) {
-        let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
+    /// Has it looked up where partitions go on.
+    pub(super) fn recover(&mut self, aims: Vec<Aim>, pause: Duration) {
+        let turns = self.turns_of(aims.iter().map(|aim| &aim.partition));
         let asker = Arc::clone(&self.asker);
+        let metadata = self.shared.metadata.clone();
         self.jobs.push(Box::pin(async move {
             sleep(pause).await;
-            Done::Recovered(turns, asker.places(&aims, false).await)
+            let places = aims.iter().map(|aim| {
+                let to = SeekTo::Offset(aim.to);
+                (aim.partition.clone(), to)
+            });
+            let mut places = asker.places(&places.collect::<Vec<_>>(), false).await;
+            // A log that ends before the position may be that of another topic of this name.
+            let mut topics: HashMap<Arc<str>, Result<Arc<Topic>, Fault>> = HashMap::new();
+            for (partition, place) in &mut places {
+                let is_above = |place: &Place| place.missed.is_some_and(|from| from > place.at);
+                if !place.as_ref().is_ok_and(is_above) {
+                    continue;
+                }
+                let name = &partition.topic;
+                if !topics.contains_key(name) {
+                    metadata.invalidate(name).await;
+                    let topic = metadata.topic(name).await;
+                    topics.insert(Arc::clone(name), topic);
+                }
+                if let Some(Err(fault)) = topics.get(name) {
+                    *place = Err(fault.clone());
+                }
+            }
+            let topics = topics.into_values().filter_map(Result::ok).collect();
+            Done::Recovered(turns, aims, places, topics)
         }));
     }
 
-    pub(super) async fn recovered(&mut self, turns: Vec<u64>, places: Places) -> Result<(), End> {
+    /// Where partitions go on is known; it is committed before they do.
+    pub(super) async fn recovered(
+        &mut self,
+        turns: Vec<u64>,
+        aims: Vec<Aim>,
+        places: Places,
+        topics: Vec<Arc<Topic>>,
+    ) -> Result<(), End> {
+        if self.leaving.is_some() {
+            return Ok(());
+        }
+        if topics.iter().any(|topic| self.is_another(topic)) {
+            self.compare_topics(&topics).await;
+            return Ok(());
+        }
+        let mut landings = Vec::new();
         let mut again = Vec::new();
-        for ((partition, place), turn) in places.into_iter().zip(turns) {
+        for ((aim, (_, place)), turn) in aims.into_iter().zip(places).zip(turns) {
+            if self.held.get(&aim.partition).is_none_or(|h| h.turn != turn) {
+                continue;
+            }
+            match place {
+                Ok(mut place) => {
+                    place.missed = aim.missed.or(place.missed);
+                    landings.push(Landing {
+                        partition: aim.partition,
+                        turn,
+                        is_to_commit: self.options.commit_starts && place.missed.is_some(),
+                        place,
+                    });
+                }
+                Err(fault) => {
+                    self.again_or_end(fault)?;
+                    again.push(aim);
+                }
+            }
+        }
+        if !again.is_empty() {
+            self.recover(again, RECOVERY_PAUSE);
+        }
+        if landings.iter().any(|landing| landing.is_to_commit) {
+            let commit = Commit::of_places(Purpose::Recovery, landings);
+            self.commits.waiting.push_back(commit);
+            self.next_commit();
+        } else {
+            self.go_on(landings).await;
+        }
+        Ok(())
+    }
+
+    /// Partitions go on that stood outside of the log.
+    pub(super) async fn go_on(&mut self, landings: Vec<Landing>) {
+        for Landing {
+            partition,
+            turn,
+            place,
+            ..
+        } in landings
+        {
             let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
                 continue;
             };
@@ -205,43 +310,22 @@ impl Engine {
             let Some(consumer) = fetcher else {
                 continue;
             };
-            match place {
-                Ok(place) => {
-                    let sought = consumer.seek(&partition.topic, partition.partition, place.at);
-                    if sought.await.is_err() {
-                        continue;
-                    }
-                    held.busy = false;
-                    held.next = Some(place.at);
-                    if let Some(from) = place.missed {
-                        let to = place.at;
-                        self.tell(Event::Gap {
-                            partition,
-                            from,
-                            to,
-                        });
-                    }
-                }
-                Err(fault)
-                    if matches!(
-                        fault.kind,
-                        FaultKind::OffsetOutOfRange | FaultKind::NotAuthorized
-                    ) =>
-                {
-                    return Err(End::Fault(fault));
-                }
-                Err(_) => {
-                    if let Some(next) = held.next {
-                        again.push((partition, SeekTo::Offset(next)));
-                    }
-                }
+            let sought = consumer.seek(&partition.topic, partition.partition, place.at);
+            if sought.await.is_err() {
+                continue;
+            }
+            held.busy = false;
+            held.next = Some(place.at);
+            if let Some(from) = place.missed {
+                let to = place.at;
+                self.tell(Event::Gap {
+                    partition,
+                    from,
+                    to,
+                });
             }
         }
-        if !again.is_empty() {
-            self.recover(again, Duration::from_millis(500));
-        }
         self.wake.notify_one();
-        Ok(())
     }
 
     /// What is to be done every few seconds.
@@ -280,12 +364,18 @@ impl Engine {
         }));
     }
 
-    pub(super) async fn compare_topics(&mut self, topics: &[Arc<Topic>]) {
+    /// Whether this is not the topic of its name whose partitions the member was given.
+    fn is_another(&self, topic: &Topic) -> bool {
         const UNKNOWN: [u8; 16] = [0; 16];
+        let before = self.topics.get(&topic.name);
+        before.is_some_and(|before| *before != topic.id && *before != UNKNOWN)
+    }
+
+    pub(super) async fn compare_topics(&mut self, topics: &[Arc<Topic>]) {
         let mut others = false;
         for topic in topics {
-            let before = self.topics.insert(Arc::clone(&topic.name), topic.id);
-            others |= before.is_some_and(|before| before != topic.id && before != UNKNOWN);
+            others |= self.is_another(topic);
+            self.topics.insert(Arc::clone(&topic.name), topic.id);
         }
         if others {
             tracing::info!(

@@ -37,7 +37,7 @@ pub(super) struct Filled {
     records: Vec<Delivered>,
     next: Vec<(TopicPartition, i64)>,
     /// Places that are not in the log any more, and where reading goes on instead.
-    moved: Vec<(TopicPartition, i64)>,
+    pub(super) moved: Vec<(TopicPartition, i64)>,
 }
 
 impl Instance {
@@ -65,15 +65,23 @@ impl Instance {
                 .members
                 .places(&options.group, options.isolation, options.reset, &aims);
         let mut places = Vec::with_capacity(aims.len());
-        for (partition, place) in asked.await {
-            let place = match place {
-                Ok(at) => at,
+        let mut starts = Vec::new();
+        for (partition, spot) in asked.await {
+            let place = match spot {
+                Ok(spot) => {
+                    if spot.committed != Some(spot.at) {
+                        starts.push((partition.clone(), spot.at));
+                    }
+                    spot.at
+                }
                 // A seek may still give it one; if not, the read says what is missing.
                 Err(fault) if fault.kind == FaultKind::OffsetOutOfRange => NOWHERE,
                 Err(fault) => return Err(fault.into()),
             };
             places.push((partition, place));
         }
+        // Before the first record: one that is never acknowledged is left to whoever comes next.
+        self.commit_starts(&starts).await?;
         for before in self.shelf.partitions() {
             if !partitions.contains(&before) {
                 self.shelf.remove(&before, None);
@@ -81,6 +89,11 @@ impl Instance {
         }
         for (partition, place) in places {
             self.shelf.place(partition, place, None);
+        }
+        for (partition, start) in starts {
+            if self.options.auto_commit {
+                self.shelf.committed(&partition, start);
+            }
         }
         self.source = Source::Assigned;
         if self.options.auto_commit && self.commit_at.is_none() {
@@ -240,7 +253,8 @@ fn take(filled: &mut Filled, topic: &Arc<str>, page: crate::kafka::reader::Page)
     );
 }
 
-/// The places, those that are not in the log any more found anew by `auto.offset.reset`.
+/// The places; what is not in the log any more goes on at the nearest that is, and what has none where
+/// `auto.offset.reset` says.
 async fn in_log(
     cluster: &Cluster,
     options: &Options,
@@ -273,7 +287,7 @@ async fn in_log(
         .members
         .places(&options.group, options.isolation, options.reset, &aims);
     for (partition, place) in asked.await {
-        let at = place?;
+        let at = place?.at;
         if found.insert(partition.partition, at) != Some(at) {
             filled.moved.push((partition, at));
         }

@@ -141,6 +141,40 @@ impl Instance {
         }
     }
 
+    /// Commits where partitions begin that were assigned by hand, if the instance commits by itself. Where
+    /// that cannot be, as the group has members, they begin all the same.
+    ///
+    /// # Errors
+    ///
+    /// What another try may do better.
+    pub(super) async fn commit_starts(
+        &mut self,
+        starts: &[(TopicPartition, i64)],
+    ) -> Result<(), Refused> {
+        if !self.options.auto_commit || starts.is_empty() {
+            return Ok(());
+        }
+        let offsets: Vec<Offset> = starts.iter().map(|(p, o)| (p.clone(), *o, None)).collect();
+        let cluster = Arc::clone(&self.cluster);
+        let done = cluster
+            .commit_for_group(&self.options.group, &offsets)
+            .await;
+        let results = match done {
+            Ok(results) => results.into_iter().map(|(_, result)| result).collect(),
+            Err(fault) => vec![Err(fault)],
+        };
+        for result in results {
+            match result {
+                Ok(_) => {}
+                Err(fault) if fault.retriable => return Err(fault.into()),
+                Err(fault) => {
+                    tracing::debug!(group = self.options.group, "a commit failed: {fault}");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the group has committed for these.
     pub(super) async fn committed(
         &mut self,

@@ -47,11 +47,13 @@ impl Instance {
                     cluster
                         .members
                         .places(&options.group, options.isolation, options.reset, &aims);
-                let places = asked.await;
-                for (partition, place) in &places {
-                    if let Ok(at) = place {
-                        self.shelf.seek(partition, *at);
+                let mut places = Vec::with_capacity(aims.len());
+                for (partition, spot) in asked.await {
+                    let at = spot.map(|spot| spot.at);
+                    if let Ok(at) = at {
+                        self.shelf.seek(&partition, at);
                     }
+                    places.push((partition, at));
                 }
                 self.keep_count();
                 places

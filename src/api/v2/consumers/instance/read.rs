@@ -193,7 +193,10 @@ impl Instance {
             filled = fill(&cluster, &options, &places, most, until) => filled,
         };
         match filled {
-            Ok(filled) => self.filled(filled),
+            Ok(filled) => {
+                self.commit_starts(&filled.moved).await?;
+                self.filled(filled);
+            }
             // What is there already is given.
             Err(_) if !self.shelf.is_empty() => return Ok(Happened::TooLate),
             Err(fault) => return Err(fault.into()),

@@ -37,6 +37,10 @@ pub(super) struct Subscribed {
     wanted: Wanted,
     /// Those of them that are there and may be read.
     topics: Vec<Arc<str>>,
+    /// Those of these that were not there when the client subscribed.
+    appeared: Vec<Arc<str>>,
+    /// The client has subscribed, and what there is of that was not found yet.
+    is_new: bool,
     looks_at: Option<Instant>,
     member: Option<Member>,
     /// The group has said which partitions are its own, and where they begin is known.
@@ -70,6 +74,8 @@ impl Subscribed {
         Self {
             wanted,
             topics: Vec::new(),
+            appeared: Vec::new(),
+            is_new: true,
             looks_at: None,
             member: None,
             joined: false,
@@ -371,6 +377,7 @@ impl Instance {
             Source::Subscribed(subscribed) => match (&subscribed.wanted, &wanted) {
                 (Wanted::Names(_), Wanted::Names(_)) | (Wanted::Pattern(_), Wanted::Pattern(_)) => {
                     subscribed.wanted = wanted;
+                    subscribed.is_new = true;
                     subscribed.failed = None;
                 }
                 _ => {
@@ -502,7 +509,14 @@ impl Instance {
             Wanted::Names(_) => None,
         };
         let is_changed = subscribed.topics != found.topics;
-        subscribed.topics = found.topics;
+        let appeared = !std::mem::take(&mut subscribed.is_new);
+        let before = std::mem::replace(&mut subscribed.topics, found.topics);
+        let topics = &subscribed.topics;
+        subscribed.appeared.retain(|topic| topics.contains(topic));
+        if appeared {
+            let new = topics.iter().filter(|topic| !before.contains(topic));
+            subscribed.appeared.extend(new.cloned());
+        }
         if subscribed.topics.is_empty() {
             if subscribed.member.is_some() {
                 let offsets = self.shelf.handled();
@@ -513,7 +527,7 @@ impl Instance {
         if subscribed.member.is_some() {
             if is_changed {
                 let topics = subscribed.topics.clone();
-                subscribed.tell(Command::Subscribe(topics))?;
+                subscribed.tell(Command::Subscribe { topics, appeared })?;
             }
             return Ok(());
         }
@@ -527,6 +541,9 @@ impl Instance {
             let member = cluster.members.join(member::Options {
                 isolation: options.isolation,
                 reset: options.reset,
+                // Else nothing is committed but what the client orders.
+                commit_starts: options.auto_commit,
+                appeared: subscribed.appeared.clone(),
                 ..member::Options::new(&*options.group, subscribed.topics.iter().cloned())
             })?;
             subscribed.member = Some(member);

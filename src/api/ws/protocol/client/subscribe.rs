@@ -50,7 +50,7 @@ pub struct FromText(pub String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FromName {
-    /// At what the group has committed.
+    /// At what the group has committed, else as `offset_reset` says.
     Committed,
     /// At the first record that is still there.
     Earliest,
@@ -69,7 +69,7 @@ pub struct At {
     pub offset: i64,
 }
 
-/// Where a partition without a committed offset starts
+/// Where a partition starts of which nothing is committed
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OffsetReset {
@@ -279,11 +279,12 @@ pub struct Subscribe {
     /// Makes the session a static member of the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// Where each partition starts when this session is first given it: `committed` unless said
-    /// otherwise, and of a tail `latest`.
+    /// Of a group, where a partition starts of which nothing is committed: as `offset_reset` says unless
+    /// said otherwise. Where a tail starts: `latest` unless said otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
-    /// Where a partition without a committed offset starts.
+    /// Short for `from`, from which it must not differ: where a partition starts of which nothing is
+    /// committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset_reset: Option<OffsetReset>,
     /// How records are acknowledged; `individual` unless said otherwise.

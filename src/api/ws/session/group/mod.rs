@@ -290,7 +290,11 @@ impl Subscription {
         if self.leaving.is_none() && topics != self.topics && !topics.is_empty() {
             self.sight = sight;
             self.topics.clone_from(&topics);
-            sink.tell(Command::Subscribe(topics));
+            // Whatever the pattern finds now was not there before, or not to be seen.
+            sink.tell(Command::Subscribe {
+                topics,
+                appeared: true,
+            });
         }
     }
 }
