@@ -33,6 +33,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::civil::date;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::kafka::metadata::Topic;
@@ -95,6 +98,14 @@ pub enum PositionError {
     /// A vector written out that names what the request does not read.
     #[error("{0}")]
     Mismatch(String),
+    /// A number that is milliseconds of January to April 1970, and seconds of these years.
+    #[error(
+        "{number} looks like seconds since 1970; numbers are milliseconds: {number}000, or write the \
+         time as {iso}",
+        number = .0,
+        iso = iso_of_seconds(.0)
+    )]
+    Seconds(i64),
 }
 
 impl From {
@@ -122,7 +133,11 @@ impl From {
             return Ok(Self::Vector(text.to_owned()));
         }
         if let Some(time) = time_ms(text) {
-            return Ok(Self::Time(time));
+            if text.bytes().all(|b| b.is_ascii_digit()) {
+                return number_ms(time).map(Self::Time);
+            }
+            // Kafka has no records from before 1970, and gives times below 0 another meaning.
+            return Ok(Self::Time(time.max(0)));
         }
         if text.len() > MAX_TEXT || URL_SAFE_NO_PAD.decode(text).is_err() || text.is_empty() {
             return Err(PositionError::Unreadable);
@@ -132,7 +147,7 @@ impl From {
 }
 
 /// Milliseconds since the epoch of an ISO 8601 time (UTC when it has no offset) or of a plain
-/// number of milliseconds. `None` when the text is neither, or before 1970.
+/// number of milliseconds; below 0 for a time before 1970. `None` when the text is neither.
 pub fn time_ms(text: &str) -> Option<i64> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok();
@@ -142,18 +157,34 @@ pub fn time_ms(text: &str) -> Option<i64> {
     }
     // A `+` in a query string arrives as a space unless it was percent-encoded; people forget.
     let text = text.replace(' ', "+");
-    let at = text
-        .parse::<jiff::Timestamp>()
-        .ok()
-        .or_else(|| {
-            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-            Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-        })
-        .or_else(|| {
-            let date = text.parse::<jiff::civil::Date>().ok()?;
-            Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-        })?;
-    Some(at.as_millisecond()).filter(|ms| *ms >= 0)
+    // Not jiff's `Timestamp`: it ends a day before the last year does.
+    let pieces = Pieces::parse(&text).ok()?;
+    if pieces.time_zone_annotation().is_some() && pieces.offset().is_none() {
+        return None;
+    }
+    let civil = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    let offset = pieces.to_numeric_offset().unwrap_or(Offset::UTC);
+    let since = civil.duration_since(date(1970, 1, 1).at(0, 0, 0, 0));
+    let ms = since.as_millis() - i128::from(offset.seconds()) * 1_000;
+    i64::try_from(ms).ok()
+}
+
+/// Milliseconds that were given as a number, unless they are meant as seconds: with ten digits it is a
+/// time of 2001 to 2286 in those, and one of the first weeks of 1970 in milliseconds.
+///
+/// # Errors
+///
+/// [`PositionError::Seconds`].
+pub fn number_ms(number: i64) -> Result<i64, PositionError> {
+    match number {
+        1_000_000_000..=9_999_999_999 => Err(PositionError::Seconds(number)),
+        ms => Ok(ms),
+    }
+}
+
+fn iso_of_seconds(seconds: &i64) -> String {
+    jiff::Timestamp::from_second(*seconds)
+        .map_or_else(|_| "ISO 8601".to_owned(), |at| at.to_string())
 }
 
 /// Writes the vector of `offsets`, one list for each of `topics`.

@@ -236,6 +236,7 @@ impl Verifier {
             topics: None,
             expires,
             by_ticket: false,
+            ticket_expires: None,
             claims: kept.collect(),
         }))
     }

@@ -60,6 +60,8 @@ struct Inner {
     /// Seconds since 1970 from which the principal is not one any more.
     expires: Option<u64>,
     by_ticket: bool,
+    /// When the ticket that was shown can be shown no more.
+    ticket_expires: Option<u64>,
     /// The claims that policies name, by the names that they have there.
     claims: BTreeMap<String, Value>,
 }
@@ -94,6 +96,7 @@ impl Principal {
             topics: None,
             expires,
             by_ticket: false,
+            ticket_expires: None,
             claims: BTreeMap::new(),
         })
     }
@@ -156,6 +159,11 @@ impl Principal {
     /// When the principal's token expires, in seconds since 1970.
     pub fn expires(&self) -> Option<u64> {
         self.inner.expires
+    }
+
+    /// When the ticket that was shown expires, in seconds since 1970. What was begun with it goes on.
+    pub fn ticket_expires(&self) -> Option<u64> {
+        self.inner.ticket_expires
     }
 
     /// Whether a ticket was shown, which must not beget another one.

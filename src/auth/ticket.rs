@@ -230,6 +230,7 @@ impl Tickets {
             topics: claims.topics,
             expires: claims.until,
             by_ticket: true,
+            ticket_expires: Some(claims.exp),
             claims: claims.claims,
         }))
     }
@@ -337,6 +338,7 @@ mod tests {
             topics: None,
             expires: Some(soon),
             by_ticket: false,
+            ticket_expires: None,
             claims: BTreeMap::new(),
         });
         let minted = tickets(1)
@@ -349,6 +351,7 @@ mod tests {
             topics: None,
             expires: Some(now() - 5),
             by_ticket: false,
+            ticket_expires: None,
             claims: BTreeMap::new(),
         });
         let minted = tickets(1).mint(&expired, Purpose::Sse, None, None).unwrap();

@@ -90,11 +90,28 @@ impl Query {
         let Some(at) = self.pairs.iter().position(|(n, _)| n == name) else {
             return Ok(None);
         };
-        let (_, value) = self.pairs.swap_remove(at);
+        let (_, value) = self.pairs.remove(at);
         if self.pairs.iter().any(|(n, _)| n == name) {
             return Err(ApiError::bad_request(format!("{name} is given more than once")).at(name));
         }
         Ok(Some(value))
+    }
+
+    /// The parameter's text, whatever the case of its name and with or without `-` and `_` in it. Of
+    /// several the last one counts: who adds a spelling of its own adds it at the end.
+    pub fn take_spelled(&mut self, name: &'static str) -> Option<String> {
+        let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
+        self.known.push(name);
+        let wanted = plain(name);
+        let mut taken = None;
+        self.pairs.retain_mut(|(given, value)| {
+            let is = plain(given) == wanted;
+            if is {
+                taken = Some(std::mem::take(value));
+            }
+            !is
+        });
+        taken
     }
 
     /// The parameter's value, if it was given. `expected` completes "expected …".
@@ -242,6 +259,31 @@ mod tests {
         query.take("from").unwrap();
         let error = message(query.finish().unwrap_err());
         assert_eq!(error, "unknown query parameter form; expected from [form]");
+    }
+
+    #[test]
+    fn a_name_is_taken_in_every_spelling_and_the_last_one_counts() {
+        for name in [
+            "last_event_id",
+            "lastEventId",
+            "lastEventID",
+            "Last-Event-ID",
+            "LASTEVENTID",
+        ] {
+            let mut query = Query::parse(&format!("from=1&{name}=a&limit=2")).unwrap();
+            let taken = query.take_spelled("last_event_id");
+            assert_eq!(taken.as_deref(), Some("a"), "{name}");
+            assert!(
+                query.take("from").unwrap().is_some() && query.take("limit").unwrap().is_some()
+            );
+            query.finish().unwrap();
+        }
+        let mut query = Query::parse("from=1&last_event_id=a&lastEventId=b&limit=2").unwrap();
+        query.take("from").unwrap();
+        assert_eq!(query.take_spelled("last_event_id").as_deref(), Some("b"));
+        let mut query = Query::parse("last_event=a").unwrap();
+        assert_eq!(query.take_spelled("last_event_id"), None);
+        assert!(message(query.finish().unwrap_err()).contains("last_event_id"));
     }
 
     #[test]

@@ -25,8 +25,50 @@ fn the_forms_of_from_are_told_apart() {
         From::parse("orders:0@5"),
         Ok(From::Vector("orders:0@5".into()))
     );
-    for bad in ["", "--1", "-x", "yesterday?", "12:30", "1969-01-01", "AQ=="] {
+    for bad in ["", "--1", "-x", "yesterday?", "12:30", "AQ=="] {
         assert_eq!(From::parse(bad), Err(PositionError::Unreadable), "{bad}");
+    }
+}
+
+#[test]
+fn iso_times_of_all_years_are_read() {
+    for (iso, ms) in [
+        ("9999-12-31T23:59:59Z", 253_402_300_799_000),
+        ("9999-12-31T23:59:59.999-23:59", 253_402_387_139_999),
+        ("9999-12-31", 253_402_214_400_000),
+        ("1960-01-01T00:00:00Z", -315_619_200_000),
+        ("1969-12-31T23:59:59.999Z", -1),
+        ("0000-01-01", -62_167_219_200_000),
+        ("2024-02-29T12:00:00.5+01:30", 1_709_202_600_500),
+    ] {
+        assert_eq!(time_ms(iso), Some(ms), "{iso}");
+        assert_eq!(From::parse(iso), Ok(From::Time(ms.max(0))), "{iso}");
+    }
+    for bad in [
+        "2023-02-29",
+        "2023-13-01",
+        "2023-11-14T25:00:00Z",
+        "2023-11-14T22:13:20[Europe/Paris]",
+        "99999999999999999999",
+    ] {
+        assert_eq!(time_ms(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_number_of_seconds_is_refused_and_what_was_meant_is_said() {
+    for (seconds, iso) in [
+        ("1700000000", "2023-11-14T22:13:20Z"),
+        ("1000000000", "2001-09-09T01:46:40Z"),
+        ("9999999999", "2286-11-20T17:46:39Z"),
+    ] {
+        let error = From::parse(seconds).unwrap_err().to_string();
+        let millis = format!("{seconds}000");
+        assert!(error.contains(&millis) && error.contains(iso), "{error}");
+        assert!(From::parse(&millis).is_ok());
+    }
+    for ms in ["0", "5000", "999999999", "10000000000"] {
+        assert!(matches!(From::parse(ms), Ok(From::Time(_))), "{ms}");
     }
 }
 

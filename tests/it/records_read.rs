@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::streams::{Stream, ndjson};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
@@ -448,7 +449,7 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
         [
             json!(["17", null, "plain \"text\"", "string"]),
             json!(["/w==", "binary", "/v8=", "binary"]),
-            json!([null, null, null, null]),
+            json!([null, null, null, "null"]),
             json!(["", null, "", "string"]),
             json!(["\"q\"", null, [1, 2], null]),
         ]
@@ -458,7 +459,7 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
         [
             json!([17, null, "plain \"text\"", null]),
             json!(["/w==", "binary", "/v8=", "binary"]),
-            json!([null, null, null, null]),
+            json!([null, null, null, "null"]),
             json!(["", "string", "", null]),
             json!(["q", null, "[1,2]", null]),
         ]
@@ -468,7 +469,7 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
         [
             json!(["MTc=", null, "cGxhaW4gInRleHQi", null]),
             json!(["/w==", null, "/v8=", null]),
-            json!([null, null, null, null]),
+            json!([null, null, null, "null"]),
         ]
     );
     let one = http::get(&format!("{}?value_format=binary", door.record(0, 5))).await;
@@ -703,8 +704,107 @@ async fn what_was_deleted_is_gone_and_the_answer_says_what_is_left() {
 
     let reply = http::get(&door.record(0, 3)).await;
     assert_eq!(reply.status, 410);
-    assert_eq!(reply.json()["earliest"], json!({"0": 4}));
+    let error = reply.json();
+    assert_eq!(error["earliest"], json!({"0": 4}));
+    assert_eq!(error["field"], "offset", "{error}");
+    says(&error, "starts at 4");
+    // The path has no such parameter.
+    assert!(!reply.text().contains("from"), "{error}");
     assert_eq!(http::get(&door.record(0, 4)).await.json()["value"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tombstone_is_told_from_the_json_null() {
+    let door = Door::open("nulls", 1, &[]).await;
+    for value in [None, Some(b"null".as_slice())] {
+        let record = PlainOutgoing {
+            topic: &door.topic,
+            key: Some(b"k"),
+            value,
+            ..PlainOutgoing::default()
+        };
+        door.plain.produce(record).await;
+    }
+    let shown = |records: &[Value]| -> Vec<(Value, Value)> {
+        let records = records.iter();
+        records
+            .map(|record| (record["value"].clone(), record["vf"].clone()))
+            .collect()
+    };
+    let tombstone = (Value::Null, json!("null"));
+    let url = format!(
+        "{}/topics/{}/records?from=earliest&until=end",
+        door.gateway, door.topic
+    );
+    for (format, other) in [
+        ("", (Value::Null, Value::Null)),
+        ("&value_format=string", (json!("null"), Value::Null)),
+        ("&value_format=binary", (json!("bnVsbA=="), Value::Null)),
+        ("&fields=/a", (json!({}), Value::Null)),
+    ] {
+        let url = format!("{url}{format}");
+        let expected = [tombstone.clone(), other];
+        let page = http::get(&url).await.json();
+        assert_eq!(
+            shown(page["records"].as_array().unwrap()),
+            expected,
+            "{url}"
+        );
+        let lines = ndjson(&url).await.into_iter();
+        let lines: Vec<Value> = lines.filter(|l| l.get("event").is_none()).collect();
+        assert_eq!(shown(&lines), expected, "{url}");
+        let mut stream = Stream::open(&url, None).await;
+        let events = stream.records(2).await;
+        let events: Vec<Value> = events.iter().map(|event| event.json()).collect();
+        assert_eq!(shown(&events), expected, "{url}");
+    }
+    for (offset, vf) in [(0, json!("null")), (1, Value::Null)] {
+        let record = http::get(&door.record(0, offset)).await.json();
+        assert_eq!((&record["value"], &record["vf"]), (&Value::Null, &vf));
+    }
+    // Where there are values alone, nothing is left to tell them by.
+    assert_eq!(
+        ndjson(&format!("{url}&meta=none")).await,
+        [Value::Null, Value::Null]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_of_far_years_are_read_and_seconds_are_refused() {
+    let door = Door::open("years", 1, &[]).await;
+    door.fill(&[3]).await;
+    for (from, count) in [
+        ("1960-01-01T00:00:00Z", 3),
+        ("0001-01-01", 3),
+        ("9999-12-31T23:59:59Z", 0),
+    ] {
+        let page = door.page(&format!("from={from}")).await;
+        assert_eq!(page.records.len(), count, "{from}");
+        let url = format!(
+            "{}/topics/{}/records?from={from}&until=end",
+            door.gateway, door.topic
+        );
+        let lines = ndjson(&url).await.into_iter();
+        let records = lines.filter(|line| line.get("event").is_none());
+        assert_eq!(records.count(), count, "{from}");
+    }
+    for accept in [
+        "application/json",
+        "application/x-ndjson",
+        "text/event-stream",
+    ] {
+        let get = async |query: &str| {
+            let url = format!("{}/topics/{}/records?{query}", door.gateway, door.topic);
+            http::send(http::client().get(url).header("accept", accept)).await
+        };
+        let error = error_of(&get("from=1700000000").await, 400, "from");
+        says(&error, "1700000000000");
+        says(&error, "2023-11-14T22:13:20Z");
+        if accept != "application/json" {
+            let error = error_of(&get("until=1700000000").await, 400, "until");
+            says(&error, "1700000000000");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -851,9 +951,10 @@ async fn one_record_comes_as_json_or_as_its_bytes() {
     assert_eq!(reply.status, 204);
     assert!(reply.body.is_empty());
     assert_eq!(reply.header("kafka-offset"), "1");
+    let tombstone = get(1, 1, "application/json").await.json();
     assert_eq!(
-        get(1, 1, "application/json").await.json()["value"],
-        Value::Null
+        (&tombstone["value"], &tombstone["vf"]),
+        (&Value::Null, &json!("null"))
     );
 
     let error = error_of(&get(1, 2, "*/*").await, 404, "offset");

@@ -429,6 +429,80 @@ async fn an_id_that_cannot_be_used_is_told_and_never_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_in_the_query_counts_in_every_spelling() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "spelled", 1).await;
+    for n in 0..4 {
+        write(&plain, &name, 0, &n.to_string()).await;
+    }
+    let url = shared_gateway()
+        .await
+        .url(&format!("/topics/{name}/records?from=earliest&until=end"));
+    let first = async |query: &str, header: Option<&str>| {
+        let mut stream = Stream::open(&format!("{url}{query}"), header).await;
+        place(&stream.records(1).await[0]).2
+    };
+    for spelling in [
+        "last_event_id",
+        "lastEventId",
+        "lastEventID",
+        "Last-Event-ID",
+    ] {
+        assert_eq!(
+            first(&format!("&{spelling}=0@3"), None).await,
+            3,
+            "{spelling}"
+        );
+    }
+    // One that a client adds at the end of a URL that has one already is the newer one, and a header is newer
+    // than both.
+    let both = "&last_event_id=0@1&lastEventId=0@2";
+    assert_eq!(first(both, None).await, 2);
+    assert_eq!(first(both, Some("0@3")).await, 3);
+    assert_eq!(first("&lastEventId=", None).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_tells_of_the_end_of_its_ticket_and_outlives_it() {
+    const SECRET: &str = "a secret that is long enough for HS256";
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "ticketed", 1).await;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .file("secret", SECRET)
+        .file(
+            "tidegate.toml",
+            "[auth]\nmode = \"jwt\"\nsse_ticket_ttl_s = 8\n\
+             [[auth.issuers]]\nsecret_file = \"secret\"\nalgorithms = [\"HS256\"]\n",
+        )
+        .start()
+        .await;
+    let token = sign(&claims("ann", "consume:*"), SECRET.as_bytes());
+    let wish = json!({"kind": "sse", "topics": [name]});
+    let request = http::client().post(gateway.url("/tickets")).json(&wish);
+    let reply = http::send(request.bearer_auth(token)).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let ticket = reply.json();
+    let expires = ticket["expires_at"].as_u64().unwrap() / 1_000;
+    let path = format!(
+        "/topics/{name}/records?from=earliest&ticket={}",
+        ticket["ticket"].as_str().unwrap()
+    );
+    let url = gateway.url(&path);
+    let mut stream = Stream::open(&url, None).await;
+    let told = stream.named("auth-expiring").await.json();
+    assert_eq!(
+        (&told["what"], told["expires"].as_u64()),
+        (&json!("ticket"), Some(expires)),
+        "{told}"
+    );
+    assert!(told["in"].as_u64() <= Some(2), "{told}");
+    // With it nobody is let in any more; who is in stays.
+    eventually(PROMPT, async || http::get(&url).await.status == 401).await;
+    write(&plain, &name, 0, "7").await;
+    assert_eq!(stream.records(1).await[0].json()["value"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_named() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "bad", 1).await;
@@ -649,7 +723,9 @@ async fn a_stream_ends_with_its_token_and_shows_only_what_that_allows() {
     let more = open(&format!("/topics/{mine}/records"), &long).await;
     assert_eq!(more.status(), 429);
     let mut stream = Stream::from(response);
-    assert!(stream.named("auth-expiring").await.json()["in"].as_u64() <= Some(15));
+    let told = stream.named("auth-expiring").await.json();
+    assert_eq!(told["what"], "token");
+    assert!(told["in"].as_u64() <= Some(15));
     let error = stream.named("stream-error").await;
     assert_eq!(error.json()["error_code"], 40101);
     assert_eq!(stream.next().await, None);

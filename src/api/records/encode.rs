@@ -14,12 +14,13 @@ use crate::record::{Delivered, Header, TimestampType, Written};
 /// Writes one record that was read.
 pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
     out.push(b'{');
-    fields(out, record, formats, false);
+    fields(out, record, formats, true);
     out.push(b'}');
 }
 
 /// Writes the fields of a record, without the braces; with `tombstones`, a null value is said to be
-/// one. Tells whether the key or the value is in another format than the one asked for.
+/// one, which tells it from the JSON `null`. Tells whether the key or the value is in another format
+/// than the one asked for.
 pub fn fields(out: &mut Vec<u8>, record: &Delivered, formats: Formats, tombstones: bool) -> bool {
     out.extend_from_slice(b"\"topic\":");
     string(out, &record.topic);

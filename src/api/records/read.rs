@@ -46,12 +46,13 @@ pub struct Record {
     /// The key in the format asked for; `null` where there is none.
     #[schema(value_type = Value, nullable)]
     key: (),
-    /// The value in the format asked for; `null` is a tombstone.
+    /// The value in the format asked for; `null` is the JSON `null`, or a tombstone where `vf` is
+    /// `null` too.
     #[schema(value_type = Value, nullable)]
     value: (),
     /// The key's format, when it is not the one asked for.
     kf: Option<String>,
-    /// The value's format, when it is not the one asked for.
+    /// The value's format, when it is not the one asked for; `null` for a tombstone.
     vf: Option<String>,
     /// Pairs of name and value; a value is a string, `null` or `{"b64": "…"}`.
     #[schema(value_type = Vec<Vec<Value>>)]
@@ -193,7 +194,7 @@ pub async fn one(
         return Err(ApiError::internal());
     };
     if offset < bound.low {
-        return Err(gone(&topic, &[(partition, offset)], &bounds));
+        return Err(gone_alone(&topic, offset, *bound));
     }
     let found = if offset >= bound.end {
         None
@@ -210,7 +211,18 @@ pub async fn one(
             wait: Duration::ZERO,
             isolation,
         };
-        let page = read(cluster, request).await?;
+        let page = match read(cluster, request).await {
+            Ok(page) => page,
+            // It went meanwhile.
+            Err(error) if error.status() == StatusCode::GONE => {
+                let bounds = cluster
+                    .bounds_under(isolation, &topic.name, &[partition])
+                    .await?;
+                let bound = bounds.first().copied().unwrap_or(*bound);
+                return Err(gone_alone(&topic, offset, bound));
+            }
+            Err(error) => return Err(error),
+        };
         // One that is not shown is answered as one that is not there.
         page.records.into_iter().find(|record| sight.shows(record))
     };
@@ -242,6 +254,17 @@ fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
         Ok(_) => Ok(()),
         Err(fault) => Err(ApiError::from(fault).at("partition")),
     }
+}
+
+/// 410 for a record that is not in the log any more.
+fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
+    let message = format!(
+        "offset {offset} is no longer in the log: {}:{} starts at {}",
+        topic.name, bound.partition, bound.low
+    );
+    ApiError::plain(StatusCode::GONE, message)
+        .at("offset")
+        .earliest([(bound.partition, bound.low)].into_iter())
 }
 
 /// 410: what was asked for is not in the log any more.

@@ -30,6 +30,7 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
         topics: None,
         expires: None,
         by_ticket: false,
+        ticket_expires: None,
         claims: claims.collect::<BTreeMap<_, _>>(),
     })
     .under(policies)

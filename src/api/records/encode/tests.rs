@@ -41,14 +41,16 @@ fn a_json_value_goes_out_byte_for_byte() {
 }
 
 #[test]
-fn nulls_are_nulls_in_every_format() {
+fn a_tombstone_says_so_in_every_format_and_a_json_null_does_not() {
     for format in [Format::Auto, Format::Json, Format::String, Format::Binary] {
         let text = json(&of(None, None), formats(format, format));
         assert!(
-            text.contains(r#""key":null,"value":null,"headers""#),
+            text.contains(r#""key":null,"value":null,"vf":"null","headers""#),
             "{text}"
         );
     }
+    let text = json(&of(None, Some(b"null")), Formats::default());
+    assert!(text.contains(r#""value":null,"headers""#), "{text}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::http::extract::{Query, unexpected};
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
-use crate::position::From;
+use crate::position::{From, PositionError};
 
 /// Longest text of a filter's key or header.
 const LONGEST: usize = 4 << 10;
@@ -83,13 +83,14 @@ impl Asked {
             None => From::Latest,
             Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
         };
-        let in_query = query.take("last_event_id")?;
-        let id = match headers.get("last-event-id") {
-            // What is not text is no id of ours: it is told so, as any other.
-            Some(value) => Some(value.to_str().unwrap_or("?").to_owned()),
-            None => in_query,
-        };
-        let origin = match id.filter(|id| !id.is_empty()) {
+        // Clients that stand in for a browser's `EventSource` repeat it in the query, as `lastEventId`.
+        let in_query = query.take_spelled("last_event_id");
+        // What is not text is no id of ours: it is told so, as any other.
+        let in_header = headers
+            .get("last-event-id")
+            .map(|value| value.to_str().unwrap_or("?").to_owned());
+        let ids = in_header.into_iter().chain(in_query);
+        let origin = match ids.into_iter().find(|id| !id.is_empty()) {
             Some(id) => Origin::Id(id),
             None => Origin::From(fallback.clone()),
         };
@@ -175,6 +176,9 @@ fn until(text: &str) -> Result<Until, ApiError> {
     match From::parse(text) {
         Ok(From::Time(time)) => Ok(Until::Time(time)),
         Ok(From::Vector(vector)) => Ok(Until::Vector(vector)),
+        Err(error @ PositionError::Seconds(_)) => {
+            Err(ApiError::bad_request(format!("until: {error}")).at("until"))
+        }
         _ => Err(expected()),
     }
 }

@@ -102,7 +102,7 @@ fn list(topics: &str) -> Vec<String> {
     params(
         ("topics" = String, Query, description = "The topics, as a comma list (at most 16)", example = "orders,payments"),
         ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, an id, or `topic:partition@offset,…`", example = "-10"),
-        ("last_event_id" = Option<String>, Query, description = "The id after which to go on; before `from`. The header `Last-Event-ID` stands before both"),
+        ("last_event_id" = Option<String>, Query, description = "The id after which to go on; before `from`. The header `Last-Event-ID` stands before both. Taken in any spelling, such as `lastEventId`; the last one counts"),
         ("until" = Option<String>, Query, description = "`end`: what is there now; of streams also a time, past or future, or a position", example = "end"),
         ("limit" = Option<u64>, Query, description = "Most records; of a page 100 where it is not given, and no more than 10000", minimum = 1),
         ("timeout" = Option<u64>, Query, description = "Longest time of a stream, in milliseconds", maximum = 86_400_000),

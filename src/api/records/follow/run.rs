@@ -47,7 +47,7 @@ const PIECE: usize = 32 << 10;
 const SHARED_PIECE: usize = 16 << 10;
 /// Most pulls that are put into one piece.
 const MOST_PULLS: usize = 64;
-/// How long before its end a principal is told that its token expires.
+/// How long before its end a principal is told that its token, or its ticket, expires.
 const EXPIRING: Duration = Duration::from_secs(60);
 /// What stands after the id of a stream that is over for good: who comes back with it gets 204.
 pub(super) const OVER: char = '~';
@@ -95,6 +95,8 @@ pub(super) struct Run {
     beat: Instant,
     ends: Option<Instant>,
     expiry: Option<Expiry>,
+    /// The end of the ticket, which the stream outlives.
+    ticket: Option<Expiry>,
     drain: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -105,6 +107,29 @@ struct Expiry {
     seconds: u64,
     warns: Option<Instant>,
     ends: Instant,
+}
+
+impl Expiry {
+    /// Of what is good until then. A page that gets a new ticket when it is told must not be told at
+    /// once where those are short-lived.
+    fn new(seconds: u64, begun: Instant, by_ticket: bool) -> Self {
+        let left = Duration::from_secs(seconds.saturating_sub(now()));
+        let before = if by_ticket {
+            EXPIRING.min(left / 4)
+        } else {
+            EXPIRING.min(left)
+        };
+        Self {
+            seconds,
+            warns: Some(begun + (left - before)),
+            ends: begun + left,
+        }
+    }
+
+    fn told(&self, what: &str, now: Instant) -> serde_json::Value {
+        let left = self.ends.saturating_duration_since(now);
+        json!({"expires": self.seconds, "in": left.as_secs(), "what": what})
+    }
 }
 
 enum Woken {
@@ -129,14 +154,15 @@ impl Run {
         let heartbeat = asked
             .heartbeat
             .unwrap_or(gateway.settings().streams.heartbeat);
-        let expiry = principal.expires().map(|seconds| {
-            let ends = begun + Duration::from_secs(seconds.saturating_sub(now()));
-            Expiry {
-                seconds,
-                warns: Some(ends.checked_sub(EXPIRING).unwrap_or(begun)),
-                ends,
-            }
-        });
+        let by_ticket = principal.is_by_ticket();
+        let expiry = principal
+            .expires()
+            .map(|seconds| Expiry::new(seconds, begun, by_ticket));
+        let ticket = principal
+            .ticket_expires()
+            // With its token it ends the stream, and that is told.
+            .filter(|seconds| principal.expires() != Some(*seconds))
+            .map(|seconds| Expiry::new(seconds, begun, by_ticket));
         let read = parts
             .iter()
             .map(|part| {
@@ -174,6 +200,7 @@ impl Run {
             heartbeat,
             beat: begun + heartbeat,
             expiry,
+            ticket,
             drain: None,
         }
     }
@@ -289,6 +316,7 @@ impl Run {
             self.ends,
             self.expiry.and_then(|expiry| expiry.warns),
             self.expiry.map(|expiry| expiry.ends),
+            self.ticket.and_then(|ticket| ticket.warns),
             self.drain,
             self.ahead
                 .as_ref()
@@ -401,9 +429,15 @@ impl Run {
             }
             if expiry.warns.is_some_and(|at| at <= now) {
                 expiry.warns = None;
-                let data = json!({"expires": expiry.seconds, "in": (expiry.ends - now).as_secs()});
+                let data = expiry.told("token", now);
                 return self.event("auth-expiring", &data);
             }
+        }
+        if let Some(ticket) = self.ticket
+            && ticket.warns.is_some_and(|at| at <= now)
+        {
+            self.ticket = None;
+            return self.event("auth-expiring", &ticket.told("ticket", now));
         }
         if self.ends.is_some_and(|at| at <= now) {
             return self.end("timeout", None);

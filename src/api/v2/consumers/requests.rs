@@ -251,6 +251,7 @@ impl<'a> Object<'a> {
                 .contains('-')
                 .then(|| time_ms(&text))
                 .flatten()
+                .map(|ms| ms.max(0))
                 .ok_or_else(|| wrong(&self.pointer("timestamp"), EXPECTED, raw));
         }
         let seconds: f64 = raw

@@ -17,6 +17,7 @@ use crate::delivery::{self, Policy, WindowMode};
 use crate::filter::{Filter, Spec};
 use crate::kafka::admin::Isolation;
 use crate::kafka::member;
+use crate::position::number_ms;
 use crate::record::TopicPartition;
 
 /// Longest `sub`, in characters.
@@ -520,7 +521,8 @@ fn start(from: From) -> Result<member::From, Error> {
                     "expected milliseconds since 1970",
                 ));
             }
-            member::From::Time(timestamp)
+            let time = number_ms(timestamp);
+            member::From::Time(time.map_err(|error| invalid("from.timestamp", error))?)
         }
         From::Positions(positions) => {
             let mut all = Vec::with_capacity(positions.len());

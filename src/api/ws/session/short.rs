@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::api::ws::protocol::client::{AckMode, FilterSpec, From, FromText, Subscribe};
 use crate::api::ws::protocol::server::Error;
-use crate::position::time_ms;
+use crate::position::{number_ms, time_ms};
 
 /// The name of the subscription.
 pub(super) const SUB: &str = "main";
@@ -120,7 +120,11 @@ fn from(text: &str, is_tail: bool) -> Result<From, Error> {
             Err(_) => From::Text(FromText(text.to_owned())),
         });
     }
-    if let Some(timestamp) = time_ms(text) {
+    if let Some(time) = time_ms(text) {
+        let timestamp = match text.bytes().all(|b| b.is_ascii_digit()) {
+            true => number_ms(time).map_err(|error| wrong("from", error))?,
+            false => time.max(0),
+        };
         return Ok(From::Time { timestamp });
     }
     let name: StrDeserializer<'_, ValueError> = text.into_deserializer();

@@ -9,7 +9,7 @@ use crate::support::front::Front;
 use crate::support::gateway::Gateway;
 use crate::support::recipe::{block, put};
 use crate::support::tokens::{SECRET, token};
-use crate::support::{eventually, kafka, metric};
+use crate::support::{eventually, http, kafka, metric};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_lines_show_what_comes_and_go_on_after_a_cut() {
@@ -77,4 +77,68 @@ async fn a_ticket_lets_a_page_in_that_cannot_set_headers() {
         json!({"script": {"code": code, "until": "came 7"}}),
     ];
     browser.run(steps).await;
+}
+
+/// How many tickets the gateway has given.
+async fn tickets(gateway: &Gateway) -> usize {
+    let metrics = http::get(&gateway.management_url("/metrics")).await;
+    let of_tickets = metrics.text().lines().filter(|line| {
+        line.starts_with("http_requests_total{")
+            && line.contains("route=\"/tickets\"")
+            && line.contains("status=\"201\"")
+    });
+    let counts = of_tickets.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    counts.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: tickets expire"]
+async fn a_page_gets_a_new_ticket_and_misses_nothing() {
+    let Some(browser) = Browser::find().await else {
+        return;
+    };
+    let plain = kafka().await.plain();
+    let topic = topic_of(&plain, "tickets", 1).await;
+    let issuers =
+        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .file("secret", SECRET)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", issuers)
+        .set("auth.sse_ticket_ttl_s", "4")
+        .start()
+        .await;
+    let code = put(
+        &block(DOCUMENT, "### A page that stays open", "js"),
+        "orders",
+        &topic,
+    );
+    let token = token("ann", "consume:*");
+    // Numbers come all the while, and each once.
+    let code = format!(
+        "const token = async () => {token:?};\n\
+         const seen = [];\n\
+         const show = ({{ value }}) => {{ seen.push(value); console.log('seen', seen.join(' ')); }};\n\
+         {code}"
+    );
+    let all: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    let steps = vec![
+        json!({"open": gateway.url("/docs")}),
+        json!({"script": {"code": code, "until": format!("seen {}", all.join(" "))}}),
+    ];
+    let reading = browser.run(steps);
+    let writing = async {
+        // A page that was not there yet would not see them.
+        eventually(6 * PROMPT, async || {
+            metric(&gateway, "tail_upstreams").await > 0.5
+        })
+        .await;
+        for (round, values) in all.chunks(3).enumerate() {
+            eventually(PROMPT, async || tickets(&gateway).await > round).await;
+            for value in values {
+                write(&plain, &topic, 0, value).await;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
 }

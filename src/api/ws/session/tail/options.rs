@@ -19,7 +19,7 @@ use crate::api::ws::protocol::server::{Error, Subscribed};
 use crate::auth::policy::Sight;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
-use crate::position::From;
+use crate::position::{From, PositionError, number_ms};
 
 /// Most topics of a tail.
 const MAX_TOPICS: usize = 16;
@@ -246,7 +246,9 @@ fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
         client::From::Name(FromName::Committed) => {
             Err(expected("a tail has no group that could have committed"))
         }
-        client::From::Time { timestamp } if timestamp >= 0 => Ok(From::Time(timestamp)),
+        client::From::Time { timestamp } if timestamp >= 0 => number_ms(timestamp)
+            .map(From::Time)
+            .map_err(|error| invalid("from.timestamp", error)),
         client::From::Time { .. } => Err(invalid(
             "from.timestamp",
             "expected milliseconds since 1970",
@@ -256,9 +258,10 @@ fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
             Some(count) if count >= 0 => Ok(From::Last(count)),
             _ => Err(expected("a number counts from the end")),
         },
-        client::From::Text(text) => {
-            From::parse(&text.0).map_err(|_| expected("this is none of what can be"))
-        }
+        client::From::Text(text) => From::parse(&text.0).map_err(|error| match error {
+            PositionError::Seconds(_) => invalid("from", error),
+            _ => expected("this is none of what can be"),
+        }),
     }
 }
 
