@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{Admin, Committed, Isolation, NewTopic, Noted, OffsetSpec, TopicConfig, Wanted};
+use super::append_time::AppendTimes;
 use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
@@ -81,19 +82,27 @@ impl Cluster {
         )?;
         let metadata = Metadata::new(admin.clone(), options);
         let tuning = client::reader_tuning(settings)?;
+        let times = AppendTimes::new(clients.clone());
         let members = Members::new(
             clients.clone(),
             tuning.clone(),
             admin.clone(),
             metadata.clone(),
+            times.clone(),
             websocket.own_connections,
         );
-        let reader = Reader::new(clients.clone(), tuning.clone(), metadata.clone());
+        let reader = Reader::new(
+            clients.clone(),
+            tuning.clone(),
+            metadata.clone(),
+            times.clone(),
+        );
         let reader = Arc::new(reader);
         let upstream = Kafka {
             clients,
             tuning,
             reader: Arc::clone(&reader),
+            times,
             metadata: metadata.clone(),
             admin: admin.clone(),
             timeout: settings.metadata_timeout,

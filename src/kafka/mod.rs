@@ -4,6 +4,7 @@
 //! named outside this folder, so that either can be replaced.
 
 pub mod admin;
+mod append_time;
 mod attached;
 mod bounds;
 pub mod client;

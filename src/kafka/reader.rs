@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::admin::Isolation;
+use super::append_time::{AppendTimes, Begun};
 use super::client::{self, Clients, ReaderTuning, Role};
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, Right, Topic};
@@ -101,6 +102,7 @@ pub struct Reader {
     waiting: Arc<Semaphore>,
     tuning: ReaderTuning,
     metadata: Metadata,
+    times: AppendTimes,
 }
 
 /// The idle handles, and the permits for handles in use.
@@ -189,7 +191,12 @@ impl Drop for Attached {
 impl Reader {
     /// A reader that connects as `clients` says, when a connection is needed. `metadata` is told when
     /// a topic turns out to be another one than it said, and knows who may read it.
-    pub fn new(clients: Clients, tuning: ReaderTuning, metadata: Metadata) -> Self {
+    pub(super) fn new(
+        clients: Clients,
+        tuning: ReaderTuning,
+        metadata: Metadata,
+        times: AppendTimes,
+    ) -> Self {
         Self {
             handles: Arc::new(Handles {
                 clients,
@@ -199,6 +206,7 @@ impl Reader {
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             tuning,
             metadata,
+            times,
         }
     }
 
@@ -284,7 +292,7 @@ impl Reader {
         let mut attached = timeout_at(reading.until() + FETCH_WAIT, attaching)
             .await
             .map_err(|_| timed_out("connecting to Kafka"))??;
-        let mut outcome = reading.run(attached.consumer()).await;
+        let mut outcome = reading.run(attached.consumer(), &self.times).await;
         if outcome.is_ok() {
             // It may have been created again under the read.
             outcome = self.same_topic(attached.consumer(), &request.topic).await;
@@ -460,7 +468,8 @@ impl Reading {
     /// Polls until the page is full or every span is read. Without progress for too long it has
     /// failed; a wait for new records simply ends with its time, whatever transactions were aborted
     /// meanwhile.
-    async fn run(&mut self, consumer: &Consumer) -> Result<(), Fault> {
+    async fn run(&mut self, consumer: &Consumer, times: &AppendTimes) -> Result<(), Fault> {
+        let mut begun = Begun::default();
         let mut fetch_wait = if self.waits {
             FETCH_WAIT
         } else {
@@ -471,11 +480,12 @@ impl Reading {
             let until = self.until();
             let left = until.saturating_duration_since(Instant::now());
             let polled = timeout_at(until + FETCH_WAIT, consumer.poll(left.min(fetch_wait)));
-            let records = match polled.await {
+            let mut records = match polled.await {
                 Ok(Ok(records)) => records,
                 Ok(Err(error)) => return Err(self.fault(&error)),
                 Err(_) => Vec::new(),
             };
+            times.put(&mut records, &mut begun).await?;
             let nothing = records.is_empty();
             let before = self.progress();
             if !nothing {

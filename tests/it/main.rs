@@ -20,6 +20,7 @@ mod added_partitions;
 mod auth;
 mod bad_input;
 mod bad_neighbours;
+mod broker_clock;
 mod broker_security;
 mod imported;
 mod isolation;

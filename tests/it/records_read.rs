@@ -481,7 +481,9 @@ async fn a_timestamp_of_the_broker_is_marked() {
     let door = Door::open("append", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
     door.write(&json!({"value": 1, "timestamp": 1000})).await;
     let record = &door.page("from=earliest").await.records[0];
-    // The number itself is krafka's, which gives the producer's time here.
+    let in_kafka = door.plain.consume_all(&door.topic).await[0].timestamp;
+    assert!(in_kafka > Some(1_000));
+    assert_eq!(record["timestamp"].as_i64(), in_kafka);
     assert_eq!(record["timestamp_type"], "append");
 
     let door = Door::open("create", 1, &[]).await;

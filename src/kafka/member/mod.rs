@@ -39,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::handles::Handles;
 use self::health::Health;
+use super::append_time::AppendTimes;
 use super::client::{Clients, ReaderTuning};
 use super::metadata::Metadata;
 use crate::kafka::admin::{Admin, Isolation};
@@ -337,6 +338,7 @@ struct Shared {
     admin: Admin,
     metadata: Metadata,
     health: Health,
+    times: AppendTimes,
     /// The bound of one question about offsets.
     bound: Duration,
 }
@@ -344,11 +346,12 @@ struct Shared {
 impl Members {
     /// Members that connect as `clients` says, the first `own_connections` of them each with a
     /// handle of its own. Nothing is connected yet.
-    pub fn new(
+    pub(super) fn new(
         clients: Clients,
         tuning: ReaderTuning,
         admin: Admin,
         metadata: Metadata,
+        times: AppendTimes,
         own_connections: usize,
     ) -> Self {
         let bound = clients.settings().metadata_timeout;
@@ -359,6 +362,7 @@ impl Members {
                 admin,
                 health: Health::new(metadata.clone()),
                 metadata,
+                times,
                 bound,
             }),
             timing: Timing::default(),

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::follower::Ended;
 use super::upstream::{Shared, Stop, still};
+use crate::kafka::append_time::Begun;
 use crate::kafka::attached::Attached;
 use crate::kafka::client::{self, Role};
 use crate::kafka::fault::{Fault, FaultKind};
@@ -187,11 +188,16 @@ impl<'a> Lane<'a> {
     async fn follow(&mut self, consumer: &Consumer) -> Stop {
         let shared = self.shared;
         let mut fetches = 0;
+        let mut begun = Begun::default();
         loop {
-            let records = match self.poll(consumer).await {
+            let mut records = match self.poll(consumer).await {
                 Ok(records) => records,
                 Err(stop) => return stop,
             };
+            if let Err(fault) = shared.kafka.times.put(&mut records, &mut begun).await {
+                // The ring has none of them: they are read again.
+                return Stop::Failed(fault);
+            }
             let count = records.len() as u64;
             let some = count > 0;
             if some {

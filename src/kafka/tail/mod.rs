@@ -45,6 +45,7 @@ use self::feed::Feed;
 use self::pages::{Pages, Source};
 use self::ring::Bound;
 use super::admin::{Admin, Isolation};
+use super::append_time::AppendTimes;
 use super::bounds::{Bounds, bounds};
 use super::client::{Clients, ReaderTuning};
 use super::fault::Fault;
@@ -61,6 +62,7 @@ pub(super) struct Kafka {
     pub(super) clients: Clients,
     pub(super) tuning: ReaderTuning,
     pub(super) reader: Arc<Reader>,
+    pub(super) times: AppendTimes,
     pub(super) metadata: Metadata,
     pub(super) admin: Admin,
     pub(super) timeout: Duration,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{BINARY, BOUND, Consumer, JSON, SOON, V2, VERY_PATIENT, created, from_earliest};
 use super::{numbers, refusal};
+use crate::broker_clock::{check, stamped};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::http::{client, send};
@@ -84,6 +85,22 @@ async fn records_have_the_fields_of_the_reference_and_two_more() {
     assert_eq!(body[1]["key"], Value::Null);
     assert_eq!(body[1]["headers"], json!([]));
     consumer.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grouped_and_assigned_instances_have_the_brokers_time() {
+    let gateway = gateway().await;
+    let (name, times) = stamped().await;
+    let grouped = Consumer::of(gateway, &name).await;
+    check(&grouped.read_all(times.len()).await, &times, "grouped");
+    grouped.delete().await;
+    let assigned = Consumer::alone(gateway).await;
+    let partitions = json!({"partitions": [
+        {"topic": name, "partition": 0}, {"topic": name, "partition": 1},
+    ]});
+    assigned.told("/assignments", &partitions).await;
+    check(&assigned.read_all(times.len()).await, &times, "assigned");
+    assigned.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

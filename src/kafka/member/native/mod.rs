@@ -57,6 +57,7 @@ use super::lag::Lag;
 use super::place::{Asker, Places};
 use super::start::Before;
 use super::{Command, Event, Options, Shared, State, Timing, Token};
+use crate::kafka::append_time::Begun;
 use crate::kafka::attached::Attached;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -238,6 +239,8 @@ struct Engine {
     health: watch::Receiver<Known>,
     /// The ids of topics as they were when partitions were assigned.
     topics: HashMap<Arc<str>, [u8; 16]>,
+    /// Batches with the broker's time of which some records have not come yet.
+    begun: Begun,
     unreleased_since: Option<Instant>,
     undecodable: u32,
     fetch_errors: u64,
@@ -292,6 +295,7 @@ impl Engine {
             joined: false,
             was_member: false,
             topics: HashMap::new(),
+            begun: Begun::default(),
             unreleased_since: None,
             undecodable: 0,
             fetch_errors: 0,
@@ -616,6 +620,7 @@ impl Engine {
         }
         self.lose(self.held.keys().cloned().collect());
         self.lanes.all.clear();
+        self.begun = Begun::default();
         // Jobs go on, so that every order is answered; of partitions that are gone they come to nothing.
         self.joined = false;
         if let Some(link) = self.link.take() {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::consumer::{Consumer, ConsumerRecord};
+use krafka::consumer::{Consumer, ConsumerRecord, TimestampType};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::commits::{Commit, Landing, Purpose};
@@ -34,8 +34,9 @@ impl Engine {
         &mut self,
         via: Via,
         consumer: &Consumer,
-        mut records: Vec<ConsumerRecord>,
+        records: Vec<ConsumerRecord>,
     ) {
+        let mut records = self.timed(consumer, records).await;
         let mut next = Vec::new();
         let mut cut = self.behind(&records);
         for (place, known) in consumer.lag().await {
@@ -96,6 +97,40 @@ impl Engine {
         self.outbox
             .put_records(via, Event::Records { records, next });
         self.flush();
+    }
+
+    /// The records with the broker's time where that is the one that counts. Those whose time cannot be
+    /// had are fetched again: they are left out, and `consumer` goes back to where they begin.
+    async fn timed(
+        &mut self,
+        consumer: &Consumer,
+        mut records: Vec<ConsumerRecord>,
+    ) -> Vec<ConsumerRecord> {
+        let times = self.shared.times.clone();
+        let Err(fault) = times.put(&mut records, &mut self.begun).await else {
+            return records;
+        };
+        tracing::debug!(group = %self.options.group, "records are read again after: {fault}");
+        let mut back: HashMap<(Arc<str>, i32), i64> = HashMap::new();
+        records.retain(|record| {
+            let by_broker = record.timestamp_type == TimestampType::LogAppendTime;
+            if by_broker {
+                let place = (Arc::clone(&record.topic), record.partition);
+                let first = back.entry(place).or_insert(record.offset);
+                *first = record.offset.min(*first);
+            }
+            !by_broker
+        });
+        // A partition may have batches of both kinds: nothing may come out of its order.
+        records.retain(|record| {
+            let place = (Arc::clone(&record.topic), record.partition);
+            back.get(&place).is_none_or(|first| record.offset < *first)
+        });
+        for ((topic, partition), first) in back {
+            // What is not this consumer's any more is somebody else's to read.
+            let _ = consumer.seek(&topic, partition, first).await;
+        }
+        records
     }
 
     /// Partitions whose records come from before the place that is known: their log was cut off behind
