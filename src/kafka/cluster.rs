@@ -12,6 +12,7 @@ use super::client::{self, Clients, Role};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
+use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
@@ -37,6 +38,7 @@ pub struct Cluster {
     pub metadata: Metadata,
     /// Makes members of consumer groups.
     pub members: Members,
+    last: LookBack,
     admin: Admin,
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
@@ -110,6 +112,7 @@ impl Cluster {
         Ok(Self {
             members,
             producer,
+            last: LookBack::new(Arc::clone(&reader)),
             reader,
             tails: Tails::new(upstream, StreamSettings::default()),
             metadata,
@@ -297,6 +300,12 @@ impl Cluster {
             .map(|(partition, time)| Wanted::new(topic, *partition, OffsetSpec::At(*time)))
             .collect();
         self.look_up(&wanted, isolation).await.into_iter().collect()
+    }
+
+    /// Where the last records of partitions begin that can be read and are to be shown, in the order of
+    /// the bounds. From where it looks no further, and where Kafka does not answer, it counts offsets.
+    pub async fn last(&self, last: Last<'_>) -> Arc<[i64]> {
+        self.last.starts(last).await
     }
 
     /// What `group` has committed for each of `partitions`; `None` is nothing.

@@ -25,6 +25,7 @@ mod broker_security;
 mod imported;
 mod isolation;
 mod kept_topics;
+mod last_records;
 mod lifecycle;
 mod members;
 mod no_kafka;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::follow::asked::filter;
 use super::follow::fields::Fields;
+use super::follow::start::Shown;
 use super::parse::Formats;
 use super::partitions::{Part, Partitions, Scope};
 use super::read::{at_from, gone, isolation};
@@ -101,7 +102,7 @@ pub(super) async fn answer(
     let scope = Scope::new(gateway, principal, topics, &asked.partitions, &asked.filter).await?;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
-    let spans = spans(cluster, &scope.parts, &asked, &cluster_id).await?;
+    let spans = spans(cluster, &scope, &asked, &cluster_id).await?;
     let filtered = scope.sight.hides() || !asked.filter.is_all();
     let mut reading = Reading {
         cluster,
@@ -333,10 +334,11 @@ pub(super) async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page
 /// Turns `from` into offsets.
 async fn spans(
     cluster: &Cluster,
-    parts: &[Part],
+    scope: &Scope,
     asked: &Asked,
     cluster_id: &str,
 ) -> Result<Vec<Vec<Span>>, ApiError> {
+    let parts = &scope.parts;
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let vectors = match &asked.from {
         From::Vector(text) => {
@@ -346,7 +348,7 @@ async fn spans(
     };
     let of_parts = parts.iter().enumerate().map(|(index, part)| {
         let vector = vectors.as_ref().and_then(|all| all.get(index));
-        spans_of(cluster, part, asked, vector)
+        spans_of(cluster, part, &scope.sight, asked, vector)
     });
     futures::future::try_join_all(of_parts).await
 }
@@ -354,6 +356,7 @@ async fn spans(
 async fn spans_of(
     cluster: &Cluster,
     part: &Part,
+    sight: &Sight,
     asked: &Asked,
     vector: Option<&Offsets>,
 ) -> Result<Vec<Span>, ApiError> {
@@ -375,10 +378,27 @@ async fn spans_of(
     if let Some(vector) = vector {
         check_vector(topic, vector, &bounds)?;
     }
+    let last = match from {
+        From::Last(count) => {
+            let shown = Shown {
+                sight,
+                filter: &asked.filter,
+            };
+            Some(
+                shown
+                    .last(cluster, topic, &bounds, *count, *isolation)
+                    .await,
+            )
+        }
+        _ => None,
+    };
     let start = |index: usize, bound: &Bounds| match from {
         From::Latest => bound.end,
         From::Earliest => bound.low,
-        From::Last(count) => bound.low.max(bound.end.saturating_sub(*count)),
+        From::Last(_) => last
+            .as_ref()
+            .and_then(|starts| starts.get(index).copied())
+            .unwrap_or(bound.end),
         // No record is that new: the end, so that the next one written is the first.
         From::Time(_) => times
             .as_ref()

@@ -2,16 +2,20 @@
 //! `EventSource` that is refused never comes back. It is told, and where the stream begins instead.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::asked::{Origin, Until};
 use super::now_ms;
 use crate::api::records::partitions::Part;
+use crate::auth::policy::Sight;
+use crate::filter::Filter;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Bounds, Cluster, Last};
 use crate::position::{self, From, Offsets, PositionError, Times};
+use crate::record::Delivered;
 
 /// Where a stream begins.
 #[derive(Debug)]
@@ -31,6 +35,36 @@ pub(in crate::api) struct Start {
     pub(in crate::api) by_time: bool,
     /// The times of the last records before the start, as far as they are known.
     pub(in crate::api) times: Vec<BTreeMap<i32, i64>>,
+}
+
+/// Which records a client is shown.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Shown<'a> {
+    pub(in crate::api) sight: &'a Sight,
+    pub(in crate::api) filter: &'a Filter,
+}
+
+impl Shown<'_> {
+    /// Where the last `count` of these records begin in each of the partitions.
+    pub(in crate::api::records) async fn last(
+        self,
+        cluster: &Cluster,
+        topic: &Arc<Topic>,
+        bounds: &[Bounds],
+        count: i64,
+        isolation: Isolation,
+    ) -> Arc<[i64]> {
+        let shows = |record: &Delivered| self.sight.shows(record) && self.filter.wants(record);
+        let last = Last {
+            topic,
+            bounds,
+            count,
+            isolation,
+            shows: &shows,
+            view: format!("{self:?}"),
+        };
+        cluster.last(last).await
+    }
 }
 
 /// How much older than the start of a stream a record may be that comes only after it: clocks differ,
@@ -56,6 +90,7 @@ pub(in crate::api) async fn resolve(
     fallback: &From,
     until: Option<&Until>,
     isolation: Isolation,
+    shown: Shown<'_>,
 ) -> Result<Start, Fault> {
     let mut reset = None;
     let text = match origin {
@@ -129,6 +164,13 @@ pub(in crate::api) async fn resolve(
             at(ends_at),
             cluster.offsets_at_each(isolation, name, &wanted),
         )?;
+        let last_ones = match (&vectors, from) {
+            (None, From::Last(count)) => {
+                let topic = &part.topic;
+                Some(shown.last(cluster, topic, &bounds, *count, isolation).await)
+            }
+            _ => None,
+        };
         let of = |vectors: &Option<Vec<Offsets>>, partition: i32| {
             let offsets = vectors.as_ref()?.get(index)?;
             let (_, offset) = offsets.iter().find(|(id, _)| *id == partition)?;
@@ -148,7 +190,10 @@ pub(in crate::api) async fn resolve(
                 (Some(_), _) => of(&vectors, bound.partition).unwrap_or(bound.low),
                 (None, From::Latest | From::Vector(_)) => bound.end,
                 (None, From::Earliest) => bound.low,
-                (None, From::Last(count)) => bound.low.max(bound.end.saturating_sub(*count)),
+                (None, From::Last(_)) => last_ones
+                    .as_ref()
+                    .and_then(|starts| starts.get(nth).copied())
+                    .unwrap_or(bound.end),
                 (None, From::Time(_)) => time_of(&begins).unwrap_or(bound.end),
             });
             let offset = start.within(index, part, bound, asked);
@@ -234,8 +279,6 @@ impl Start {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::kafka::metadata::Partition;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::ahead::Ahead;
 use super::super::asked::{Asked, Origin};
-use super::super::start::{self, Start};
+use super::super::start::{self, Shown, Start};
 use super::Run;
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Follow, Follower};
@@ -25,6 +25,10 @@ impl Run {
             &asked.fallback,
             asked.until.as_ref(),
             asked.isolation,
+            Shown {
+                sight: self.lane.sight(),
+                filter: &asked.filter,
+            },
         )
         .await?;
         // Who is to see how far the topic has come cannot leave out the records of others.

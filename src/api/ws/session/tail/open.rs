@@ -8,7 +8,7 @@ use super::super::topic_error;
 use crate::api::records::follow::asked::{Origin, Until};
 use crate::api::records::follow::lane::{Lane, View};
 use crate::api::records::follow::registry::{Full, Seat};
-use crate::api::records::follow::start::{Start, resolve, vector};
+use crate::api::records::follow::start::{Shown, Start, resolve, vector};
 use crate::api::records::partitions::Part;
 use crate::api::ws::protocol::server::Error;
 use crate::gateway::Gateway;
@@ -103,6 +103,10 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         &ask.from,
         Some(&Until::End),
         isolation,
+        Shown {
+            sight: &ask.view.sight,
+            filter: &ask.view.filter,
+        },
     )
     .await
     .map_err(failed)?;
