@@ -1,9 +1,10 @@
 # The gateway in a small image, as a user without rights.
 #
 #   docker build -t tidegate .
-#   docker run --rm -p 8082:8082 -e TIDEGATE_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 \
+#   docker run --rm -p 127.0.0.1:8082:8082 -e TIDEGATE_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 \
 #     -e TIDEGATE_AUTH__MODE=none tidegate
 #
+# The port is published to this machine alone, as nobody is asked who they are.
 # In a container the gateway listens on all addresses, and there it asks for a decision on
 # authentication: without TIDEGATE_AUTH__MODE it does not start. `none` must be asked for by name.
 

@@ -137,7 +137,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Command::Config(ConfigCommand::Show(args)) => show(&args.into_inputs()),
         Command::Config(ConfigCommand::Check(args)) => match checked(&args.into_inputs()) {
-            Ok(_) => print("ok\n"),
+            Ok(loaded) => {
+                for warning in loaded.warnings() {
+                    say(&format!("warning: {warning}"));
+                }
+                print("ok\n")
+            }
             Err(errors) => refuse(&errors),
         },
         Command::Config(ConfigCommand::Sample) => print(&config::sample()),
@@ -151,9 +156,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Starts the gateway and returns when it has stopped.
 fn serve(loaded: Loaded) -> ExitCode {
+    let warnings = loaded.warnings();
     let settings = loaded.settings;
     if let Err(problem) = observe::logging::install(&settings.telemetry) {
         return fail(&problem);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

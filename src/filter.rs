@@ -45,7 +45,7 @@ pub struct ConditionError {
     pub expected: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Comparison {
     Exists,
     Equal,
@@ -56,7 +56,7 @@ enum Comparison {
     GreaterOrEqual,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Condition {
     pointer: String,
     comparison: Comparison,
@@ -64,7 +64,7 @@ struct Condition {
 }
 
 /// A filter, ready to be asked.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     conditions: Vec<Condition>,
     keys: Vec<Vec<u8>>,

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::HeaderMap;
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::budget::Budget;
@@ -10,6 +13,8 @@ use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
 use crate::config::Settings;
+use crate::http::body::{self, Bodies};
+use crate::http::error::ApiError;
 use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::write::Writer;
@@ -27,6 +32,7 @@ struct Inner {
     writer: Writer,
     auth: Authenticator,
     answers: Answers,
+    bodies: Bodies,
     sessions: Sessions,
     streams: Streams,
     instances: Instances,
@@ -45,6 +51,7 @@ impl Gateway {
         let sessions = Sessions::new(&settings, Arc::clone(&budget));
         let streams = Streams::new(&settings);
         let instances = Instances::new(&settings, Arc::clone(&cluster), budget);
+        let bodies = Bodies::new(&settings.limits);
         let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
         Self {
             inner: Arc::new(Inner {
@@ -53,6 +60,7 @@ impl Gateway {
                 writer,
                 auth,
                 answers: Answers::default(),
+                bodies,
                 sessions,
                 streams,
                 instances,
@@ -79,6 +87,20 @@ impl Gateway {
     /// The answers that are kept for `Idempotency-Key`.
     pub fn answers(&self) -> &Answers {
         &self.inner.answers
+    }
+
+    /// The bodies of requests that wait in memory.
+    pub fn bodies(&self) -> &Bodies {
+        &self.inner.bodies
+    }
+
+    /// The whole body of a request of someone who is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`body::read`].
+    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+        body::read_within(self.bodies(), &self.settings().http, headers, body).await
     }
 
     /// The WebSocket sessions.

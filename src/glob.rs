@@ -12,11 +12,15 @@ impl Glob {
         Self(text.split('*').map(str::to_owned).collect())
     }
 
-    /// The same with `value`, taken literally, in the place of `name`.
-    pub fn with(text: &str, name: &str, value: &str) -> Self {
-        // Cut at the stars first: one in the value is a character like any other.
-        let pieces = text.split('*').map(|piece| piece.replace(name, value));
-        Self(pieces.collect())
+    /// The same with values, taken literally, in the places of their names.
+    pub fn with(text: &str, values: &[(&str, &str)]) -> Self {
+        // Cut at the stars first: one in a value is a character like any other.
+        Self(text.split('*').map(|piece| filled(piece, values)).collect())
+    }
+
+    /// Just this name, whatever characters it has.
+    pub fn literal(name: &str) -> Self {
+        Self(vec![name.to_owned()])
     }
 
     /// Whether the whole of `name` is of this form.
@@ -38,6 +42,24 @@ impl Glob {
             }
         }
         left.ends_with(last.as_str())
+    }
+}
+
+/// In one pass, so that what stands in a value is never taken for a name.
+fn filled(mut piece: &str, values: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(piece.len());
+    loop {
+        let places = values.iter().filter_map(|(name, value)| {
+            let at = piece.find(name)?;
+            Some((at, *name, *value))
+        });
+        let Some((at, name, value)) = places.min_by_key(|(at, ..)| *at) else {
+            text.push_str(piece);
+            return text;
+        };
+        text.push_str(&piece[..at]);
+        text.push_str(value);
+        piece = &piece[at + name.len()..];
     }
 }
 

@@ -106,6 +106,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         Arc::clone(&cluster),
         Authenticator::new(
             &settings.auth,
+            settings.tls.client_ca.is_some(),
             audit.clone(),
             settings.limits.refused_per_second,
         )

@@ -15,8 +15,8 @@ const OTHER_ORIGIN: &str =
     "The request comes from a page of another origin, which is not in `http.cors.origins`";
 const UNAUTHENTICATED: &str = "No token, or one that is not valid (with `auth.mode = \"jwt\"`); \
      `WWW-Authenticate` says which";
-const MISDIRECTED: &str = "`Host` is not a name of this machine: on a loopback listener without \
-     authentication only those in `http.allowed_hosts` are served beside it";
+const MISDIRECTED: &str = "`Host` is not one that is served: without authentication only addresses, names that \
+     nobody can register, the host of `advertised_url` and those in `http.allowed_hosts` are";
 const TOO_MANY: &str = "More requests or bytes a second than `limits` allow: try again after \
      `Retry-After` seconds";
 

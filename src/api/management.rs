@@ -1,6 +1,8 @@
 //! The management listener: `/healthz`, `/readyz`, `/metrics`. Its paths are not part of the public
 //! API, so they stand in a list of their own.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -45,7 +47,7 @@ pub fn router(management: Management) -> Router {
         embedded: management.gateway.cluster().is_embedded(),
         shares_id: false,
     };
-    let cross_site = CrossSite::management(management.gateway.settings());
+    let cross_site = Arc::new(CrossSite::management(management.gateway.settings()));
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -40,7 +40,7 @@ pub async fn index(headers: HeaderMap) -> Result<Response, ApiError> {
 
 /// An empty object for any object, as the reference answers
 ///
-/// The object sent is not looked at.
+/// The object sent is not looked at, and no more of it is read than 512 bytes: anyone may send one.
 #[utoipa::path(
     post,
     path = "/",
@@ -58,7 +58,7 @@ pub async fn index(headers: HeaderMap) -> Result<Response, ApiError> {
         (status = 400, description = "The body is not a JSON object", body = ErrorBody),
         (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
         (status = 408, description = "The body did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The body is over the limit", body = ErrorBody),
+        (status = 413, description = "The body is over 512 bytes", body = ErrorBody),
         (status = 415, description = "The body is not JSON by its content type", body = ErrorBody),
     )
 )]
@@ -73,7 +73,8 @@ pub async fn post(State(gateway): State<Gateway>, request: Request) -> Result<Re
 
 async fn read(gateway: &Gateway, request: Request) -> Result<(), ApiError> {
     let (parts, body) = request.into_parts();
-    let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
+    let time = gateway.settings().http.request_timeout;
+    let body = body::read_of_anyone(&parts.headers, body, time).await?;
     if body.trim_ascii().is_empty() {
         return Ok(());
     }

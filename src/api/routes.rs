@@ -26,11 +26,12 @@ use super::records::follow;
 use super::ws::protocol::asyncapi;
 use super::ws::upgrade::{self, Shown};
 use super::{docs, everywhere, openapi, records, root, tickets, v2};
-use crate::auth::Principal;
 use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
+use crate::auth::{Page, Principal};
 use crate::gateway::Gateway;
+use crate::http::body;
 use crate::http::client::{Proxies, counted_as};
 use crate::http::cors;
 use crate::http::credentials::{self, Found};
@@ -143,6 +144,7 @@ pub fn rows() -> Vec<Row> {
 )]
 pub fn router(gateway: Gateway) -> Router {
     let rates = Rates::new(gateway.settings());
+    let pages = Arc::new(CrossSite::new(gateway.settings()));
     let proxies = Arc::new(Proxies::new(&gateway.settings().http.trusted_proxies));
     let mut router = Router::new();
     let mut methods = Vec::new();
@@ -160,6 +162,7 @@ pub fn router(gateway: Gateway) -> Router {
                 gateway: gateway.clone(),
                 access: row.access,
                 proxies: Arc::clone(&proxies),
+                pages: Arc::clone(&pages),
             },
             guard,
         );
@@ -191,11 +194,12 @@ pub fn router(gateway: Gateway) -> Router {
         gateway: gateway.clone(),
         access: Access::Open,
         proxies,
+        pages: Arc::clone(&pages),
     };
     let no_such_path = any(no_such_path).with_state(guard);
     let router = router.fallback_service(no_such_path).with_state(gateway);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
-    let router = CrossSite::new(&settings).guard(router);
+    let router = pages.guard(router);
     finished(router, finish)
 }
 
@@ -241,48 +245,135 @@ struct Guard {
     gateway: Gateway,
     access: Access,
     proxies: Arc<Proxies>,
+    pages: Arc<CrossSite>,
+}
+
+/// What a request names that a permission is needed for.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    Topic(String),
+    Group(String),
+    Cluster,
+}
+
+impl Named {
+    fn resource(&self) -> Resource<'_> {
+        match self {
+            Self::Topic(name) => Resource::Topic(name),
+            Self::Group(name) => Resource::Group(name),
+            Self::Cluster => Resource::Cluster,
+        }
+    }
+}
+
+/// What a row asks of a request: all of these permissions. There is an answer for every access, so that
+/// none is forgotten, and what cannot be answered is an error.
+fn required(
+    access: Access,
+    params: &RawPathParams,
+    query: Option<&str>,
+) -> Result<Vec<(Action, Named)>, ApiError> {
+    let param = |wanted: &str| {
+        let found = params.iter().find(|(name, _)| *name == wanted);
+        // A row that asks for what its path does not have is a mistake of ours.
+        found
+            .map(|(_, value)| value.to_owned())
+            .ok_or_else(ApiError::internal)
+    };
+    Ok(match access {
+        Access::Open | Access::Principal | Access::Session => Vec::new(),
+        Access::Topic(action) => vec![(action, Named::Topic(param("topic")?))],
+        Access::Group(action) => vec![(action, Named::Group(param("group")?))],
+        Access::Cluster(action) => vec![(action, Named::Cluster)],
+        Access::Topics(action) => match follow::named(query)? {
+            // Of no topic: only who may read any is told what is missing.
+            topics if topics.is_empty() => vec![(action, Named::Topic(String::new()))],
+            topics => topics
+                .into_iter()
+                .map(|topic| (action, Named::Topic(topic)))
+                .collect(),
+        },
+    })
+}
+
+/// Whether a row is one of those that a stream ticket is for: records are read there, and nothing else
+/// is done.
+fn is_for_stream_tickets(access: Access, method: &Method) -> bool {
+    match access {
+        Access::Topic(Action::Consume) | Access::Topics(Action::Consume) => *method == Method::GET,
+        Access::Open
+        | Access::Principal
+        | Access::Session
+        | Access::Topic(_)
+        | Access::Topics(_)
+        | Access::Group(_)
+        | Access::Cluster(_) => false,
+    }
+}
+
+/// What is to be known of whoever calls a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Nothing, and nobody looks.
+    Anyone,
+    /// Who it is.
+    Somebody,
+    /// The same, now or in the first frame.
+    AtUpgrade,
+}
+
+impl Access {
+    const fn caller(self) -> Caller {
+        match self {
+            Self::Open => Caller::Anyone,
+            Self::Session => Caller::AtUpgrade,
+            Self::Principal
+            | Self::Topic(_)
+            | Self::Topics(_)
+            | Self::Group(_)
+            | Self::Cluster(_) => Caller::Somebody,
+        }
+    }
 }
 
 impl Guard {
-    /// What the request shows of itself. An open route does not ask.
-    fn found(&self, request: &Request) -> Result<Option<Found>, ApiError> {
-        if self.access == Access::Open {
-            return Ok(None);
+    /// What the request shows of itself. Where nothing is asked for, nobody looks.
+    fn found(&self, request: &Request) -> Result<Found, ApiError> {
+        let auth = self.gateway.auth();
+        if !auth.asks() {
+            return Ok(Found::Nothing);
         }
         let query = request.uri().query();
-        let in_query = self.gateway.auth().allows_query_token();
+        let in_query = auth.allows_query_token();
         let headers = request.headers();
-        match self.access {
-            Access::Session => credentials::find_at_upgrade(headers, query, in_query),
-            _ => credentials::find(headers, query, in_query),
+        match self.access.caller() {
+            Caller::Anyone => Ok(Found::Nothing),
+            Caller::AtUpgrade => Ok(credentials::find_at_upgrade(headers, query, in_query)),
+            Caller::Somebody => credentials::find(headers, query, in_query),
         }
-        .map(Some)
     }
 
     /// Whoever shows it.
     async fn principal(
         &self,
-        found: Result<Option<Found>, ApiError>,
-        certificate: Option<ClientCertificate>,
-        page: Option<&str>,
+        found: Result<Found, ApiError>,
+        certificate: Option<&ClientCertificate>,
+        page: Page<'_>,
         asker: &Asker,
     ) -> Result<Principal, ApiError> {
-        match found {
-            Ok(None) => Ok(Principal::anonymous().asking(asker)),
-            Ok(Some(found)) => {
-                let subject = certificate.as_ref().map(|shown| shown.subject.as_str());
-                let credential = match self.access {
-                    Access::Session => found.of_websocket(subject, page),
-                    _ => found.credential(subject),
-                };
-                Ok(self.gateway.auth().authenticate(credential, asker).await?)
-            }
+        let found = match found {
+            Ok(found) => found,
             Err(refused) => {
                 asker.count()?;
                 asker.is_unknown(&refused.message());
-                Err(refused)
+                return Err(refused);
             }
-        }
+        };
+        let credential = match self.access.caller() {
+            Caller::AtUpgrade => found.of_websocket(certificate, page),
+            Caller::Somebody | Caller::Anyone => found.credential(certificate, page),
+        };
+        Ok(self.gateway.auth().authenticate(credential, asker).await?)
     }
 
     /// Whose request it is.
@@ -307,7 +398,41 @@ impl Guard {
             path: request.uri().path().to_owned(),
         }
     }
+
+    /// Whether the row lets the principal in, by its ticket and by its permissions.
+    fn lets_in(
+        &self,
+        principal: &Principal,
+        params: &RawPathParams,
+        request: &Request,
+        asker: &Asker,
+    ) -> Result<(), ApiError> {
+        let refused = |error: ApiError| match asker.count() {
+            Ok(()) => error,
+            Err(too_many) => too_many.into(),
+        };
+        if principal.may_only_read_streams()
+            && !is_for_stream_tickets(self.access, request.method())
+        {
+            let route = || format!("{} {}", request.method(), request.uri().path());
+            principal.is_kept_out(route, STREAM_TICKET);
+            return Err(refused(ApiError::new(
+                StatusCode::FORBIDDEN,
+                40301,
+                STREAM_TICKET,
+            )));
+        }
+        for (action, named) in required(self.access, params, request.uri().query())? {
+            permission::decide(principal, action, named.resource())
+                .map_err(|denied| refused(denied.into()))?;
+        }
+        Ok(())
+    }
 }
+
+/// What is told to whoever shows a stream ticket elsewhere.
+const STREAM_TICKET: &str =
+    "a ticket of kind sse opens GET of records alone; show the token for anything else";
 
 /// Stands before every handler: finds out who asks, and whether the row lets them in.
 async fn guard(
@@ -326,90 +451,64 @@ async fn guard(
         }
         Err(_) => return ApiError::internal().into_response(),
     };
+    let caller = guard.access.caller();
+    if caller == Caller::Anyone {
+        let request = request.map(body::of_anyone);
+        let mut response = caught(next.run(request)).await;
+        response.extensions_mut().insert(AnsweredBy(matched));
+        return response;
+    }
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
     let asker = guard.asker(&request);
-    if guard.access == Access::Session && !upgrade::is_handshake(&request) {
-        // The handler says what is wrong with it.
-        let shown = Shown {
-            principal: None,
-            asker,
-        };
-        request.extensions_mut().insert(shown);
-        return caught(next.run(request)).await;
+    if caller == Caller::AtUpgrade {
+        let shows_nothing = matches!(found, Ok(Found::Nothing)) && certificate.is_none();
+        // What is no handshake is not judged: the handler says what is wrong with it. And whoever shows
+        // nothing is to say in the first frame who it is.
+        if !upgrade::is_handshake(&request) || (shows_nothing && guard.gateway.auth().asks()) {
+            let shown = Shown {
+                principal: None,
+                asker,
+            };
+            request.extensions_mut().insert(shown);
+            return caught(next.run(request)).await;
+        }
     }
-    if guard.access == Access::Session
-        && matches!(found, Ok(Some(Found::Nothing)))
-        && certificate.is_none()
-        && guard.gateway.auth().asks()
-    {
-        // The first frame is to say who it is.
-        let shown = Shown {
-            principal: None,
-            asker,
-        };
-        request.extensions_mut().insert(shown);
-        return caught(next.run(request)).await;
-    }
-    let page = request.headers().get(header::ORIGIN).cloned();
-    let page = page.as_ref().and_then(|page| page.to_str().ok());
-    let principal = match guard.principal(found, certificate, page, &asker).await {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let own = match &found {
+        Ok(Found::Ticket(_)) if origin.is_none() => guard.pages.own_origin(&request),
+        _ => None,
+    };
+    let page = match &origin {
+        None => Page::Unnamed(own.as_deref()),
+        // One that cannot be read is nobody's.
+        Some(origin) => Page::Of(origin.to_str().unwrap_or_default()),
+    };
+    let principal = guard.principal(found, certificate.as_ref(), page, &asker);
+    let principal = match principal.await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
     };
-    if guard.access == Access::Session {
-        principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
-        let shown = Shown {
-            principal: Some(principal.clone()),
-            asker: asker.clone(),
-        };
-        request.extensions_mut().insert(shown);
+    if let Err(refused) = guard.lets_in(&principal, &params, &request, &asker) {
+        return refused.into_response();
     }
-    if guard.access == Access::Principal {
-        principal.is_let_in(|| format!("{} {}", request.method(), matched.as_str()));
-    }
-    let named = |wanted: &str| {
-        params
-            .iter()
-            .find_map(|(name, value)| (name == wanted).then_some(value))
-    };
-    if let Access::Group(action) = guard.access {
-        let Some(group) = named("group") else {
-            return ApiError::internal().into_response();
-        };
-        if let Err(denied) = permission::decide(&principal, action, Resource::Group(group)) {
-            let counted = asker.count().map(|()| ApiError::from(denied));
-            return counted.unwrap_or_else(ApiError::from).into_response();
-        }
-    }
-    if let Access::Cluster(action) = guard.access
-        && let Err(denied) = permission::decide(&principal, action, Resource::Cluster)
-    {
-        let counted = asker.count().map(|()| ApiError::from(denied));
-        return counted.unwrap_or_else(ApiError::from).into_response();
-    }
-    let needed = match guard.access {
-        Access::Topic(action) => {
-            let Some(topic) = named("topic") else {
-                return ApiError::internal().into_response();
+    let route = || format!("{} {}", request.method(), matched.as_str());
+    match guard.access {
+        Access::Session => {
+            principal.is_let_in(route);
+            let shown = Shown {
+                principal: Some(principal.clone()),
+                asker: asker.clone(),
             };
-            Some((action, vec![topic.to_owned()]))
+            request.extensions_mut().insert(shown);
         }
-        Access::Topics(action) => match follow::named(request.uri().query()) {
-            // Of no topic: only who may read any is told what is missing.
-            Ok(topics) if topics.is_empty() => Some((action, vec![String::new()])),
-            Ok(topics) => Some((action, topics)),
-            Err(unread) => return unread.into_response(),
-        },
-        _ => None,
-    };
-    if let Some((action, topics)) = needed {
-        for topic in &topics {
-            if let Err(denied) = permission::decide(&principal, action, Resource::Topic(topic)) {
-                let counted = asker.count().map(|()| ApiError::from(denied));
-                return counted.unwrap_or_else(ApiError::from).into_response();
-            }
-        }
+        Access::Principal => principal.is_let_in(route),
+        // Their permissions have been told of.
+        Access::Open
+        | Access::Topic(_)
+        | Access::Topics(_)
+        | Access::Group(_)
+        | Access::Cluster(_) => {}
     }
     request.extensions_mut().insert(principal);
     // Here, so that what a browser may see of a 500 is added to this one too.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
 
 /// What the principals have of one thing.
@@ -13,7 +14,7 @@ use crate::config::{AuthMode, Settings};
 pub struct Shares {
     most: usize,
     counts: bool,
-    of: Mutex<HashMap<String, usize>>,
+    of: Mutex<HashMap<Arc<Identity>, usize>>,
 }
 
 /// One of a principal's; given back when it is dropped.
@@ -21,7 +22,7 @@ pub struct Shares {
 pub struct Share {
     shares: Arc<Shares>,
     /// `None` where nothing is counted.
-    principal: Option<String>,
+    principal: Option<Arc<Identity>>,
 }
 
 /// The principal has as many as it may.
@@ -43,7 +44,7 @@ impl Shares {
     /// # Errors
     ///
     /// [`Exceeded`].
-    pub fn take(self: &Arc<Self>, principal: &str) -> Result<Share, Exceeded> {
+    pub fn take(self: &Arc<Self>, principal: &Arc<Identity>) -> Result<Share, Exceeded> {
         let share = |principal| Share {
             shares: Arc::clone(self),
             principal,
@@ -52,13 +53,13 @@ impl Shares {
             return Ok(share(None));
         }
         let mut of = self.of.lock();
-        let count = of.entry(principal.to_owned()).or_default();
+        let count = of.entry(Arc::clone(principal)).or_default();
         if *count >= self.most {
             return Err(Exceeded);
         }
         *count += 1;
         drop(of);
-        Ok(share(Some(principal.to_owned())))
+        Ok(share(Some(Arc::clone(principal))))
     }
 
     /// Whether nobody has any.
@@ -70,8 +71,8 @@ impl Shares {
 
 impl Share {
     /// Whether it is counted as this principal's.
-    pub fn is_of(&self, principal: &str) -> bool {
-        self.principal.as_deref() == Some(principal)
+    pub fn is_of(&self, principal: &Arc<Identity>) -> bool {
+        self.principal.as_ref() == Some(principal)
     }
 }
 

@@ -24,11 +24,12 @@ const MAX_TOPICS: usize = 50;
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest {
     /// `ws` (the default): good for one WebSocket within 30 s, and only for a page of the origin that
-    /// asks for it. `sse`: for event streams, until it expires.
+    /// asks for it. `sse`: for `GET` of records, event
+    /// streams among them, until it expires, and for nothing else.
     #[serde(default, rename = "kind")]
     #[schema(value_type = Option<String>, example = "sse")]
     purpose: Option<Purpose>,
-    /// Only these topics; without it, all that you may read or write.
+    /// Only these topics; without it, all that you may read (or write, over a WebSocket).
     #[schema(example = json!(["orders"]))]
     topics: Option<Vec<String>>,
 }
@@ -47,7 +48,8 @@ pub struct Ticket {
 /// Get a ticket for a WebSocket or an event stream
 ///
 /// `new WebSocket()` and `EventSource` cannot set headers. A ticket stands in for your token in their
-/// URL. It never outlives the token, and cannot be used to get another ticket.
+/// URL. It never outlives the token, cannot be used to get another ticket, and is good for pages of the
+/// origin that asked for it alone.
 ///
 /// Needs no permission beyond those that the ticket is to stand for.
 #[utoipa::path(
@@ -73,7 +75,7 @@ pub async fn create(
     let page = parts.headers.get(header::ORIGIN);
     let page = page.and_then(|page| page.to_str().ok()).map(str::to_owned);
     let time = gateway.settings().http.request_timeout;
-    let body = body::read(&parts.headers, body, MAX_BODY, time).await?;
+    let body = body::read(gateway.bodies(), &parts.headers, body, MAX_BODY, time).await?;
     let asked: TicketRequest = if body.iter().all(u8::is_ascii_whitespace) {
         TicketRequest::default()
     } else {
@@ -127,7 +129,7 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
 fn not_minted(error: &NotMinted) -> ApiError {
     match error {
         NotMinted::ByTicket => ApiError::new(StatusCode::FORBIDDEN, 40301, error.to_string()),
-        NotMinted::Unsigned(_) => {
+        NotMinted::Unsealed(_) => {
             tracing::error!(%error, "no ticket");
             ApiError::internal()
         }

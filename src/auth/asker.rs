@@ -11,9 +11,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Principal;
+use super::identity::Identity;
 use super::permission::{Action, Denied, Granted, Resource};
 use super::refusals::{Refusals, TooMany};
-use crate::observe::audit::{Audit, Entry, Origin};
+use crate::observe::audit::{Audit, Entry, Origin, Who};
 
 /// Decisions of one request that are remembered, so as to be told once: the route's guard decides what
 /// the write pipeline decides again, and that for each batch of a stream.
@@ -107,7 +108,7 @@ impl Asker {
             return;
         }
         self.tell(|| Decision {
-            principal: Some(principal.name()),
+            principal: Some(principal.identity()),
             action: action.name(),
             kind: resource.kind(),
             resource: resource.to_string(),
@@ -127,7 +128,11 @@ impl Asker {
         told.audit.record(Entry {
             time: jiff::Timestamp::now(),
             origin: Arc::clone(&told.origin),
-            principal: decision.principal.map(str::to_owned),
+            principal: decision.principal.map(|identity| Who {
+                known_by: identity.kind().name(),
+                issuer: identity.issuer().to_owned(),
+                name: identity.subject().to_owned(),
+            }),
             action: decision.action,
             kind: decision.kind,
             resource: decision.resource,
@@ -139,7 +144,7 @@ impl Asker {
 
 /// What [`Asker::tell`] tells.
 pub(super) struct Decision<'a> {
-    pub(super) principal: Option<&'a str>,
+    pub(super) principal: Option<&'a Arc<Identity>>,
     pub(super) action: &'static str,
     pub(super) kind: &'static str,
     pub(super) resource: String,

@@ -19,6 +19,8 @@ pub struct ClientCertificate {
     /// The whole subject in the form of RFC 4514, the most specific part first:
     /// `CN=orders,OU=Payments,O=Example`.
     pub subject: String,
+    /// The authority that has signed it, in the same form.
+    pub issuer: String,
 }
 
 /// Why nobody is meant by a certificate.
@@ -53,7 +55,10 @@ impl ClientCertificate {
         match subject.len() {
             0 => Err(Unusable::Nameless),
             length if length > MOST_SUBJECT_BYTES => Err(Unusable::Long),
-            _ => Ok(Self { subject }),
+            _ => Ok(Self {
+                subject,
+                issuer: text_of(certificate.issuer()),
+            }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! JSON Web Tokens (RFC 7519, 8725): which issuer's, with which key, and whose permissions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -10,11 +11,12 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use super::identity::Identity;
 use super::jwks::{Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::Permission;
 use super::refusals::TooMany;
-use super::{Inner, Principal};
+use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
 /// Largest token that is looked at. A request's head has a limit too, a frame's may be higher.
@@ -32,8 +34,11 @@ const CACHE_TIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The request carries none.
-    #[error("this needs a token: Authorization: Bearer …")]
-    Missing,
+    #[error("this needs {0}")]
+    Missing(&'static str),
+    /// What it carries is of no kind that is offered.
+    #[error("what Authorization has is of no kind that is taken here; this needs {0}")]
+    Other(&'static str),
     /// It is not valid.
     #[error("{0}")]
     Invalid(String),
@@ -69,6 +74,10 @@ pub struct Verifier {
 #[derive(Debug)]
 struct Issuer {
     name: Option<String>,
+    /// The issuer of its principals: its name, or else its place in the settings, so that nobody can say
+    /// in a token that it is another's.
+    identity: String,
+    realm: Option<String>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     keys: Keys,
@@ -102,7 +111,7 @@ impl Verifier {
         let mut issuers = Vec::new();
         let mut errors = Vec::new();
         for (index, issuer) in settings.issuers.iter().enumerate() {
-            match Issuer::new(issuer, settings.leeway) {
+            match Issuer::new(index, issuer, settings.leeway) {
                 Ok(issuer) => issuers.push(issuer),
                 Err(error) => errors.push(format!("auth.issuers[{index}]: {error}")),
             }
@@ -186,19 +195,25 @@ impl Verifier {
                 continue;
             }
             match issuer.check(token, header.kid.as_deref(), header.alg).await {
-                Ok(claims) => return self.principal(&claims),
+                Ok(claims) => return self.principal(issuer, &claims),
                 Err(error) => refused = error,
             }
         }
         Err(refused)
     }
 
-    fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, Refused> {
+    fn principal(
+        &self,
+        issuer: &Issuer,
+        claims: &Map<String, Value>,
+    ) -> Result<Principal, Refused> {
         let subject = match claims.get("sub") {
             Some(Value::String(subject)) if !subject.is_empty() => subject.clone(),
             Some(_) => return Err(invalid("the token's sub is not a text")),
             None => return Err(invalid("the token has no sub")),
         };
+        let identity =
+            Identity::of_token(&issuer.identity, subject).in_realm(issuer.realm.as_deref());
         let mut texts: Vec<&str> = Vec::new();
         match claims.get("scope") {
             None => {}
@@ -217,7 +232,7 @@ impl Verifier {
         // Scopes that are no permissions are for others who share the token.
         let permissions: Vec<Permission> = texts
             .into_iter()
-            .filter_map(|text| Permission::parse(text, &subject).ok())
+            .filter_map(|text| Permission::parse(text, &identity).ok())
             .take(MAX_PERMISSIONS + 1)
             .collect();
         if permissions.len() > MAX_PERMISSIONS {
@@ -231,11 +246,11 @@ impl Verifier {
             Some((name.clone(), value.clone()))
         });
         Ok(Principal::from_inner(Inner {
-            name: subject,
-            permissions: Some(permissions),
+            identity: Arc::new(identity),
+            grants: Grants::These(permissions),
             topics: None,
             expires,
-            by_ticket: false,
+            shown_by: ShownBy::Itself,
             ticket_expires: None,
             claims: kept.collect(),
         }))
@@ -243,7 +258,7 @@ impl Verifier {
 }
 
 impl Issuer {
-    fn new(settings: &IssuerSettings, leeway: Duration) -> Result<Self, String> {
+    fn new(index: usize, settings: &IssuerSettings, leeway: Duration) -> Result<Self, String> {
         let keys = match &settings.keys {
             KeySource::SecretFile(path) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
@@ -279,6 +294,11 @@ impl Issuer {
         validation.set_required_spec_claims(&required);
         Ok(Self {
             name: settings.issuer.clone(),
+            identity: match &settings.issuer {
+                Some(name) => name.clone(),
+                None => format!("auth.issuers[{index}]"),
+            },
+            realm: settings.realm.clone(),
             algorithms: settings.algorithms.clone(),
             validation,
             keys,

@@ -8,6 +8,7 @@
 
 pub mod asker;
 pub mod certificate;
+pub mod identity;
 mod jwks;
 pub mod jwt;
 mod keys;
@@ -19,6 +20,7 @@ pub mod ticket;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::Value;
@@ -26,9 +28,11 @@ use serde_json::Value;
 use crate::config::{AuthMode, AuthSettings, read_secret};
 use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
+use certificate::ClientCertificate;
+use identity::{Identity, Kind};
 use jwt::{Refused, Verifier};
-use permission::Permission;
-use policy::Policies;
+use permission::{Action, Permission, Resource};
+use policy::{Policies, View};
 use refusals::Refusals;
 use ticket::{Purpose, Tickets};
 
@@ -37,8 +41,8 @@ use ticket::{Purpose, Tickets};
 pub struct Principal {
     inner: Arc<Inner>,
     asker: Asker,
-    /// Which records it is shown; `None` only where no door has let it in.
-    policies: Option<Arc<Policies>>,
+    /// Which records it is shown. A door that lets it in says so.
+    view: View,
 }
 
 /// Whoever asks from elsewhere is the same principal.
@@ -52,67 +56,107 @@ impl Eq for Principal {}
 
 #[derive(PartialEq, Eq)]
 struct Inner {
-    name: String,
-    /// `None`: everything is allowed.
-    permissions: Option<Vec<Permission>>,
+    identity: Arc<Identity>,
+    grants: Grants,
     /// `None`: any topic; else these only, within the permissions.
     topics: Option<Vec<String>>,
     /// Seconds since 1970 from which the principal is not one any more.
     expires: Option<u64>,
-    by_ticket: bool,
+    shown_by: ShownBy,
     /// When the ticket that was shown can be shown no more.
     ticket_expires: Option<u64>,
     /// The claims that policies name, by the names that they have there.
     claims: BTreeMap<String, Value>,
 }
 
+/// What a principal is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Grants {
+    /// All there is: `auth.mode` is `none`.
+    Everything,
+    /// What one of these says.
+    These(Vec<Permission>),
+}
+
+/// What showed who the principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ShownBy {
+    /// A token, a certificate, or nothing where nothing is asked for.
+    Itself,
+    /// A ticket, which does no more than it is for.
+    Ticket(Purpose),
+}
+
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Principal").field(&self.inner.name).finish()
+        f.debug_tuple("Principal")
+            .field(&self.inner.identity)
+            .finish()
     }
 }
 
 impl Principal {
     /// The principal of everyone where `auth.mode` is `none`.
     pub fn anonymous() -> Self {
-        Self::new("anonymous".to_owned(), None, None)
+        Self::new(Identity::anonymous(), Grants::Everything, None).under(&Arc::default())
     }
 
     /// A principal that may do just this.
-    pub fn with_permissions(name: &str, permissions: Vec<Permission>) -> Self {
-        Self::new(name.to_owned(), Some(permissions), None)
+    #[cfg(test)]
+    pub(crate) fn with_permissions(name: &str, permissions: Vec<Permission>) -> Self {
+        let identity = Identity::of_token("issuer", name.to_owned());
+        Self::new(identity, Grants::These(permissions), None).under(&Arc::default())
     }
 
     /// One whose token expires, in seconds since 1970.
     #[cfg(test)]
     pub(crate) fn expiring(name: &str, permissions: Vec<Permission>, expires: u64) -> Self {
-        Self::new(name.to_owned(), Some(permissions), Some(expires))
+        let identity = Identity::of_token("issuer", name.to_owned());
+        Self::new(identity, Grants::These(permissions), Some(expires)).under(&Arc::default())
     }
 
-    fn new(name: String, permissions: Option<Vec<Permission>>, expires: Option<u64>) -> Self {
+    fn new(identity: Identity, grants: Grants, expires: Option<u64>) -> Self {
         Self::from_inner(Inner {
-            name,
-            permissions,
+            identity: Arc::new(identity),
+            grants,
             topics: None,
             expires,
-            by_ticket: false,
+            shown_by: ShownBy::Itself,
             ticket_expires: None,
             claims: BTreeMap::new(),
         })
+    }
+
+    /// The same principal where the gateway itself has it do just this.
+    #[must_use]
+    pub fn with_only(&self, permission: Permission) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                identity: Arc::clone(&self.inner.identity),
+                grants: Grants::These(vec![permission]),
+                topics: None,
+                expires: self.inner.expires,
+                shown_by: ShownBy::Itself,
+                ticket_expires: None,
+                claims: self.inner.claims.clone(),
+            }),
+            asker: Asker::nobody(),
+            view: self.view.clone(),
+        }
     }
 
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
             asker: Asker::nobody(),
-            policies: None,
+            view: View::Unsaid,
         }
     }
 
     /// The same principal, shown what `policies` say.
     fn under(self, policies: &Arc<Policies>) -> Self {
         Self {
-            policies: Some(Arc::clone(policies)),
+            view: View::By(Arc::clone(policies)),
             ..self
         }
     }
@@ -138,7 +182,7 @@ impl Principal {
     /// Tells the audit log that a route that is for any principal let this one in.
     pub fn is_let_in(&self, route: impl FnOnce() -> String) {
         self.asker.tell(|| Decision {
-            principal: Some(self.name()),
+            principal: Some(self.identity()),
             action: "call",
             kind: "route",
             resource: route(),
@@ -146,14 +190,30 @@ impl Principal {
         });
     }
 
-    /// The token's subject: for logs, for `{sub}`, and for limits that are counted per principal.
+    /// Tells the audit log that a route did not let this one in, whatever its permissions.
+    pub fn is_kept_out(&self, route: impl FnOnce() -> String, reason: &str) {
+        self.asker.tell(|| Decision {
+            principal: Some(self.identity()),
+            action: "call",
+            kind: "route",
+            resource: route(),
+            verdict: Err(reason.to_owned()),
+        });
+    }
+
+    /// The subject, which is a name for people: another issuer may give it to somebody else.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.inner.identity.subject()
+    }
+
+    /// Who it is. What belongs to a principal belongs to this.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.inner.identity
     }
 
     /// Whether this is everyone: no credentials were asked for.
     pub fn is_anonymous(&self) -> bool {
-        self.inner.permissions.is_none() && self.inner.name == "anonymous"
+        self.inner.identity.kind() == Kind::Anonymous
     }
 
     /// When the principal's token expires, in seconds since 1970.
@@ -168,20 +228,50 @@ impl Principal {
 
     /// Whether a ticket was shown, which must not beget another one.
     pub fn is_by_ticket(&self) -> bool {
-        self.inner.by_ticket
+        matches!(self.inner.shown_by, ShownBy::Ticket(_))
     }
 
-    fn permissions(&self) -> Option<&[Permission]> {
-        self.inner.permissions.as_deref()
+    /// Whether it was shown by a ticket that is for reading record streams only.
+    pub fn may_only_read_streams(&self) -> bool {
+        match self.inner.shown_by {
+            ShownBy::Itself | ShownBy::Ticket(Purpose::WebSocket) => false,
+            ShownBy::Ticket(Purpose::Sse) => true,
+        }
     }
 
-    /// Whether a ticket confines the principal to other topics.
-    fn is_kept_from(&self, topic: &str) -> bool {
-        self.inner
-            .topics
-            .as_ref()
-            .is_some_and(|topics| !topics.iter().any(|own| own == topic))
+    fn grants(&self) -> &Grants {
+        &self.inner.grants
     }
+
+    /// Whether nothing is hidden from it, whatever a ticket confines it to.
+    fn may_do_everything(&self) -> bool {
+        match &self.inner.grants {
+            Grants::Everything => true,
+            Grants::These(list) => list.iter().any(|one| one.action() == Action::Admin),
+        }
+    }
+
+    /// Whether a ticket confines the principal to other topics, or to another action.
+    fn is_kept_from(&self, action: Action, resource: Resource<'_>) -> bool {
+        let to_consume = match resource {
+            Resource::Topic(_) => action == Action::Consume,
+            Resource::Group(_) | Resource::Transaction(_) | Resource::Cluster => false,
+        };
+        if self.may_only_read_streams() && !to_consume {
+            return true;
+        }
+        match (&self.inner.topics, resource) {
+            (Some(topics), Resource::Topic(name)) => !topics.iter().any(|own| own == name),
+            (Some(_) | None, _) => false,
+        }
+    }
+}
+
+/// How long before its end a credential's bearer is told of it, when it is shown with so much time left:
+/// late enough for one that is short-lived, or for one that is shown again as it was.
+pub fn notice(left: Duration) -> Duration {
+    const NOTICE: Duration = Duration::from_secs(60);
+    NOTICE.min(left / 3)
 }
 
 /// What a request shows of itself. The doors find it; see `http::credentials`.
@@ -189,14 +279,36 @@ impl Principal {
 pub enum Credential<'a> {
     /// A token, from a header or wherever the door takes one.
     Token(&'a str),
-    /// A ticket for reading event streams.
-    StreamTicket(&'a str),
-    /// A ticket for a WebSocket, and the origin of the page that shows it.
-    WebSocketTicket(&'a str, Option<&'a str>),
-    /// A client certificate that the listener has verified, by its subject.
-    Certificate(&'a str),
+    /// A ticket for reading event streams, and the page that shows it.
+    StreamTicket(&'a str, Page<'a>),
+    /// A ticket for a WebSocket, and the page that shows it.
+    WebSocketTicket(&'a str, Page<'a>),
+    /// A client certificate that the listener has verified.
+    Certificate(&'a ClientCertificate),
+    /// Something that is none of these.
+    Other,
     /// Nothing.
     None,
+}
+
+/// The page that a request is of, as far as the request tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page<'a> {
+    /// It names its origin.
+    Of(&'a str),
+    /// It names none. A browser leaves it out of a GET by a page of the gateway's own, whose origin this
+    /// would be; others that are no pages name none either.
+    Unnamed(Option<&'a str>),
+}
+
+impl Page<'_> {
+    /// Whether it may be a page of this origin.
+    fn may_be_of(self, origin: &str) -> bool {
+        match self {
+            Self::Of(own) | Self::Unnamed(Some(own)) => own == origin,
+            Self::Unnamed(None) => false,
+        }
+    }
 }
 
 /// Turns credentials into principals.
@@ -205,7 +317,12 @@ pub struct Authenticator {
     /// `None`: `auth.mode` is `none`.
     verifier: Option<Verifier>,
     tickets: Tickets,
-    roles: BTreeMap<String, Vec<Permission>>,
+    /// What makes a certificate's subject a principal.
+    roles: BTreeMap<String, Vec<String>>,
+    certificate_realm: Option<String>,
+    /// What to show, for who shows nothing of use.
+    offered: &'static str,
+    anonymous: Principal,
     policies: Arc<Policies>,
     allow_query_token: bool,
     audit: Option<Audit>,
@@ -213,14 +330,16 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// By `settings`; reads the key files. What is decided goes to `audit`, and one address is refused
-    /// at most so often a second (0: as often as it likes). Call it on the runtime.
+    /// By `settings`; reads the key files. With `certificates`, clients may show some. What is decided
+    /// goes to `audit`, and one address is refused at most so often a second (0: as often as it likes).
+    /// Call it on the runtime.
     ///
     /// # Errors
     ///
     /// Every key that cannot be read, a line each.
     pub fn new(
         settings: &AuthSettings,
+        certificates: bool,
         audit: Option<Audit>,
         refused_per_second: u32,
     ) -> Result<Self, Vec<String>> {
@@ -240,23 +359,20 @@ impl Authenticator {
                 "auth.ticket_key_file is not set: tickets are good for this process only"
             );
         }
-        // A certificate has no claims; a role of its subject's name says what it may do.
-        let roles = settings
-            .roles
-            .iter()
-            .map(|(name, permissions)| {
-                let permissions = permissions
-                    .iter()
-                    .filter_map(|text| Permission::parse(text, name).ok())
-                    .collect();
-                (name.clone(), permissions)
-            })
-            .collect();
+        let policies = Arc::new(policies);
+        let tickets = Tickets::new(key.expose_secret(), settings.sse_ticket_ttl)
+            .map_err(|error| vec![error])?;
         Ok(Self {
             verifier,
-            tickets: Tickets::new(key.expose_secret(), settings.sse_ticket_ttl),
-            roles,
-            policies: Arc::new(policies),
+            tickets,
+            roles: settings.roles.clone(),
+            certificate_realm: settings.certificate_realm.clone(),
+            offered: match certificates {
+                false => "a token: Authorization: Bearer …",
+                true => "a token (Authorization: Bearer …) or a client certificate",
+            },
+            anonymous: Principal::anonymous(),
+            policies,
             allow_query_token: settings.allow_query_token,
             audit,
             refusals: Refusals::new(refused_per_second).map(Arc::new),
@@ -314,8 +430,10 @@ impl Authenticator {
     fn costs_a_check(&self, credential: Credential<'_>) -> bool {
         match (&self.verifier, credential) {
             (Some(verifier), Credential::Token(token)) => !verifier.remembers(token),
-            (Some(_), Credential::StreamTicket(_) | Credential::WebSocketTicket(..)) => true,
-            (_, Credential::Certificate(_) | Credential::None) | (None, _) => false,
+            (Some(_), Credential::StreamTicket(..) | Credential::WebSocketTicket(..)) => true,
+            (_, Credential::Certificate(_) | Credential::Other | Credential::None) | (None, _) => {
+                false
+            }
         }
     }
 
@@ -323,22 +441,43 @@ impl Authenticator {
         let Some(verifier) = &self.verifier else {
             // Nothing is asked for, so nothing can be wrong with it.
             return Ok(match credential {
-                Credential::Certificate(subject) => Principal::new(subject.to_owned(), None, None),
-                _ => Principal::anonymous(),
+                Credential::Certificate(certificate) => {
+                    Principal::new(self.of_certificate(certificate), Grants::Everything, None)
+                }
+                Credential::Token(_)
+                | Credential::StreamTicket(..)
+                | Credential::WebSocketTicket(..)
+                | Credential::Other
+                | Credential::None => self.anonymous.clone(),
             });
         };
         match credential {
             Credential::Token(token) => verifier.verify(token).await,
-            Credential::StreamTicket(ticket) => self.tickets.check(ticket, Purpose::Sse, None),
-            Credential::WebSocketTicket(ticket, origin) => {
-                self.tickets.check(ticket, Purpose::WebSocket, origin)
+            Credential::StreamTicket(ticket, page) => {
+                self.tickets.check(ticket, Purpose::Sse, page)
             }
-            Credential::Certificate(subject) => {
-                let permissions = self.roles.get(subject).cloned().unwrap_or_default();
-                Ok(Principal::with_permissions(subject, permissions))
+            Credential::WebSocketTicket(ticket, page) => {
+                self.tickets.check(ticket, Purpose::WebSocket, page)
             }
-            Credential::None => Err(Refused::Missing),
+            // A certificate has no claims; a role of its subject's name says what it may do.
+            Credential::Certificate(certificate) => {
+                let identity = self.of_certificate(certificate);
+                let role = self.roles.get(&certificate.subject);
+                let permissions = role
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|text| Permission::parse(text, &identity).ok())
+                    .collect();
+                Ok(Principal::new(identity, Grants::These(permissions), None))
+            }
+            Credential::Other => Err(Refused::Other(self.offered)),
+            Credential::None => Err(Refused::Missing(self.offered)),
         }
+    }
+
+    fn of_certificate(&self, certificate: &ClientCertificate) -> Identity {
+        Identity::of_certificate(&certificate.issuer, &certificate.subject)
+            .in_realm(self.certificate_realm.as_deref())
     }
 
     /// Whether credentials are asked for.

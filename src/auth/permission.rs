@@ -1,13 +1,14 @@
 //! What a principal may do: actions, patterns, and the one function that decides.
 //!
 //! A permission is `action:pattern`, the pattern a glob over the resource's name in which `*` is any
-//! run of characters and `{sub}` the token's subject, taken literally.
+//! run of characters, `{sub}` the principal's subject and `{iss}` its issuer, taken literally.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Principal;
+use super::identity::Identity;
+use super::{Grants, Principal};
 use crate::config::read_permission;
 use crate::glob::Glob;
 use crate::reserved::{Keeper, keeper};
@@ -61,18 +62,34 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// Reads `action:pattern`, with `subject` in the place of `{sub}`.
+    /// Reads `action:pattern`, with what `identity` has in the places of `{sub}` and `{iss}`.
     ///
     /// # Errors
     ///
     /// [`PermissionError`]. In a token's scopes, which other systems share, it only means that
     /// the scope is not for us.
-    pub fn parse(text: &str, subject: &str) -> Result<Self, PermissionError> {
+    pub fn parse(text: &str, identity: &Identity) -> Result<Self, PermissionError> {
         let (action, pattern) = read_permission(text)?;
         Ok(Self {
             action,
-            pattern: Glob::with(pattern, "{sub}", subject),
+            pattern: Glob::with(
+                pattern,
+                &[("{sub}", identity.subject()), ("{iss}", identity.issuer())],
+            ),
         })
+    }
+
+    /// To do `action` on just this.
+    pub fn on(action: Action, name: &str) -> Self {
+        Self {
+            action,
+            pattern: Glob::literal(name),
+        }
+    }
+
+    /// What it lets be done.
+    pub(super) fn action(&self) -> Action {
+        self.action
     }
 
     /// Whether the permission lets `action` be done on `resource`.
@@ -150,11 +167,10 @@ fn judge<'a>(
     action: Action,
     resource: Resource<'_>,
 ) -> Result<Granted<'a>, Denied> {
-    let kept_from = matches!(resource, Resource::Topic(name) if principal.is_kept_from(name));
-    let granted = match principal.permissions() {
-        _ if kept_from => None,
-        None => Some(Granted::ToAll),
-        Some(permissions) => {
+    let granted = match principal.grants() {
+        _ if principal.is_kept_from(action, resource) => None,
+        Grants::Everything => Some(Granted::ToAll),
+        Grants::These(permissions) => {
             let internal =
                 matches!(resource, Resource::Topic(name) if keeper(name) != Keeper::Users);
             let action = if internal { Action::Admin } else { action };

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Principal;
 use super::asker::Decision;
-use super::permission::{Action, Resource, may};
+use super::permission::Action;
 use crate::config::{AuthSettings, TopicFilterSettings};
 use crate::filter::template::{Template, TemplateError, Unfilled};
 use crate::filter::{Filter, Spec};
@@ -19,6 +19,8 @@ use crate::record::Delivered;
 
 /// The name of a principal as a claim. It is the token's, or the subject of a certificate.
 const SUBJECT: &str = "sub";
+/// Whose word that is, as a claim.
+const ISSUER: &str = "iss";
 
 /// All filters.
 #[derive(Debug, Default)]
@@ -34,20 +36,48 @@ struct Policy {
     template: Template,
 }
 
-/// A filter that could not be filled in: nothing of the topic is shown.
+/// What a principal is shown by.
+#[derive(Debug, Clone, Default)]
+pub enum View {
+    /// Nobody has said yet: it is shown nothing.
+    #[default]
+    Unsaid,
+    /// The filters of the settings, of which there may be none.
+    By(Arc<Policies>),
+}
+
+/// Why nothing of a topic is shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{policy} shows records of topic {topic} by {unfilled}")]
-pub struct Hidden {
-    /// The topic.
-    pub topic: String,
-    /// The filter, by its path in the settings.
-    pub policy: String,
-    /// What is missing.
-    pub unfilled: Unfilled,
+pub enum Hidden {
+    /// A filter could not be filled in.
+    #[error("{policy} shows records of topic {topic} by {unfilled}")]
+    Unfilled {
+        /// The topic.
+        topic: String,
+        /// The filter, by its path in the settings.
+        policy: String,
+        /// What is missing.
+        unfilled: Unfilled,
+    },
+    /// It has not been said what the principal is shown.
+    #[error("nobody has said which records of topic {topic} are shown")]
+    Unsaid {
+        /// The topic.
+        topic: String,
+    },
+}
+
+impl Hidden {
+    /// The topic of which nothing is shown.
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Unfilled { topic, .. } | Self::Unsaid { topic } => topic,
+        }
+    }
 }
 
 /// Which records a principal is shown of some topics.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// All of them.
     Everything,
@@ -87,7 +117,7 @@ impl Policies {
             .list
             .iter()
             .flat_map(|policy| policy.template.claims())
-            .filter(|name| *name != SUBJECT)
+            .filter(|name| *name != SUBJECT && *name != ISSUER)
             .map(str::to_owned)
             .collect();
         names.sort_unstable();
@@ -97,17 +127,22 @@ impl Policies {
 
     fn filter(&self, principal: &Principal, topic: &str) -> Result<Filter, Hidden> {
         let subject = Value::String(principal.name().to_owned());
+        let issuer = Value::String(principal.identity().issuer().to_owned());
         let claim = |name: &str| match name {
             SUBJECT => Some(&subject),
+            ISSUER => Some(&issuer),
             name => principal.claim(name),
         };
         let mut filter = Filter::default();
         for policy in self.list.iter().filter(|p| p.topics.matches(topic)) {
-            let filled = policy.template.fill(&claim).map_err(|unfilled| Hidden {
-                topic: topic.to_owned(),
-                policy: policy.name.clone(),
-                unfilled,
-            })?;
+            let filled = policy
+                .template
+                .fill(&claim)
+                .map_err(|unfilled| Hidden::Unfilled {
+                    topic: topic.to_owned(),
+                    policy: policy.name.clone(),
+                    unfilled,
+                })?;
             filter = filter.and(filled);
         }
         Ok(filter)
@@ -148,23 +183,26 @@ pub fn sight<'a>(
     principal: &Principal,
     topics: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Result<Sight, Hidden> {
-    let Some(policies) = principal.policies.as_ref() else {
-        return Ok(Sight::Everything);
+    let policies = match &principal.view {
+        View::By(policies) if policies.list.is_empty() || principal.may_do_everything() => {
+            return Ok(Sight::Everything);
+        }
+        View::By(policies) => Some(policies),
+        View::Unsaid => None,
     };
-    if policies.list.is_empty() || may(principal, Action::Admin, Resource::Cluster) {
-        return Ok(Sight::Everything);
-    }
-    let filters = topics.into_iter().map(|topic| {
-        let filter = policies.filter(principal, topic)?;
-        Ok((Arc::clone(topic), filter))
+    let filters = topics.into_iter().map(|topic| match policies {
+        Some(policies) => Ok((Arc::clone(topic), policies.filter(principal, topic)?)),
+        None => Err(Hidden::Unsaid {
+            topic: topic.to_string(),
+        }),
     });
     let filters: Result<Vec<_>, Hidden> = filters.collect();
     if let Err(hidden) = &filters {
         principal.asker.tell(|| Decision {
-            principal: Some(principal.name()),
+            principal: Some(principal.identity()),
             action: Action::Consume.name(),
             kind: "topic",
-            resource: hidden.topic.clone(),
+            resource: hidden.topic().to_owned(),
             verdict: Err(hidden.to_string()),
         });
     }
@@ -174,8 +212,12 @@ pub fn sight<'a>(
 /// Whether `principal` is shown any of the topic, for what only lists topics: the audit log is told of
 /// nothing.
 pub fn may_see(principal: &Principal, topic: &str) -> bool {
-    let seen = |policies: &Arc<Policies>| policies.filter(principal, topic).is_ok();
-    principal.policies.as_ref().is_none_or(seen) || may(principal, Action::Admin, Resource::Cluster)
+    match &principal.view {
+        View::By(policies) => {
+            principal.may_do_everything() || policies.filter(principal, topic).is_ok()
+        }
+        View::Unsaid => false,
+    }
 }
 
 impl Sight {

@@ -2,24 +2,34 @@
 //! `EventSource` take only a URL, and a URL ends up in logs, so what stands in it is worth little: a
 //! ticket is short-lived or bound to reading, and for a WebSocket it is good for one use.
 //!
-//! A ticket is signed with a key that processes can share, so that any of them can check it; that a
-//! WebSocket's is used once is known only to the process that saw it.
+//! A ticket is sealed with a key that processes can share, so that any of them can open it, and nobody
+//! else can read in it who may do what; that a WebSocket's is used once is known only to the process
+//! that saw it. What a ticket does not have in it, it does not allow.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::asker::Decision;
+use super::identity::Identity;
 use super::jwt::{Refused, now};
-use super::permission::Permission;
-use super::{Inner, Principal};
+use super::permission::{Action, Permission};
+use super::{Grants, Inner, Page, Principal, ShownBy};
 
-/// Tells tickets from tokens that are signed with the same secret.
-const AUDIENCE: &str = "tidegate:ticket";
+/// What the key is for, so that whatever else is made of the same secret is of no use here.
+const LABEL: &[u8] = b"tidegate ticket";
+/// What a ticket begins with: the form that it has.
+const FORM: u8 = 1;
+/// Longest ticket that is looked at.
+const MAX_TICKET: usize = 64 << 10;
 /// How long a ticket for a WebSocket may wait to be used.
 const WEBSOCKET_TTL: u64 = 30;
 /// How long used tickets are remembered: longer than they live.
@@ -53,9 +63,9 @@ pub enum NotMinted {
     /// Tickets would otherwise outlive any bound.
     #[error("a ticket cannot be used to get another one; show the token")]
     ByTicket,
-    /// It could not be signed.
-    #[error("the ticket could not be signed: {0}")]
-    Unsigned(String),
+    /// It could not be sealed.
+    #[error("the ticket could not be sealed: {0}")]
+    Unsealed(String),
 }
 
 /// A new ticket.
@@ -70,19 +80,16 @@ pub struct Minted {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Claims {
-    aud: String,
-    jti: String,
-    sub: String,
-    exp: u64,
-    #[serde(rename = "use")]
+    id: String,
+    of: Identity,
+    expires: u64,
     purpose: Purpose,
-    /// `None`: all that the principal may.
+    /// `None`: of whatever topic the permissions are.
     #[serde(skip_serializing_if = "Option::is_none")]
     topics: Option<Vec<String>>,
-    /// `None`: everything is allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    permissions: Option<Vec<Permission>>,
+    permissions: Vec<Permission>,
     /// When the token behind it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
@@ -96,8 +103,7 @@ struct Claims {
 
 /// Mints and checks tickets.
 pub struct Tickets {
-    signing: EncodingKey,
-    checking: DecodingKey,
+    key: LessSafeKey,
     sse_ttl: Duration,
     used: Cache<String, ()>,
 }
@@ -111,17 +117,25 @@ impl std::fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// Tickets signed with `key`, of at least 32 bytes.
-    pub fn new(key: &[u8], sse_ttl: Duration) -> Self {
-        Self {
-            signing: EncodingKey::from_secret(key),
-            checking: DecodingKey::from_secret(key),
+    /// Tickets sealed with what is made of `secret`, of at least 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// No key can be made of it.
+    pub fn new(secret: &[u8], sse_ttl: Duration) -> Result<Self, String> {
+        let made = Salt::new(HKDF_SHA256, &[]).extract(secret);
+        let made = made.expand(&[LABEL], &AES_256_GCM_SIV);
+        let key = made
+            .map(|okm| LessSafeKey::new(UnboundKey::from(okm)))
+            .map_err(|_| "no key can be made for tickets".to_owned())?;
+        Ok(Self {
+            key,
             sse_ttl,
             used: Cache::builder()
                 .time_to_live(REMEMBERED)
                 .max_capacity(MOST_REMEMBERED)
                 .build(),
-        }
+        })
     }
 
     /// A ticket for `principal`; with `topics`, for these only; for a page of `origin`, if one asks.
@@ -142,10 +156,10 @@ impl Tickets {
         };
         let minted = match principal.is_by_ticket() {
             true => Err(NotMinted::ByTicket),
-            false => self.sign(principal, purpose, topics, origin),
+            false => self.make(principal, purpose, topics, origin),
         };
         principal.asker.tell(|| Decision {
-            principal: Some(principal.name()),
+            principal: Some(principal.identity()),
             action: "mint",
             kind: "ticket",
             resource: what,
@@ -157,7 +171,7 @@ impl Tickets {
         minted
     }
 
-    fn sign(
+    fn make(
         &self,
         principal: &Principal,
         purpose: Purpose,
@@ -171,22 +185,30 @@ impl Tickets {
         };
         let until = principal.expires();
         let expires = (now + ttl).min(until.unwrap_or(u64::MAX));
+        let permissions = match principal.grants() {
+            // Where nobody is asked who they are, nobody looks at a ticket; elsewhere it is worth nothing.
+            Grants::Everything => Vec::new(),
+            Grants::These(list) => list
+                .iter()
+                .filter(|permission| purpose.needs(permission.action()))
+                .cloned()
+                .collect(),
+        };
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| NotMinted::Unsealed(error.to_string()))?;
         let claims = Claims {
-            aud: AUDIENCE.to_owned(),
-            jti: format!("{:032x}", fastrand::u128(..)),
-            sub: principal.name().to_owned(),
-            exp: expires,
+            id: format!("{:032x}", u128::from_be_bytes(id)),
+            of: Identity::clone(principal.identity()),
+            expires,
             purpose,
             topics,
-            permissions: principal.inner.permissions.clone(),
+            permissions,
             until,
             origin,
             claims: principal.inner.claims.clone(),
         };
-        let ticket = encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(|error| NotMinted::Unsigned(error.to_string()))?;
         Ok(Minted {
-            ticket,
+            ticket: self.seal(&claims)?,
             expires,
             lasts: expires.saturating_sub(now),
         })
@@ -201,53 +223,110 @@ impl Tickets {
         &self,
         ticket: &str,
         purpose: Purpose,
-        origin: Option<&str>,
+        page: Page<'_>,
     ) -> Result<Principal, Refused> {
         let invalid = |text: &str| Refused::Invalid(text.to_owned());
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        // Our own clock made it.
-        validation.leeway = 0;
-        let claims = decode::<Claims>(ticket, &self.checking, &validation)
-            .map_err(|_| invalid("the ticket is not valid, or has expired"))?
-            .claims;
+        let claims = self
+            .open(ticket)
+            // Our own clock made it: there is no leeway.
+            .filter(|claims| now() < claims.expires)
+            .ok_or_else(|| invalid("the ticket is not valid, or has expired"))?;
         if claims.purpose != purpose {
             return Err(invalid("the ticket is for another kind of connection"));
         }
+        if let Some(origin) = &claims.origin
+            && !purpose.may_be_shown_by(page, origin)
+        {
+            return Err(invalid("the ticket was given to a page of another origin"));
+        }
         if purpose == Purpose::WebSocket {
-            if claims.origin.is_some() && claims.origin.as_deref() != origin {
-                return Err(invalid("the ticket was given to a page of another origin"));
-            }
-            let entry = self.used.entry(claims.jti).or_insert(());
+            let entry = self.used.entry(claims.id).or_insert(());
             if !entry.is_fresh() {
                 return Err(invalid("the ticket has been used"));
             }
         }
         Ok(Principal::from_inner(Inner {
-            name: claims.sub,
-            permissions: claims.permissions,
+            identity: Arc::new(claims.of),
+            grants: Grants::These(claims.permissions),
             topics: claims.topics,
             expires: claims.until,
-            by_ticket: true,
-            ticket_expires: Some(claims.exp),
+            shown_by: ShownBy::Ticket(purpose),
+            ticket_expires: Some(claims.expires),
             claims: claims.claims,
         }))
+    }
+
+    fn seal(&self, claims: &Claims) -> Result<String, NotMinted> {
+        let unsealed = |error: &dyn std::fmt::Display| NotMinted::Unsealed(error.to_string());
+        let mut sealed = serde_json::to_vec(claims).map_err(|error| unsealed(&error))?;
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).map_err(|error| unsealed(&error))?;
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(unique, Aad::from([FORM]), &mut sealed)
+            .map_err(|error| unsealed(&error))?;
+        let mut ticket = vec![FORM];
+        ticket.extend(nonce);
+        ticket.append(&mut sealed);
+        Ok(URL_SAFE_NO_PAD.encode(ticket))
+    }
+
+    fn open(&self, ticket: &str) -> Option<Claims> {
+        if ticket.len() > MAX_TICKET {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
+        let (form, rest) = bytes.split_first().filter(|(form, _)| **form == FORM)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let opened = self
+            .key
+            .open_in_place(nonce, Aad::from([*form]), &mut sealed)
+            .ok()?;
+        serde_json::from_slice(opened).ok()
+    }
+}
+
+impl Purpose {
+    /// Whether permissions of this action go into a ticket. `admin` reads what nobody else may.
+    fn needs(self, action: Action) -> bool {
+        match self {
+            Self::WebSocket => true,
+            Self::Sse => matches!(action, Action::Consume | Action::Admin),
+        }
+    }
+
+    /// Whether such a ticket that was given to a page of `origin` is good in the hands of `page`.
+    fn may_be_shown_by(self, page: Page<'_>, origin: &str) -> bool {
+        match (self, page) {
+            // Browsers always name it at the upgrade.
+            (Self::WebSocket, Page::Unnamed(_)) => false,
+            (Self::WebSocket | Self::Sse, _) => page.may_be_of(origin),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::permission::{Action, Resource, decide};
+    use super::super::permission::{Resource, decide};
     use super::*;
 
+    const HERE: Page<'_> = Page::Unnamed(None);
+
     fn tickets(key: u8) -> Tickets {
-        Tickets::new(&[key; 32], Duration::from_secs(60))
+        Tickets::new(&[key; 32], Duration::from_secs(60)).unwrap()
+    }
+
+    fn permissions(list: &[&str]) -> Vec<Permission> {
+        let ann = Identity::of_token("issuer", "ann".to_owned());
+        list.iter()
+            .map(|text| Permission::parse(text, &ann).unwrap())
+            .collect()
     }
 
     fn reader() -> Principal {
-        let permission = Permission::parse("consume:orders.*", "ann").unwrap();
-        Principal::with_permissions("ann", vec![permission])
+        Principal::with_permissions("ann", permissions(&["consume:orders.*"]))
     }
 
     fn may(principal: &Principal, topic: &str) -> bool {
@@ -262,23 +341,105 @@ mod tests {
         // Another process with the same key; as often as it is shown.
         for _ in 0..3 {
             let principal = tickets(1)
-                .check(&minted.ticket, Purpose::Sse, None)
+                .check(&minted.ticket, Purpose::Sse, HERE)
                 .unwrap();
-            assert_eq!(principal.name(), "ann");
+            assert_eq!(principal.identity(), reader().identity());
             assert!(may(&principal, "orders.eu") && !may(&principal, "payments"));
             assert!(principal.is_by_ticket());
         }
-        assert!(
-            tickets(2)
-                .check(&minted.ticket, Purpose::Sse, None)
-                .is_err()
-        );
-        assert!(
-            tickets(1)
-                .check(&minted.ticket, Purpose::WebSocket, None)
-                .is_err()
-        );
-        assert!(tickets(1).check("nonsense", Purpose::Sse, None).is_err());
+        let refused = |key, purpose| {
+            let checked = tickets(key).check(&minted.ticket, purpose, HERE);
+            assert!(checked.is_err(), "{key} {purpose:?}");
+        };
+        refused(2, Purpose::Sse);
+        refused(1, Purpose::WebSocket);
+        for nonsense in ["nonsense", "", "AQ", &"A".repeat(100_000)] {
+            assert!(tickets(1).check(nonsense, Purpose::Sse, HERE).is_err());
+        }
+        for at in [0, 5, 30, minted.ticket.len() - 1] {
+            let mut forged = minted.ticket.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert!(tickets(1).check(&forged, Purpose::Sse, HERE).is_err());
+        }
+    }
+
+    #[test]
+    fn nobody_reads_in_a_ticket() {
+        let minted = tickets(1)
+            .mint(&reader(), Purpose::Sse, None, None)
+            .unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&minted.ticket).unwrap();
+        for word in ["ann", "orders", "consume", "issuer"] {
+            let found = bytes.windows(word.len()).any(|at| at == word.as_bytes());
+            assert!(!found, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_stream_ticket_consumes_and_does_nothing_else() {
+        let all = [
+            "produce:*",
+            "consume:orders.*",
+            "group:*",
+            "describe:*",
+            "create:*",
+            "delete:*",
+        ];
+        for list in [&all[..], &["admin:*"]] {
+            let ann = Principal::with_permissions("ann", permissions(list));
+            let minted = tickets(1).mint(&ann, Purpose::Sse, None, None).unwrap();
+            let ticket = tickets(1)
+                .check(&minted.ticket, Purpose::Sse, HERE)
+                .unwrap();
+            assert!(may(&ticket, "orders.eu") && ticket.may_only_read_streams());
+            for (action, resource) in [
+                (Action::Produce, Resource::Topic("orders.eu")),
+                (Action::Describe, Resource::Topic("orders.eu")),
+                (Action::Create, Resource::Topic("orders.eu")),
+                (Action::Delete, Resource::Topic("orders.eu")),
+                (Action::Group, Resource::Group("web")),
+                (Action::Describe, Resource::Group("web")),
+                (Action::Admin, Resource::Cluster),
+            ] {
+                assert!(
+                    decide(&ticket, action, resource).is_err(),
+                    "{action} {resource}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_of_someone_who_may_do_nothing_does_nothing() {
+        for principal in [
+            Principal::anonymous(),
+            Principal::with_permissions("ann", Vec::new()),
+        ] {
+            let minted = tickets(1)
+                .mint(&principal, Purpose::WebSocket, None, None)
+                .unwrap();
+            let ticket = tickets(1).check(&minted.ticket, Purpose::WebSocket, HERE);
+            let ticket = ticket.unwrap();
+            assert!(!may(&ticket, "orders.eu"));
+            assert!(decide(&ticket, Action::Admin, Resource::Cluster).is_err());
+        }
+        // What is left out is nothing, and not everything.
+        let claims = Claims {
+            id: "1".to_owned(),
+            of: Identity::anonymous(),
+            expires: now() + 60,
+            purpose: Purpose::Sse,
+            topics: None,
+            permissions: Vec::new(),
+            until: None,
+            origin: None,
+            claims: BTreeMap::new(),
+        };
+        let mut claims = serde_json::to_value(claims).unwrap();
+        assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok());
+        claims.as_object_mut().unwrap().remove("permissions");
+        assert!(serde_json::from_value::<Claims>(claims).is_err());
     }
 
     #[test]
@@ -288,7 +449,7 @@ mod tests {
             .mint(&reader(), Purpose::Sse, topics, None)
             .unwrap();
         let principal = tickets(1)
-            .check(&minted.ticket, Purpose::Sse, None)
+            .check(&minted.ticket, Purpose::Sse, HERE)
             .unwrap();
         assert!(may(&principal, "orders.eu"));
         assert!(!may(&principal, "orders.us"), "not asked for");
@@ -306,9 +467,9 @@ mod tests {
             .unwrap();
         assert!(minted.expires <= now() + WEBSOCKET_TTL);
         tickets
-            .check(&minted.ticket, Purpose::WebSocket, None)
+            .check(&minted.ticket, Purpose::WebSocket, HERE)
             .unwrap();
-        let again = tickets.check(&minted.ticket, Purpose::WebSocket, None);
+        let again = tickets.check(&minted.ticket, Purpose::WebSocket, HERE);
         assert_eq!(
             again,
             Err(Refused::Invalid("the ticket has been used".to_owned()))
@@ -316,48 +477,38 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_ticket_is_for_the_page_that_asked() {
+    fn a_ticket_is_for_the_page_that_asked() {
+        const PAGE: &str = "https://app.example";
         let tickets = tickets(1);
-        let origin = Some("https://app.example".to_owned());
-        let mint = || tickets.mint(&reader(), Purpose::WebSocket, None, origin.clone());
-        let check = |origin| {
-            let minted = mint().unwrap();
-            tickets.check(&minted.ticket, Purpose::WebSocket, origin)
+        let check = |purpose, page| {
+            let minted = tickets.mint(&reader(), purpose, None, Some(PAGE.to_owned()));
+            tickets
+                .check(&minted.unwrap().ticket, purpose, page)
+                .is_ok()
         };
-        assert!(check(Some("https://app.example")).is_ok());
-        assert!(check(Some("https://evil.example")).is_err());
-        assert!(check(None).is_err());
+        for purpose in [Purpose::WebSocket, Purpose::Sse] {
+            assert!(check(purpose, Page::Of(PAGE)));
+            assert!(!check(purpose, Page::Of("https://evil.example")));
+            assert!(!check(purpose, Page::Unnamed(None)));
+            assert!(!check(purpose, Page::Unnamed(Some("https://gw.example"))));
+        }
+        // A browser names no origin when a page reads from where it came from.
+        assert!(check(Purpose::Sse, Page::Unnamed(Some(PAGE))));
+        assert!(!check(Purpose::WebSocket, Page::Unnamed(Some(PAGE))));
     }
 
     #[test]
     fn a_ticket_does_not_outlive_its_token() {
+        let until = |expires| {
+            let ann = Principal::expiring("ann", Vec::new(), expires);
+            tickets(1).mint(&ann, Purpose::Sse, None, None).unwrap()
+        };
         let soon = now() + 5;
-        let principal = Principal::from_inner(Inner {
-            name: "ann".to_owned(),
-            permissions: Some(vec![]),
-            topics: None,
-            expires: Some(soon),
-            by_ticket: false,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
-        });
-        let minted = tickets(1)
-            .mint(&principal, Purpose::Sse, None, None)
-            .unwrap();
-        assert_eq!(minted.expires, soon);
-        let expired = Principal::from_inner(Inner {
-            name: "ann".to_owned(),
-            permissions: Some(vec![]),
-            topics: None,
-            expires: Some(now() - 5),
-            by_ticket: false,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
-        });
-        let minted = tickets(1).mint(&expired, Purpose::Sse, None, None).unwrap();
+        assert_eq!(until(soon).expires, soon);
+        let minted = until(now() - 5);
         assert!(
             tickets(1)
-                .check(&minted.ticket, Purpose::Sse, None)
+                .check(&minted.ticket, Purpose::Sse, HERE)
                 .is_err()
         );
     }

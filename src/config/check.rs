@@ -37,6 +37,9 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["limits.record_bytes", "http.max_body_bytes"]) {
         errors.extend(sizes(loaded));
     }
+    if knows(&["limits.body_total_bytes", "http.max_body_bytes"]) {
+        errors.extend(total_of_bodies(loaded));
+    }
     errors.extend(named_files(loaded));
     errors
 }
@@ -235,6 +238,22 @@ fn sizes(loaded: &Loaded) -> Option<ConfigError> {
                 size_to_text(record as u64),
                 loaded.source("http.max_body_bytes"),
                 size_to_text(body as u64)
+            ),
+        )
+    })
+}
+
+fn total_of_bodies(loaded: &Loaded) -> Option<ConfigError> {
+    let total = loaded.settings.limits.body_total_bytes;
+    let body = loaded.settings.http.max_body_bytes as u64;
+    (total < body).then(|| {
+        loaded.error(
+            "limits.body_total_bytes",
+            format!(
+                "{} is below http.max_body_bytes ({}), {}, so that the largest body would never find room: raise the one or lower the other",
+                size_to_text(total),
+                loaded.source("http.max_body_bytes"),
+                size_to_text(body)
             ),
         )
     })

@@ -9,8 +9,9 @@ use super::value::{Raw, list_to_toml, name_of, quote};
 use super::{IssuerSettings, KeySource};
 
 /// The fields of one issuer.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "issuer",
+    "realm",
     "audience",
     "algorithms",
     "secret_file",
@@ -45,6 +46,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     };
     let problems_before = read.problems.len();
     let mut issuer = None;
+    let mut realm = None;
     let mut audience = Vec::new();
     let mut algorithms = None;
     let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
@@ -53,6 +55,13 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         let value = &entry.value;
         let problem = match entry.name.as_str() {
             "issuer" => one_text(value).map(|text| issuer = Some(text)),
+            "realm" => one_text(value).and_then(|text| match text.is_empty() {
+                true => Err("expected a name, or no realm".to_owned()),
+                false => {
+                    realm = Some(text);
+                    Ok(())
+                }
+            }),
             "audience" => several_texts(value).map(|texts| audience = texts),
             "algorithms" => {
                 read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
@@ -109,6 +118,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     };
     read.items.push(IssuerSettings {
         issuer,
+        realm,
         audience,
         algorithms,
         keys: source,
@@ -198,6 +208,9 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         let mut fields = Vec::new();
         if let Some(issuer) = &settings.issuer {
             fields.push(format!("issuer = {}", quote(issuer)));
+        }
+        if let Some(realm) = &settings.realm {
+            fields.push(format!("realm = {}", quote(realm)));
         }
         if !settings.audience.is_empty() {
             fields.push(format!("audience = {}", list_to_toml(&settings.audience)));

@@ -254,7 +254,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "http.allowed_hosts",
         Slot::Strings(|s| &mut s.http.allowed_hosts, items::HOST),
-        "Hosts, beside loopback ones, by which a listener on loopback without authentication may be called. Others are refused, since a page could have its own name resolve to loopback.",
+        "Hosts by which a gateway without authentication may be called, beside addresses, localhost, names without dots or under .internal, .local, .svc, .cluster.local or .test, and the host of advertised_url. Others are refused, since a page could have its own name resolve to the gateway.",
     ),
     key(
         "http.allow",
@@ -480,6 +480,12 @@ pub(super) static KEYS: &[Key] = &[
     )
     .example("\"permissions\""),
     key(
+        "auth.certificate_realm",
+        Slot::Name(|s| &mut s.auth.certificate_realm),
+        "Makes the subjects of client certificates the same principals as those of issuers with this realm. Without it nobody known by a certificate is one known by a token, whatever the names.",
+    )
+    .example("\"staff\""),
+    key(
         "auth.roles_claim",
         Slot::Claim(|s| &mut s.auth.roles_claim),
         "A claim of tokens, or a path of claims with dots, that lists names of auth.roles.",
@@ -504,7 +510,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.issuers",
         Slot::Issuers(|s| &mut s.auth.issuers),
-        "Whose tokens are accepted, a table for each. issuer: their iss. audience: one or several, of which their aud must have one. algorithms: what they may be signed with. And one of secret_file (a shared secret of at least 32 bytes), key_file (a public key in PEM) and jwks_url (a JWK set).",
+        "Whose tokens are accepted, a table for each. issuer: their iss. realm: issuers with the same one give a subject to the same principal; without it only one issuer's subjects are. audience: one or several, of which their aud must have one. algorithms: what they may be signed with. And one of secret_file (a shared secret of at least 32 bytes), key_file (a public key in PEM) and jwks_url (a JWK set).",
     )
     .when_unset(
         "no token is accepted",
@@ -557,6 +563,11 @@ pub(super) static KEYS: &[Key] = &[
         "Most of these of one principal; without authentication there is no such limit.",
     ),
     key(
+        "limits.unknown_sessions",
+        Slot::Count(|s| &mut s.limits.unknown_sessions, (1, 1_000_000)),
+        "Most WebSocket connections at once whose client has not said yet who it is, and may until websocket.hello_timeout_ms. They take no place of limits.group_sessions, and their frames are at most 16 KiB.",
+    ),
+    key(
         "limits.instances",
         Slot::Count(|s| &mut s.limits.instances, (1, 1_000_000)),
         "Most consumer instances of the REST API at once. One that has subscribed is a group member, as sessions are.",
@@ -575,6 +586,11 @@ pub(super) static KEYS: &[Key] = &[
         "limits.tails_per_principal",
         Slot::Count(|s| &mut s.limits.tails_per_principal, (1, 1_000_000)),
         "Most of these of one principal; without authentication there is no such limit.",
+    ),
+    key(
+        "limits.body_total_bytes",
+        Slot::Total(|s| &mut s.limits.body_total_bytes, (1 << 20, TIB)),
+        "Most bytes of request bodies that wait in memory, of all requests together; above it 503. At least http.max_body_bytes.",
     ),
     key(
         "limits.buffer_total_bytes",

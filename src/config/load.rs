@@ -156,6 +156,11 @@ impl Loaded {
         self.sources.get(path).unwrap_or(&Source::Default)
     }
 
+    /// What is allowed and seldom meant, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        super::warnings::warnings(self)
+    }
+
     /// An error about the key that names the key's source.
     pub fn error(&self, path: &str, problem: impl Into<String>) -> ConfigError {
         ConfigError::about(path, self.source(path), problem)

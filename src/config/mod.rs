@@ -13,6 +13,7 @@
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `check.rs`: what must hold between settings before anything listens
+//! - `warnings.rs`: what is allowed and seldom meant
 //! - `sample.rs`, `show.rs`: the sample file and `config show`
 
 pub mod address;
@@ -29,6 +30,7 @@ mod show;
 mod tables;
 mod topics;
 mod value;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -99,8 +101,8 @@ pub struct HttpSettings {
     /// `trusted_proxies`: addresses or networks (CIDR) whose `Forwarded` and `X-Forwarded-For` are
     /// believed.
     pub trusted_proxies: Vec<String>,
-    /// `allowed_hosts`: names, beside loopback ones, by which a listener without authentication on
-    /// loopback may be called.
+    /// `allowed_hosts`: names by which a gateway without authentication may be called, beside those that
+    /// nobody can register.
     pub allowed_hosts: Vec<String>,
     /// `cors.origins`: origins of pages that may call us, exactly as browsers send them.
     pub cors_origins: Vec<String>,
@@ -349,6 +351,8 @@ pub struct AuthSettings {
     pub leeway: Duration,
     /// `permissions_claim`: a claim (a path with dots) with a list of permissions.
     pub permissions_claim: Option<String>,
+    /// `certificate_realm`: makes the subjects of client certificates those of a realm.
+    pub certificate_realm: Option<String>,
     /// `roles_claim`: a claim (a path with dots) with a list of role names.
     pub roles_claim: Option<String>,
     /// `[auth.roles]`: the permissions of each role.
@@ -384,6 +388,8 @@ pub struct TopicFilterSettings {
 pub struct IssuerSettings {
     /// `issuer`: the `iss` of its tokens; `None` accepts any and none.
     pub issuer: Option<String>,
+    /// `realm`: makes its subjects those of a realm, the same as everything else of it has.
+    pub realm: Option<String>,
     /// `audience`: of which a token's `aud` must have one; empty accepts any and none.
     pub audience: Vec<String>,
     /// `algorithms`: which its tokens may be signed with.
@@ -452,6 +458,10 @@ pub struct LimitSettings {
     pub tails: usize,
     /// `tails_per_principal`: of these, of one principal.
     pub tails_per_principal: usize,
+    /// `unknown_sessions`: WebSocket connections at once of which nobody knows yet whose they are.
+    pub unknown_sessions: usize,
+    /// `body_total_bytes`: bytes of request bodies that wait in memory.
+    pub body_total_bytes: u64,
     /// `buffer_total_bytes`: bytes of records that all sessions and all consumer instances keep together.
     pub buffer_total_bytes: u64,
     /// `requests_per_second`: per principal, or per address where there is none; 0 is no limit.
@@ -559,6 +569,7 @@ impl Default for AuthSettings {
             issuers: Vec::new(),
             leeway: Duration::from_secs(30),
             permissions_claim: None,
+            certificate_realm: None,
             roles_claim: None,
             roles: BTreeMap::new(),
             allow_query_token: false,
@@ -582,6 +593,8 @@ impl Default for LimitSettings {
             instances_per_principal: 50,
             tails: 20_000,
             tails_per_principal: 1_000,
+            unknown_sessions: 500,
+            body_total_bytes: 256 << 20,
             buffer_total_bytes: 1 << 30,
             requests_per_second: 0,
             bytes_per_second: 0,

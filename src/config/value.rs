@@ -466,7 +466,10 @@ fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
             .ok_or_else(|| format!("expected a list of permissions, got {}", other.kind()))?,
     };
     let problem = |part: &&str| {
-        let problem = read_permission(part).err()?;
+        let problem = match read_permission(part) {
+            Ok((_, pattern)) => unknown_place(pattern)?,
+            Err(error) => error.to_string(),
+        };
         let part = Raw::Text((*part).to_owned()).quoted();
         Some(format!("{problem}, got {part}"))
     };
@@ -475,6 +478,14 @@ fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
         true => Ok(parts.into_iter().map(str::to_owned).collect()),
         false => Err(problems.join("; ")),
     }
+}
+
+/// What is wrong with a place in braces that nothing fills in: it would be taken to the letter, and
+/// match nothing that anyone means.
+fn unknown_place(pattern: &str) -> Option<String> {
+    const EXPECTED: &str = "expected no braces but those of {sub} and {iss}";
+    let rest = pattern.replace("{sub}", "").replace("{iss}", "");
+    rest.contains(['{', '}']).then(|| EXPECTED.to_owned())
 }
 
 fn servers(raw: &Raw) -> Result<String, String> {

@@ -35,10 +35,10 @@ fn a_glob_is_about_the_whole_name() {
 
 #[test]
 fn a_value_stands_for_itself() {
-    let glob = Glob::with("user.{sub}.*", "{sub}", "a*b");
+    let glob = Glob::with("user.{sub}.*", &[("{sub}", "a*b")]);
     assert!(glob.matches("user.a*b.x"));
     assert!(!glob.matches("user.aXb.x"));
-    assert!(!Glob::with("{sub}", "{sub}", "{sub}*").matches("{sub}x"));
+    assert!(!Glob::with("{sub}", &[("{sub}", "{sub}*")]).matches("{sub}x"));
 }
 
 /// The glob as its definition says it, slowly.
@@ -56,4 +56,11 @@ proptest! {
         let fast = Glob::new(&pattern).matches(&name);
         prop_assert_eq!(fast, slowly(pattern.as_bytes(), name.as_bytes()));
     }
+}
+
+#[test]
+fn a_value_that_looks_like_a_place_is_text() {
+    let glob = Glob::with("{iss}/{sub}.*", &[("{sub}", "{iss}"), ("{iss}", "{sub}")]);
+    assert!(glob.matches("{sub}/{iss}.x"));
+    assert!(Glob::literal("a*").matches("a*") && !Glob::literal("a*").matches("ab"));
 }

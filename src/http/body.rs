@@ -1,22 +1,133 @@
-//! Reading a request body whole, within a size and a time.
+//! Reading a request body whole, within a size, a time and what all bodies together may take.
+//!
+//! Bodies that wait in memory, because they have not come to their end or are being worked on, are
+//! counted together: [`Bodies`]. A body counts until the last piece of it is gone. Beyond the total a
+//! request gets a 503 rather than a place to wait in, so that those that are under way come to an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 
 use super::encoding;
 use super::error::ApiError;
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, LimitSettings};
 
 /// How much of a body that is over the limit is still read and thrown away: a client that writes
 /// before it reads would otherwise meet a reset connection instead of the 413.
 const DISCARD_BYTES: usize = 32 << 20;
 /// How long that may take: as much as a slow client needs for a body of some megabytes.
 const DISCARD_TIME: Duration = Duration::from_secs(10);
+/// Most of a body that is read on a route that is open to everyone.
+const OPEN_BYTES: usize = 512;
+/// What a client that is over its limit is told of where it comes from.
+const NAMED: &str = " (http.max_body_bytes)";
+/// Seconds after which a client that found no room may try again.
+const RETRY_AFTER: u64 = 1;
+/// A smaller piece is copied out of what the connection was read into, which may be much larger.
+const KEPT_AS_IT_IS: usize = 4 << 10;
+
+/// The bytes of all bodies that wait in memory (`limits.body_total_bytes`). Clones share them.
+#[derive(Debug, Clone)]
+pub struct Bodies {
+    inner: Arc<Total>,
+}
+
+#[derive(Debug)]
+struct Total {
+    kept: AtomicU64,
+    most: u64,
+}
+
+impl Bodies {
+    /// None yet, by `settings`.
+    pub fn new(settings: &LimitSettings) -> Self {
+        Self {
+            inner: Arc::new(Total {
+                kept: AtomicU64::new(0),
+                most: settings.body_total_bytes,
+            }),
+        }
+    }
+
+    /// The part of one body, which has nothing yet.
+    pub fn part(&self) -> Part {
+        Part {
+            total: Arc::clone(&self.inner),
+            bytes: 0,
+        }
+    }
+
+    /// What all of them keep now.
+    #[cfg(test)]
+    fn kept(&self) -> u64 {
+        self.inner.kept.load(Ordering::Relaxed)
+    }
+}
+
+/// What one body keeps; given back when it is dropped.
+#[derive(Debug)]
+pub struct Part {
+    total: Arc<Total>,
+    bytes: u64,
+}
+
+impl Part {
+    /// The body keeps so many bytes now.
+    ///
+    /// # Errors
+    ///
+    /// 503 when all bodies together would keep more than they may. The part is as it was.
+    pub fn keeps(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let kept = &self.total.kept;
+        if bytes <= self.bytes {
+            kept.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.bytes = bytes;
+            return Ok(());
+        }
+        let more = bytes - self.bytes;
+        let before = kept.fetch_add(more, Ordering::Relaxed);
+        if before.saturating_add(more) > self.total.most {
+            kept.fetch_sub(more, Ordering::Relaxed);
+            metrics::counter!("http_bodies_refused_total").increment(1);
+            return Err(ApiError::plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "the bodies of all requests under way are over {} bytes \
+                     (limits.body_total_bytes); try again after Retry-After seconds",
+                    self.total.most
+                ),
+            )
+            .retry_after(RETRY_AFTER));
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.total.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body with what it counts for.
+struct Kept {
+    bytes: Bytes,
+    _part: Part,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Reads the whole body within the limits of `settings`.
 ///
@@ -24,6 +135,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(10);
 ///
 /// As [`read`].
 pub async fn read_within(
+    bodies: &Bodies,
     settings: &HttpSettings,
     headers: &HeaderMap,
     body: Body,
@@ -33,7 +145,15 @@ pub async fn read_within(
         request_timeout,
         ..
     } = *settings;
-    read(headers, body, max_body_bytes, request_timeout).await
+    let part = Some(bodies.part());
+    collect(
+        part,
+        headers,
+        body,
+        (max_body_bytes, NAMED),
+        request_timeout,
+    )
+    .await
 }
 
 /// Reads the whole body: at most `limit` bytes, within `time`. A packed one is unpacked; the limit
@@ -42,20 +162,51 @@ pub async fn read_within(
 /// # Errors
 ///
 /// 413 over the limit, 408 when it does not arrive in time, 400 when the client breaks off, 415 for
-/// an encoding other than gzip.
+/// an encoding other than gzip, 503 over the total of all bodies.
 pub async fn read(
+    bodies: &Bodies,
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     time: Duration,
 ) -> Result<Bytes, ApiError> {
+    collect(Some(bodies.part()), headers, body, (limit, ""), time).await
+}
+
+/// What comes of a body on a route that is open to everyone: nothing is read beyond some hundred
+/// bytes, not even to be thrown away.
+pub fn of_anyone(body: Body) -> Body {
+    Body::new(Limited::new(body, OPEN_BYTES))
+}
+
+/// Reads the whole body of someone unknown, which is short, and so has no part in what is counted.
+///
+/// # Errors
+///
+/// As [`read`].
+pub async fn read_of_anyone(
+    headers: &HeaderMap,
+    body: Body,
+    time: Duration,
+) -> Result<Bytes, ApiError> {
+    collect(None, headers, of_anyone(body), (OPEN_BYTES, ""), time).await
+}
+
+async fn collect(
+    mut part: Option<Part>,
+    headers: &HeaderMap,
+    body: Body,
+    limit: (usize, &'static str),
+    time: Duration,
+) -> Result<Bytes, ApiError> {
+    let (limit, named) = limit;
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         discard_unread(headers, body).await;
-        return Err(over(limit));
+        return Err(over(limit, named));
     }
     let mut body = encoding::decoded(headers, body)?;
     let deadline = Instant::now() + time;
@@ -65,6 +216,7 @@ pub async fn read(
         let frame = match timeout_at(deadline, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
+            Ok(Some(Err(error))) if is_over(&error) => return Err(over(limit, named)),
             Ok(Some(Err(error))) => {
                 return Err(ApiError::bad_request(format!(
                     "the body broke off: {error}"
@@ -80,13 +232,24 @@ pub async fn read(
         }
         let so_far = first.as_ref().map_or(whole.len(), Bytes::len);
         if so_far + data.len() > limit {
-            drop(whole);
+            drop((first, whole, part));
             discard(body, DISCARD_TIME).await;
-            return Err(over(limit));
+            return Err(over(limit, named));
+        }
+        if let Some(part) = &mut part
+            && let Err(full) = part.keeps(so_far + data.len())
+        {
+            drop((first, whole));
+            part.keeps(0).ok();
+            discard(body, DISCARD_TIME).await;
+            return Err(full.header(
+                header::CONNECTION,
+                header::HeaderValue::from_static("close"),
+            ));
         }
         // Most bodies come in one piece, which is taken as it is.
         match first.take() {
-            None if whole.is_empty() => first = Some(data),
+            None if whole.is_empty() && data.len() >= KEPT_AS_IT_IS => first = Some(data),
             Some(start) => {
                 whole.reserve(declared.unwrap_or(0).max(start.len() + data.len()));
                 whole.extend_from_slice(&start);
@@ -95,7 +258,11 @@ pub async fn read(
             None => whole.extend_from_slice(&data),
         }
     }
-    Ok(first.unwrap_or_else(|| whole.freeze()))
+    let bytes = first.unwrap_or_else(|| whole.freeze());
+    Ok(match part {
+        Some(part) if !bytes.is_empty() => Bytes::from_owner(Kept { bytes, _part: part }),
+        _ => bytes,
+    })
 }
 
 /// [`discard`] for a body of which nothing was read. A client that asks first (`Expect`) has sent
@@ -119,9 +286,21 @@ pub async fn discard(mut body: Body, time: Duration) {
     }
 }
 
-fn over(limit: usize) -> ApiError {
+/// Whether a body ended because no more of it is read.
+fn is_over(error: &axum::Error) -> bool {
+    let mut error: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = error {
+        if cause.is::<LengthLimitError>() {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
+}
+
+fn over(limit: usize, named: &str) -> ApiError {
     ApiError::too_large(format!(
-        "the body is over the limit of {limit} bytes (http.max_body_bytes)"
+        "the body is over the limit of {limit} bytes{named}"
     ))
     .header(
         header::CONNECTION,
@@ -141,4 +320,63 @@ fn slow(time: Duration) -> ApiError {
         header::CONNECTION,
         header::HeaderValue::from_static("close"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bodies(most: u64) -> Bodies {
+        Bodies::new(&LimitSettings {
+            body_total_bytes: most,
+            ..LimitSettings::default()
+        })
+    }
+
+    async fn read(bodies: &Bodies, pieces: &[usize]) -> Result<Bytes, ApiError> {
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|length| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; *length])))
+            .collect();
+        let body = Body::from_stream(futures::stream::iter(pieces));
+        super::read(
+            bodies,
+            &HeaderMap::new(),
+            body,
+            1 << 20,
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_body_counts_until_the_last_piece_of_it_is_gone() {
+        let bodies = bodies(1 << 20);
+        for pieces in [&[100][..], &[100, 9_000], &[9_000], &[9_000, 1, 9_000]] {
+            let length: usize = pieces.iter().sum();
+            let body = read(&bodies, pieces).await.unwrap();
+            assert_eq!(body, vec![b'x'; length]);
+            assert_eq!(bodies.kept(), length as u64);
+            let piece = body.slice(3..4);
+            drop(body);
+            assert_eq!(bodies.kept(), length as u64, "a piece keeps all of it");
+            drop(piece);
+            assert_eq!(bodies.kept(), 0);
+        }
+        assert!(read(&bodies, &[]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn bodies_over_the_total_are_told_to_come_again() {
+        let bodies = bodies(10_000);
+        let first = read(&bodies, &[4_000, 2_000]).await.unwrap();
+        let error = read(&bodies, &[3_000, 2_000]).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(error.message().contains("limits.body_total_bytes"));
+        assert_eq!(bodies.kept(), 6_000, "what was refused keeps nothing");
+        let second = read(&bodies, &[4_000]).await.unwrap();
+        drop((first, second));
+        read(&bodies, &[10_000]).await.unwrap();
+        assert_eq!(bodies.kept(), 0);
+    }
 }

@@ -6,7 +6,8 @@ use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
-use crate::auth::Credential;
+use crate::auth::certificate::ClientCertificate;
+use crate::auth::{Credential, Page};
 
 /// Query parameters that carry credentials: no handler gets to see them, nor does a log.
 pub const QUERY_CREDENTIALS: [&str; 2] = ["ticket", "access_token"];
@@ -21,29 +22,36 @@ pub enum Found {
     Token(String),
     /// A ticket.
     Ticket(String),
+    /// An `Authorization` header that is no bearer token.
+    Other,
     /// Neither.
     Nothing,
 }
 
 impl Found {
-    /// As the authenticator takes it at a WebSocket's upgrade by a page of `origin`.
+    /// As the authenticator takes it at a WebSocket's upgrade by this page.
     pub fn of_websocket<'a>(
         &'a self,
-        certificate: Option<&'a str>,
-        origin: Option<&'a str>,
+        certificate: Option<&'a ClientCertificate>,
+        page: Page<'a>,
     ) -> Credential<'a> {
         match self {
-            Self::Ticket(ticket) => Credential::WebSocketTicket(ticket, origin),
-            _ => self.credential(certificate),
+            Self::Ticket(ticket) => Credential::WebSocketTicket(ticket, page),
+            Self::Token(_) | Self::Other | Self::Nothing => self.credential(certificate, page),
         }
     }
 
     /// As the authenticator takes it; `certificate` is what the connection has shown.
-    pub fn credential<'a>(&'a self, certificate: Option<&'a str>) -> Credential<'a> {
+    pub fn credential<'a>(
+        &'a self,
+        certificate: Option<&'a ClientCertificate>,
+        page: Page<'a>,
+    ) -> Credential<'a> {
         match (self, certificate) {
             (Self::Token(token), _) => Credential::Token(token),
-            (Self::Ticket(ticket), _) => Credential::StreamTicket(ticket),
-            (Self::Nothing, Some(subject)) => Credential::Certificate(subject),
+            (Self::Ticket(ticket), _) => Credential::StreamTicket(ticket, page),
+            (Self::Other, _) => Credential::Other,
+            (Self::Nothing, Some(certificate)) => Credential::Certificate(certificate),
             (Self::Nothing, None) => Credential::None,
         }
     }
@@ -53,14 +61,13 @@ impl Found {
 ///
 /// # Errors
 ///
-/// 400 for an `Authorization` header that is no bearer token, 401 for a token in the query where
-/// that is not switched on.
+/// 401 for a token in the query where that is not switched on.
 pub fn find(
     headers: &HeaderMap,
     query: Option<&str>,
     allows_query_token: bool,
 ) -> Result<Found, ApiError> {
-    if let Some(found) = bearer_or_ticket(headers, query)? {
+    if let Some(found) = bearer_or_ticket(headers, query) {
         return Ok(found);
     }
     if let Some(token) = parameter(query, "access_token") {
@@ -78,29 +85,25 @@ pub fn find(
 
 /// The same at a WebSocket's upgrade, where a subprotocol may be a token, and a token in the query is
 /// passed over where that is not switched on: the first frame may still carry one.
-///
-/// # Errors
-///
-/// As [`find`].
 pub fn find_at_upgrade(
     headers: &HeaderMap,
     query: Option<&str>,
     allows_query_token: bool,
-) -> Result<Found, ApiError> {
-    if let Some(found) = bearer_or_ticket(headers, query)? {
-        return Ok(found);
+) -> Found {
+    if let Some(found) = bearer_or_ticket(headers, query) {
+        return found;
     }
     if let Some(token) = subprotocol_token(headers) {
-        return Ok(Found::Token(token.to_owned()));
+        return Found::Token(token.to_owned());
     }
     let token = parameter(query, "access_token").filter(|_| allows_query_token);
-    Ok(token.map_or(Found::Nothing, Found::Token))
+    token.map_or(Found::Nothing, Found::Token)
 }
 
 /// What comes first everywhere: a bearer token, and then a ticket.
-fn bearer_or_ticket(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Found>, ApiError> {
+fn bearer_or_ticket(headers: &HeaderMap, query: Option<&str>) -> Option<Found> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Ok(parameter(query, "ticket").map(Found::Ticket));
+        return parameter(query, "ticket").map(Found::Ticket);
     };
     let token = value
         .to_str()
@@ -108,13 +111,10 @@ fn bearer_or_ticket(headers: &HeaderMap, query: Option<&str>) -> Result<Option<F
         .and_then(|text| text.trim().split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    match token {
-        Some(token) if !token.is_empty() => Ok(Some(Found::Token(token.to_owned()))),
-        _ => Err(ApiError::unauthenticated(
-            Some("invalid_request"),
-            "expected Authorization: Bearer and a token",
-        )),
-    }
+    Some(match token {
+        Some(token) if !token.is_empty() => Found::Token(token.to_owned()),
+        _ => Found::Other,
+    })
 }
 
 /// The token among the subprotocols that a WebSocket client offers, which stands beside
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(bearer("Bearer abc"), Ok(Found::Token("abc".into())));
         assert_eq!(bearer("bearer  abc "), Ok(Found::Token("abc".into())));
         for bad in ["Basic abc", "Bearer", "Bearer ", "abc", ""] {
-            assert_eq!(bearer(bad), Err(StatusCode::UNAUTHORIZED), "{bad}");
+            assert_eq!(bearer(bad), Ok(Found::Other), "{bad}");
         }
         let both = find(
             &headers(header::AUTHORIZATION, "Bearer a"),
@@ -194,12 +194,9 @@ mod tests {
             "tidegate.v1, tidegate.bearer.",
         );
         assert_eq!(subprotocol_token(&bare), None);
-        let found = |headers, query| find_at_upgrade(headers, query, false).ok();
-        assert_eq!(found(&offered, None), Some(Found::Token("a.b.c".into())));
-        assert_eq!(
-            found(&offered, Some("ticket=t")),
-            Some(Found::Ticket("t".into()))
-        );
-        assert_eq!(found(&bare, Some("access_token=a")), Some(Found::Nothing));
+        let found = |headers, query| find_at_upgrade(headers, query, false);
+        assert_eq!(found(&offered, None), Found::Token("a.b.c".into()));
+        assert_eq!(found(&offered, Some("ticket=t")), Found::Ticket("t".into()));
+        assert_eq!(found(&bare, Some("access_token=a")), Found::Nothing);
     }
 }

@@ -7,14 +7,15 @@
 //!
 //! - `Origin` must be the gateway's own or in `http.cors.origins`;
 //! - without it, `Sec-Fetch-Site` must not tell of another site;
-//! - on a loopback listener without authentication, where the network is all that protects, `Host`
-//!   must be a name of this machine or in `http.allowed_hosts`.
+//! - without authentication, where the network is all that protects, `Host` must be an address or a
+//!   name that no stranger can have resolve to anything, or be named in the settings: a page's own GET
+//!   over plain HTTP has neither of the first two, so nothing but `Host` tells it.
 //!
 //! Clients other than browsers send none of the first two and are not concerned.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -26,7 +27,7 @@ use axum::routing::future::RouteFuture;
 use futures::future::Either;
 use tower::Service;
 
-use super::client::{ListenerAddress, Proxies};
+use super::client::Proxies;
 use super::error::ApiError;
 use crate::config::address::Address;
 use crate::config::{AuthMode, Settings};
@@ -47,6 +48,8 @@ const SHOWN: usize = 200;
 pub struct CrossSite {
     origins: Vec<String>,
     hosts: Vec<String>,
+    /// The host of `advertised_url`.
+    advertised: Option<String>,
     /// Whether the listeners ask for no credentials.
     open: bool,
     /// Whether the listeners speak TLS.
@@ -60,6 +63,7 @@ impl CrossSite {
         Self {
             origins: settings.http.cors_origins.clone(),
             hosts: settings.http.allowed_hosts.clone(),
+            advertised: settings.server.advertised_url.as_deref().and_then(host_in),
             open: settings.auth.mode == AuthMode::None,
             tls: settings.tls.cert.is_some(),
             proxies: Proxies::new(&settings.http.trusted_proxies),
@@ -77,16 +81,55 @@ impl CrossSite {
     }
 
     /// `router` with these rules around all of it, what answers 404 and 405 included.
-    pub fn guard(self, router: Router) -> Router {
+    pub fn guard(self: Arc<Self>, router: Router) -> Router {
         Router::new().fallback_service(Guarded {
-            rules: Arc::new(self),
+            rules: self,
             router,
         })
     }
 
+    /// The origin that the gateway's own pages have when they send this request, as browsers write it.
+    pub fn own_origin(&self, request: &Request) -> Option<String> {
+        let (scheme, host, own_port) = self.reached_by(request, host_of(request).ok()?);
+        let port = default_port(scheme);
+        let address = Address::parse_with_default_port(&host?, own_port.unwrap_or(port))?;
+        let host = address.host.to_ascii_lowercase();
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host,
+        };
+        Some(match address.port == port {
+            true => format!("{scheme}://{host}"),
+            false => format!("{scheme}://{host}:{}", address.port),
+        })
+    }
+
+    /// The scheme and host by which the client has reached the gateway, or a proxy before it, and the port
+    /// where the host has none and it is not the scheme's.
+    fn reached_by(
+        &self,
+        request: &Request,
+        host: Option<&str>,
+    ) -> (&'static str, Option<String>, Option<u16>) {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let told = peer.and_then(|ConnectInfo(peer)| {
+            self.proxies
+                .forwarded(peer.ip().to_canonical(), request.headers())
+        });
+        let own = if self.tls { "https" } else { "http" };
+        let Some(told) = told else {
+            return (own, host.map(str::to_owned), None);
+        };
+        (
+            told.scheme.unwrap_or(own),
+            told.host.or_else(|| host.map(str::to_owned)),
+            told.port,
+        )
+    }
+
     fn examine(&self, request: &Request) -> Result<(), ApiError> {
         let host = host_of(request)?;
-        self.examine_host(request, host)?;
+        self.examine_host(host)?;
         let headers = request.headers();
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
@@ -121,28 +164,20 @@ impl CrossSite {
 
     /// Whether a page that the gateway itself served has this origin.
     fn is_own(&self, request: &Request, host: Option<&str>, origin: &HeaderValue) -> bool {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let told = peer.and_then(|ConnectInfo(peer)| {
-            self.proxies
-                .forwarded(peer.ip().to_canonical(), request.headers())
-        });
-        let (scheme, host) = match &told {
-            Some(told) => (told.scheme, told.host.as_deref().or(host)),
-            None => (None, host),
-        };
-        let scheme = scheme.unwrap_or(if self.tls { "https" } else { "http" });
+        let (scheme, host, own_port) = self.reached_by(request, host);
         let of_origin = origin.to_str().ok().and_then(|o| o.split_once("://"));
         let (Some((origin_scheme, origin_host)), Some(host)) = (of_origin, host) else {
             return false;
         };
-        let port = match scheme {
-            _ if !origin_scheme.eq_ignore_ascii_case(scheme) => return false,
-            _ if scheme.eq_ignore_ascii_case("https") => 443,
-            _ => 80,
-        };
-        let own_port = told.as_ref().and_then(|told| told.port).unwrap_or(port);
+        if !origin_scheme.eq_ignore_ascii_case(scheme) {
+            return false;
+        }
+        let port = default_port(scheme);
         let parse = Address::parse_with_default_port;
-        match (parse(origin_host, port), parse(host, own_port)) {
+        match (
+            parse(origin_host, port),
+            parse(&host, own_port.unwrap_or(port)),
+        ) {
             (Some(origin), Some(own)) => {
                 origin.port == own.port && origin.host.eq_ignore_ascii_case(&own.host)
             }
@@ -151,13 +186,9 @@ impl CrossSite {
     }
 
     /// Against DNS rebinding. What a proxy says does not count here: a page that got this far can
-    /// write such headers too, and comes from this machine's own address.
-    fn examine_host(&self, request: &Request, host: Option<&str>) -> Result<(), ApiError> {
-        let on_loopback = request
-            .extensions()
-            .get::<ListenerAddress>()
-            .is_some_and(|ListenerAddress(address)| address.ip().to_canonical().is_loopback());
-        let (true, true, Some(host)) = (self.open, on_loopback, host) else {
+    /// write such headers too.
+    fn examine_host(&self, host: Option<&str>) -> Result<(), ApiError> {
+        let (true, Some(host)) = (self.open, host) else {
             return Ok(());
         };
         if Address::parse_with_default_port(host, 80).is_some_and(|a| self.allows(&a)) {
@@ -166,9 +197,11 @@ impl CrossSite {
         Err(ApiError::plain(
             StatusCode::MISDIRECTED_REQUEST,
             format!(
-                "Host {} is neither localhost nor a loopback address nor in http.allowed_hosts: \
-                 without authentication only those are served here, as a web page can make any \
-                 other name lead to this address",
+                "Host {} is not one that is served here: without authentication that is an address, \
+                 localhost, a name without dots or under .internal, .local, .svc, .cluster.local or \
+                 .test, the host of advertised_url, or one of http.allowed_hosts, as a web page can \
+                 make any other name lead to this address. Add it to http.allowed_hosts, or set \
+                 advertised_url",
                 host.chars().take(SHOWN).collect::<String>()
             ),
         )
@@ -177,13 +210,40 @@ impl CrossSite {
 
     fn allows(&self, address: &Address) -> bool {
         let name = address.host.to_ascii_lowercase();
-        address.is_loopback()
-            || name.ends_with(".localhost")
-            || self.hosts.iter().any(|allowed| {
-                let allowed = allowed.trim_start_matches('[').trim_end_matches(']');
-                allowed.eq_ignore_ascii_case(&name)
-            })
+        let name = name.as_str();
+        let named = |allowed: &String| {
+            let allowed = allowed.trim_start_matches('[').trim_end_matches(']');
+            allowed.eq_ignore_ascii_case(name)
+        };
+        name.parse::<IpAddr>().is_ok()
+            || is_nobodys(name)
+            || self.advertised.iter().chain(&self.hosts).any(named)
     }
+}
+
+/// Whether nobody can register the name, so that no stranger's page can have it: one without dots, as
+/// containers and services have, or one under a suffix that is set aside for such use (RFC 6761, RFC
+/// 6762, and .internal by ICANN's resolution; .svc and .cluster.local are Kubernetes' own).
+fn is_nobodys(name: &str) -> bool {
+    const SUFFIXES: [&str; 5] = [".localhost", ".internal", ".local", ".svc", ".test"];
+    // The parser of browsers takes such a name for an address, and may reach what it likes.
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let has_suffix = SUFFIXES.iter().any(|suffix| {
+        name.strip_suffix(suffix)
+            .is_some_and(|rest| !rest.is_empty())
+    });
+    !name.is_empty()
+        && !is_number
+        && name.bytes().all(is_plain)
+        && (!name.contains('.') || has_suffix)
+}
+
+/// The host of a URL.
+fn host_in(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    Address::parse_with_default_port(authority, default_port(scheme)).map(|address| address.host)
 }
 
 /// A service written out, as [`finished`](super::finish::finished) is and for the same reason.
@@ -265,6 +325,14 @@ fn is_link(method: &Method, path: &str, headers: &HeaderMap) -> bool {
         && method == Method::GET
         && is(SEC_FETCH_MODE, "navigate")
         && is(SEC_FETCH_DEST, "document")
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        80
+    }
 }
 
 fn shown(value: &HeaderValue) -> String {

@@ -63,9 +63,16 @@ mod tests {
             header::CONTENT_ENCODING,
             HeaderValue::from_str(encoding).unwrap(),
         );
-        body::read(&headers, bytes.into(), limit, Duration::from_secs(5))
-            .await
-            .map_err(|error| error.status())
+        let bodies = body::Bodies::new(&crate::config::LimitSettings::default());
+        body::read(
+            &bodies,
+            &headers,
+            bytes.into(),
+            limit,
+            Duration::from_secs(5),
+        )
+        .await
+        .map_err(|error| error.status())
     }
 
     #[tokio::test]

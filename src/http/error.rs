@@ -322,7 +322,10 @@ impl From<TooMany> for ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Missing => Self::unauthenticated(None, refused.to_string()),
+            Refused::Missing(_) => Self::unauthenticated(None, refused.to_string()),
+            Refused::Other(_) => {
+                Self::unauthenticated(Some("invalid_request"), refused.to_string())
+            }
             Refused::Invalid(message) => Self::unauthenticated(Some("invalid_token"), message),
             Refused::KeysUnavailable => {
                 Self::plain(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).retry()

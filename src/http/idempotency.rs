@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use crate::auth::Principal;
+use crate::auth::identity::Identity;
 
 /// The header of the request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -56,7 +57,7 @@ type Ended = Result<Answer, ApiError>;
 /// A key of one principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Id {
-    principal: String,
+    principal: Arc<Identity>,
     key: String,
 }
 
@@ -127,7 +128,7 @@ impl Answers {
         F: Future<Output = Ended> + Send + 'static,
     {
         let id = Id {
-            principal: principal.name().to_owned(),
+            principal: Arc::clone(principal.identity()),
             key,
         };
         let (publish, ended) = watch::channel(None);

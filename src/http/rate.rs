@@ -10,6 +10,7 @@
 //! and client libraries know, rather than the single `RateLimit` of later drafts.
 
 use std::fmt;
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::Mutex;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::body::discard_unread;
 use super::client::{Proxies, counted_as};
@@ -197,7 +198,9 @@ impl Rates {
     fn who(&self, request: &Request, principal: Option<&Principal>) -> Who {
         match principal {
             Some(principal) if !principal.is_anonymous() => {
-                Who::Principal(xxh3_128(principal.name().as_bytes()))
+                let mut hasher = Xxh3Default::new();
+                principal.identity().hash(&mut hasher);
+                Who::Principal(hasher.digest128())
             }
             _ => self
                 .proxies

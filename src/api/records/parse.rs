@@ -19,7 +19,7 @@ use crate::position::time_ms;
 use crate::record::{Header, Outgoing};
 
 /// The formats of a request's keys and values.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Formats {
     /// `key_format`.
     pub key: Format,

@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
-use crate::http::{body, encoding, negotiate};
+use crate::http::{encoding, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::Strictness;
 use raw::Meta;
@@ -155,7 +155,7 @@ pub async fn post(
     query.finish()?;
     negotiate::accept(&parts.headers, &[JSON])?;
     let key = key_of(&parts.headers)?;
-    let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
+    let body = gateway.body(&parts.headers, body).await?;
     let Some(key) = key else {
         let parsed = decoder.decode(&parts.headers, body)?;
         return Ok(write(&gateway, &principal, &topic, parsed)

@@ -13,7 +13,6 @@ use crate::api::records::encode::{number, offset, string};
 use crate::api::records::write::FAILED_RECORDS;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
-use crate::http::body;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
 use crate::kafka::fault::{Fault, FaultKind};
@@ -207,7 +206,7 @@ async fn produce(
         let partition = partition.map(partitions::number).transpose()?;
         let (parts, body) = request.into_parts();
         let is_brief = is_brief(parts.uri.query())?;
-        let body = body::read_within(&gateway.settings().http, &parts.headers, body).await?;
+        let body = gateway.body(&parts.headers, body).await?;
         let records = request::records(&body, format, partition)?;
         let count = records.len();
         let written = gateway

@@ -14,4 +14,5 @@ pub mod protocol;
 pub mod registry;
 pub mod session;
 pub mod socket;
+mod steps;
 pub mod upgrade;

@@ -13,6 +13,7 @@ use super::session::Rules;
 use super::socket::Limits;
 use crate::api::budget::Budget;
 use crate::api::shares::{Exceeded, Share, Shares};
+use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
 
 /// All sessions of the process. Clones share them.
@@ -29,6 +30,8 @@ struct Inner {
     tasks: TaskTracker,
     most: usize,
     open: AtomicUsize,
+    most_unknown: usize,
+    unknown: AtomicUsize,
     shares: Arc<Shares>,
     budget: Arc<Budget>,
     drain: watch::Sender<Option<Duration>>,
@@ -44,6 +47,12 @@ pub enum Full {
     /// `limits.group_sessions`.
     #[error("the gateway has as many sessions as it may (limits.group_sessions)")]
     Sessions,
+    /// `limits.unknown_sessions`.
+    #[error(
+        "the gateway has as many connections as it may whose clients have not said who they are \
+         (limits.unknown_sessions): show a token or a ticket when you connect, or try again"
+    )]
+    Unknown,
     /// `limits.buffer_total_bytes`.
     #[error("the gateway has no memory for more sessions (limits.buffer_total_bytes)")]
     Memory,
@@ -56,6 +65,8 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Seat {
     sessions: Sessions,
+    /// Whose session it is is known: it is one of all, and none of the few of strangers.
+    known: bool,
     share: Option<Share>,
     buffered: u64,
 }
@@ -84,6 +95,8 @@ impl Sessions {
                 tasks: TaskTracker::new(),
                 most: settings.limits.group_sessions,
                 open: AtomicUsize::new(0),
+                most_unknown: settings.limits.unknown_sessions,
+                unknown: AtomicUsize::new(0),
                 shares: Shares::new(settings, settings.limits.sessions_per_principal),
                 budget,
                 drain: watch::Sender::new(None),
@@ -114,7 +127,7 @@ impl Sessions {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.inner.open.load(Ordering::Relaxed)
+        self.inner.open.load(Ordering::Relaxed) + self.inner.unknown.load(Ordering::Relaxed)
     }
 
     /// Tells all of them, and those that come, that the gateway stops within `grace`.
@@ -138,30 +151,26 @@ impl Sessions {
         self.inner.drain.subscribe()
     }
 
-    /// A place for one more.
+    /// A place for one more, whose client is known, or is not yet.
     ///
     /// # Errors
     ///
     /// [`Full`].
-    pub fn seat(&self) -> Result<Seat, Full> {
+    pub fn seat(&self, known: bool) -> Result<Seat, Full> {
         if self.inner.drain.borrow().is_some() {
             return Err(Full::Draining);
         }
         if self.inner.budget.is_used_up() {
             return Err(Full::Memory);
         }
-        let before = self.inner.open.fetch_add(1, Ordering::Relaxed);
-        // Dropped again where there are too many.
-        let seat = Seat {
+        self.inner.take(known)?;
+        metrics::gauge!("websocket_sessions").increment(1.0);
+        Ok(Seat {
             sessions: self.clone(),
+            known,
             share: None,
             buffered: 0,
-        };
-        metrics::gauge!("websocket_sessions").increment(1.0);
-        if before >= self.inner.most {
-            return Err(Full::Sessions);
-        }
-        Ok(seat)
+        })
     }
 
     /// By which power of two windows are divided, as much as memory is short.
@@ -175,13 +184,40 @@ impl Sessions {
     }
 }
 
+impl Inner {
+    /// The places of those that are known, or of the others.
+    fn places(&self, known: bool) -> &AtomicUsize {
+        match known {
+            true => &self.open,
+            false => &self.unknown,
+        }
+    }
+
+    fn take(&self, known: bool) -> Result<(), Full> {
+        let (most, full) = match known {
+            true => (self.most, Full::Sessions),
+            false => (self.most_unknown, Full::Unknown),
+        };
+        if self.places(known).fetch_add(1, Ordering::Relaxed) >= most {
+            self.give_back(known);
+            return Err(full);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, known: bool) {
+        self.places(known).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Seat {
-    /// The session is this principal's, which counts where credentials are asked for.
+    /// The session is this principal's, which counts where credentials are asked for. If nobody was
+    /// known before, it takes a place among all that are.
     ///
     /// # Errors
     ///
-    /// [`Full::OfPrincipal`].
-    pub fn belongs_to(&mut self, principal: &str) -> Result<(), Full> {
+    /// [`Full::OfPrincipal`], [`Full::Sessions`].
+    pub fn belongs_to(&mut self, principal: &Arc<Identity>) -> Result<(), Full> {
         if self
             .share
             .as_ref()
@@ -189,8 +225,15 @@ impl Seat {
         {
             return Ok(());
         }
-        let share = self.sessions.inner.shares.take(principal);
-        self.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
+        let inner = &self.sessions.inner;
+        let share = inner.shares.take(principal);
+        let share = share.map_err(|Exceeded| Full::OfPrincipal)?;
+        if !self.known {
+            inner.take(true)?;
+            inner.give_back(false);
+            self.known = true;
+        }
+        self.share = Some(share);
         Ok(())
     }
 
@@ -210,7 +253,7 @@ impl Drop for Seat {
         // Whoever sees in the metric that a place is free finds it free.
         self.share = None;
         let inner = &self.sessions.inner;
-        inner.open.fetch_sub(1, Ordering::Relaxed);
+        inner.give_back(self.known);
         metrics::gauge!("websocket_sessions").decrement(1.0);
     }
 }
@@ -219,11 +262,16 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Arc<Identity> {
+        Arc::new(Identity::of_token("issuer", name.to_owned()))
+    }
+
     fn sessions(mode: AuthMode) -> Sessions {
         let mut settings = Settings::default();
         settings.auth.mode = mode;
         settings.limits.group_sessions = 3;
         settings.limits.sessions_per_principal = 2;
+        settings.limits.unknown_sessions = 2;
         settings.limits.buffer_total_bytes = 1_000;
         Sessions::new(
             &settings,
@@ -234,17 +282,17 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let sessions = sessions(AuthMode::Jwt);
-        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat().unwrap()).collect();
-        assert_eq!(sessions.seat().unwrap_err(), Full::Sessions);
+        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true).unwrap()).collect();
+        assert_eq!(sessions.seat(true).unwrap_err(), Full::Sessions);
         assert_eq!(sessions.count(), 3);
-        seats[0].belongs_to("ann").unwrap();
-        seats[0].belongs_to("ann").unwrap();
-        seats[1].belongs_to("ann").unwrap();
-        assert_eq!(seats[2].belongs_to("ann"), Err(Full::OfPrincipal));
-        seats[2].belongs_to("bob").unwrap();
+        seats[0].belongs_to(&named("ann")).unwrap();
+        seats[0].belongs_to(&named("ann")).unwrap();
+        seats[1].belongs_to(&named("ann")).unwrap();
+        assert_eq!(seats[2].belongs_to(&named("ann")), Err(Full::OfPrincipal));
+        seats[2].belongs_to(&named("bob")).unwrap();
         drop(seats.remove(0));
-        let mut seat = sessions.seat().unwrap();
-        seat.belongs_to("ann").unwrap();
+        let mut seat = sessions.seat(true).unwrap();
+        seat.belongs_to(&named("ann")).unwrap();
         drop((seat, seats));
         assert_eq!(sessions.count(), 0);
         assert!(sessions.inner.shares.is_empty());
@@ -254,23 +302,42 @@ mod tests {
     fn without_authentication_a_principal_has_no_share() {
         let sessions = sessions(AuthMode::None);
         for _ in 0..2 {
-            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat().unwrap()).collect();
+            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true).unwrap()).collect();
             for seat in &mut seats {
-                seat.belongs_to("anonymous").unwrap();
+                seat.belongs_to(&named("anonymous")).unwrap();
             }
         }
     }
 
     #[test]
+    fn strangers_take_no_place_of_those_who_are_known() {
+        let sessions = sessions(AuthMode::Jwt);
+        let mut strangers: Vec<_> = (0..2).map(|_| sessions.seat(false).unwrap()).collect();
+        assert_eq!(sessions.seat(false).unwrap_err(), Full::Unknown);
+        let mut seats: Vec<_> = (0..2).map(|_| sessions.seat(true).unwrap()).collect();
+        // One says who it is: it has a place among the others, and another stranger may come.
+        strangers[0].belongs_to(&named("ann")).unwrap();
+        strangers.push(sessions.seat(false).unwrap());
+        assert_eq!(sessions.seat(true).unwrap_err(), Full::Sessions);
+        assert_eq!(strangers[1].belongs_to(&named("bob")), Err(Full::Sessions));
+        seats.pop();
+        strangers[1].belongs_to(&named("bob")).unwrap();
+        assert_eq!(sessions.count(), 4);
+        drop((strangers, seats));
+        assert_eq!(sessions.count(), 0);
+        assert!(sessions.inner.shares.is_empty());
+    }
+
+    #[test]
     fn windows_shrink_as_memory_does() {
         let sessions = sessions(AuthMode::None);
-        let mut one = sessions.seat().unwrap();
-        let mut two = sessions.seat().unwrap();
+        let mut one = sessions.seat(true).unwrap();
+        let mut two = sessions.seat(true).unwrap();
         assert_eq!(one.holds(700), 0);
         assert_eq!(two.holds(100), 2);
         assert_eq!(two.holds(200), 4);
         assert_eq!(two.holds(300), 8);
-        assert_eq!(sessions.seat().unwrap_err(), Full::Memory);
+        assert_eq!(sessions.seat(true).unwrap_err(), Full::Memory);
         assert_eq!(one.holds(0), 0);
         drop(two);
         assert_eq!(sessions.inner.budget.tenths(), 0);
@@ -282,6 +349,6 @@ mod tests {
         let told = sessions.draining();
         sessions.drain(Duration::from_secs(1));
         assert_eq!(*told.borrow(), Some(Duration::from_secs(1)));
-        assert_eq!(sessions.seat().unwrap_err(), Full::Draining);
+        assert_eq!(sessions.seat(true).unwrap_err(), Full::Draining);
     }
 }

@@ -25,11 +25,16 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::outbox::Outbox;
+use super::steps::Steps;
 use crate::config::Settings;
 use crate::http::wire::Wire;
 
 /// What a frame is read in, for each socket.
 const READ_BUFFER: usize = 4 << 10;
+/// Largest message, and largest frame of one, of a client that nobody knows yet.
+const STRANGERS_MESSAGE: usize = 16 << 10;
+/// Most that is read of such a client's frame at once.
+const STEP: usize = 1 << 10;
 /// A message beyond this makes the buffer that it is read into too large to be kept.
 const KEPT_BUFFER: usize = 16 << 10;
 /// Bytes of pongs that wait for the socket; further ones are left out.
@@ -48,6 +53,10 @@ const SOON: Duration = Duration::from_millis(1);
 
 /// What a session is to its socket. Times are tokio's, which tests can pause.
 pub trait Driver: Send {
+    /// Whether it is known whose the session is. Until then little is read of its client. It stays so
+    /// once it is.
+    fn is_known(&self) -> bool;
+
     /// A text frame came.
     fn text(&mut self, text: Utf8Bytes, now: Instant);
 
@@ -158,7 +167,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     D: Driver,
 {
-    let mut socket = Socket::new(stream, wire, limits).await;
+    let mut socket = Socket::new(stream, wire, limits, driver.is_known()).await;
     let end = socket.serve(driver).await;
     socket.close(end).await;
     end
@@ -200,8 +209,8 @@ struct Socket<'a, T> {
 }
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
-    async fn new(stream: T, wire: &'a Wire, limits: Limits) -> Self {
-        let split = Split::new(Some(stream));
+    async fn new(stream: T, wire: &'a Wire, limits: Limits, known: bool) -> Self {
+        let split = Split::new(Some(stream), known);
         let now = Instant::now();
         Self {
             frames: framed(split, limits).await,
@@ -224,6 +233,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let now = Instant::now();
+            if self.is_at_the_door() && driver.is_known() {
+                // The client is known now: what holds for all holds for it, too. Boxed, as below.
+                Box::pin(self.begin_anew(None)).await;
+            }
             if driver.wake_at().is_some_and(|at| at <= now) {
                 driver.tick(now);
             }
@@ -267,6 +280,10 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     /// Reads the messages that are there.
     fn read(&mut self, context: &mut Context<'_>, driver: &mut impl Driver, now: Instant) -> Turn {
         for _ in 0..READS_PER_TURN {
+            if self.is_at_the_door() && driver.is_known() {
+                // What comes next is read within the limits that hold then.
+                return Turn::Again;
+            }
             let polled = self.frames.poll_next_unpin(context);
             // A part of a message counts: a large one on a slow line takes longer than a ping.
             if std::mem::take(&mut self.frames.get_mut().has_read) {
@@ -304,14 +321,26 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         if !self.has_grown() {
             return false;
         }
+        self.begin_anew(self.frames.get_ref().steps).await;
+        true
+    }
+
+    /// Nobody knew its client when it last looked, and nothing of a message has been read.
+    fn is_at_the_door(&self) -> bool {
+        let steps = self.frames.get_ref().steps;
+        steps.is_some_and(|steps| steps.is_between_messages())
+    }
+
+    /// Puts a new reader of frames in the place of one that has nothing left in it.
+    async fn begin_anew(&mut self, steps: Option<Steps>) {
         let old = self.frames.get_mut();
-        let mut split = Split::new(old.stream.take());
+        let mut split = Split::new(old.stream.take(), true);
+        split.steps = steps;
         split.pongs = std::mem::take(&mut old.pongs);
         split.has_read = old.has_read;
         self.frames = framed(split, self.limits).await;
         self.consumed = 0;
         self.grown = false;
-        true
     }
 
     fn hear(&mut self, now: Instant) {
@@ -474,13 +503,17 @@ async fn framed<T>(split: Split<T>, limits: Limits) -> WebSocketStream<Split<T>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let message = match split.steps {
+        None => limits.message,
+        Some(_) => limits.message.min(STRANGERS_MESSAGE),
+    };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         // Nothing is written through it but pongs.
         .write_buffer_size(0)
         .max_write_buffer_size(WAITING_PONGS)
-        .max_message_size(Some(limits.message))
-        .max_frame_size(Some(limits.message));
+        .max_message_size(Some(message))
+        .max_frame_size(Some(message));
     WebSocketStream::from_raw_socket(split, Role::Server, Some(config)).await
 }
 
@@ -604,15 +637,18 @@ struct Split<T> {
     has_read: bool,
     /// Bytes that have come.
     read: u64,
+    /// Where a client is that nobody knows yet.
+    steps: Option<Steps>,
 }
 
 impl<T> Split<T> {
-    fn new(stream: Option<T>) -> Self {
+    fn new(stream: Option<T>, known: bool) -> Self {
         Self {
             stream,
             pongs: Vec::new(),
             has_read: false,
             read: 0,
+            steps: (!known).then(Steps::default),
         }
     }
 
@@ -640,7 +676,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Split<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(self.stream()).poll_read(context, buffer);
+        let read = match self.steps {
+            None => Pin::new(self.stream()).poll_read(context, buffer),
+            Some(mut steps) => {
+                let mut step = [0; STEP];
+                let most = steps.room().min(STEP).min(buffer.remaining());
+                let mut step = ReadBuf::new(&mut step[..most]);
+                let read = Pin::new(self.stream()).poll_read(context, &mut step);
+                steps.took(step.filled());
+                buffer.put_slice(step.filled());
+                self.steps = Some(steps);
+                read
+            }
+        };
         let bytes = buffer.filled().len() - before;
         self.has_read |= bytes > 0;
         self.read += bytes as u64;

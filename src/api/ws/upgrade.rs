@@ -287,16 +287,21 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
 }
 
 fn seat(gateway: &Gateway, principal: Option<&Principal>) -> Result<Seat, ApiError> {
-    let found = gateway.sessions().seat().and_then(|mut seat| {
-        if let Some(principal) = principal {
-            seat.belongs_to(principal.name())?;
-        }
-        Ok(seat)
-    });
+    let found = gateway
+        .sessions()
+        .seat(principal.is_some())
+        .and_then(|mut seat| {
+            if let Some(principal) = principal {
+                seat.belongs_to(principal.identity())?;
+            }
+            Ok(seat)
+        });
     found.map_err(|full| {
         let status = match full {
             Full::OfPrincipal => StatusCode::TOO_MANY_REQUESTS,
-            Full::Draining | Full::Sessions | Full::Memory => StatusCode::SERVICE_UNAVAILABLE,
+            Full::Draining | Full::Sessions | Full::Unknown | Full::Memory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         ApiError::plain(status, full.to_string()).retry_after(RETRY_AFTER)
     })

@@ -18,6 +18,7 @@ fn secret_file() -> tempfile::NamedTempFile {
 fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
     AuthSettings {
         issuers: vec![IssuerSettings {
+            realm: None,
             issuer: Some("https://issuer".to_owned()),
             audience: vec!["tidegate".to_owned()],
             algorithms: vec![Algorithm::HS256],
@@ -231,6 +232,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
     let short = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(short.path(), "short\n").unwrap();
     let issuer = |keys| IssuerSettings {
+        realm: None,
         issuer: None,
         audience: vec![],
         algorithms: vec![Algorithm::HS256],

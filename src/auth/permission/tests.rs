@@ -4,9 +4,10 @@ use super::Resource::{Cluster, Group, Topic, Transaction};
 use super::*;
 
 fn may(permissions: &[&str], action: Action, resource: Resource<'_>) -> bool {
+    let mallory = Identity::of_token("issuer", "mallory*".to_owned());
     let permissions = permissions
         .iter()
-        .map(|text| Permission::parse(text, "mallory*").unwrap())
+        .map(|text| Permission::parse(text, &mallory).unwrap())
         .collect();
     let principal = Principal::with_permissions("mallory*", permissions);
     decide(&principal, action, resource).is_ok()
@@ -76,7 +77,11 @@ fn what_is_no_permission_is_told() {
         ("Produce:orders", PermissionError::Action),
         ("admin:orders", PermissionError::Admin),
     ] {
-        assert_eq!(Permission::parse(text, "s"), Err(error), "{text}");
+        assert_eq!(
+            Permission::parse(text, &Identity::anonymous()),
+            Err(error),
+            "{text}"
+        );
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Inner;
+use super::super::identity::Identity;
 use super::super::permission::Permission;
+use super::super::{Grants, Inner, ShownBy};
 use super::*;
 use crate::record::TimestampType;
 
@@ -24,12 +25,14 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     let claims = claims
         .iter()
         .map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+    let ann = Identity::of_token("https://id.example", "ann".to_owned());
+    let permission = Permission::parse(permission, &ann).unwrap();
     Principal::from_inner(Inner {
-        name: "ann".to_owned(),
-        permissions: Some(vec![Permission::parse(permission, "ann").unwrap()]),
+        identity: Arc::new(ann),
+        grants: Grants::These(vec![permission]),
         topics: None,
         expires: None,
-        by_ticket: false,
+        shown_by: ShownBy::Itself,
         ticket_expires: None,
         claims: claims.collect::<BTreeMap<_, _>>(),
     })
@@ -126,4 +129,35 @@ fn what_cannot_be_read_is_said_with_its_path() {
     );
     assert!(problems[1].1.contains("column 9"), "{problems:?}");
     assert_eq!(Policies::new(&settings).unwrap_err().len(), 2);
+}
+
+#[test]
+fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
+    let policies = policies(&[]);
+    let ann = principal("admin:*", &[], &policies);
+    assert_eq!(sees(&ann, &["orders"]), Ok(Sight::Everything));
+    let unsaid = Principal::from_inner(Inner {
+        identity: Arc::clone(ann.identity()),
+        grants: Grants::Everything,
+        topics: None,
+        expires: None,
+        shown_by: ShownBy::Itself,
+        ticket_expires: None,
+        claims: BTreeMap::new(),
+    });
+    assert!(matches!(
+        sees(&unsaid, &["orders"]),
+        Err(Hidden::Unsaid { .. })
+    ));
+    assert!(!may_see(&unsaid, "orders") && may_see(&ann, "orders"));
+}
+
+#[test]
+fn a_filter_may_name_the_issuer() {
+    let policies = policies(&[("orders", "{iss}/{sub}")]);
+    assert!(policies.claims().is_empty());
+    let ann = principal("consume:*", &[], &policies);
+    let sight = sees(&ann, &["orders"]).unwrap();
+    assert!(sight.shows(&record("orders", "https://id.example/ann")));
+    assert!(!sight.shows(&record("orders", "https://other.example/ann")));
 }

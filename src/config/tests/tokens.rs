@@ -198,7 +198,7 @@ fn unknown_fields_of_an_issuer_name_the_nearest() {
         ("algorithm", "did you mean algorithms?"),
         ("secret", "did you mean secret_file?"),
         ("jwks_uri", "did you mean jwks_url?"),
-        ("zzzzzz", "an issuer has issuer, audience, "),
+        ("zzzzzz", "an issuer has issuer, realm, audience, "),
     ] {
         // Whatever it holds could be a secret.
         let line = said_of(&format!("{field} = 'hunter2'"));
@@ -347,6 +347,13 @@ fn a_role_has_permissions_only() {
         "expected one of produce, consume, group, describe, create, alter, delete, transact, admin before the colon, got \"read:a\"; expected action:pattern, such as consume:orders.*, got \"consume\""
     );
     assert!(said("[\"admin:a\"]").starts_with("admin takes no pattern but *"));
+    for pattern in ["{user}-*", "{sub", "sub}", "{ sub }", "{}"] {
+        let line = said(&format!("[\"group:{pattern}\"]"));
+        assert!(
+            line.starts_with("expected no braces but those of {sub} and {iss}"),
+            "{line}"
+        );
+    }
     assert!(said("[1]").contains("expected a list of permissions"));
     assert!(said("[\"\"]").contains("expected action:pattern"));
     let line = complaint(&with_set(&["auth.mode=none", "auth.roles=consume:*"]));
@@ -354,6 +361,41 @@ fn a_role_has_permissions_only() {
         line.contains("expected a table of lists of permissions"),
         "{line}"
     );
+}
+
+#[test]
+fn what_is_seldom_meant_is_warned_of() {
+    let warnings = |text: &str| {
+        let folder = folder_of_files(text);
+        let loaded = load_lines(&in_folder(folder.path()));
+        loaded.expect("the settings are sound").warnings()
+    };
+    let head = "[auth]\nmode = \"jwt\"\n";
+    let issuer = |name: &str, more: &str| {
+        format!("[[auth.issuers]]\nissuer = \"{name}\"\nsecret_file = \"{{dir}}/secret\"\n{more}\n")
+    };
+    let sound = issuer("a", "audience = \"tidegate\"");
+    assert!(warnings(&format!("{head}{sound}")).is_empty());
+    let said = warnings(&format!("{head}{}", issuer("a", "")));
+    assert!(
+        said.len() == 1 && said[0].starts_with("auth.issuers[0]: no audience"),
+        "{said:?}"
+    );
+    let roles = "[auth.roles]\nreader = [\"consume:in.{sub}\"]\n";
+    let said = warnings(&format!("{head}{sound}{roles}"));
+    assert!(
+        said.len() == 1 && said[0].contains("auth.roles_claim"),
+        "{said:?}"
+    );
+    let claimed = format!("{head}roles_claim = \"roles\"\n");
+    assert!(warnings(&format!("{claimed}{sound}{roles}")).is_empty());
+    // The same subject may be two people's.
+    let other = issuer("b", "audience = \"tidegate\"");
+    let said = warnings(&format!("{claimed}{sound}{other}{roles}"));
+    assert!(said.len() == 1 && said[0].contains("{iss}"), "{said:?}");
+    let staff = |name| issuer(name, "audience = \"tidegate\"\nrealm = \"staff\"");
+    let (one, two) = (staff("a"), staff("b"));
+    assert!(warnings(&format!("{claimed}{one}{two}{roles}")).is_empty());
 }
 
 #[test]

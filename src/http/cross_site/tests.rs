@@ -9,13 +9,13 @@ struct Given {
     settings: Settings,
     method: Method,
     path: &'static str,
-    listener: &'static str,
     peer: &'static str,
 }
 
 impl Default for Given {
     fn default() -> Self {
         let mut settings = Settings::default();
+        settings.auth.mode = AuthMode::Jwt;
         settings.http.cors_origins = vec!["https://app.example".into(), "null".into()];
         settings.http.trusted_proxies = vec!["10.0.0.0/8".into()];
         settings.http.allowed_hosts = vec!["dev.example".into(), "[2001:db8::1]".into()];
@@ -23,7 +23,6 @@ impl Default for Given {
             settings,
             method: Method::POST,
             path: "/topics/orders/records",
-            listener: "192.0.2.1:8082",
             peer: "192.0.2.9:50000",
         }
     }
@@ -44,8 +43,6 @@ impl Given {
         let mut request = request.body(Body::empty()).unwrap();
         let peer: SocketAddr = self.peer.parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
-        let listener = ListenerAddress(self.listener.parse().unwrap());
-        request.extensions_mut().insert(listener);
         match CrossSite::new(&self.settings).examine(&request) {
             Ok(()) => (0, String::new()),
             Err(error) => {
@@ -216,44 +213,60 @@ fn a_link_may_lead_to_a_page() {
     }
 }
 
+fn open() -> Given {
+    let mut given = Given::default();
+    given.settings.auth.mode = AuthMode::None;
+    given
+}
+
 #[test]
-fn an_open_loopback_listener_is_called_by_a_name_of_this_machine() {
+fn without_authentication_a_host_is_one_that_nobody_can_register() {
     let wrong = (421, "Host".to_owned());
-    for listener in ["127.0.0.1:8082", "[::1]:8082"] {
-        for (host, expected) in [
-            ("localhost", let_in()),
-            ("LOCALHOST:8082", let_in()),
-            ("gateway.localhost:8082", let_in()),
-            ("127.0.0.1:8082", let_in()),
-            ("127.9.9.9", let_in()),
-            ("[::1]:8082", let_in()),
-            ("dev.example:8082", let_in()),
-            ("Dev.Example", let_in()),
-            ("[2001:db8::1]:80", let_in()),
-            ("evil.example:8082", wrong.clone()),
-            ("localhost.evil.example", wrong.clone()),
-            ("notlocalhost", wrong.clone()),
-            ("192.0.2.1:8082", wrong.clone()),
-            ("0.0.0.0:8082", wrong.clone()),
-            ("[::2]", wrong.clone()),
-            ("", wrong.clone()),
-            ("localhost@evil.example", wrong.clone()),
-        ] {
-            let given = Given {
-                listener,
-                ..Given::default()
-            };
-            assert_eq!(given.examine(&[("host", host)]), expected, "{host}");
-        }
+    let mut given = open();
+    given.settings.server.advertised_url = Some("https://Kafka.example:8443/gw".into());
+    for (host, expected) in [
+        ("localhost", let_in()),
+        ("LOCALHOST:8082", let_in()),
+        ("localhost.:8082", wrong.clone()),
+        ("gateway.localhost:8082", let_in()),
+        ("127.0.0.1:8082", let_in()),
+        ("192.0.2.1:8082", let_in()),
+        ("[::1]:8082", let_in()),
+        ("[2001:db8::7]", let_in()),
+        // Containers and services of a cluster.
+        ("tidegate:8082", let_in()),
+        ("tidegate.default.svc", let_in()),
+        ("tidegate.default.svc.cluster.local:8082", let_in()),
+        ("gw.corp.internal", let_in()),
+        ("nas.local", let_in()),
+        ("gw.test", let_in()),
+        // What the settings name.
+        ("dev.example:8082", let_in()),
+        ("Dev.Example", let_in()),
+        ("kafka.example:8443", let_in()),
+        ("kafka.example", let_in()),
+        ("evil.example:8082", wrong.clone()),
+        ("localhost.evil.example", wrong.clone()),
+        ("evil.svc.example", wrong.clone()),
+        ("eviltest.example", wrong.clone()),
+        (".local", wrong.clone()),
+        ("2130706433", wrong.clone()),
+        ("127.1", wrong.clone()),
+        ("[::2", wrong.clone()),
+        ("", wrong.clone()),
+        ("localhost@evil.example", wrong.clone()),
+        ("localhost:80@evil.example", wrong.clone()),
+        ("evil.example#.local", wrong.clone()),
+    ] {
+        assert_eq!(given.examine(&[("host", host)]), expected, "{host}");
     }
 }
 
 #[test]
 fn a_forwarded_host_does_not_stand_for_the_real_one() {
     let mut given = Given {
-        listener: "127.0.0.1:8082",
         peer: "127.0.0.1:50000",
-        ..Given::default()
+        ..open()
     };
     given.settings.http.trusted_proxies = vec!["127.0.0.1".into()];
     let headers = [
@@ -265,13 +278,54 @@ fn a_forwarded_host_does_not_stand_for_the_real_one() {
 }
 
 #[test]
-fn other_listeners_have_any_name() {
+fn a_gateway_that_asks_who_calls_has_any_name() {
     let elsewhere = [("host", "evil.example")];
-    let mut given = Given::default();
-    assert_eq!(given.examine(&elsewhere), let_in());
-    given.listener = "127.0.0.1:8082";
-    given.settings.auth.mode = AuthMode::Jwt;
-    assert_eq!(given.examine(&elsewhere), let_in());
+    assert_eq!(Given::default().examine(&elsewhere), let_in());
+}
+
+#[test]
+fn the_own_origin_is_as_browsers_write_it() {
+    for (host, forwarded, tls, expected) in [
+        (
+            "GW.example:8082",
+            None,
+            false,
+            Some("http://gw.example:8082"),
+        ),
+        ("gw.example:80", None, false, Some("http://gw.example")),
+        ("gw.example:443", None, true, Some("https://gw.example")),
+        (
+            "[2001:DB8::1]:8082",
+            None,
+            false,
+            Some("http://[2001:db8::1]:8082"),
+        ),
+        (
+            "10.0.0.1",
+            Some("gw.example"),
+            false,
+            Some("https://gw.example"),
+        ),
+        ("a b", None, false, None),
+        ("a:b", None, false, None),
+    ] {
+        let mut given = Given::default();
+        if tls {
+            given.settings.tls.cert = Some("cert.pem".into());
+        }
+        let mut request = Request::builder().uri("/").header("host", host);
+        if let Some(forwarded) = forwarded {
+            request = request
+                .header("x-forwarded-for", "192.0.2.9")
+                .header("x-forwarded-proto", "https")
+                .header("x-forwarded-host", forwarded);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        let peer: SocketAddr = "10.0.0.7:1".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let own = CrossSite::new(&given.settings).own_origin(&request);
+        assert_eq!(own.as_deref(), expected, "{host}");
+    }
 }
 
 #[test]

@@ -177,6 +177,40 @@ async fn further_names_are_a_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_of_a_page_is_refused_on_every_address() {
+    let gateway = Gateway::embedded()
+        .arg("--listen")
+        .arg("0.0.0.0:0")
+        .set("auth.mode", "none")
+        .set("advertised_url", "https://kafka.example/gw")
+        .start()
+        .await;
+    let listeners = gateway.url("");
+    let (_, port) = listeners.rsplit_once(':').unwrap();
+    assert!(listeners.contains("0.0.0.0:"), "{listeners}");
+    let url = format!("http://127.0.0.1:{port}/topics/{TOPIC}/records");
+    // As a browser sends a page's own GET over plain HTTP: nothing but Host tells of it.
+    for (host, status) in [
+        ("evil.example", 421),
+        ("kafka.example.evil", 421),
+        ("kafka.example", 200),
+        ("192.0.2.1:8082", 200),
+        ("tidegate:8082", 200),
+        ("tidegate.shop.svc.cluster.local", 200),
+    ] {
+        let post = client().post(&url).json(&json!({"value": 1}));
+        let reply = http::send(post.header("host", host)).await;
+        assert_eq!(reply.status, status, "{host}: {}", reply.text());
+        let reply = http::send(client().get(&url).header("host", host)).await;
+        assert_eq!(reply.status, status, "{host}: {}", reply.text());
+        if status == 421 {
+            assert_refused(&reply, "Host", "http.allowed_hosts");
+            assert!(reply.text().contains("advertised_url"), "{}", reply.text());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_names_its_host_in_another_place() {
     let gateway = Gateway::embedded().start().await;
     let client = reqwest::Client::builder()

@@ -14,6 +14,8 @@ mod cross_site;
 mod embedded;
 #[cfg(feature = "embedded")]
 mod envoy;
+#[cfg(feature = "embedded")]
+mod identities;
 mod members;
 #[cfg(feature = "embedded")]
 mod nginx;
@@ -26,9 +28,13 @@ mod rates;
 mod reading_faults;
 #[cfg(feature = "embedded")]
 mod recipes;
+#[cfg(feature = "embedded")]
+mod strangers;
 mod support_selftest;
 #[cfg(feature = "embedded")]
 mod switched_off;
+#[cfg(feature = "embedded")]
+mod tickets;
 mod tls;
 mod v2_codes;
 #[cfg(feature = "embedded")]

@@ -326,7 +326,10 @@ audit = "audit.log"
     let log = gateway.folder().join("audit.log");
     eventually(BOUND, async || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        text.contains(r#""principal":"CN=orders","action":"produce""#)
+        text.lines().any(|line| {
+            line.contains(r#""principal":"CN=orders","known_by":"certificate","issuer":"CN="#)
+                && line.contains(r#""action":"produce""#)
+        })
     })
     .await;
 }

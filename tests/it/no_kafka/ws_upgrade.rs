@@ -324,6 +324,25 @@ async fn a_ticket_expires_within_30_s() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_does_not_last_is_not_warned_of_at_once() {
+    let gateway = jwt().start().await;
+    let mut claims = claims("ann", "consume:*");
+    claims["exp"] = seconds_from_now(30).into();
+    let short = sign(&claims, SECRET.as_bytes());
+    let mut session = at(&gateway, "/ws").token(&short).connect().await;
+    session.until("welcome").await;
+    // The obvious answer to a warning is to show what one has: it brings no other one about.
+    for id in 0..20 {
+        session
+            .send(json!({"type": "auth", "id": id, "token": short}))
+            .await;
+        assert_eq!(session.next().await["type"], "ok");
+    }
+    session.silent(Duration::from_millis(500)).await;
+    session.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_shows_nothing_must_say_hello() {
     let gateway = jwt().set("websocket.hello_timeout_ms", "60000");
     let gateway = gateway.start().await;

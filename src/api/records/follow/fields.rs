@@ -16,7 +16,7 @@ const MOST: usize = 32;
 const DEEPEST: usize = 16;
 
 /// The parts that are wanted, as the tree of their names.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(in crate::api) struct Fields {
     under: BTreeMap<String, Self>,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::api::records::{EVENT_STREAM, NDJSON, encode};
 
 /// Which of them a stream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::api) enum Door {
     Ndjson,
     Sse,
@@ -15,7 +15,7 @@ pub(in crate::api) enum Door {
 }
 
 /// What records of a WebSocket session are like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::api) struct Shape {
     /// Most bytes of one.
     pub(in crate::api) max_record: usize,
@@ -23,7 +23,7 @@ pub(in crate::api) struct Shape {
 }
 
 /// What becomes of a record whose key or value is not in the format asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::api) enum Undecodable {
     /// It comes in another one.
     Deliver,

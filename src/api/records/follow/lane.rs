@@ -29,8 +29,9 @@ const MOST_PIECE_BYTES: usize = 16 << 20;
 /// Below so many lanes nobody looks for those that are not used any more.
 const FEW: usize = 64;
 
-/// How a stream shows records, and which.
-#[derive(Debug, Clone)]
+/// How a stream shows records, and which. Streams share what is made of records exactly when all of it is
+/// the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::api) struct View {
     pub(in crate::api) door: Door,
     pub(in crate::api) formats: Formats,
@@ -46,7 +47,7 @@ pub(in crate::api) struct View {
 #[derive(Debug)]
 pub(in crate::api) struct Lane {
     id: u64,
-    view: View,
+    view: Arc<View>,
     made: Counter,
     /// Records given to readers of its door.
     pub(in crate::api) delivered: Counter,
@@ -122,7 +123,7 @@ pub(in crate::api) struct Lanes {
 
 #[derive(Debug)]
 struct Known {
-    of: HashMap<String, Weak<Lane>>,
+    of: HashMap<Arc<View>, Weak<Lane>>,
     sweep_at: usize,
 }
 
@@ -142,10 +143,9 @@ impl Default for Lanes {
 impl Lanes {
     /// The lane of a view.
     pub(in crate::api) fn lane(&self, view: View) -> Arc<Lane> {
-        // What is seen alike is written alike.
-        let key = format!("{view:?}");
+        let view = Arc::new(view);
         let mut known = self.known.lock();
-        if let Some(lane) = known.of.get(&key).and_then(Weak::upgrade) {
+        if let Some(lane) = known.of.get(&view).and_then(Weak::upgrade) {
             return lane;
         }
         if known.of.len() >= known.sweep_at {
@@ -156,12 +156,12 @@ impl Lanes {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             made: metrics::counter!("stream_records_encoded_total"),
             delivered: metrics::counter!("stream_records_delivered_total", "door" => view.door.name()),
-            view,
+            view: Arc::clone(&view),
             pieces: Mutex::default(),
             used: AtomicBool::new(false),
             held: Arc::clone(&self.held),
         });
-        known.of.insert(key, Arc::downgrade(&lane));
+        known.of.insert(view, Arc::downgrade(&lane));
         metrics::gauge!("stream_lanes").increment(1.0);
         lane
     }

@@ -221,7 +221,7 @@ async fn begin(
     }
     let seat = gateway
         .streams()
-        .seat(door.name(), principal.name(), wire)
+        .seat(door.name(), principal.identity(), wire)
         .map_err(full)?;
     let lane = gateway.streams().lanes().lane(View {
         door,

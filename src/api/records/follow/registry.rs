@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lane::Lanes;
 use crate::api::shares::{Exceeded, Share, Shares};
+use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::cut::Cut;
 use crate::http::wire::Wire;
@@ -103,7 +104,7 @@ impl Streams {
     pub(in crate::api) fn seat(
         &self,
         door: &'static str,
-        principal: &str,
+        principal: &Arc<Identity>,
         wire: Option<Arc<Wire>>,
     ) -> Result<Seat, Full> {
         self.seat_with(door, principal, wire, Cut::current())
@@ -113,7 +114,7 @@ impl Streams {
     fn seat_with(
         &self,
         door: &'static str,
-        principal: &str,
+        principal: &Arc<Identity>,
         wire: Option<Arc<Wire>>,
         cut: Option<Arc<Cut>>,
     ) -> Result<Seat, Full> {
@@ -303,6 +304,10 @@ mod tests {
     use super::*;
     use crate::config::AuthMode;
 
+    fn named(name: &str) -> Arc<Identity> {
+        Arc::new(Identity::of_token("issuer", name.to_owned()))
+    }
+
     #[test]
     fn places_are_bounded_and_given_back() {
         let mut settings = Settings::default();
@@ -310,16 +315,19 @@ mod tests {
         settings.limits.tails = 3;
         settings.limits.tails_per_principal = 2;
         let streams = Streams::new(&settings);
-        let one = streams.seat("sse", "ann", None).unwrap();
-        let _two = streams.seat("sse", "ann", None).unwrap();
+        let one = streams.seat("sse", &named("ann"), None).unwrap();
+        let _two = streams.seat("sse", &named("ann"), None).unwrap();
         assert_eq!(
-            streams.seat("sse", "ann", None).unwrap_err(),
+            streams.seat("sse", &named("ann"), None).unwrap_err(),
             Full::OfPrincipal
         );
-        let _three = streams.seat("ndjson", "bob", None).unwrap();
-        assert_eq!(streams.seat("sse", "eve", None).unwrap_err(), Full::Tails);
+        let _three = streams.seat("ndjson", &named("bob"), None).unwrap();
+        assert_eq!(
+            streams.seat("sse", &named("eve"), None).unwrap_err(),
+            Full::Tails
+        );
         drop(one);
-        streams.seat("sse", "ann", None).unwrap();
+        streams.seat("sse", &named("ann"), None).unwrap();
     }
 
     fn stall() -> u64 {
@@ -334,7 +342,7 @@ mod tests {
     async fn only_who_has_stopped_is_cut() {
         let streams = Streams::new(&Settings::default());
         let wire = Arc::new(Wire::default());
-        let seat = streams.seat("sse", "", Some(Arc::clone(&wire)));
+        let seat = streams.seat("sse", &named(""), Some(Arc::clone(&wire)));
         let seat = seat.unwrap();
         let later = stall() + 10;
         look(&streams, later);
@@ -359,7 +367,7 @@ mod tests {
         let sit = || {
             let cut = Arc::new(Cut::default());
             let wire = Some(Arc::clone(&wire));
-            let seat = streams.seat_with("sse", "", wire, Some(Arc::clone(&cut)));
+            let seat = streams.seat_with("sse", &named(""), wire, Some(Arc::clone(&cut)));
             (seat.unwrap(), cut)
         };
         let (stuck, of_stuck) = sit();

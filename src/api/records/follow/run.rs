@@ -31,8 +31,8 @@ use super::frames::{self, Door};
 use super::lane::Lane;
 use super::registry::Seat;
 use crate::api::records::partitions::Part;
-use crate::auth::Principal;
 use crate::auth::jwt::now;
+use crate::auth::{Principal, notice};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::kafka::tail::latest::Latest;
@@ -47,8 +47,6 @@ const PIECE: usize = 32 << 10;
 const SHARED_PIECE: usize = 16 << 10;
 /// Most pulls that are put into one piece.
 const MOST_PULLS: usize = 64;
-/// How long before its end a principal is told that its token, or its ticket, expires.
-const EXPIRING: Duration = Duration::from_secs(60);
 /// What stands after the id of a stream that is over for good: who comes back with it gets 204.
 pub(super) const OVER: char = '~';
 /// Between these a client waits before it connects again, in milliseconds.
@@ -112,13 +110,9 @@ struct Expiry {
 impl Expiry {
     /// Of what is good until then. A page that gets a new ticket when it is told must not be told at
     /// once where those are short-lived.
-    fn new(seconds: u64, begun: Instant, by_ticket: bool) -> Self {
+    fn new(seconds: u64, begun: Instant) -> Self {
         let left = Duration::from_secs(seconds.saturating_sub(now()));
-        let before = if by_ticket {
-            EXPIRING.min(left / 4)
-        } else {
-            EXPIRING.min(left)
-        };
+        let before = notice(left);
         Self {
             seconds,
             warns: Some(begun + (left - before)),
@@ -128,7 +122,12 @@ impl Expiry {
 
     fn told(&self, what: &str, now: Instant) -> serde_json::Value {
         let left = self.ends.saturating_duration_since(now);
-        json!({"expires": self.seconds, "in": left.as_secs(), "what": what})
+        json!({
+            "expires": self.seconds,
+            "in": left.as_secs(),
+            "in_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            "what": what,
+        })
     }
 }
 
@@ -154,15 +153,14 @@ impl Run {
         let heartbeat = asked
             .heartbeat
             .unwrap_or(gateway.settings().streams.heartbeat);
-        let by_ticket = principal.is_by_ticket();
         let expiry = principal
             .expires()
-            .map(|seconds| Expiry::new(seconds, begun, by_ticket));
+            .map(|seconds| Expiry::new(seconds, begun));
         let ticket = principal
             .ticket_expires()
             // With its token it ends the stream, and that is told.
             .filter(|seconds| principal.expires() != Some(*seconds))
-            .map(|seconds| Expiry::new(seconds, begun, by_ticket));
+            .map(|seconds| Expiry::new(seconds, begun));
         let read = parts
             .iter()
             .map(|part| {

@@ -50,6 +50,11 @@ impl Lines {
         self.buffer.extend_from_slice(data);
     }
 
+    /// Bytes that wait for the end of their line.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next whole line that is not blank.
     pub fn next_line(&mut self) -> Option<Line> {
         loop {

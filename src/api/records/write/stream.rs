@@ -31,7 +31,7 @@ use crate::api::records::parse::{self, Formats};
 use crate::api::records::{NDJSON, encode};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
-use crate::http::body::discard;
+use crate::http::body::{Part, discard};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::kafka::metadata::Topic;
 use crate::kafka::producer::Outcome;
@@ -102,12 +102,13 @@ pub async fn answer(
     let run = Run {
         stall: settings.http.request_timeout,
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
-        gateway,
         principal,
         topic,
         formats,
         results,
         lines: Lines::new(limit),
+        part: gateway.bodies().part(),
+        gateway,
         batch: Batch::default(),
         under_way: FuturesOrdered::new(),
         totals: Totals::default(),
@@ -136,6 +137,8 @@ struct Run {
     stall: Duration,
     batch_records: usize,
     lines: Lines,
+    /// What waits for the end of its line, among all bodies.
+    part: Part,
     batch: Batch,
     under_way: FuturesOrdered<BoxFuture<'static, Vec<Entry>>>,
     totals: Totals,
@@ -178,6 +181,8 @@ enum End {
     NotRead,
     /// The gateway is about to stop.
     Stopping,
+    /// The bodies of all requests are over their total.
+    Full,
 }
 
 impl Run {
@@ -220,6 +225,9 @@ impl Run {
                     self.lines.push(&data);
                     if let Err(end) = self.take_lines().await {
                         return end;
+                    }
+                    if self.part.keeps(self.lines.waiting()).is_err() {
+                        return End::Full;
                     }
                 }
             }
@@ -370,6 +378,16 @@ impl Run {
                      read while you send, or ask for results=summary"
                 ),
             )),
+            End::Full => Some(
+                ApiError::plain(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!(
+                        "the bodies of all requests under way are over limits.body_total_bytes; \
+                         {written} records were written before"
+                    ),
+                )
+                .retry(),
+            ),
             End::Stopping => Some(
                 ApiError::plain(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -39,7 +39,6 @@ use crate::api::records::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide};
 use crate::gateway::Gateway;
-use crate::http::body;
 use crate::http::error::ApiError;
 use crate::record::TopicPartition;
 
@@ -98,7 +97,7 @@ pub(super) async fn read(
     media::of_consumer_request(request.headers())?;
     let kind = media::of_consumer_answer(request.headers())?;
     let (parts, body) = request.into_parts();
-    let body = body::read_within(&gateway.settings().http, &parts.headers, body);
+    let body = gateway.body(&parts.headers, body);
     let body = body.await.map_err(|error| error.typed(kind))?;
     Ok((kind, body))
 }

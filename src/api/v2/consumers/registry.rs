@@ -12,6 +12,7 @@ use super::instance::{End, Handle, Instance, Options, Stop};
 use crate::api::budget::Budget;
 use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::Principal;
+use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::client::Proxies;
 use crate::kafka::Cluster;
@@ -48,7 +49,7 @@ struct Known {
 #[derive(Debug)]
 struct Entry {
     handle: Handle,
-    owner: String,
+    owner: Arc<Identity>,
     id: u64,
     _share: Share,
 }
@@ -108,7 +109,7 @@ impl Instances {
     pub fn make(&self, options: Options, principal: Principal) -> Result<(), NotMade> {
         let inner = &self.inner;
         let key = (options.group.clone(), options.name.clone());
-        let owner = principal.name().to_owned();
+        let owner = Arc::clone(principal.identity());
         let mut known = inner.known.lock();
         if known.is_draining {
             return Err(NotMade::Draining);
@@ -171,7 +172,7 @@ impl Instances {
             .instances
             .get(&(group.to_owned(), name.to_owned()))
             .ok_or(NotThere::Unknown)?;
-        if entry.owner != principal.name() {
+        if entry.owner != *principal.identity() {
             return Err(NotThere::Foreign);
         }
         Ok(entry.handle.clone())

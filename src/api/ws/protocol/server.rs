@@ -573,6 +573,9 @@ pub enum StateName {
 pub struct AuthExpiring {
     /// When, in milliseconds since 1970.
     pub at: i64,
+    /// In how many seconds.
+    #[serde(rename = "in")]
+    pub seconds: i64,
     /// In how many milliseconds.
     pub in_ms: i64,
 }

@@ -12,9 +12,8 @@ use crate::api::ws::protocol::server::{
     AuthExpiring, Done, Error, Inflight, Limits, ServerFrame, Subs, Welcome,
 };
 use crate::api::ws::protocol::{Id, MINOR};
+use crate::auth::{Principal, notice};
 
-/// How long before its token expires a client is told.
-pub(super) const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
 /// How long after that the session ends.
 pub(super) const EXPIRY_LEEWAY: Duration = Duration::from_secs(5);
 /// What this gateway offers beyond the core.
@@ -110,7 +109,6 @@ impl Session {
             resumed: false,
         };
         self.send(&ServerFrame::Welcome(welcome));
-        self.tell_expiry(now);
     }
 
     pub(super) fn auth(&mut self, id: Option<Id>, token: String, now: Instant) {
@@ -148,7 +146,7 @@ impl Session {
         if self
             .principal
             .as_ref()
-            .is_some_and(|known| known.name() != principal.name())
+            .is_some_and(|known| known.identity() != principal.identity())
         {
             return self.close(
                 Close::Unauthenticated,
@@ -156,8 +154,7 @@ impl Session {
                 now,
             );
         }
-        self.principal = Some(principal);
-        self.expiring_told = false;
+        self.belongs_to(principal, now);
         if self.phase == Phase::Checking {
             return self.ready(hello, now);
         }
@@ -170,11 +167,21 @@ impl Session {
                     id,
                     ..Done::default()
                 }));
-                self.tell_expiry(now);
             }
         }
         self.check_kept_rights(now);
         self.check_tails(now);
+    }
+
+    /// The session is this principal's, until its credential expires. A credential that expires when the
+    /// one before did is the same one, and the client has been told, or will be, all the same.
+    pub(super) fn belongs_to(&mut self, principal: Principal, now: Instant) {
+        let before = self.principal.as_ref().and_then(Principal::expires);
+        let same = self.principal.is_some() && before == principal.expires();
+        self.principal = Some(principal);
+        if !same {
+            self.warn_at = self.expires().map(|at| at - notice(at - now));
+        }
     }
 
     pub(super) fn expires(&self) -> Option<Instant> {
@@ -188,14 +195,15 @@ impl Session {
         let Some(at) = self.expires() else {
             return;
         };
-        if self.expiring_told || now + EXPIRY_NOTICE < at {
+        if self.warn_at.is_none_or(|warn| now < warn) {
             return;
         }
-        self.expiring_told = true;
-        let left = at.saturating_duration_since(now).as_millis();
+        self.warn_at = None;
+        let left = at.saturating_duration_since(now);
         self.send(&ServerFrame::AuthExpiring(AuthExpiring {
             at: self.clock.wall(at),
-            in_ms: i64::try_from(left).unwrap_or(0),
+            seconds: i64::try_from(left.as_secs()).unwrap_or(0),
+            in_ms: i64::try_from(left.as_millis()).unwrap_or(0),
         }));
     }
 }

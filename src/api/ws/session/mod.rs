@@ -167,7 +167,8 @@ pub struct Session {
     fresh: bool,
     heartbeat: Duration,
     last_frame: Instant,
-    expiring_told: bool,
+    /// When the client is to be told that its credential expires, if it has not been.
+    warn_at: Option<Instant>,
     next_pattern: Option<Instant>,
     closing: Option<Closing>,
     /// When a client of a gateway that stops is to connect again.
@@ -193,7 +194,7 @@ impl Session {
             phase: Phase::Opened(now + rules.hello_timeout),
             id,
             rules,
-            principal,
+            principal: None,
             clock,
             out: Out::default(),
             effects: Vec::new(),
@@ -219,7 +220,7 @@ impl Session {
             fresh: true,
             heartbeat: Duration::from_millis(u64::try_from(HEARTBEAT_MS.2).unwrap_or(20_000)),
             last_frame: now,
-            expiring_told: false,
+            warn_at: None,
             next_pattern: None,
             closing: None,
             reconnect_after_ms: 0,
@@ -227,7 +228,8 @@ impl Session {
             counted: Counted::default(),
             produced: 0,
         };
-        if session.principal.is_some() {
+        if let Some(principal) = principal {
+            session.belongs_to(principal, now);
             session.ready(None, now);
         }
         session

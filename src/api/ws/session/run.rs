@@ -26,7 +26,7 @@ use crate::api::ws::protocol::server::Error;
 use crate::api::ws::registry::Seat;
 use crate::api::ws::socket::{self, Driver, End, Limits};
 use crate::auth::asker::Asker;
-use crate::auth::permission::Permission;
+use crate::auth::permission::{Action, Permission};
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
@@ -264,7 +264,7 @@ impl Run {
         match done {
             Done::Authenticated(found) => {
                 let seated = match &found {
-                    Ok(principal) => self.seat.belongs_to(principal.name()),
+                    Ok(principal) => self.seat.belongs_to(principal.identity()),
                     Err(_) => Ok(()),
                 };
                 match seated {
@@ -572,6 +572,10 @@ impl Run {
 }
 
 impl Driver for Run {
+    fn is_known(&self) -> bool {
+        self.session.principal().is_some()
+    }
+
     fn text(&mut self, text: Utf8Bytes, _: Instant) {
         let text = Bytes::from(text);
         self.with(|session, now| session.text(&text, now));
@@ -724,16 +728,10 @@ async fn dead_letter(
     record: Outgoing,
 ) -> Option<Fault> {
     let principal = match principal {
-        Some(principal) if own => {
-            let needed = match keeper(topic) {
-                Keeper::Users => format!("produce:{topic}"),
-                Keeper::Tools | Keeper::Kafka => "admin:*".to_owned(),
-            };
-            match Permission::parse(&needed, "") {
-                Ok(permission) => Principal::with_permissions(principal.name(), vec![permission]),
-                Err(error) => return Some(Fault::new(FaultKind::Invalid, error.to_string())),
-            }
-        }
+        Some(principal) if own => principal.with_only(match keeper(topic) {
+            Keeper::Users => Permission::on(Action::Produce, topic),
+            Keeper::Tools | Keeper::Kafka => Permission::on(Action::Admin, "*"),
+        }),
         Some(principal) => principal,
         None => return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known")),
     };

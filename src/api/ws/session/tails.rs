@@ -89,7 +89,7 @@ impl Session {
             on_lag: options.on_lag,
             isolation: options.isolation(),
             view: options.view.clone(),
-            principal: principal.name().to_owned(),
+            principal: Arc::clone(principal.identity()),
         };
         self.effects
             .push(Effect::Tail(id, TailEffect::Open(Box::new(ask))));

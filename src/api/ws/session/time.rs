@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::credentials::{EXPIRY_LEEWAY, EXPIRY_NOTICE};
+use super::credentials::EXPIRY_LEEWAY;
 use super::effect::Effect;
 use super::group::Sink;
 use super::subscribing::PATTERN_REFRESH;
@@ -20,11 +20,8 @@ impl Session {
                 .then(|| self.last_frame + self.rules.idle_timeout),
         };
         let expiry = self.expires().filter(|_| !self.is_ending()).map(|at| {
-            if self.expiring_told {
-                at + EXPIRY_LEEWAY
-            } else {
-                at.checked_sub(EXPIRY_NOTICE).unwrap_or(at)
-            }
+            let ends = at + EXPIRY_LEEWAY;
+            self.warn_at.map_or(ends, |warn| warn.min(ends))
         });
         let group = self.group.as_ref().and_then(|group| group.next_tick());
         let pattern = self.next_pattern.filter(|_| !self.is_ending());

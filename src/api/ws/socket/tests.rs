@@ -38,14 +38,21 @@ struct Toy {
     beats: usize,
     given: usize,
     flushed: usize,
+    /// Until a text says `hello`.
+    stranger: bool,
 }
 
 impl Driver for Toy {
+    fn is_known(&self) -> bool {
+        !self.stranger
+    }
+
     fn text(&mut self, text: Utf8Bytes, _: Instant) {
         self.texts.fetch_add(1, Ordering::Relaxed);
         let number = |text: Option<&str>| text.unwrap().parse().unwrap();
         let mut words = text.split(' ');
         match words.next() {
+            Some("hello") => self.stranger = false,
             Some("echo") => {
                 let text = text.strip_prefix("echo ").unwrap();
                 self.queue.push_back(Bytes::from(text.to_owned()));
@@ -239,6 +246,59 @@ async fn raw_end(peer: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, io::Result<()
 
 fn assert_reset(ended: io::Result<()>) {
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+fn stranger() -> Toy {
+    Toy {
+        stranger: true,
+        ..Toy::default()
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_sends_large_messages_only_when_it_is_known() {
+    let (peer, served) = piped(64 << 10, stranger(), LIMITS);
+    let (mut read, mut write) = split(peer);
+    let large = "x".repeat(40_000);
+    let mut all = frame(0x81, b"echo 1");
+    // A message in parts, with a ping between, and nothing is lost at the change.
+    all.extend(frame(0x01, b"hel"));
+    all.extend(frame(0x89, b"ping"));
+    all.extend(frame(0x80, b"lo"));
+    all.extend(frame(0x81, format!("echo {large}").as_bytes()));
+    all.extend(frame(0x81, b"end 0"));
+    let sent = tokio::spawn(async move {
+        write.write_all(&all).await.unwrap();
+        write
+            .write_all(&frame(0x88, &1000_u16.to_be_bytes()))
+            .await
+            .unwrap();
+    });
+    let mut came = Vec::new();
+    within(read.read_to_end(&mut came)).await.unwrap();
+    sent.await.unwrap();
+    let (_, toy) = ended(served).await;
+    assert_eq!((toy.texts.load(Ordering::Relaxed), toy.given), (4, 2));
+    let has = |part: &[u8]| came.windows(part.len()).any(|at| at == part);
+    assert!(has(large.as_bytes()) && has(b"ping"));
+}
+
+#[tokio::test]
+async fn what_a_stranger_may_send_is_bounded() {
+    for parts in [1, 40] {
+        let (peer, served) = piped(64 << 10, stranger(), LIMITS);
+        let mut peer = peer;
+        let payload = vec![b'x'; 20_000 / parts];
+        let mut all = Vec::new();
+        for part in 0..parts {
+            let first = u8::from(part == 0) | if part == parts - 1 { 0x80 } else { 0 };
+            all.extend(frame(first, &payload));
+        }
+        peer.write_all(&all).await.unwrap();
+        let mut peer = client(peer).await;
+        assert_eq!(closed(&mut peer).await, Some(Close::TOO_LARGE.code));
+        assert_eq!(ended(served).await.0, End::Socket(Close::TOO_LARGE));
+    }
 }
 
 #[tokio::test]
@@ -651,7 +711,7 @@ async fn what_a_large_message_was_read_into_is_not_kept() {
     let ours = Wired::new(ours, ());
     let wire = Arc::clone(ours.wire());
     let mut toy = Toy::default();
-    let mut socket = Socket::new(ours, &wire, LIMITS).await;
+    let mut socket = Socket::new(ours, &wire, LIMITS, true).await;
     let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
     let mut turn = async |socket: &mut Socket<'_, _>| {
         let now = Instant::now();

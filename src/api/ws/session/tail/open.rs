@@ -11,6 +11,7 @@ use crate::api::records::follow::registry::{Full, Seat};
 use crate::api::records::follow::start::{Shown, Start, resolve, vector};
 use crate::api::records::partitions::Part;
 use crate::api::ws::protocol::server::Error;
+use crate::auth::identity::Identity;
 use crate::gateway::Gateway;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
@@ -33,7 +34,7 @@ pub struct Ask {
     /// How records are shown, and which.
     pub(in crate::api) view: View,
     /// Whose it is.
-    pub principal: String,
+    pub principal: Arc<Identity>,
 }
 
 /// A topic of a tail that begins.

@@ -86,7 +86,13 @@ fn record(partition: i32, offset: i64) -> Delivered {
 
 fn permissions(list: &[&str]) -> Vec<Permission> {
     list.iter()
-        .map(|text| Permission::parse(text, "ann").unwrap())
+        .map(|text| {
+            Permission::parse(
+                text,
+                &crate::auth::identity::Identity::of_token("issuer", "ann".to_owned()),
+            )
+            .unwrap()
+        })
         .collect()
 }
 
