@@ -103,7 +103,7 @@ async fn scrape(State(management): State<Management>) -> Response {
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        management.metrics.render(),
+        crate::observe::metrics::render(&management.metrics),
     )
         .into_response()
 }

@@ -13,6 +13,8 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 
+use super::lag;
+
 /// Upper bounds of the request duration histogram, in seconds.
 const DURATION_BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -77,10 +79,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "kafka_producer_queue_bytes",
         Unit::Bytes,
         "The bytes of their keys, values and headers"
-    );
-    describe_gauge!(
-        "kafka_consumer_lag",
-        "Records that a group member of this process has not been given yet, by group, topic and partition, as of its last fetch; 0 when the partition is another one's"
     );
     describe_counter!(
         "kafka_group_rebalances_total",
@@ -154,6 +152,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Entries of the audit log that were not written, by reason"
     );
     Ok(handle)
+}
+
+/// All that is known now, in Prometheus' text format.
+pub fn render(handle: &PrometheusHandle) -> String {
+    let mut text = handle.render();
+    lag::render(&mut text);
+    text
 }
 
 /// Streams of records, and the shared reads under them.
@@ -321,12 +326,6 @@ pub fn topic_label(topic: &str) -> SharedString {
 /// The label of a consumer group, bounded in the same way.
 pub fn group_label(group: &str) -> SharedString {
     own_label(&GROUPS, group).unwrap_or(SharedString::const_str(OTHERS))
-}
-
-/// The labels of a group and a topic for what can only be set and not added up, such as a gauge; `None`
-/// where one of them would be shared.
-pub fn own_labels(group: &str, topic: &str) -> Option<(SharedString, SharedString)> {
-    Some((own_label(&GROUPS, group)?, own_label(&TOPICS, topic)?))
 }
 
 fn own_label(labelled: &Labelled, name: &str) -> Option<SharedString> {

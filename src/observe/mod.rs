@@ -1,5 +1,6 @@
 //! What operators see: metrics, logs, health, and who was let do what.
 
 pub mod audit;
+pub mod lag;
 pub mod logging;
 pub mod metrics;

@@ -22,8 +22,8 @@
 //!
 //! `native` is the engine over krafka (KIP-848), which fetches from each broker by itself where several
 //! lead the member's partitions. `handles` gives members their connections, `start` decides where a
-//! partition starts and `place` finds that in its log, `health` knows whether any broker answers, `lag` keeps
-//! the gauges.
+//! partition starts and `place` finds that in its log, `health` knows whether any broker answers, `lag` how
+//! far groups are behind.
 
 mod handles;
 mod health;
@@ -39,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::handles::Handles;
 use self::health::Health;
+use self::lag::Lags;
 use super::append_time::AppendTimes;
 use super::client::{Clients, ReaderTuning};
 use super::metadata::Metadata;
@@ -339,6 +340,7 @@ struct Shared {
     metadata: Metadata,
     health: Health,
     times: AppendTimes,
+    lags: Lags,
     /// The bound of one question about offsets.
     bound: Duration,
 }
@@ -359,6 +361,7 @@ impl Members {
             shared: Arc::new(Shared {
                 handles: Arc::new(Handles::new(clients, own_connections)),
                 tuning,
+                lags: Lags::new(admin.clone(), bound),
                 admin,
                 health: Health::new(metadata.clone()),
                 metadata,

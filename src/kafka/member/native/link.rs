@@ -183,8 +183,10 @@ impl Link {
         timing: &Timing,
         options: &Options,
         seat: &Seat,
+        was_member: bool,
     ) -> Result<Self, Fault> {
-        check_topics(shared, options.topics.iter().map(|topic| &**topic)).await?;
+        let topics = options.topics.iter().map(|topic| &**topic);
+        check_topics(shared, topics, was_member).await?;
         let kafka = seat.kafka().await?;
         let desk = Arc::<Desk>::default();
         let listener = Arc::new(Listener {
@@ -254,14 +256,29 @@ impl Link {
 }
 
 /// Whether the topics exist, created first where that is wanted, and may be read: krafka waits without
-/// a word for a topic that does not come, and tries a refused fetch again and again.
+/// a word for a topic that does not come, and tries a refused fetch again and again. Who `was_member`
+/// goes on without a topic that was deleted meanwhile, and has it again once it is there again.
 pub(super) async fn check_topics(
     shared: &Shared,
     topics: impl Iterator<Item = &str>,
+    was_member: bool,
 ) -> Result<(), Fault> {
+    let metadata = &shared.metadata;
     for name in topics {
-        let topic = shared.metadata.ensure_topic(name).await?;
-        shared.metadata.granted(topic, Right::Read).await?;
+        let topic = if was_member {
+            match metadata.topic(name).await {
+                Err(fault) if fault.kind == FaultKind::UnknownTopic => continue,
+                found => found?,
+            }
+        } else {
+            metadata.ensure_topic(name).await?
+        };
+        match metadata.granted(topic, Right::Read).await {
+            Err(fault) if was_member && fault.kind == FaultKind::UnknownTopic => {}
+            granted => {
+                granted?;
+            }
+        }
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two tries for the instance id that another member has.
 const UNRELEASED_PAUSE: Duration = Duration::from_secs(2);
-/// How often it is looked whether topics are still the same, and gauges are set.
+/// How often it is looked whether topics are still the same.
 const ROUND: Duration = Duration::from_secs(5);
 /// How often a failing fetch makes krafka ask where the leaders are.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -236,6 +236,8 @@ struct Engine {
     joined: bool,
     /// The broker has taken this consumer in before.
     was_member: bool,
+    /// The group has taken this member in before, by whichever consumer.
+    was_in: bool,
     health: watch::Receiver<Known>,
     /// The ids of topics as they were when partitions were assigned.
     topics: HashMap<Arc<str>, [u8; 16]>,
@@ -294,6 +296,7 @@ impl Engine {
             state: State::Joining(None),
             joined: false,
             was_member: false,
+            was_in: false,
             topics: HashMap::new(),
             begun: Begun::default(),
             unreleased_since: None,
@@ -451,11 +454,12 @@ impl Engine {
             let timing = self.timing;
             let options = Arc::clone(&self.options);
             let seat = Arc::clone(&self.seat);
+            let was_in = self.was_in;
             let looking = self.look_before(&options.topics, &options.appeared);
             // On the heap, for a while only: it is larger than all else that a member is.
             Box::pin(async move {
                 let making = async {
-                    let linking = Link::make(&shared, &timing, &options, &seat);
+                    let linking = Link::make(&shared, &timing, &options, &seat, was_in);
                     tokio::try_join!(linking, looking)
                 };
                 timeout(ATTACH, making).await.unwrap_or_else(|_| {
@@ -767,7 +771,6 @@ impl Engine {
         if let Some(link) = self.link.take() {
             link.leave(operation, self.timing.leave).await;
         }
-        // The gauges go to zero, and the seat is free.
         self.held.clear();
         let unanswered: Vec<Commit> = self.commits.waiting.drain(..).collect();
         for mut commit in unanswered {

@@ -161,11 +161,12 @@ impl Engine {
         };
         let looking = self.look_before(&topics, &appeared);
         let shared = Arc::clone(&self.shared);
+        let was_in = self.was_in;
         self.jobs.push(Box::pin(async move {
             let names = topics.iter().map(|topic| &**topic);
             let result = async {
                 let before = looking.await?;
-                link::check_topics(&shared, names.clone()).await?;
+                link::check_topics(&shared, names.clone(), was_in).await?;
                 consumer.subscribe(names).await?;
                 Ok(before)
             };
@@ -346,6 +347,12 @@ impl Engine {
             given,
             ..
         } = commit;
+        for (partition, result) in &results {
+            let held = self.held.get(partition);
+            if let (Ok(at), Some(lag)) = (result, held.and_then(|held| held.lag.as_ref())) {
+                lag.committed(*at);
+            }
+        }
         let token = match purpose {
             Purpose::Ordered(token) => token,
             purpose => {

@@ -13,7 +13,6 @@ use super::link::{self, Notice};
 use super::records::Aim;
 use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, RECOVERY_PAUSE, Revoking};
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::lag::Lag;
 use crate::kafka::member::place::Places;
 use crate::kafka::member::start::Starter;
 use crate::kafka::member::{Assigned, Event, Release, State};
@@ -86,6 +85,7 @@ impl Engine {
             .increment(1);
         self.joined = true;
         self.was_member = true;
+        self.was_in = true;
         self.unreleased_since = None;
         let state = match &*self.health.borrow() {
             Some(fault) => State::Unavailable((**fault).clone()),
@@ -306,7 +306,13 @@ impl Engine {
             }
             held.next = Some(place.at);
             held.busy = false;
-            held.lag = Lag::of(&self.options.group, &partition);
+            held.lag = Some(self.shared.lags.of(
+                &self.options.group,
+                &partition,
+                self.options.isolation,
+                place.committed.unwrap_or(place.at),
+                place.end,
+            ));
             if place.committed.is_none() {
                 self.starts.entry(partition.clone()).or_insert(place.at);
             } else {

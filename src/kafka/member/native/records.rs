@@ -52,9 +52,6 @@ impl Engine {
             let Some(held) = held.filter(is_known) else {
                 continue;
             };
-            if let (Some(lag), Some(records)) = (&held.lag, known.lag) {
-                lag.set(records);
-            }
             match held.next {
                 Some(before) if position > before => {
                     held.next = Some(position);
