@@ -65,8 +65,10 @@ pub(super) struct Partition {
     pub(super) queued_bytes: u64,
     /// What Kafka has, as far as is known.
     pub(super) committed: Option<i64>,
-    /// What Kafka was asked to have.
+    /// What Kafka was asked to have, or where the partition started.
     pub(super) requested: i64,
+    /// What Kafka has, or was asked to have since.
+    pub(super) asked: Option<i64>,
     /// The client wants nothing of it.
     pub(super) paused: bool,
     /// It is on its way to another position.
@@ -90,6 +92,7 @@ impl Partition {
             queued_bytes: 0,
             committed,
             requested: start,
+            asked: committed,
             paused: false,
             seeking: false,
             held: false,
@@ -110,6 +113,12 @@ impl Partition {
             tag: 0,
             record: Some(record),
         });
+    }
+
+    /// Kafka is asked to have this.
+    pub(super) fn request(&mut self, offset: i64) {
+        self.requested = offset;
+        self.asked = Some(offset);
     }
 
     /// All before this offset has been offered, or never will be.

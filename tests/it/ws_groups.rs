@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed, fill, gateway};
-use crate::support::topic;
 use crate::support::ws::{Client, at, offsets, tags};
+use crate::support::{eventually, http, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_come_are_acknowledged_and_committed() {
@@ -79,6 +80,165 @@ async fn the_short_way_prints_records_with_no_frame_sent() {
     let closed = client.closed().await;
     assert_eq!(closed.code, Some(4504));
     assert_eq!(closed.goodbye.unwrap()["name"], closed.reason);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_behind_a_subscribe_are_handled_in_order() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-behind");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..5).await;
+    let mut client = Client::welcomed(gateway).await;
+    let frames = [
+        json!({"type": "subscribe", "id": 1, "sub": "o", "group": topic, "topics": [topic],
+            "offset_reset": "earliest", "flow": {"mode": "credit"}}),
+        json!({"type": "credit", "sub": "o", "records": 2}),
+        json!({"type": "ack", "id": 2, "sub": "o", "tags": [1]}),
+        json!({"type": "subscribe", "id": 3, "sub": "t", "topics": [topic], "from": "earliest",
+            "flow": {"mode": "credit"}}),
+        json!({"type": "position", "id": 4, "sub": "t"}),
+        json!({"type": "pause", "id": 5, "sub": "t"}),
+        json!({"type": "unsubscribe", "id": 6, "sub": "t"}),
+        json!({"type": "credit", "id": 7, "sub": "t", "records": 2}),
+    ];
+    client
+        .send_texts(frames.map(|frame| frame.to_string()))
+        .await;
+    let mut answers = Vec::new();
+    let mut records = Vec::new();
+    while answers.len() < 9 || records.len() < 2 {
+        let frame = client.next().await;
+        if frame["id"].is_number() {
+            let kind = frame["type"].as_str().unwrap().to_owned();
+            answers.push((frame["id"].as_i64().unwrap(), kind));
+        }
+        records.extend(frame["records"].as_array().into_iter().flatten().cloned());
+    }
+    let of = |sub: &[i64]| -> Vec<(i64, String)> {
+        let found = answers.iter().filter(|(id, _)| sub.contains(id));
+        found.cloned().collect()
+    };
+    let expected = |list: &[(i64, &str)]| -> Vec<(i64, String)> {
+        list.iter()
+            .map(|(id, kind)| (*id, (*kind).to_owned()))
+            .collect()
+    };
+    let group = [(1, "subscribed"), (2, "acked"), (2, "error")];
+    assert_eq!(of(&[1, 2]), expected(&group));
+    let tail = [
+        (3, "subscribed"),
+        (4, "positions"),
+        (5, "ok"),
+        (6, "unsubscribed"),
+        (7, "error"),
+    ];
+    // Where a log ends is asked of Kafka, so `positions` may come later, or not once the tail is gone.
+    let without = |list: Vec<(i64, String)>| -> Vec<(i64, String)> {
+        list.into_iter().filter(|(id, _)| *id != 4).collect()
+    };
+    assert_eq!(without(of(&[3, 5, 6, 7])), without(expected(&tail)));
+    // The credit of the group has not been lost.
+    assert_eq!(offsets(&records), [0, 1]);
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_topic_is_told_and_the_others_go_on() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let (stays, goes) = (topic("ws-stays"), topic("ws-goes"));
+    for name in [&stays, &goes] {
+        plain.create_topic(name, 1, &[]).await;
+        fill(gateway, name, 0, 0..1).await;
+    }
+    let mut client = Client::welcomed(gateway).await;
+    let options = json!({"offset_reset": "earliest", "topics": [stays, goes]});
+    client.subscribe(&stays, &stays, options).await;
+    client.records(2).await;
+    plain.delete_topic(&goes).await;
+    let revoked = client.until("revoked").await;
+    assert_eq!(revoked["partitions"][0]["topic"], goes.as_str());
+    let error = client.until("error").await;
+    assert_eq!(
+        (&error["code"], &error["sub"]),
+        (&json!("topic_not_found"), &json!("o"))
+    );
+    assert!(
+        error["message"].as_str().unwrap().contains(&goes),
+        "{error}"
+    );
+    fill(gateway, &stays, 0, 1..2).await;
+    let records = client.records(1).await;
+    assert_eq!(records[0]["topic"], stays.as_str());
+    client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_waits_for_its_first_topic() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let name = topic("ws-later");
+    let mut client = Client::welcomed(gateway).await;
+    let subscribe = json!({"type": "subscribe", "id": 1, "sub": "o", "group": name,
+        "pattern": format!("{name}.*"), "offset_reset": "earliest"});
+    assert_eq!(client.ask(subscribe).await["type"], "subscribed");
+    let state = client.until("state").await;
+    assert_eq!(state["state"], "joining");
+    assert!(
+        state["detail"].as_str().unwrap().contains("pattern"),
+        "{state}"
+    );
+    let path = format!("/ws?pattern={name}.*&group={name}-short&offset_reset=earliest");
+    let mut short = at(gateway, &path).connect().await;
+    assert_eq!(short.until("state").await["state"], "joining");
+    plain.create_topic(&name, 1, &[]).await;
+    fill(gateway, &name, 0, 0..2).await;
+    assert_eq!(offsets(&client.records(2).await), [0, 1]);
+    assert_eq!(offsets(&short.records(2).await), [0, 1]);
+    client.bye().await;
+    short.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_gauge_is_the_end_less_what_is_committed() {
+    let plain = broker().await.plain();
+    let gateway = Gateway::start(&broker().await.bootstrap()).await;
+    let topic = topic("ws-lag");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(&gateway, &topic, 0, 0..100).await;
+    let lag_is = async |expected: Option<i64>| {
+        let url = gateway.management_url("/metrics");
+        let line =
+            format!("kafka_consumer_lag{{group=\"{topic}\",topic=\"{topic}\",partition=\"0\"}} ");
+        eventually(Duration::from_secs(60), async || {
+            let text = http::get(&url).await.text().to_owned();
+            let value = text
+                .lines()
+                .find_map(|of| of.strip_prefix(&line)?.parse().ok());
+            value == expected
+        })
+        .await;
+    };
+    let mut client = Client::welcomed(&gateway).await;
+    let options = json!({"offset_reset": "earliest", "flow": {"records": 10}, "ack_timeout_ms": 0});
+    client.subscribe(&topic, &topic, options).await;
+    let records = client.records(10).await;
+    client.ack(&tags(&records)[..1]).await;
+    // The window is full, and nothing is fetched.
+    lag_is(Some(99)).await;
+    fill(&gateway, &topic, 0, 100..150).await;
+    lag_is(Some(149)).await;
+    client
+        .ask(json!({"type": "pause", "id": 1, "sub": "o"}))
+        .await;
+    client.ack(&tags(&records)).await;
+    lag_is(Some(140)).await;
+    client.bye().await;
+    // Without a member it is what Kafka says, until the group is no more to be heard of.
+    fill(&gateway, &topic, 0, 150..160).await;
+    lag_is(Some(150)).await;
+    plain.commit(&topic, &topic, 0, 160).await;
+    lag_is(Some(0)).await;
+    plain.delete_topic(&topic).await;
+    lag_is(None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,7 +85,60 @@ async fn nothing_from_before_a_seek_comes_after_it() {
         .ask(json!({"type": "commit", "sub": "o", "id": 4}))
         .await;
     assert_eq!(moved["type"], "committed");
+    assert_eq!(moved["positions"][0]["offset"], 10);
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(10));
     client.bye().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_behind_a_seek_commits_where_the_next_record_will_be_read() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-seek-commit");
+    plain.create_topic(&topic, 2, &[]).await;
+    for partition in 0..2 {
+        fill(gateway, &topic, partition, 0..20).await;
+    }
+    let mut client = Client::welcomed(gateway).await;
+    client
+        .subscribe(&topic, &topic, json!({"offset_reset": "earliest"}))
+        .await;
+    let records = client.records(40).await;
+    client.ack(&tags(&records)).await;
+    // Forward and back, with what follows waiting for `seeked` and not.
+    for (id, to) in [(1, 15), (2, 3), (3, 20), (4, 0)] {
+        let positions = json!([{"topic": topic, "partition": 0, "offset": to}]);
+        let seek = json!({"type": "seek", "sub": "o", "id": id, "positions": positions});
+        let commit = json!({"type": "commit", "sub": "o", "id": "commit"});
+        if id % 2 == 0 {
+            client.ask(seek).await;
+            client.send(commit).await;
+        } else {
+            client
+                .send_texts([seek.to_string(), commit.to_string()])
+                .await;
+        }
+        let committed = client.answer("commit").await;
+        assert_eq!(committed["type"], "committed", "{committed}");
+        for at in committed["positions"].as_array().unwrap() {
+            let partition = i32::try_from(at["partition"].as_i64().unwrap()).unwrap();
+            let has = plain.committed(&topic, &topic, partition).await;
+            assert_eq!(at["offset"].as_i64(), has, "{committed}");
+        }
+        assert_eq!(plain.committed(&topic, &topic, 0).await, Some(to));
+        assert_eq!(plain.committed(&topic, &topic, 1).await, Some(20));
+    }
+    // The last frames of a script that sets a group back.
+    let positions = json!([{"topic": topic, "partition": 1, "offset": "beginning"}]);
+    let last = [
+        json!({"type": "seek", "sub": "o", "positions": positions}),
+        json!({"type": "commit", "sub": "o"}),
+        json!({"type": "bye"}),
+    ];
+    client.send_texts(last.map(|frame| frame.to_string())).await;
+    assert_eq!(client.closed().await.code, Some(1000));
+    for partition in 0..2 {
+        assert_eq!(plain.committed(&topic, &topic, partition).await, Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,6 +170,8 @@ async fn a_seek_goes_to_any_kind_of_place() {
         (json!({"offset": "committed"}), 5),
         (json!({"timestamp": 1_700_000_003_500_i64}), 4),
         (json!({"timestamp": 4_000_000_000_000_i64}), 10),
+        (json!({"timestamp": "2023-11-14T22:13:23.500Z"}), 4),
+        (json!({"timestamp": "2023-11-14T23:13:26+01:00"}), 6),
         // Below the log is its beginning, and above it its end.
         (json!({"offset": 0}), 2),
         (json!({"offset": 1_000}), 10),

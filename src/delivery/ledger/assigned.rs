@@ -67,11 +67,13 @@ impl Ledger {
     pub fn sought(&mut self, partition: &TopicPartition, start: i64, epoch: u64) -> Option<Left> {
         let paused = self.is_paused(partition);
         let held = self.get(partition).is_some_and(|p| p.held);
+        let asked = self.get(partition).and_then(|p| p.asked);
         let left = self.revoke(partition, epoch)?;
         self.assign(partition.clone(), start, left.committed);
         if let Some(partition) = self.get_mut(partition) {
             partition.paused = paused;
             partition.held = held;
+            partition.asked = asked;
         }
         Some(left)
     }
@@ -138,6 +140,11 @@ impl Ledger {
             }
         }
         flow
+    }
+
+    /// Whether a partition that was named by [`Ledger::new_gaps`] still stands still.
+    pub fn has_told_gaps(&self) -> bool {
+        self.partitions.values().any(|partition| partition.told_gap)
     }
 
     /// Partitions that now stand still because their first record that is not acknowledged is too

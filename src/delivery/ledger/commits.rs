@@ -12,11 +12,26 @@ impl Ledger {
             let low = partition.low();
             let moved = low != partition.requested && !partition.seeking;
             moved.then(|| {
-                partition.requested = low;
+                partition.request(low);
                 (partition.key.clone(), low)
             })
         });
         moved.collect()
+    }
+
+    /// What is to be committed when the client asks for it: where the next record of each partition
+    /// will be read, also where nothing was acknowledged since it started or was sought, if that is
+    /// not what Kafka has or was asked to have.
+    pub fn commits_of_all(&mut self) -> Vec<(TopicPartition, i64)> {
+        let others = self.partitions.values_mut().filter_map(|partition| {
+            let low = partition.low();
+            let is_other = partition.asked != Some(low) && !partition.seeking;
+            is_other.then(|| {
+                partition.request(low);
+                (partition.key.clone(), low)
+            })
+        });
+        others.collect()
     }
 
     /// Whether there is anything to commit.
@@ -34,7 +49,7 @@ impl Ledger {
     /// The client itself says what Kafka is to have.
     pub fn requested(&mut self, partition: &TopicPartition, offset: i64) {
         if let Some(partition) = self.get_mut(partition) {
-            partition.requested = offset;
+            partition.request(offset);
         }
     }
 
@@ -48,9 +63,12 @@ impl Ledger {
         if let Some(partition) = self.get_mut(partition) {
             if done {
                 partition.committed = Some(offset);
-            } else if partition.requested == offset {
-                // Anything else than what is to be committed.
-                partition.requested = partition.committed.unwrap_or(i64::MIN);
+            } else if partition.asked == Some(offset) {
+                partition.asked = partition.committed;
+                if partition.requested == offset {
+                    // Anything else than what is to be committed.
+                    partition.requested = partition.committed.unwrap_or(i64::MIN);
+                }
             }
         }
     }

@@ -130,6 +130,13 @@ impl Ledger {
         None
     }
 
+    /// Whether the record of a dead letter is still here and waits for it to be written.
+    pub fn is_dead_lettering(&self, id: DeadLetterId) -> bool {
+        let partition = self.partitions.get(&id.partition);
+        let slot = partition.and_then(|partition| partition.get(id.seq));
+        slot.is_some_and(|slot| slot.state == State::DeadLettering)
+    }
+
     /// What became of a dead letter: it was written, and its record is done with; or not, and it is
     /// tried again after a pause. True when it counted.
     pub fn dead_lettered(&mut self, id: DeadLetterId, written: bool, now: Instant) -> bool {

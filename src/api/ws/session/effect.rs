@@ -15,8 +15,12 @@ use crate::record::Outgoing;
 pub enum Effect {
     /// Find out whose token this is; answered by [`Session::authenticated`](super::Session::authenticated).
     Authenticate(String),
-    /// Find the topics of a subscription; answered by [`Session::resolved`](super::Session::resolved).
-    Resolve(Topics),
+    /// Find the topics of a subscription; answered by [`Session::resolved`](super::Session::resolved)
+    /// with the same number.
+    Resolve(u64, Topics),
+    /// Find out whether these topics are still there, all partitions of which were taken away;
+    /// answered by [`Session::missing`](super::Session::missing).
+    LookFor(Vec<Arc<str>>),
     /// Become a member; its events go to [`Session::member`](super::Session::member).
     Join(Box<member::Options>),
     /// Tell the member.

@@ -36,6 +36,8 @@ impl Session {
         self.phase = Phase::Closing;
         self.closing = Some(closing);
         self.subscribing = None;
+        self.behind.clear();
+        self.lookup = None;
         self.drop_tails();
         let stay = self
             .group
@@ -129,8 +131,9 @@ impl Session {
         let Phase::Draining(until) = self.phase else {
             return;
         };
-        let quiet =
-            self.requests.is_empty() && self.group.as_ref().is_none_or(|group| group.is_quiet());
+        let quiet = self.requests.is_empty()
+            && self.behind.is_empty()
+            && self.group.as_ref().is_none_or(|group| group.is_quiet());
         if !quiet && now < until {
             return;
         }

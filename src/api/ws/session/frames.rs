@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::group::{Ending, Sink, Subscription};
 use super::{Phase, Session};
 use crate::api::ws::protocol::Id;
-use crate::api::ws::protocol::client::{ClientFrame, FrameError};
+use crate::api::ws::protocol::client::{ClientFrame, FrameError, Hello};
 use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::{Error, Pong, ServerFrame};
 
@@ -80,7 +80,23 @@ impl Session {
             };
             return self.error(error, now);
         }
-        self.frame(frame, first, now);
+        if let ClientFrame::Hello(hello) = frame {
+            return self.hello_again(hello, first, now);
+        }
+        if let Some(frame) = self.put_behind(frame, text.len(), now) {
+            self.handle(frame, now);
+        }
+    }
+
+    fn hello_again(&mut self, hello: Hello, first: bool, now: Instant) {
+        if first {
+            return self.ready_again(hello, now);
+        }
+        let error = Error {
+            id: hello.id,
+            ..Error::new("unexpected_hello", "hello is the first frame or none")
+        };
+        self.error(error, now);
     }
 
     fn is_known(&self) -> bool {
@@ -95,7 +111,8 @@ impl Session {
         );
     }
 
-    fn frame(&mut self, frame: ClientFrame, first: bool, now: Instant) {
+    /// Handles a frame that waits for no other.
+    pub(super) fn handle(&mut self, frame: ClientFrame, now: Instant) {
         let frame = if frame.sub().is_some() && !self.tails.is_empty() {
             match self.for_tail(frame, now) {
                 Some(frame) => frame,
@@ -105,14 +122,7 @@ impl Session {
             frame
         };
         match frame {
-            ClientFrame::Hello(hello) if first => self.ready_again(hello, now),
-            ClientFrame::Hello(hello) => {
-                let error = Error {
-                    id: hello.id,
-                    ..Error::new("unexpected_hello", "hello is the first frame or none")
-                };
-                self.error(error, now);
-            }
+            ClientFrame::Hello(hello) => self.hello_again(hello, false, now),
             ClientFrame::Auth(auth) => self.auth(auth.id, auth.token, now),
             ClientFrame::Subscribe(subscribe) => self.subscribe(*subscribe, now),
             ClientFrame::Unsubscribe(unsubscribe) => {

@@ -9,6 +9,7 @@
 //! - `mod.rs`: what a session is made of, and its phases
 //! - `credentials.rs`: whose it is: `hello`, and tokens
 //! - `frames.rs`: what the client sends, and where it goes
+//! - `behind.rs`: frames that wait for the answer to one before them
 //! - `subscribing.rs`: the subscription of a group comes and goes
 //! - `rights.rs`: what the principal may do and is shown
 //! - `producing.rs`: `produce` frames and their answers
@@ -30,6 +31,7 @@
     reason = "an error here is a frame to be sent; the ways that may fail are not the hot ones"
 )]
 
+mod behind;
 mod clock;
 mod credentials;
 mod effect;
@@ -54,6 +56,7 @@ pub mod window;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::behind::Behind;
 pub use self::clock::Clock;
 pub use self::effect::{Authenticated, Effect, TailEffect};
 use self::ending::draining;
@@ -152,6 +155,11 @@ pub struct Session {
     ended: Option<String>,
     /// A subscription whose topics are being looked up.
     subscribing: Option<Box<Options>>,
+    /// Frames that wait for the answer to one before them.
+    behind: Behind,
+    /// The question for the topics of the subscription that is under way, and the next one's number.
+    lookup: Option<u64>,
+    next_lookup: u64,
     short: Option<Box<Result<Subscribe, Error>>>,
     is_short: bool,
     producing: Option<Box<Producing>>,
@@ -207,6 +215,9 @@ impl Session {
             squeeze: 0,
             ended: None,
             subscribing: None,
+            behind: Behind::default(),
+            lookup: None,
+            next_lookup: 1,
             is_short: short.is_some(),
             short: short.map(Box::new),
             producing: None,
@@ -259,6 +270,7 @@ impl Session {
                 .as_ref()
                 .map_or(0, |producing| producing.bytes())
             + self.out.bytes as u64
+            + self.behind.bytes() as u64
     }
 
     /// What was counted since this was last asked; records written too.

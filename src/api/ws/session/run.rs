@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::options::Topics;
@@ -47,16 +47,31 @@ const TAKEOVER: Duration = Duration::from_secs(12);
 /// Longest time after its socket for a session to commit, to leave, and to hand over its records.
 const LAST_STEPS: Duration = Duration::from_secs(12);
 
+/// How often, and with which pause, it is looked whether a topic is gone: the brokers do not all learn
+/// of it at once.
+const LOOKS: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+
 /// What came of something that was begun.
 enum Done {
     Authenticated(Authenticated),
-    Resolved(Result<Vec<Arc<str>>, Fault>),
+    Resolved(u64, Result<Vec<Arc<str>>, Fault>),
+    Looked(Looked),
     Join(Box<member::Options>),
     Produced(u64, Result<Vec<Outcome>, Rejected>),
     DeadLettered(DeadLetterId, Option<Fault>),
     Opened(u64, Result<Box<Opened>, Box<Error>>),
     Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
     Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Bounds>)>),
+}
+
+/// Which topics are gone that a group gave up.
+struct Looked {
+    missing: Vec<Arc<str>>,
+    /// The others, as far as is known.
+    there: Vec<Arc<str>>,
+    /// How often it was looked.
+    looks: u32,
 }
 
 /// Records that wait for those before them to be handed over.
@@ -274,7 +289,13 @@ impl Run {
                         .close(Close::LimitExceeded, full.to_string(), now),
                 }
             }
-            Done::Resolved(found) => self.session.resolved(found, now),
+            Done::Resolved(ticket, found) => self.session.resolved(ticket, found, now),
+            Done::Looked(looked) => {
+                self.session.missing(&looked.missing, now);
+                if !looked.there.is_empty() && looked.looks < LOOKS {
+                    self.look_for(looked.there, looked.looks);
+                }
+            }
             Done::Join(options) => self.join(*options),
             Done::Produced(ticket, outcome) => self.session.produced(ticket, outcome, now),
             Done::DeadLettered(id, fault) => {
@@ -358,9 +379,10 @@ impl Run {
                     Done::Authenticated(found.map_err(|refused| refused.to_string()))
                 }));
             }
-            Effect::Resolve(topics) => self.work.push(Box::pin(async move {
-                Done::Resolved(resolve(&gateway, &topics).await)
+            Effect::Resolve(ticket, topics) => self.work.push(Box::pin(async move {
+                Done::Resolved(ticket, resolve(&gateway, &topics).await)
             })),
+            Effect::LookFor(topics) => self.look_for(topics, 0),
             Effect::Join(options) => self.claim_and_join(options),
             Effect::Command(command) => self.tell(command),
             Effect::Produce {
@@ -391,6 +413,28 @@ impl Run {
             }
             Effect::Tail(id, effect) => self.begin_for_tail(id, effect),
         }
+    }
+
+    /// Looks whether topics are still there, after so many looks before.
+    fn look_for(&mut self, topics: Vec<Arc<str>>, before: u32) {
+        let metadata = self.gateway.cluster().metadata.clone();
+        self.work.push(Box::pin(async move {
+            if before > 0 {
+                sleep(LOOK_PAUSE).await;
+            }
+            // It comes by name. Without an answer it is not known that one is gone.
+            let all = metadata.topics().await.ok();
+            let is_missing = |name: &Arc<str>| {
+                let all = all.as_ref();
+                all.is_some_and(|all| all.binary_search_by(|topic| topic.name.cmp(name)).is_err())
+            };
+            let (missing, there) = topics.into_iter().partition(is_missing);
+            Done::Looked(Looked {
+                missing,
+                there,
+                looks: before + 1,
+            })
+        }));
     }
 
     fn begin_for_tail(&mut self, id: u64, effect: TailEffect) {

@@ -36,6 +36,8 @@ impl Session {
     pub(super) fn refuse_subscription(&mut self, error: Error, now: Instant) {
         let is_short = error.sub.as_deref().is_none_or(|sub| sub == short::SUB);
         if !(is_short && std::mem::take(&mut self.is_short)) {
+            // What the client has sent for it, or sends before it hears of this, is not its fault.
+            self.ended.clone_from(&error.sub);
             return self.error(error, now);
         }
         let close = match error.code {
@@ -75,46 +77,62 @@ impl Session {
             ));
         }
         self.check_rights(&options)?;
-        self.effects.push(Effect::Resolve(options.topics.clone()));
+        self.look_up(options.topics.clone());
         self.subscribing = Some(Box::new(options));
         Ok(())
+    }
+
+    /// Has the topics of the subscription looked up that is, or is being made.
+    pub(super) fn look_up(&mut self, topics: Topics) {
+        let ticket = self.next_lookup;
+        self.next_lookup += 1;
+        self.lookup = Some(ticket);
+        self.effects.push(Effect::Resolve(ticket, topics));
     }
 
     /// Whether a subscription, or one that is being made, is called so.
     fn is_taken(&self, name: &str) -> bool {
         let group = self.group.as_ref().map(|group| group.name());
-        let subscribing = self.subscribing.as_ref().map(|o| o.sub.as_str());
         let tails = self.tails.iter().map(|tail| tail.name());
+        self.is_being_made(name) || group.into_iter().chain(tails).any(|taken| taken == name)
+    }
+
+    /// Whether a subscription is called so whose `subscribe` has no answer yet.
+    pub(super) fn is_being_made(&self, name: &str) -> bool {
+        let subscribing = self.subscribing.as_ref().map(|o| o.sub.as_str());
         let opening = self.opening.iter().map(|opening| opening.name());
-        group
-            .into_iter()
-            .chain(subscribing)
-            .chain(tails)
-            .chain(opening)
-            .any(|taken| taken == name)
+        subscribing.into_iter().chain(opening).any(|of| of == name)
     }
 
     /// The topics of a subscription were found: those of a list all exist, those of a pattern are
     /// all there are.
-    pub fn resolved(&mut self, found: Result<Vec<Arc<str>>, Fault>, now: Instant) {
-        let Some(options) = self.subscribing.take() else {
-            return self.retopic(found, now);
-        };
+    pub fn resolved(&mut self, ticket: u64, found: Result<Vec<Arc<str>>, Fault>, now: Instant) {
+        // Of a subscription that is no more.
+        if self.lookup != Some(ticket) {
+            return;
+        }
+        self.lookup = None;
+        match self.subscribing.take() {
+            Some(options) => {
+                self.begin_group(options, found, now);
+                self.catch_up(now);
+            }
+            None => self.retopic(found, now),
+        }
+    }
+
+    fn begin_group(
+        &mut self,
+        options: Box<Options>,
+        found: Result<Vec<Arc<str>>, Fault>,
+        now: Instant,
+    ) {
         let id = options.id().cloned();
         let sub = options.sub.clone();
         let topics = found
             .map(|topics| self.allowed(&options.topics, topics))
             .map_err(|fault| topic_error(&fault))
             .and_then(|topics| {
-                if topics.is_empty() {
-                    return Err(Error {
-                        field: Some("pattern".to_owned()),
-                        ..Error::new(
-                            "topic_not_found",
-                            "pattern: no topic matches that you may consume",
-                        )
-                    });
-                }
                 // The token may have been renewed since.
                 self.check_rights(&options)?;
                 let sight = self.sight(&topics)?;
@@ -134,21 +152,17 @@ impl Session {
         self.send(&ServerFrame::Subscribed(Box::new(
             options.subscribed(&topics),
         )));
-        self.effects.push(Effect::Join(Box::new(member::Options {
-            group: options.group.clone(),
-            instance_id: options.instance_id.clone(),
-            topics: topics.clone(),
-            isolation: options.isolation,
-            from: options.from.clone(),
-            reset: options.reset,
-            commit_starts: true,
-            appeared: Vec::new(),
-        })));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
         let mut group = Subscription::new(*options, topics, sight, self.next_tag, now);
         group.squeeze(self.squeeze);
         self.group = Some(Box::new(group));
+        self.with_group(now, |group, sink| group.join(false, sink));
+    }
+
+    /// Of topics that the group gave up, these are not there any more.
+    pub fn missing(&mut self, topics: &[Arc<str>], now: Instant) {
+        self.with_group(now, |group, sink| group.missing(topics, sink));
     }
 
     fn retopic(&mut self, found: Result<Vec<Arc<str>>, Fault>, now: Instant) {
@@ -178,6 +192,7 @@ impl Session {
         if let Some(Some(over)) = over {
             self.over(over, now);
         }
+        self.catch_up(now);
         self.settle(now);
     }
 
@@ -195,6 +210,7 @@ impl Session {
         let counted = group.counted();
         self.counted = counted;
         self.next_pattern = None;
+        self.lookup = None;
         let sub = group.name().to_owned();
         self.ended = Some(sub.clone());
         match over {

@@ -115,6 +115,12 @@ impl Session {
         found: Result<open::Begun, Error>,
         now: Instant,
     ) -> bool {
+        let is_open = self.opened(id, found, now);
+        self.catch_up(now);
+        is_open
+    }
+
+    fn opened(&mut self, id: u64, found: Result<open::Begun, Error>, now: Instant) -> bool {
         let Some(at) = self.opening.iter().position(|opening| opening.id == id) else {
             return false;
         };

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::credentials::EXPIRY_LEEWAY;
-use super::effect::Effect;
 use super::group::Sink;
 use super::subscribing::PATTERN_REFRESH;
 use super::{Phase, Session};
@@ -71,8 +70,10 @@ impl Session {
         }
         if !self.is_ending() && self.next_pattern.is_some_and(|at| now >= at) {
             self.next_pattern = Some(now + PATTERN_REFRESH);
-            if let Some(group) = &self.group {
-                self.effects.push(Effect::Resolve(group.asked().clone()));
+            if let Some(group) = &self.group
+                && self.lookup.is_none()
+            {
+                self.look_up(group.asked().clone());
             }
         }
         for tail in &mut self.tails {
@@ -86,6 +87,7 @@ impl Session {
         let over = self.with_group(now, |group, sink| group.tick(sink));
         if let Some(Some(over)) = over {
             self.over(over, now);
+            self.catch_up(now);
         }
         self.settle(now);
     }

@@ -26,7 +26,7 @@ pub use self::subscribe::{
 };
 pub use self::subscribed::{
     Ack, Commit, CommitAt, Credit, Extend, Nack, Pause, Position, Seek, SeekAt, SeekName,
-    SeekOffset, Unsubscribe,
+    SeekOffset, SeekTime, Unsubscribe,
 };
 use super::Id;
 

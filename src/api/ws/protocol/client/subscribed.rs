@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::At;
 use crate::api::ws::protocol::{Id, Partition};
+use crate::position::{number_ms, time_ms};
 
 /// Ends a subscription
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -156,6 +157,41 @@ pub enum SeekName {
     Committed,
 }
 
+/// A time: milliseconds since 1970, or as ISO 8601
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "milliseconds since 1970, or an ISO 8601 time such as 2026-01-31T12:00:00Z"
+)]
+pub enum SeekTime {
+    /// Milliseconds since 1970.
+    Ms(i64),
+    /// ISO 8601.
+    Text(String),
+}
+
+impl SeekTime {
+    /// What it may be.
+    const EXPECTED: &str =
+        "expected milliseconds since 1970, or an ISO 8601 time such as 2026-01-31T12:00:00Z";
+
+    /// Milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// What was expected instead.
+    pub fn ms(&self) -> Result<i64, String> {
+        let expected = || Self::EXPECTED.to_owned();
+        match self {
+            Self::Ms(ms) if *ms < 0 => Err(expected()),
+            Self::Ms(ms) => number_ms(*ms).map_err(|error| error.to_string()),
+            // Digits alone are a number that should have been one.
+            Self::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) => Err(expected()),
+            Self::Text(text) => time_ms(text).map(|ms| ms.max(0)).ok_or_else(expected),
+        }
+    }
+}
+
 /// A position to seek to
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct SeekAt {
@@ -166,9 +202,9 @@ pub struct SeekAt {
     /// Where to; or `timestamp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<SeekOffset>,
-    /// To the first record at or after this time, in milliseconds since 1970.
+    /// To the first record at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<SeekTime>,
 }
 
 /// Goes on elsewhere

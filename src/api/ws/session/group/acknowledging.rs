@@ -56,7 +56,7 @@ impl Subscription {
             }
         }
         self.counted.acks += (tags.len() + upto.len()) as u64;
-        self.after_acks(ack.id.filter(|_| error.is_none()), sink);
+        self.after_acks(ack.id, sink);
         Ok(error)
     }
 
@@ -85,7 +85,7 @@ impl Subscription {
         }
         self.counted.nacks += nack.tags.len() as u64;
         let error = self.refused(refused);
-        self.after_acks(nack.id.filter(|_| error.is_none()), sink);
+        self.after_acks(nack.id, sink);
         Ok(error)
     }
 
@@ -105,11 +105,11 @@ impl Subscription {
             refused.extend(self.ledger.extend(*tag, sink.now, time).err());
         }
         let error = self.refused(refused);
-        self.after_acks(extend.id.filter(|_| error.is_none()), sink);
+        self.after_acks(extend.id, sink);
         Ok(error)
     }
 
-    /// The answer to an acknowledgement, where an error is not its answer, and what it makes possible.
+    /// The answer to an acknowledgement, before that of tags that were refused, and what it makes possible.
     fn after_acks(&mut self, id: Option<Id>, sink: &mut Sink<'_>) {
         if let Some(id) = id {
             let positions = self.ledger.places();

@@ -3,7 +3,7 @@
 use super::super::Effect;
 use super::super::options::DeadLetters;
 use super::{Sink, Subscription};
-use crate::api::ws::protocol::server::{ServerFrame, State, StateName};
+use crate::api::ws::protocol::server::StateName;
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
 use crate::record::Outgoing;
@@ -44,16 +44,12 @@ impl Subscription {
         match failed {
             None if counted => self.counted.dead_letters += 1,
             Some(fault) if counted && self.leaving.is_none() => {
-                sink.send(&ServerFrame::State(State {
-                    sub: self.options.sub.clone(),
-                    state: self.state.unwrap_or(StateName::Active),
-                    since: sink.clock.wall(sink.now),
-                    detail: Some(format!(
-                        "a dead letter could not be written and is tried again: {}",
-                        fault.message
-                    )),
-                    partitions: None,
-                }));
+                self.failing.insert(id);
+                let detail = format!(
+                    "a dead letter could not be written and is tried again: {}",
+                    fault.message
+                );
+                self.state(self.state.unwrap_or(StateName::Active), Some(detail), sink);
             }
             _ => {}
         }

@@ -1,7 +1,10 @@
 //! How partitions go, and how the subscription ends: both wait for what is acknowledged to be committed.
 
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::Effect;
 use super::{Ending, Over, Sink, Subscription, Waiting, wires};
 use crate::api::ws::protocol::server::{
     Revoked, RevokedPartition, RevokedReason, Revoking, ServerFrame, StateName,
@@ -116,6 +119,12 @@ impl Subscription {
             .is_some_and(|going| going.partitions.contains(partition))
     }
 
+    /// Whether a seek waits for its answer.
+    pub fn is_seeking(&self) -> bool {
+        let mut waiting = self.waiting.values();
+        waiting.any(|waiting| matches!(waiting, Waiting::Seek(..)))
+    }
+
     /// Whether a commit waits for its answer.
     pub(super) fn is_committing(&self) -> bool {
         self.last_commit().is_some()
@@ -163,7 +172,11 @@ impl Subscription {
         sink: &mut Sink<'_>,
     ) {
         let mut left = Vec::with_capacity(partitions.len());
+        let under_way = self.last_commit();
         for partition in partitions {
+            if let Some(last) = under_way {
+                self.handed_on.insert(partition.clone(), last);
+            }
             let Some(Left {
                 committed, unacked, ..
             }) = self.ledger.revoke(partition, self.epoch)
@@ -187,6 +200,21 @@ impl Subscription {
             partitions: left,
             reason,
         }));
+        if matches!(reason, RevokedReason::Rebalance | RevokedReason::Lost) {
+            self.look_for_topics_of(partitions, sink);
+        }
+        self.settle_state(sink);
+    }
+
+    /// Kafka says of a deleted topic only that its partitions are taken away: all of them at once.
+    fn look_for_topics_of(&self, partitions: &[TopicPartition], sink: &mut Sink<'_>) {
+        let gone: BTreeSet<&Arc<str>> = partitions.iter().map(|p| &p.topic).collect();
+        let kept: HashSet<&Arc<str>> = self.ledger.partitions().map(|p| &p.topic).collect();
+        let topics = gone.into_iter().filter(|topic| !kept.contains(topic));
+        let topics: Vec<Arc<str>> = topics.cloned().collect();
+        if !topics.is_empty() && self.leaving.is_none() {
+            sink.effects.push(Effect::LookFor(topics));
+        }
     }
 
     /// Begins to end: commits what is acknowledged, if `commit`, and leaves the group. A static

@@ -31,7 +31,7 @@ use crate::api::ws::protocol::{Id, Partition};
 use crate::auth::policy::Sight;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
-use crate::kafka::member::{Command, Token};
+use crate::kafka::member::{self, Command, Token};
 use crate::record::TopicPartition;
 
 /// Requests of the client that wait for Kafka at once.
@@ -62,8 +62,8 @@ pub enum Over {
 enum Waiting {
     /// A commit that time brought about.
     Interval,
-    /// A `commit` frame, with partitions whose offsets were refused before Kafka was asked.
-    Commit(Option<Id>),
+    /// A `commit` frame, with the partitions that it is about and nothing new was to be committed of.
+    Commit(Option<Id>, Vec<TopicPartition>),
     /// The commit before partitions go.
     Revoke,
     /// The commit before the subscription ends.
@@ -84,15 +84,26 @@ pub struct Subscription {
     /// The last change took partitions away: those that come with it have the same number.
     taken_away: bool,
     state: Option<StateName>,
+    /// The last `state` had a detail.
+    detailed: bool,
+    /// The client was told that partitions stand still for their gap.
+    gapped: bool,
+    /// The member was ordered; a pattern that matches nothing yet waits.
+    joined: bool,
     starts: HashMap<TopicPartition, i64>,
     going: Option<Going>,
     leaving: Option<(Leaving, Ending)>,
     waiting: HashMap<Token, Waiting>,
     /// `commit` frames that found all of theirs under way, and the last commit that is.
-    behind: Vec<(Token, Option<Id>)>,
+    behind: Vec<(Token, Option<Id>, Vec<TopicPartition>)>,
+    /// Partitions that went while commits were under way, and the last of these: what comes of them is
+    /// not theirs any more.
+    handed_on: HashMap<TopicPartition, Token>,
     next_token: Token,
     next_commit: Instant,
     dead_letters: HashSet<DeadLetterId>,
+    /// Those that could not be written and are tried again.
+    failing: HashSet<DeadLetterId>,
     /// Since when a frame waits for more records.
     lingers: Option<Instant>,
     /// It has waited long enough, and goes as soon as it can.
@@ -176,14 +187,19 @@ impl Subscription {
             epoch: 0,
             taken_away: false,
             state: None,
+            detailed: false,
+            gapped: false,
+            joined: false,
             starts: HashMap::new(),
             going: None,
             leaving: None,
             waiting: HashMap::new(),
             behind: Vec::new(),
+            handed_on: HashMap::new(),
             next_token: 1,
             next_commit: now + options.commit_interval,
             dead_letters: HashSet::new(),
+            failing: HashSet::new(),
             lingers: None,
             lingered: false,
             counted: Counted::default(),
@@ -272,10 +288,12 @@ impl Subscription {
     }
 
     fn state(&mut self, state: StateName, detail: Option<String>, sink: &mut Sink<'_>) {
-        if self.state == Some(state) && detail.is_none() {
+        let clears = self.detailed && !self.gapped && self.failing.is_empty();
+        if self.state == Some(state) && detail.is_none() && !clears {
             return;
         }
         self.state = Some(state);
+        self.detailed = detail.is_some();
         sink.send(&ServerFrame::State(State {
             sub: self.options.sub.clone(),
             state,
@@ -285,16 +303,77 @@ impl Subscription {
         }));
     }
 
+    /// What a `state` told in its detail may be over.
+    pub(super) fn settle_state(&mut self, sink: &mut Sink<'_>) {
+        let told = self.gapped || !self.failing.is_empty();
+        self.gapped &= self.ledger.has_told_gaps();
+        self.failing.retain(|id| self.ledger.is_dead_lettering(*id));
+        if told && !self.gapped && self.failing.is_empty() && self.leaving.is_none() {
+            self.state(self.state.unwrap_or(StateName::Active), None, sink);
+        }
+    }
+
+    /// Becomes a member, unless there is no topic yet to be one for. Those that `appeared` were not there
+    /// when the client subscribed.
+    pub fn join(&mut self, appeared: bool, sink: &mut Sink<'_>) {
+        if self.topics.is_empty() {
+            let detail = "no topic matches the pattern yet that you may consume; it is looked up again \
+                          every 5 s";
+            return self.state(StateName::Joining, Some(detail.to_owned()), sink);
+        }
+        self.joined = true;
+        sink.effects.push(Effect::Join(Box::new(member::Options {
+            group: self.options.group.clone(),
+            instance_id: self.options.instance_id.clone(),
+            topics: self.topics.clone(),
+            isolation: self.options.isolation,
+            from: self.options.from.clone(),
+            reset: self.options.reset,
+            commit_starts: true,
+            appeared: if appeared {
+                self.topics.clone()
+            } else {
+                Vec::new()
+            },
+        })));
+    }
+
     /// The topics that the pattern matches have changed.
     pub fn retopic(&mut self, topics: Vec<Arc<str>>, sight: Sight, sink: &mut Sink<'_>) {
         if self.leaving.is_none() && topics != self.topics && !topics.is_empty() {
             self.sight = sight;
             self.topics.clone_from(&topics);
-            // Whatever the pattern finds now was not there before, or not to be seen.
-            sink.tell(Command::Subscribe {
-                topics,
-                appeared: true,
-            });
+            if self.joined {
+                // Whatever the pattern finds now was not there before, or not to be seen.
+                sink.tell(Command::Subscribe {
+                    topics,
+                    appeared: true,
+                });
+            } else {
+                self.join(true, sink);
+            }
+        }
+    }
+
+    /// Of topics that the group gave up, these are not there any more.
+    pub fn missing(&mut self, topics: &[Arc<str>], sink: &mut Sink<'_>) {
+        if self.leaving.is_some() {
+            return;
+        }
+        for topic in topics {
+            if self.ledger.partitions().any(|held| held.topic == *topic) {
+                continue;
+            }
+            sink.send(&ServerFrame::Error(Error {
+                sub: Some(self.options.sub.clone()),
+                ..Error::new(
+                    "topic_not_found",
+                    format!(
+                        "topic {topic} was deleted; the subscription goes on with its others, and \
+                         with this one once it is there again"
+                    ),
+                )
+            }));
         }
     }
 }

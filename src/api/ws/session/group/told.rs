@@ -1,5 +1,7 @@
 //! What the member tells: partitions that come, records, and Kafka's answers.
 
+use std::collections::HashMap;
+
 use super::{Over, Sink, Subscription, Waiting, wires};
 use crate::api::ws::protocol::server::{
     Assigned, AssignedPartition, Committed, CommittedOffset, Error, Gap, GapReason,
@@ -118,7 +120,10 @@ impl Subscription {
                 detail: Some("gap".to_owned()),
                 partitions: Some(wires(&gaps)),
             }));
+            self.gapped = true;
+            self.detailed = true;
         }
+        self.settle_state(sink);
     }
 
     fn gap(&mut self, partition: &TopicPartition, from: i64, to: i64, sink: &mut Sink<'_>) {
@@ -150,6 +155,17 @@ impl Subscription {
         let mut said = Vec::with_capacity(results.len());
         let mut failed: Option<Fault> = None;
         for (partition, result) in results {
+            let went = self.handed_on.get(&partition);
+            if !self.ledger.has(&partition) || went.is_some_and(|last| token <= *last) {
+                // Whoever has it now says what is committed of it.
+                said.push(CommittedOffset {
+                    topic: partition.topic.to_string(),
+                    partition: partition.partition,
+                    offset: -1,
+                    error: Some("not_assigned".to_owned()),
+                });
+                continue;
+            }
             match result {
                 Ok(at) => {
                     self.ledger.committed(&partition, at, true);
@@ -173,19 +189,24 @@ impl Subscription {
                 }
             }
         }
-        for (_, id) in self.behind.extract_if(.., |(last, _)| *last == token) {
+        let behind = self.behind.extract_if(.., |(last, ..)| *last == token);
+        for (_, id, others) in behind.collect::<Vec<_>>() {
             sink.send(&ServerFrame::Committed(Committed {
                 id,
                 sub: Some(self.options.sub.clone()),
-                positions: said.clone(),
+                positions: self.have_committed(&others),
             }));
         }
         match waiting {
-            Waiting::Commit(id) => sink.send(&ServerFrame::Committed(Committed {
-                id,
-                sub: Some(self.options.sub.clone()),
-                positions: said,
-            })),
+            Waiting::Commit(id, others) => {
+                // Commits before this one have been answered.
+                said.extend(self.have_committed(&others));
+                sink.send(&ServerFrame::Committed(Committed {
+                    id,
+                    sub: Some(self.options.sub.clone()),
+                    positions: said,
+                }));
+            }
             Waiting::Interval => {
                 if let Some(fault) = failed {
                     sink.send(&ServerFrame::Error(Error {
@@ -207,6 +228,7 @@ impl Subscription {
         }
         // The answers come in the order of the commits, so none is left when the last has come.
         if !self.is_committing() {
+            self.handed_on = HashMap::new();
             if self.going.as_ref().is_some_and(|going| going.committing) {
                 self.let_go(sink);
             }

@@ -2,7 +2,7 @@
 
 use super::{Sink, Subscription, Waiting, admit, field, wire};
 use crate::api::ws::protocol::client::{Commit, Pause, Seek, SeekName, SeekOffset};
-use crate::api::ws::protocol::server::{Committed, Done, Error, ServerFrame};
+use crate::api::ws::protocol::server::{Committed, CommittedOffset, Done, Error, ServerFrame};
 use crate::api::ws::protocol::{Id, Partition};
 use crate::kafka::member::{Command, SeekTo};
 use crate::record::TopicPartition;
@@ -96,13 +96,10 @@ impl Subscription {
                 (Some(SeekOffset::Name(SeekName::Beginning)), None) => SeekTo::Beginning,
                 (Some(SeekOffset::Name(SeekName::End)), None) => SeekTo::End,
                 (Some(SeekOffset::Name(SeekName::Committed)), None) => SeekTo::Committed,
-                (None, Some(time)) if time < 0 => {
-                    return Err(field(
-                        &place(".timestamp"),
-                        "expected milliseconds since 1970",
-                    ));
-                }
-                (None, Some(time)) => SeekTo::Time(time),
+                (None, Some(time)) => match time.ms() {
+                    Ok(ms) => SeekTo::Time(ms),
+                    Err(expected) => return Err(field(&place(".timestamp"), expected)),
+                },
             };
             if !self.ledger.has(&partition) {
                 return Err(not_assigned(&place(""), &partition));
@@ -137,16 +134,20 @@ impl Subscription {
         Ok(())
     }
 
-    /// `commit`.
+    /// `commit`. No seek is under way.
     ///
     /// # Errors
     ///
     /// A field that cannot be.
     pub fn commit(&mut self, commit: Commit, sink: &mut Sink<'_>) -> Result<(), Error> {
         self.admit_waiting()?;
+        let mut others = Vec::new();
         let offsets = match commit.positions {
             None => {
-                let commits = self.ledger.commits();
+                let commits = self.ledger.commits_of_all();
+                let is_among = |p: &TopicPartition| commits.iter().any(|(of, _)| of == p);
+                let all = self.ledger.partitions().filter(|p| !self.is_going(p));
+                others.extend(all.filter(|p| !is_among(p)).cloned());
                 commits.into_iter().map(|(p, o)| (p, o, None)).collect()
             }
             Some(positions) => {
@@ -179,18 +180,31 @@ impl Subscription {
         if offsets.is_empty() {
             match self.last_commit() {
                 // Kafka does not have it before this is answered.
-                Some(last) => self.behind.push((last, commit.id)),
+                Some(last) => self.behind.push((last, commit.id, others)),
                 None => sink.send(&ServerFrame::Committed(Committed {
                     id: commit.id,
                     sub: Some(self.options.sub.clone()),
-                    positions: Vec::new(),
+                    positions: self.have_committed(&others),
                 })),
             }
             return Ok(());
         }
-        let token = self.token(Waiting::Commit(commit.id));
+        let token = self.token(Waiting::Commit(commit.id, others));
         sink.tell(Command::Commit { token, offsets });
         Ok(())
+    }
+
+    /// What Kafka has of those of these partitions that are still there.
+    pub(super) fn have_committed(&self, partitions: &[TopicPartition]) -> Vec<CommittedOffset> {
+        let found = partitions.iter().filter_map(|partition| {
+            Some(CommittedOffset {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                offset: self.ledger.committed_of(partition)?,
+                error: None,
+            })
+        });
+        found.collect()
     }
 
     /// `position`.

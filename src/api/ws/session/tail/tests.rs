@@ -386,7 +386,10 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
         panic!("{:?}", play.effects);
     };
     play.send(json!({"type": "subscribe", "sub": "t", "topics": ["orders"]}));
-    assert_eq!(play.frame()["code"], "already_subscribed");
+    assert!(
+        play.frames().is_empty(),
+        "whether it is one is not known yet"
+    );
     play.send(json!({"type": "bye"}));
     play.frames();
     let begun = Begun {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::group::{Sink, admit, field};
 use super::super::{Effect, TailEffect};
 use super::{Flow, Item, Tail, at, open, put};
-use crate::api::ws::protocol::client::{Pause, Seek, SeekName, SeekOffset};
+use crate::api::ws::protocol::client::{Pause, Seek, SeekName, SeekOffset, SeekTime};
 use crate::api::ws::protocol::server::{
     CommittedOffset, Done, Error, PartitionPosition, Positions, Seeked, ServerFrame,
 };
@@ -199,7 +199,8 @@ impl Tail {
         for (nth, position) in seek.positions.iter().enumerate() {
             let place = |name: &str| format!("positions[{nth}]{name}");
             let index = self.find(&position.topic, position.partition, &place(""))?;
-            let to = match (&position.offset, position.timestamp) {
+            let time = position.timestamp.as_ref();
+            let to = match (&position.offset, time.map(SeekTime::ms)) {
                 (Some(SeekOffset::Offset(offset)), None) if *offset >= 0 => {
                     open::SeekTo::Offset(*offset)
                 }
@@ -220,12 +221,9 @@ impl Tail {
                         )
                     });
                 }
-                (None, Some(time)) if time >= 0 => open::SeekTo::Time(time),
-                (None, Some(_)) => {
-                    return Err(field(
-                        &place(".timestamp"),
-                        "expected milliseconds since 1970",
-                    ));
+                (None, Some(Ok(time))) => open::SeekTo::Time(time),
+                (None, Some(Err(expected))) => {
+                    return Err(field(&place(".timestamp"), expected));
                 }
                 _ => {
                     return Err(field(&place(""), "expected either offset or timestamp"));

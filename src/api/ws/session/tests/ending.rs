@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::Effect;
 use super::{Play, kinds, place, release, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event};
@@ -236,4 +237,73 @@ fn a_subscription_that_kafka_ends_is_said_to() {
     assert_eq!(kinds(&frames), ["revoked", "error"]);
     assert_eq!(frames[1]["code"], "topic_not_found");
     assert!(!play.session.is_closed());
+}
+
+#[test]
+fn what_became_of_a_commit_is_not_told_of_a_partition_that_was_handed_on() {
+    for comes_back in [false, true] {
+        let mut play = Play::subscribed(json!({}));
+        play.offer(0, 0..3);
+        play.frames();
+        play.send(json!({"type": "ack", "sub": "o", "tags": [1, 2, 3]}));
+        play.send(json!({"type": "commit", "sub": "o", "id": 1}));
+        play.member(Event::Lost(vec![place(0)]));
+        if comes_back {
+            // Somebody else may have committed meanwhile.
+            play.member(Event::Assigned {
+                added: vec![member::Assigned {
+                    partition: place(0),
+                    start: 2,
+                    committed: Some(2),
+                    end: 9,
+                }],
+                all: vec![place(0), place(1)],
+            });
+        }
+        play.frames();
+        assert_eq!(play.commits(), [(0, 3), (1, 0)]);
+        let committed = play.frame();
+        let said = |nth: usize| {
+            let at = &committed["positions"][nth];
+            (
+                at["partition"].clone(),
+                at["offset"].clone(),
+                at["error"].clone(),
+            )
+        };
+        assert_eq!(said(0), (json!(0), json!(-1), json!("not_assigned")));
+        assert_eq!(said(1), (json!(1), json!(0), json!(null)));
+        play.send(json!({"type": "position", "sub": "o"}));
+        let Some(Command::Ends { token }) = play.command() else {
+            panic!("it asks nobody");
+        };
+        let results = vec![(place(0), Ok(9)), (place(1), Ok(9))];
+        play.member(Event::Ends { token, results });
+        let positions = play.frame();
+        if comes_back {
+            let back = positions["positions"].as_array().unwrap().iter();
+            let mut back = back.filter(|at| at["partition"] == 0);
+            assert_eq!(back.next().unwrap()["committed"], 2);
+        }
+    }
+}
+
+#[test]
+fn topics_that_are_gone_are_told_and_the_subscription_goes_on() {
+    let mut play = Play::subscribed(json!({}));
+    play.member(Event::Lost(vec![place(0)]));
+    assert_eq!(kinds(&play.frames()), ["revoked"]);
+    assert!(
+        play.effects.is_empty(),
+        "it has another partition of the topic"
+    );
+    play.member(Event::Lost(vec![place(1)]));
+    let Some(Effect::LookFor(topics)) = play.effects.pop() else {
+        panic!("nobody looks whether it is gone");
+    };
+    play.session.missing(&topics, play.now);
+    let frames = play.frames();
+    assert_eq!(kinds(&frames), ["revoked", "error"]);
+    assert_eq!(frames[1]["code"], "topic_not_found");
+    assert!(play.session.group().is_some());
 }

@@ -107,6 +107,11 @@ fn bad_frames_are_named_and_too_many_end_the_session() {
             "partitions[0]",
         ),
         (
+            json!({"type": "seek", "sub": "o", "positions": [{"topic": "orders", "partition": 0, "timestamp": "soon"}]}),
+            "invalid_frame",
+            "positions[0].timestamp",
+        ),
+        (
             json!({"type": "subscribe", "sub": "o", "group": "g", "topics": ["t"]}),
             "already_subscribed",
             "sub",

@@ -4,11 +4,13 @@
 //! - `mod.rs`: the play
 //! - `credentials.rs`: tokens and rights
 //! - `frames.rs`: frames that may not come
+//! - `behind.rs`: frames that wait for the answer to one before them
 //! - `delivering.rs`: records that are delivered and acknowledged
 //! - `ending.rs`: partitions that go, and ends
 //! - `producing.rs`: records that a client writes
 //! - `steps.rs`: whatever happens in whatever order
 
+mod behind;
 mod credentials;
 mod delivering;
 mod ending;
@@ -148,12 +150,19 @@ impl Play {
         frame.insert("group".to_owned(), "g".into());
         frame.insert("topics".to_owned(), json!(["orders"]));
         self.send(options);
-        assert!(matches!(self.effects.pop(), Some(Effect::Resolve(_))));
-        self.session
-            .resolved(Ok(vec![Arc::from("orders")]), self.now);
-        self.collect();
+        self.resolve(&["orders"]);
         assert_eq!(kinds(&self.frames()), ["subscribed"]);
         assert!(matches!(self.effects.pop(), Some(Effect::Join(_))));
+    }
+
+    /// Answers the question for topics that was asked last.
+    fn resolve(&mut self, topics: &[&str]) {
+        let Some(Effect::Resolve(ticket, _)) = self.effects.pop() else {
+            panic!("nothing is looked up");
+        };
+        let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
+        self.session.resolved(ticket, Ok(topics), self.now);
+        self.collect();
     }
 
     pub(super) fn collect(&mut self) {

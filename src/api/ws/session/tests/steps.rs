@@ -1,6 +1,7 @@
-//! Whatever happens in whatever order: nothing is passed over, nothing acknowledged comes again.
+//! Whatever happens in whatever order: nothing is passed over, nothing acknowledged comes again, frames
+//! are answered in their order, and what is told to be committed is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -68,17 +69,22 @@ struct Group {
     committed: BTreeMap<i32, i64>,
     /// Acknowledged in the assignment that is, by partition.
     acked: BTreeMap<i32, BTreeSet<i64>>,
+    /// Acknowledgements that have no answer yet: behind a commit that waits for a seek.
+    acking: VecDeque<(u64, (i32, i64))>,
     /// Delivered and not known to be acknowledged, by tag.
     out: BTreeMap<u64, (i32, i64)>,
     /// Where the assignment of a partition began, after a seek the seek's target.
     start: BTreeMap<i32, i64>,
+    /// How often each partition was assigned: a commit from before counts for nothing.
+    times: BTreeMap<i32, u32>,
     asked: Vec<(Token, Asked)>,
     releases: Vec<(i32, tokio::sync::oneshot::Receiver<()>)>,
     letters: Vec<(DeadLetterId, i32, i64)>,
 }
 
 enum Asked {
-    Commit(Vec<(TopicPartition, i64)>),
+    /// With which time each partition was assigned.
+    Commit(Vec<(TopicPartition, i64, u32)>),
     Seek(Vec<(TopicPartition, i64)>),
     Ends,
 }
@@ -94,8 +100,10 @@ impl Group {
             assigned: BTreeMap::new(),
             committed: BTreeMap::new(),
             acked: BTreeMap::new(),
+            acking: VecDeque::new(),
             out: BTreeMap::new(),
             start: BTreeMap::new(),
+            times: BTreeMap::new(),
             asked: Vec::new(),
             releases: Vec::new(),
             letters: Vec::new(),
@@ -127,6 +135,11 @@ impl Group {
                             );
                         }
                     }
+                    let offsets = offsets.into_iter().map(|(p, o)| {
+                        let time = self.times[&p.partition];
+                        (p, o, time)
+                    });
+                    let offsets = offsets.collect();
                     self.asked.push((token, Asked::Commit(offsets)));
                 }
                 Effect::Command(Command::Seek { token, positions }) => {
@@ -174,23 +187,54 @@ impl Group {
     }
 
     fn frames(&mut self) {
-        for frame in self.play.frames() {
-            if frame["type"] != "records" {
-                continue;
-            }
-            for record in frame["records"].as_array().unwrap() {
-                let partition = i32::try_from(record["partition"].as_i64().unwrap()).unwrap();
-                let offset = record["offset"].as_i64().unwrap();
-                let tag = record["tag"].as_u64().unwrap();
-                assert!(
-                    !self.acked[&partition].contains(&offset),
-                    "{offset} was acknowledged and comes again"
-                );
-                self.out.retain(|_, at| *at != (partition, offset));
-                self.out.insert(tag, (partition, offset));
+        let frames = self.play.frames();
+        for (nth, frame) in frames.iter().enumerate() {
+            match frame["type"].as_str() {
+                Some("records") => self.delivered(frame),
+                Some("acked") => {
+                    let (tag, (partition, offset)) = self.acking.pop_front().unwrap();
+                    assert_eq!(frame["id"], tag, "in the order in which they were sent");
+                    // What was refused of it is said behind it, with the same id.
+                    let next = frames.get(nth + 1);
+                    let is_stale = next.is_some_and(|next| {
+                        next["id"] == frame["id"] && next["code"] == "ack_stale"
+                    });
+                    // It may have come back in the meantime; then this did nothing.
+                    if !is_stale {
+                        self.acked.get_mut(&partition).unwrap().insert(offset);
+                    }
+                }
+                Some("committed") => self.told_committed(frame),
+                _ => {}
             }
         }
         assert!(self.play.session.group().is_none_or(|g| g.in_flight() <= 6));
+    }
+
+    /// What it says is what Kafka has, and of partitions that are still the session's.
+    fn told_committed(&self, frame: &Value) {
+        for at in frame["positions"].as_array().unwrap() {
+            let partition = i32::try_from(at["partition"].as_i64().unwrap()).unwrap();
+            if at["error"].is_null() {
+                assert!(self.assigned.contains_key(&partition), "{frame}");
+                let has = self.committed.get(&partition).copied();
+                assert_eq!(at["offset"].as_i64(), has, "{frame}");
+            }
+        }
+    }
+
+    fn delivered(&mut self, frame: &Value) {
+        for record in frame["records"].as_array().unwrap() {
+            let partition = i32::try_from(record["partition"].as_i64().unwrap()).unwrap();
+            let offset = record["offset"].as_i64().unwrap();
+            let tag = record["tag"].as_u64().unwrap();
+            assert!(
+                !self.acked[&partition].contains(&offset),
+                "{offset} was acknowledged and comes again"
+            );
+            self.out.retain(|_, at| *at != (partition, offset));
+            self.out.insert(tag, (partition, offset));
+        }
     }
 
     fn apply(&mut self, step: Step) {
@@ -212,17 +256,10 @@ impl Group {
                     return;
                 };
                 self.play
-                    .send(json!({"type": "ack", "sub": "o", "tags": [tag], "id": 1}));
-                let frames = self.play.frames();
+                    .send(json!({"type": "ack", "sub": "o", "tags": [tag], "id": tag}));
+                self.acking.push_back((tag, at));
                 self.out.remove(&tag);
-                // It may have come back in the meantime; then this did nothing.
-                let stale = frames.iter().any(|f| f["code"] == "ack_stale");
-                if !stale {
-                    self.acked.get_mut(&at.0).unwrap().insert(at.1);
-                }
-                for frame in &frames {
-                    self.seen(frame);
-                }
+                self.frames();
             }
             Step::Nack(n, ms) => {
                 if let Some((tag, _)) = nth(&self.out, n) {
@@ -262,6 +299,7 @@ impl Group {
                     self.start.insert(partition, assigned.start);
                     self.assigned.insert(partition, assigned.start);
                     self.acked.insert(partition, BTreeSet::new());
+                    *self.times.entry(partition).or_default() += 1;
                     self.play.member(Event::Assigned {
                         added: vec![assigned],
                         all: self.assigned.keys().map(|p| place(*p)).collect(),
@@ -276,8 +314,9 @@ impl Group {
                 let failed = || Err(Fault::new(FaultKind::Unavailable, "away"));
                 match asked {
                     Asked::Commit(offsets) => {
-                        let results = offsets.into_iter().map(|(p, o)| {
-                            if well && self.assigned.contains_key(&p.partition) {
+                        let results = offsets.into_iter().map(|(p, o, time)| {
+                            let is_same = self.times[&p.partition] == time;
+                            if well && is_same && self.assigned.contains_key(&p.partition) {
                                 self.committed.insert(p.partition, o);
                             }
                             (p, if well { Ok(o) } else { failed() })
@@ -307,6 +346,7 @@ impl Group {
                         self.play.member(Event::Ends { token, results });
                     }
                 }
+                self.frames();
             }
             Step::Seek(partition, offset) => {
                 if !is_going(self, partition) {
@@ -331,19 +371,6 @@ impl Group {
             }
         }
         self.look();
-    }
-
-    fn seen(&mut self, frame: &Value) {
-        if frame["type"] == "records" {
-            for record in frame["records"].as_array().unwrap() {
-                let partition = i32::try_from(record["partition"].as_i64().unwrap()).unwrap();
-                let offset = record["offset"].as_i64().unwrap();
-                assert!(!self.acked[&partition].contains(&offset));
-                self.out.retain(|_, at| *at != (partition, offset));
-                self.out
-                    .insert(record["tag"].as_u64().unwrap(), (partition, offset));
-            }
-        }
     }
 }
 
