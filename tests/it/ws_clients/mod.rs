@@ -4,6 +4,7 @@
 
 mod node;
 mod python;
+mod scaling;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -47,11 +48,40 @@ async fn order(gateway: &Gateway, topic: &str, ids: std::ops::Range<i64>) {
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
+/// The client of the document in this language, with names and an address of the test's, and more options
+/// of its subscription.
+fn whole_client(
+    language: &str,
+    address: &str,
+    group: &str,
+    orders: &str,
+    invoices: &str,
+    more: &[(&str, &str)],
+) -> String {
+    let text = block("websocket.md", "## A whole client", language);
+    let code = text.lines().filter(|line| !line.is_empty()).count();
+    assert!(code <= 60, "{code} lines");
+    let quoted = |name: &str| format!("{name:?}");
+    let text = put(&text, "localhost:8082", address);
+    let text = put(&text, &quoted("billing"), &quoted(group));
+    let text = put(&text, &quoted("orders"), &quoted(orders));
+    let text = put(&text, &quoted("invoices"), &quoted(invoices));
+    let of_language = |name: &str| match language {
+        "js" => name.to_owned(),
+        _ => quoted(name),
+    };
+    let before = format!("{}: \"earliest\"", of_language("offset_reset"));
+    let options = more
+        .iter()
+        .map(|(name, value)| format!(", {}: {value}", of_language(name)));
+    let after = before.clone() + &options.collect::<String>();
+    put(&text, &before, &after)
+}
+
 /// Runs the client of the document in this language: it makes invoices of orders, one of which cannot
 /// be handled and one's invoice not be written, stays with its group while the gateway is replaced, and ends when another session has
 /// its instance id. `name` is the file's, and `program` what runs it.
 async fn do_as_the_document_says(language: &str, name: &str, mut program: Command) {
-    let heading = "## A whole client";
     let plain = broker().await.plain();
     let first = Gateway::start(&broker().await.bootstrap()).await;
     let front = Front::of(&first).await;
@@ -69,29 +99,9 @@ async fn do_as_the_document_says(language: &str, name: &str, mut program: Comman
         .await;
     order(&first, &orders, 0..20).await;
 
-    let text = block("websocket.md", heading, language);
-    let code = text.lines().filter(|line| !line.is_empty()).count();
-    assert!(code <= 40, "{code} lines");
-    let quoted = |name: &str| format!("{name:?}");
-    let text = put(&text, "localhost:8082", &front.address);
-    let text = put(&text, &quoted("billing"), &quoted(&group));
-    let text = put(&text, &quoted("orders"), &quoted(&orders));
-    let text = put(&text, &quoted("invoices"), &quoted(&invoices));
     // Beside what is written there: an instance id, and not as much patience.
-    let of_language = |name: &str| match language {
-        "js" => name.to_owned(),
-        _ => quoted(name),
-    };
-    let text = put(
-        &text,
-        &format!("{}: \"earliest\"", of_language("offset_reset")),
-        &format!(
-            "{}: \"earliest\", {}: \"till\", {}: 2",
-            of_language("offset_reset"),
-            of_language("instance_id"),
-            of_language("max_deliveries")
-        ),
-    );
+    let more = [("instance_id", "\"till\""), ("max_deliveries", "2")];
+    let text = whole_client(language, &front.address, &group, &orders, &invoices, &more);
     let mut client = Supervised::new("tidegate-client-");
     std::fs::write(client.folder().join(name), text).unwrap();
     program.arg(client.folder().join(name));

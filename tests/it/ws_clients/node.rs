@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use super::do_as_the_document_says;
+use super::scaling::scale;
 use crate::support::blocking;
 
 /// Node.js and what it is to be asked; `None` where there is none, which it says on standard error.
@@ -30,5 +31,17 @@ pub async fn node() -> Option<Command> {
 async fn the_client_of_the_document_does_what_it_says() {
     if let Some(node) = node().await {
         do_as_the_document_says("js", "client.mjs", node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: copies come and go while records are handled"]
+async fn copies_of_the_client_come_and_go_and_no_record_is_handled_twice() {
+    if let Some(node) = node().await {
+        let slow = (
+            "  if (value.total < 0)",
+            "  await new Promise((done) => setTimeout(done, 20));\n  if (value.total < 0)",
+        );
+        scale("js", "client.mjs", slow, node).await;
     }
 }

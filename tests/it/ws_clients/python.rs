@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::scaling::scale;
 use super::{BOUND, broker, do_as_the_document_says};
 use crate::support::blocking;
 use crate::support::gateway::Gateway;
@@ -15,6 +16,19 @@ async fn the_client_of_the_document_does_what_it_says() {
     if let Some(python) = Python::find().await {
         let python = Command::new(python.program());
         do_as_the_document_says("python", "client.py", python).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: copies come and go while records are handled"]
+async fn copies_of_the_client_come_and_go_and_no_record_is_handled_twice() {
+    if let Some(python) = Python::find().await {
+        let slow = (
+            "    if record[\"value\"][\"total\"] < 0:",
+            "    await asyncio.sleep(0.02)\n    if record[\"value\"][\"total\"] < 0:",
+        );
+        let python = Command::new(python.program());
+        scale("python", "client.py", slow, python).await;
     }
 }
 
