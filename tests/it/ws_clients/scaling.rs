@@ -11,9 +11,9 @@ use crate::support::gateway::Gateway;
 use crate::support::plain::{Plain, PlainOutgoing};
 use crate::support::process::{Signal, Supervised};
 use crate::support::recipe::put;
-use crate::support::{blocking, eventually, topic};
+use crate::support::{blocking, eventually, metric, topic};
 
-const ORDERS: i64 = 600;
+const ORDERS: i64 = 1_200;
 const PARTITIONS: i32 = 6;
 
 /// How often each order has its invoice.
@@ -82,7 +82,12 @@ pub async fn scale(language: &str, name: &str, slow: (&str, &str), program: Comm
     let first = start();
     until(20).await;
     let (second, third) = (start(), start());
-    until(350).await;
+    // They have to be there before one of them can be told to stop.
+    eventually(BOUND, async || {
+        metric(&gateway, "websocket_subscriptions").await >= 3.0
+    })
+    .await;
+    until(700).await;
     stopped(second).await;
     until(usize::try_from(ORDERS).unwrap()).await;
     stopped(first).await;

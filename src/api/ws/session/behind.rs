@@ -1,5 +1,5 @@
 //! Frames that wait for the answer to one before them: what is about a subscription that is still being
-//! made, and a commit behind a seek. They are handled in their order, as soon as that answer is known.
+//! made, a group behind one that is being left, and a commit behind a seek. They are handled in their order, as soon as that answer is known.
 //! `ping`, `produce` and `auth` are about no subscription, and wait for nothing.
 
 use std::collections::VecDeque;
@@ -102,9 +102,10 @@ impl Session {
             return false;
         };
         let waits = match frame {
-            // A session has one group: whether it has is known when that answer is.
+            // A session has one group: whether it has is known when that answer is, or `unsubscribed`.
             ClientFrame::Subscribe(asked) if options::mode(asked) == Mode::Group => {
-                self.subscribing.is_some()
+                let group = self.group.as_ref();
+                self.subscribing.is_some() || group.is_some_and(|group| group.is_leaving())
             }
             // It commits where the next record will be read.
             ClientFrame::Commit(_) => self
