@@ -82,7 +82,7 @@ fn check_within(url: &str, trust: Trust, limit: Duration) -> Result<(), String> 
         Ok(Ok(200)) => Ok(()),
         Ok(Ok(status)) => Err(format!("{url} answered {status}, expected 200")),
         Ok(Err(error)) if !is_timeout(&error) => Err(format!("{url}: {error}")),
-        _ => Err(format!("{url}: no answer within {limit:?}")),
+        _ => Err(format!("{url}: no answer within {} ms", limit.as_millis())),
     }
 }
 

@@ -28,6 +28,16 @@
 //! is that of the last record before the offset: of the records that were not read none lies before the
 //! first record of that time or a later one.
 //!
+//! One of a page for which some brokers did not answer may have partitions whose place is not known yet,
+//! with the time from which on their records count:
+//!
+//! ```text
+//! 1 byte   version (3)
+//! then as version 1, and after that for each topic, in the order of the request:
+//!   varint   number of partitions without a place
+//!   (varint partition - previous partition, varint time in ms since 1970) for each, by partition
+//! ```
+//!
 //! The topic's id is in the hash, so that a vector does not outlive a topic that was deleted and
 //! created again: its offsets would point at other records. Varints are LEB128.
 
@@ -42,6 +52,7 @@ use crate::kafka::metadata::Topic;
 
 const VERSION: u8 = 1;
 const VERSION_WITH_TIMES: u8 = 2;
+const VERSION_WITHOUT_PLACES: u8 = 3;
 
 /// Most partitions a vector may have, so that it fits in the header of an event-stream resume.
 pub const MAX_PARTITIONS: usize = 512;
@@ -56,6 +67,10 @@ pub type Offsets = Vec<(i32, i64)>;
 /// `None` where it is not known.
 pub type Times = Vec<(i32, Option<i64>)>;
 
+/// Partitions whose place is not known yet, for one topic, sorted by partition: they begin at the first
+/// record of this time (ms since the epoch) or later.
+pub type Since = Vec<(i32, i64)>;
+
 /// What a vector says, one list for each topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -63,6 +78,8 @@ pub struct Position {
     pub offsets: Option<Vec<Offsets>>,
     /// Times, where it has them.
     pub times: Option<Vec<Times>>,
+    /// Partitions without a place, where there are such.
+    pub since: Option<Vec<Since>>,
 }
 
 /// Where a read starts.
@@ -244,16 +261,39 @@ impl Vectors {
         let mut bytes = Vec::with_capacity(64);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.hash.to_le_bytes());
-        for offsets in offsets {
-            put_varint(&mut bytes, offsets.len() as u64);
-            let mut previous = 0;
-            for (partition, offset) in offsets {
-                put_varint(&mut bytes, u64::try_from(partition - previous).unwrap_or(0));
-                put_varint(&mut bytes, u64::try_from(*offset).unwrap_or(0));
-                previous = *partition;
-            }
-        }
+        put_entries(&mut bytes, offsets);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+/// Writes the vector of `offsets` and of the partitions that have no place yet, one list of each for each
+/// of `topics`.
+pub fn encode_since(
+    cluster_id: &str,
+    topics: &[&Topic],
+    offsets: &[Offsets],
+    since: &[Since],
+) -> String {
+    if since.iter().all(Vec::is_empty) {
+        return encode(cluster_id, topics, offsets);
+    }
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(VERSION_WITHOUT_PLACES);
+    bytes.extend_from_slice(&hash(cluster_id, topics).to_le_bytes());
+    put_entries(&mut bytes, offsets.iter().map(Vec::as_slice));
+    put_entries(&mut bytes, since.iter().map(Vec::as_slice));
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn put_entries<'a>(bytes: &mut Vec<u8>, all: impl Iterator<Item = &'a [(i32, i64)]>) {
+    for entries in all {
+        put_varint(bytes, entries.len() as u64);
+        let mut previous = 0;
+        for (partition, number) in entries {
+            put_varint(bytes, u64::try_from(partition - previous).unwrap_or(0));
+            put_varint(bytes, u64::try_from(*number).unwrap_or(0));
+            previous = *partition;
+        }
     }
 }
 
@@ -283,13 +323,15 @@ pub fn read(text: &str, cluster_id: &str, topics: &[&Topic]) -> Result<Position,
         Position {
             offsets: Some(decode_written_out(text, topics)?),
             times: None,
+            since: None,
         }
     } else {
         decode_opaque(text, cluster_id, topics)?
     };
-    let offsets = position.offsets.iter().flatten().map(Vec::len).sum();
+    let offsets: usize = position.offsets.iter().flatten().map(Vec::len).sum();
     let times = position.times.iter().flatten().map(Vec::len).sum();
-    if usize::max(offsets, times) > MAX_PARTITIONS {
+    let since: usize = position.since.iter().flatten().map(Vec::len).sum();
+    if usize::max(offsets + since, times) > MAX_PARTITIONS {
         return Err(PositionError::Mismatch(format!(
             "a position may name {MAX_PARTITIONS} partitions"
         )));
@@ -314,7 +356,17 @@ fn decode_opaque(
             if u32::from_le_bytes([*a, *b, *c, *d]) != own {
                 return Err(PositionError::Foreign);
             }
-            entries(rest, topics, None, true)
+            let mut rest = rest;
+            finished(entries(&mut rest, topics, None, true)?, rest)
+        }
+        [VERSION_WITHOUT_PLACES, a, b, c, d, rest @ ..] => {
+            if u32::from_le_bytes([*a, *b, *c, *d]) != own {
+                return Err(PositionError::Foreign);
+            }
+            let mut rest = rest;
+            let places = entries(&mut rest, topics, None, true)?;
+            let since = entries(&mut rest, topics, None, true)?.offsets;
+            finished(Position { since, ..places }, rest)
         }
         [VERSION_WITH_TIMES, a, b, c, d, e, f, g, h, rest @ ..] => {
             if u32::from_le_bytes([*a, *b, *c, *d]) != hash_of_names(topics) {
@@ -323,16 +375,25 @@ fn decode_opaque(
             let mut rest = rest;
             let newest = take_varint(&mut rest).ok_or(PositionError::Unreadable)?;
             let at_home = u32::from_le_bytes([*e, *f, *g, *h]) == own;
-            entries(rest, topics, Some(newest), at_home)
+            finished(entries(&mut rest, topics, Some(newest), at_home)?, rest)
         }
         _ => Err(PositionError::Unreadable),
+    }
+}
+
+/// The position, when nothing stands behind it.
+fn finished(position: Position, rest: &[u8]) -> Result<Position, PositionError> {
+    if rest.is_empty() {
+        Ok(position)
+    } else {
+        Err(PositionError::Unreadable)
     }
 }
 
 /// The entries of a vector, with times where there is a newest one. Of another cluster's the offsets
 /// say nothing, and the partitions may be others.
 fn entries(
-    mut rest: &[u8],
+    rest: &mut &[u8],
     topics: &[&Topic],
     newest: Option<u64>,
     at_home: bool,
@@ -341,22 +402,22 @@ fn entries(
     let mut all = Vec::with_capacity(topics.len());
     let mut all_times = Vec::with_capacity(topics.len());
     for topic in topics {
-        let count = take(&mut rest)?;
+        let count = take(rest)?;
         let (mut offsets, mut times) = (Offsets::new(), Times::new());
         let mut partition = 0_i32;
         for index in 0..count {
-            let delta = i32::try_from(take(&mut rest)?)
+            let delta = i32::try_from(take(rest)?)
                 .ok()
                 .filter(|delta| index == 0 || *delta > 0)
                 .ok_or(PositionError::Unreadable)?;
-            let offset = i64::try_from(take(&mut rest)?).map_err(|_| PositionError::Unreadable)?;
+            let offset = i64::try_from(take(rest)?).map_err(|_| PositionError::Unreadable)?;
             partition = partition
                 .checked_add(delta)
                 .filter(|partition| !at_home || topic.partition(*partition).is_ok())
                 .ok_or(PositionError::Unreadable)?;
             offsets.push((partition, offset));
             if let Some(newest) = newest {
-                let time = match take(&mut rest)?.checked_sub(1) {
+                let time = match take(rest)?.checked_sub(1) {
                     None => None,
                     Some(age) => Some(
                         newest
@@ -371,12 +432,10 @@ fn entries(
         all.push(offsets);
         all_times.push(times);
     }
-    if !rest.is_empty() {
-        return Err(PositionError::Unreadable);
-    }
     Ok(Position {
         offsets: at_home.then_some(all),
         times: newest.map(|_| all_times),
+        since: None,
     })
 }
 

@@ -49,10 +49,30 @@ fn size(key: Option<&Bytes>, value: Option<&Bytes>, headers: &[Header]) -> usize
 pub struct Written {
     /// The partition.
     pub partition: i32,
-    /// The record's offset; `None` when the broker does not say (`acks=0`).
-    pub offset: Option<i64>,
+    /// The record's offset.
+    pub offset: Result<i64, Unplaced>,
     /// Milliseconds since the epoch, as stored by the broker.
     pub timestamp: i64,
+}
+
+/// Why the offset of a record that was written is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unplaced {
+    /// The broker was not asked to say anything (`acks=0`).
+    Unasked,
+    /// The answer to the first try was lost. The broker has the record once, and says so when it is sent
+    /// again, but not where.
+    Retried,
+}
+
+impl Unplaced {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unasked => "acks_0",
+            Self::Retried => "retried",
+        }
+    }
 }
 
 /// A partition of a topic.

@@ -60,7 +60,7 @@ async fn answer(Path(topic): Path<String>, body: Bytes) -> Response {
     for record in &records {
         let at = Written {
             partition: record.partition.unwrap_or(0),
-            offset: Some(1_000_000),
+            offset: Ok(1_000_000),
             timestamp: 1_700_000_000_000,
         };
         encode::written(&mut out, &topic, &at);

@@ -12,6 +12,7 @@ mod crowd;
 mod direct;
 mod echo;
 mod load;
+mod memory;
 mod process;
 mod records;
 mod report;

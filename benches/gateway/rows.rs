@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::consumers;
 use super::direct::Direct;
 use super::load::{self, Connection, Ran, on_this_thread};
+use super::memory;
 use super::process::{self, Server};
 use super::records::{self, Record};
 use super::report::{Compare, Row, Side, Target};
@@ -136,6 +137,7 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("sse-idle", streams::idle),
     ("sse-fanout", streams::fanout),
     ("sse-filters", streams::filters),
+    ("ring-memory", memory::ring),
     ("v2-post-one", consumers::produce_one),
     ("v2-post-100", consumers::produce_100),
     ("v2-consume", consumers::consume_binary),

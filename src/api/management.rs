@@ -61,7 +61,7 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Kafka answers, and the process is not about to stop.
+/// Kafka has answered lately, and the process is not about to stop.
 async fn readyz(State(management): State<Management>) -> Response {
     let gateway = &management.gateway;
     let (ready, reason) = if management.stopping.is_cancelled() {

@@ -606,7 +606,7 @@ impl Default for LimitSettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
-            log_level: "info,krafka=error".into(),
+            log_level: "info,krafka=error,krafka::network=off".into(),
             log_format: LogFormat::Auto,
             access_log: false,
             audit: AuditTo::Off,

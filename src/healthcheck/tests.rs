@@ -60,7 +60,7 @@ fn silence_ends_at_the_time_limit() {
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let began = Instant::now();
     let error = check_within(&url, Duration::from_millis(200)).expect_err("no answer");
-    assert!(error.ends_with("no answer within 200ms"), "{error}");
+    assert!(error.ends_with("no answer within 200 ms"), "{error}");
     assert!(began.elapsed() < LONG);
 }
 

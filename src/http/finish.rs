@@ -173,7 +173,7 @@ fn write_error(response: &mut Response, id: &RequestId, head_only: bool) {
         tracing::warn!(
             request_id = id.as_str(),
             status = error.status().as_u16(),
-            error = ?error,
+            error = error.message(),
             "request failed"
         );
     }

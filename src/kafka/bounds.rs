@@ -25,6 +25,18 @@ pub(super) async fn bounds(
     topic: &str,
     partitions: &[i32],
 ) -> Result<Vec<Bounds>, Fault> {
+    let found = each(admin, bound, isolation, topic, partitions).await;
+    found.into_iter().collect()
+}
+
+/// The same, with an answer for each partition.
+pub(super) async fn each(
+    admin: &Admin,
+    bound: Duration,
+    isolation: Isolation,
+    topic: &str,
+    partitions: &[i32],
+) -> Vec<Result<Bounds, Fault>> {
     let wanted: Vec<Wanted> = partitions
         .iter()
         .flat_map(|partition| {
@@ -42,10 +54,11 @@ pub(super) async fn bounds(
     partitions
         .iter()
         .map(|partition| {
+            let (low, end) = (next(), next());
             Ok(Bounds {
                 partition: *partition,
-                low: next()?,
-                end: next()?,
+                low: low?,
+                end: end?,
             })
         })
         .collect()

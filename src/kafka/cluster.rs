@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{Admin, Committed, Isolation, NewTopic, Noted, OffsetSpec, TopicConfig, Wanted};
+use super::apart;
 use super::append_time::AppendTimes;
 use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role};
@@ -16,6 +17,7 @@ use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
 use super::producer::Producer;
+use super::pulse::Pulse;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
 use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
@@ -40,6 +42,7 @@ pub struct Cluster {
     pub members: Members,
     last: LookBack,
     admin: Admin,
+    pulse: Pulse,
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
     embedded: Option<Embedded>,
@@ -110,6 +113,7 @@ impl Cluster {
             timeout: settings.metadata_timeout,
         };
         Ok(Self {
+            pulse: Pulse::start(metadata.clone(), admin.clone()),
             members,
             producer,
             last: LookBack::new(Arc::clone(&reader)),
@@ -150,18 +154,22 @@ impl Cluster {
     ///
     /// Whatever kept a broker from answering.
     pub async fn id(&self) -> Result<Arc<str>, Fault> {
-        let cluster = self.metadata.cluster().await?;
+        // It is the same for as long as the cluster lives.
+        let cluster = match self.pulse.cluster() {
+            Some(known) => known,
+            None => self.metadata.cluster().await?,
+        };
         Ok(cluster.id.clone().unwrap_or_else(|| Arc::from("")))
     }
 
-    /// Whether a broker answers, and the producer is not locked out. The two may log in by
-    /// different properties.
+    /// Whether any broker has answered lately, and the producer is not locked out. The two may log in
+    /// by different properties. Told from what is known: no broker is waited for.
     ///
     /// # Errors
     ///
-    /// Whatever kept it from answering, or the producer from logging in.
+    /// Whatever kept all of them from answering, or the producer from logging in.
     pub async fn probe(&self) -> Result<(), Fault> {
-        self.metadata.cluster().await?;
+        self.pulse.beats().await?;
         self.producer.probe()
     }
 
@@ -265,6 +273,41 @@ impl Cluster {
     ) -> Result<Vec<Bounds>, Fault> {
         let bound = self.settings.metadata_timeout;
         bounds::bounds(&self.admin, bound, isolation, topic, partitions).await
+    }
+
+    /// The same of each partition by itself: a broker that does not answer is not waited for longer than
+    /// a moment where others have answered.
+    pub async fn bounds_of_each(
+        &self,
+        isolation: Isolation,
+        topic: &Topic,
+        partitions: &[i32],
+    ) -> Vec<Result<Bounds, Fault>> {
+        let bound = self.settings.metadata_timeout;
+        apart::of_each(topic, partitions, async |ids: Vec<i32>| {
+            bounds::each(&self.admin, bound, isolation, &topic.name, &ids).await
+        })
+        .await
+    }
+
+    /// The offset of the first record at or after a time (ms since the epoch) in each partition, as
+    /// [`Cluster::bounds_of_each`].
+    pub async fn times_of_each(
+        &self,
+        isolation: Isolation,
+        topic: &Topic,
+        times: &[(i32, i64)],
+    ) -> Vec<Result<Option<i64>, Fault>> {
+        let partitions: Vec<i32> = times.iter().map(|(id, _)| *id).collect();
+        apart::of_each(topic, &partitions, async |ids: Vec<i32>| {
+            let wanted: Vec<Wanted> = times
+                .iter()
+                .filter(|(id, _)| ids.contains(id))
+                .map(|(id, time)| Wanted::new(&*topic.name, *id, OffsetSpec::At(*time)))
+                .collect();
+            self.look_up(&wanted, isolation).await
+        })
+        .await
     }
 
     /// The offset of the first record at or after `time` (ms since the epoch) in each partition, as

@@ -4,11 +4,13 @@
 //! named outside this folder, so that either can be replaced.
 
 pub mod admin;
+mod apart;
 mod append_time;
 mod attached;
 mod bounds;
 pub mod client;
 mod cluster;
+mod copied;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fault;
@@ -18,9 +20,11 @@ pub mod member;
 pub mod metadata;
 pub mod partitioner;
 pub mod producer;
+mod pulse;
 pub mod reader;
 pub mod tail;
 
+pub use apart::silent_broker;
 pub use bounds::Bounds;
 pub use client::Role;
 pub use cluster::Cluster;

@@ -43,7 +43,7 @@ use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
 use crate::observe::metrics::topic_label;
-use crate::record::{Header, Outgoing, Written};
+use crate::record::{Header, Outgoing, Unplaced, Written};
 use again::Refused;
 use alone::Alone;
 use informed::Knowledge;
@@ -371,6 +371,16 @@ struct Context {
     /// Where records go that were refused through no fault of their own; `None` where there is none
     /// but their own.
     refused: Option<mpsc::UnboundedSender<Refused>>,
+    /// Why a record that is written has no offset.
+    unplaced: Unplaced,
+}
+
+/// Why a record that a client of this configuration has written may have no offset.
+fn unplaced(config: &ClientConfig) -> Unplaced {
+    match config.get("request.required.acks") {
+        Some("0") => Unplaced::Unasked,
+        _ => Unplaced::Retried,
+    }
 }
 
 impl ClientContext for Context {
@@ -393,7 +403,10 @@ impl ProducerContext for Context {
                 self.reports.troubles.over();
                 Ok(Written {
                     partition: message.partition(),
-                    offset: Some(message.offset()).filter(|offset| *offset >= 0),
+                    offset: match message.offset() {
+                        offset @ 0.. => Ok(offset),
+                        _ => Err(self.unplaced),
+                    },
                     timestamp: message.timestamp().to_millis().unwrap_or(-1),
                 })
             }
@@ -746,7 +759,11 @@ impl Producer {
         let deadline = Instant::now() + bound;
         let live = Arc::clone(&self.live.read());
         let flushed = tokio::task::spawn_blocking(move || live.client().flush(bound)).await;
-        tracing::debug!(?flushed, "flushed the producer");
+        match flushed {
+            Ok(Ok(())) => tracing::debug!("flushed the producer"),
+            Ok(Err(error)) => tracing::debug!("the producer is not flushed: {}", fault_of(&error)),
+            Err(error) => tracing::debug!("the producer is not flushed: {error}"),
+        }
         // What is on its way to a second try is in none of the client's queues.
         while self.held.load().records > 0 && Instant::now() < deadline {
             tokio::time::sleep(ROOM_POLL).await;
@@ -778,6 +795,7 @@ fn connect(
     let context = Context {
         reports: Arc::clone(reports),
         refused: Some(refused.clone()),
+        unplaced: unplaced(config),
     };
     let client = config
         .create_with_context(context)

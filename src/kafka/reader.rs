@@ -5,25 +5,33 @@
 //! answers the requests of one connection one after the other, so a handle serves one page at a
 //! time: a page that waits for records must not hold up the others.
 //!
+//! krafka waits for the slowest of the brokers that it fetches from. Where one of several is late, the page
+//! is read from each by itself (`apart.rs`): what the others have comes, and the page says whose does not.
+//!
 //! krafka keeps a failed fetch to itself, and asks nobody whether the leader has moved. So a page
 //! looks at its counter of errors, and goes on with a new handle, which knows the cluster as it is
 //! now: a leader change or a broker's restart is a pause to the reader, or a clear error if it is a
 //! long one.
 
-use std::collections::HashMap;
+mod apart;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use krafka::Kafka;
 use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TimestampType};
-use krafka::error::KrafkaError;
+use krafka::error::{KrafkaError, ProtocolErrorKind};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::admin::Isolation;
+use super::apart::by_leader;
 use super::append_time::{AppendTimes, Begun};
 use super::client::{self, Clients, ReaderTuning, Role};
+use super::copied::copied;
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, Right, Topic};
 use crate::record::{Delivered, Header, TimestampType as RecordTime};
@@ -46,6 +54,8 @@ const STALL: Duration = Duration::from_secs(12);
 const LONGEST: Duration = Duration::from_secs(25);
 /// The same for one handle: what krafka knows of the topic may be wrong without its noticing.
 const HANDLE_STALL: Duration = Duration::from_secs(2);
+/// How much longer than it holds a fetch a broker may take to answer, where others are waited for with it.
+const LATE: Duration = Duration::from_millis(600);
 /// Pause before a failed read goes on with a new handle.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Longest time for a consumer to take its leave.
@@ -93,6 +103,17 @@ pub struct Page {
     pub records: Vec<Delivered>,
     /// The next offset of each partition of the request, sorted by partition.
     pub next: Vec<(i32, i64)>,
+    /// Partitions whose broker did not answer in time, although others did.
+    pub unanswered: Vec<i32>,
+}
+
+impl Page {
+    /// The page for one who keeps its records: nothing of what Kafka answered is kept with them.
+    #[must_use]
+    pub fn to_keep(mut self) -> Self {
+        self.records = copied(self.records);
+        self
+    }
 }
 
 /// Reads pages.
@@ -231,6 +252,7 @@ impl Reader {
     /// meanwhile, or when too many pages are being read.
     pub async fn page(&self, request: PageRequest) -> Result<Page, Fault> {
         let mut reading = Reading::new(&request);
+        reading.of_several = reading.brokers().len() > 1;
         let over = reading.waits && request.wait.is_zero();
         if request.limit == 0 || request.spans.is_empty() || over {
             return Ok(reading.page());
@@ -253,6 +275,13 @@ impl Reader {
             // Half a page is better than none; the next one meets the error again.
             if !reading.records.is_empty() {
                 return Ok(reading.page());
+            }
+            if reading.late {
+                drop(permit);
+                self.handles.forget();
+                // Others may lead by now.
+                self.metadata.invalidate(&request.topic.name).await;
+                return self.page_apart(&request, reading).await;
             }
             if fault.kind == FaultKind::TimedOut {
                 // An ACL may have been taken away meanwhile.
@@ -289,9 +318,17 @@ impl Reader {
         reading: &mut Reading,
     ) -> Result<(), Fault> {
         let attaching = self.attach(permit, request, reading);
-        let mut attached = timeout_at(reading.until() + FETCH_WAIT, attaching)
-            .await
-            .map_err(|_| timed_out("connecting to Kafka"))??;
+        let longest = reading.until() + FETCH_WAIT;
+        // What an idle handle does not know it may ask of a broker that is silent.
+        let longest = match reading.of_several {
+            true => longest.min(Instant::now() + FETCH_WAIT + LATE),
+            false => longest,
+        };
+        let Ok(attached) = timeout_at(longest, attaching).await else {
+            reading.late = reading.of_several;
+            return Err(timed_out("connecting to Kafka"));
+        };
+        let mut attached = attached?;
         let mut outcome = reading.run(attached.consumer(), &self.times).await;
         if outcome.is_ok() {
             // It may have been created again under the read.
@@ -389,6 +426,12 @@ struct Reading {
     /// There is nothing to read yet: the first records that come are the page.
     waits: bool,
     wait: Duration,
+    /// Several brokers lead its partitions, and are read together.
+    of_several: bool,
+    /// One of them was late.
+    late: bool,
+    /// A broker has answered.
+    answered: Arc<AtomicBool>,
     /// Partitions not read to their end yet.
     spans: Vec<Span>,
     next: HashMap<i32, i64>,
@@ -414,6 +457,9 @@ impl Reading {
             topic: Arc::clone(&request.topic),
             waits,
             wait: request.wait,
+            of_several: false,
+            late: false,
+            answered: Arc::default(),
             spans: if waits { request.spans.clone() } else { open },
             next: request
                 .spans
@@ -448,7 +494,13 @@ impl Reading {
         Page {
             records: self.records,
             next,
+            unanswered: Vec::new(),
         }
+    }
+
+    /// The partitions that are not read yet, by who leads them.
+    fn brokers(&self) -> BTreeMap<Option<i32>, Vec<i32>> {
+        by_leader(&self.topic, self.spans.iter().map(|span| span.partition))
     }
 
     async fn start(&self, consumer: &Consumer) -> Result<(), Fault> {
@@ -478,11 +530,22 @@ impl Reading {
         let mut stuck = Instant::now() + HANDLE_STALL;
         loop {
             let until = self.until();
-            let left = until.saturating_duration_since(Instant::now());
-            let polled = timeout_at(until + FETCH_WAIT, consumer.poll(left.min(fetch_wait)));
-            let mut records = match polled.await {
-                Ok(Ok(records)) => records,
+            let now = Instant::now();
+            let wait = until.saturating_duration_since(now).min(fetch_wait);
+            let longest = match self.of_several {
+                true => now + wait + LATE,
+                false => until + FETCH_WAIT,
+            };
+            let mut records = match timeout_at(longest, consumer.poll(wait)).await {
+                Ok(Ok(records)) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    records
+                }
                 Ok(Err(error)) => return Err(self.fault(&error)),
+                Err(_) if self.of_several => {
+                    self.late = true;
+                    return Err(timed_out("reading the topic"));
+                }
                 Err(_) => Vec::new(),
             };
             times.put(&mut records, &mut begun).await?;
@@ -538,10 +601,10 @@ impl Reading {
         Fault::new(
             FaultKind::Other,
             format!(
-                "Records of topic {} cannot be decoded ({kind:?}), at or soon after {}: they are \
-                 damaged in Kafka, or in a format that is not supported. Read on from a later \
-                 offset.",
+                "Records of topic {} cannot be decoded ({}), at or soon after {}: they are damaged in \
+                 Kafka, or in a format that is not supported. Read on from a later offset.",
                 self.topic.name,
+                what_is_wrong(kind),
                 places.join(",")
             ),
         )
@@ -604,6 +667,18 @@ impl Reading {
             }
             self.spans = open;
         }
+    }
+}
+
+/// What a batch that cannot be decoded has that others do not.
+fn what_is_wrong(kind: ProtocolErrorKind) -> &'static str {
+    match kind {
+        ProtocolErrorKind::TruncatedFrame => "a batch is cut short",
+        ProtocolErrorKind::CrcMismatch => "a checksum does not match",
+        ProtocolErrorKind::InvalidLength => "a length is not possible",
+        ProtocolErrorKind::InvalidUtf8 => "a text is not UTF-8",
+        ProtocolErrorKind::UnsupportedMagic => "the version of a batch is not known",
+        _ => "a batch makes no sense",
     }
 }
 

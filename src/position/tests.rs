@@ -174,9 +174,9 @@ proptest! {
             |index, partition| given[index][&partition].1,
         );
         prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
-        let position = Position { offsets: Some(offsets), times: Some(times.clone()) };
+        let position = Position { offsets: Some(offsets), times: Some(times.clone()), since: None };
         prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
-        let elsewhere = Position { offsets: None, times: Some(times) };
+        let elsewhere = Position { offsets: None, times: Some(times), since: None };
         prop_assert_eq!(read(&text, "d", &[&a, &b]), Ok(elsewhere));
     }
 
@@ -193,6 +193,25 @@ proptest! {
     }
 
     #[test]
+    fn a_vector_of_partitions_without_places_comes_back_as_it_went(
+        offsets in proptest::collection::btree_map(0..50_i32, 0..i64::MAX, 0..40),
+        since in proptest::collection::btree_map(50..100_i32, 0..i64::MAX, 1..4),
+    ) {
+        let (a, b) = (Topic::led("a", 1, 100), Topic::led("b", 2, 100));
+        let given: Vec<Offsets> = vec![offsets.into_iter().collect(), Vec::new()];
+        let since: Vec<Since> = vec![Vec::new(), since.into_iter().collect()];
+        let text = encode_since("c", &[&a, &b], &given, &since);
+        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given.clone()));
+        let position = Position { offsets: Some(given.clone()), times: None, since: Some(since) };
+        prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
+        prop_assert_eq!(read(&text, "d", &[&a, &b]), Err(PositionError::Foreign));
+        // Where all have one, it is as it always was.
+        let plain = encode_since("c", &[&a, &b], &given, &[Vec::new(), Vec::new()]);
+        prop_assert_eq!(plain, encode("c", &[&a, &b], &given));
+    }
+
+    #[test]
     fn garbage_never_panics(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let orders = Topic::led("orders", 1, 3);
         let _ = From::parse(&text);
@@ -200,7 +219,9 @@ proptest! {
         let mut head = vec![VERSION];
         head.extend_from_slice(&hash("c", &[&orders]).to_le_bytes());
         head.extend_from_slice(&bytes);
-        let _ = decode(&URL_SAFE_NO_PAD.encode(head), "c", &[&orders]);
+        let _ = decode(&URL_SAFE_NO_PAD.encode(&head), "c", &[&orders]);
+        head[0] = VERSION_WITHOUT_PLACES;
+        let _ = read(&URL_SAFE_NO_PAD.encode(head), "c", &[&orders]);
         for cluster in ["c", "d"] {
             let mut head = vec![VERSION_WITH_TIMES];
             head.extend_from_slice(&hash_of_names(&[&orders]).to_le_bytes());

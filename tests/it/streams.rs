@@ -16,10 +16,12 @@ mod clients;
 mod cuts;
 mod h2;
 mod limits;
+mod memory;
 mod outage;
 mod partitions;
 mod recipes;
 mod silent;
+mod silent_pages;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use super::json::value;
 use super::parse::Formats;
 use crate::http::error::ApiError;
 use crate::kafka::producer::Outcome;
-use crate::record::{Delivered, Header, TimestampType, Written};
+use crate::record::{Delivered, Header, TimestampType, Unplaced, Written};
 
 /// Writes one record that was read.
 pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
@@ -129,11 +129,15 @@ pub fn number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Writes the offset of a record that was written; `null` where the broker does not say.
-pub fn offset(out: &mut Vec<u8>, offset: Option<i64>) {
+/// Writes the offset of a record that was written; where it is not known, `null` and a field that says
+/// why.
+pub fn offset(out: &mut Vec<u8>, offset: Result<i64, Unplaced>) {
     match offset {
-        Some(offset) => number(out, offset),
-        None => out.extend_from_slice(b"null"),
+        Ok(offset) => number(out, offset),
+        Err(why) => {
+            out.extend_from_slice(b"null,\"offset_unknown\":");
+            string(out, why.name());
+        }
     }
 }
 

@@ -4,16 +4,22 @@
 //! long one does not keep the others from it. Where a filter leaves records out, reading goes on until
 //! the page is full or there is nothing more, for a few seconds at the most: what was passed over then
 //! is behind `next`, as what is on the page is.
+//!
+//! A broker that does not answer is not waited for where others do: the page has what they have, and
+//! names the partitions that did not answer. In `next` these stay where they were.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep_until};
 
 use super::follow::asked::filter;
 use super::follow::fields::Fields;
+use super::follow::now_ms;
 use super::follow::start::Shown;
 use super::parse::Formats;
 use super::partitions::{Part, Partitions, Scope};
@@ -27,12 +33,12 @@ use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::kafka::admin::Isolation;
-use crate::kafka::fault::FaultKind;
+use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Bounds, Cluster, silent_broker};
 use crate::observe::metrics::topic_label;
-use crate::position::{self, From, Offsets};
+use crate::position::{self, From, Offsets, Position, PositionError, Since};
 use crate::record::Delivered;
 
 /// Records on a page when `limit` is not given.
@@ -99,10 +105,16 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     let asked = Asked::parse(&mut query, gateway)?;
     query.finish()?;
+    let until = Instant::now() + asked.wait;
     let scope = Scope::new(gateway, principal, topics, &asked.partitions, &asked.filter).await?;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
-    let spans = spans(cluster, &scope, &asked, &cluster_id).await?;
+    let found = starts(cluster, &scope, &asked, &cluster_id).await?;
+    let since: Vec<Since> = found.iter().map(|of| of.since.clone()).collect();
+    let (spans, unanswered) = found
+        .into_iter()
+        .map(|of| (of.spans, of.unanswered))
+        .unzip();
     let filtered = scope.sight.hides() || !asked.filter.is_all();
     let mut reading = Reading {
         cluster,
@@ -111,13 +123,14 @@ pub(super) async fn answer(
         filter: &asked.filter,
         filtered,
         spans,
+        unanswered,
         records: Vec::new(),
         limit: asked.limit,
         bytes: 0,
         most_bytes: gateway.settings().http.max_body_bytes,
         isolation: asked.isolation,
     };
-    reading.run(Instant::now() + asked.wait).await?;
+    reading.run(until).await?;
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
     for topic in &topics {
         let read = reading.records.iter().filter(|r| r.topic == topic.name);
@@ -125,14 +138,21 @@ pub(super) async fn answer(
             .increment(read.count() as u64);
     }
     let next: Vec<Offsets> = reading.spans.iter().map(|spans| places(spans)).collect();
-    let next = position::encode(&cluster_id, &topics, &next);
+    let next = position::encode_since(&cluster_id, &topics, &next, &since);
+    let unanswered = reading.unanswered;
     let mut records = reading.records;
     if let Some(fields) = &asked.fields {
         for record in &mut records {
             *record = fields.of(record);
         }
     }
-    let body = page_body(&records, &next, asked.formats);
+    let mut body = page_body(&records, &next, asked.formats);
+    if unanswered.iter().any(|of| !of.is_empty()) {
+        // Before the last brace.
+        body.pop();
+        put_unanswered(&mut body, &topics, &unanswered);
+        body.push(b'}');
+    }
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
@@ -142,6 +162,9 @@ fn places(spans: &[Span]) -> Offsets {
         .map(|span| (span.partition, span.from))
         .collect()
 }
+
+/// Partitions whose brokers did not answer, each with why there is nothing of it.
+type Unanswered = BTreeMap<i32, String>;
 
 /// A page that is being read.
 struct Reading<'a> {
@@ -153,6 +176,8 @@ struct Reading<'a> {
     filtered: bool,
     /// Of each part; where it goes on, and where the log ended when it was asked.
     spans: Vec<Vec<Span>>,
+    /// Of each part, which of its partitions have not answered.
+    unanswered: Vec<Unanswered>,
     records: Vec<Delivered>,
     limit: usize,
     bytes: usize,
@@ -214,33 +239,54 @@ impl Reading<'_> {
 
     /// Waits until there may be something.
     async fn wait(&mut self, until: Instant) -> Result<(), ApiError> {
-        if self.parts.len() == 1 {
+        if self.parts.len() == 1 && !self.open(0).is_empty() {
             let wait = until.saturating_duration_since(Instant::now());
             let page = self.page(0, self.limit, self.most_bytes, wait).await?;
             self.take(0, page);
             return Ok(());
         }
         sleep_until(until.min(Instant::now() + LOOK)).await;
-        let bounds = futures::future::try_join_all(self.parts.iter().map(|part| {
-            let (topic, partitions) = (&part.topic.name, &part.partitions);
-            self.cluster.bounds_under(self.isolation, topic, partitions)
-        }));
-        for (spans, bounds) in self.spans.iter_mut().zip(bounds.await?) {
-            for (span, bound) in spans.iter_mut().zip(bounds) {
-                span.end = span.end.max(bound.end);
+        let bounds = join_all(self.parts.iter().enumerate().map(async |(index, part)| {
+            let ids: Vec<i32> = self.open(index).iter().map(|s| s.partition).collect();
+            let bounds = self
+                .cluster
+                .bounds_of_each(self.isolation, &part.topic, &ids);
+            ids.iter().copied().zip(bounds.await).collect::<Vec<_>>()
+        }))
+        .await;
+        for (index, bounds) in bounds.into_iter().enumerate() {
+            for (partition, bound) in bounds {
+                let spans = self.spans.get_mut(index).into_iter().flatten();
+                match bound {
+                    Ok(bound) => {
+                        for span in spans.filter(|span| span.partition == partition) {
+                            span.end = span.end.max(bound.end);
+                        }
+                    }
+                    Err(fault) if fault.retriable => {
+                        if let Some(of) = self.unanswered.get_mut(index) {
+                            of.insert(partition, fault.message);
+                        }
+                    }
+                    Err(fault) => return Err(fault.into()),
+                }
             }
         }
         Ok(())
     }
 
+    /// What of a part can be read: those of its partitions that answer.
+    fn open(&self, index: usize) -> Vec<Span> {
+        let silent = self.unanswered.get(index);
+        let answers = |span: &&Span| silent.is_none_or(|of| !of.contains_key(&span.partition));
+        let spans = self.spans.get(index).into_iter().flatten();
+        spans.filter(answers).copied().collect()
+    }
+
     /// The parts that have something to read.
     fn ready(&self) -> Vec<usize> {
-        let has = |spans: &Vec<Span>| spans.iter().any(|span| span.from < span.end);
-        let parts = self.spans.iter().enumerate();
-        parts
-            .filter(|(_, spans)| has(spans))
-            .map(|(index, _)| index)
-            .collect()
+        let has = |index: &usize| self.open(*index).iter().any(|span| span.from < span.end);
+        (0..self.parts.len()).filter(has).collect()
     }
 
     async fn page(
@@ -250,12 +296,12 @@ impl Reading<'_> {
         max_bytes: usize,
         wait: Duration,
     ) -> Result<Page, ApiError> {
-        let (Some(part), Some(spans)) = (self.parts.get(index), self.spans.get(index)) else {
+        let Some(part) = self.parts.get(index) else {
             return Err(ApiError::internal());
         };
         let request = PageRequest {
             topic: Arc::clone(&part.topic),
-            spans: spans.clone(),
+            spans: self.open(index),
             limit: match self.filtered {
                 true => limit.max(LOOKED_AT),
                 false => limit,
@@ -270,6 +316,11 @@ impl Reading<'_> {
     /// Puts what was read on the page; `false` when no more has a place on it. What has none is for
     /// the next page, and so is what comes after it in its partition.
     fn take(&mut self, index: usize, page: Page) -> bool {
+        if let (Some(part), Some(of)) = (self.parts.get(index), self.unanswered.get_mut(index)) {
+            let leader = |id: i32| part.topic.partition(id).ok().and_then(|known| known.leader);
+            let silent = page.unanswered.iter().copied();
+            of.extend(silent.map(|id| (id, silent_broker(&part.topic.name, id, leader(id)))));
+        }
         let mut put_back: Offsets = Vec::new();
         for record in page.records {
             if put_back.iter().any(|(id, _)| *id == record.partition) {
@@ -331,93 +382,205 @@ pub(super) async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page
     Err(fault.into())
 }
 
+/// Where a part begins.
+#[derive(Default)]
+struct Starts {
+    /// What is read; of partitions that have not answered nothing, but from where on.
+    spans: Vec<Span>,
+    /// Partitions that have not answered, and whose place is not known either.
+    since: Since,
+    unanswered: Unanswered,
+}
+
+/// How much older than the request a record may be that comes only after it: a partition that has not
+/// answered begins so long before it, where its end or its last records were asked for.
+const EARLIER_MS: i64 = 60_000;
+/// How long those topics are waited for, from the beginning on, none of whose brokers answer while those
+/// of others do.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 /// Turns `from` into offsets.
-async fn spans(
+async fn starts(
     cluster: &Cluster,
     scope: &Scope,
     asked: &Asked,
     cluster_id: &str,
-) -> Result<Vec<Vec<Span>>, ApiError> {
+) -> Result<Vec<Starts>, ApiError> {
     let parts = &scope.parts;
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
-    let vectors = match &asked.from {
+    let position = match &asked.from {
         From::Vector(text) => {
-            Some(position::decode(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
+            Some(position::read(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
         }
         _ => None,
     };
-    let of_parts = parts.iter().enumerate().map(|(index, part)| {
-        let vector = vectors.as_ref().and_then(|all| all.get(index));
-        spans_of(cluster, part, &scope.sight, asked, vector)
+    let vectors = match &position {
+        None => None,
+        Some(Position {
+            offsets: Some(offsets),
+            ..
+        }) => Some(offsets),
+        Some(_) => return Err(at_from(&PositionError::Foreign)),
+    };
+    let since = position.as_ref().and_then(|all| all.since.as_ref());
+    let (some, answered) = tokio::sync::watch::channel(false);
+    let patience = Instant::now() + PATIENCE;
+    let of_parts = parts.iter().enumerate().map(async |(index, part)| {
+        let vector = vectors.and_then(|all| all.get(index));
+        let since = since.and_then(|all| all.get(index));
+        let mut others = answered.clone();
+        let patience = async {
+            // It fails only when all are there.
+            let _ = others.wait_for(|some| *some).await;
+            sleep_until(patience).await;
+        };
+        let (bounds, times) = tokio::select! {
+            known = known(cluster, part, asked, since) => known,
+            () = patience => silent(part),
+        };
+        some.send_modify(|some| *some |= bounds.iter().any(Result::is_ok));
+        let shown = Shown {
+            sight: &scope.sight,
+            filter: &asked.filter,
+        };
+        let last = last(cluster, part, shown, asked, &bounds).await;
+        starts_of(part, asked, vector, since, &bounds, &times, &last)
     });
-    futures::future::try_join_all(of_parts).await
+    let (starts, faults): (Vec<_>, Vec<_>) = try_join_all(of_parts).await?.into_iter().unzip();
+    match faults.into_iter().flatten().next() {
+        // Nobody has answered, so there is no page.
+        Some(fault) if !*some.borrow() => Err(fault.into()),
+        _ => Ok(starts),
+    }
 }
 
-async fn spans_of(
+/// The bounds of a part's partitions, and where times fall in them.
+type Known = (
+    Vec<Result<Bounds, Fault>>,
+    BTreeMap<i32, Result<Option<i64>, Fault>>,
+);
+
+async fn known(cluster: &Cluster, part: &Part, asked: &Asked, since: Option<&Since>) -> Known {
+    let (topic, partitions) = (&part.topic, &part.partitions);
+    let wanted: Vec<(i32, i64)> = match asked.from {
+        From::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
+        _ => {
+            let since = since.into_iter().flatten().copied();
+            since.filter(|(id, _)| partitions.contains(id)).collect()
+        }
+    };
+    let (bounds, times) = tokio::join!(
+        cluster.bounds_of_each(asked.isolation, topic, partitions),
+        cluster.times_of_each(asked.isolation, topic, &wanted)
+    );
+    let times = wanted.iter().map(|(id, _)| *id).zip(times).collect();
+    (bounds, times)
+}
+
+/// Where the last records that are shown begin, where these were asked for, in the partitions that answer.
+async fn last(
     cluster: &Cluster,
     part: &Part,
-    sight: &Sight,
+    shown: Shown<'_>,
+    asked: &Asked,
+    bounds: &[Result<Bounds, Fault>],
+) -> Offsets {
+    let From::Last(count) = asked.from else {
+        return Offsets::new();
+    };
+    let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
+    let starts = shown
+        .last(cluster, &part.topic, &known, count, asked.isolation)
+        .await;
+    let ids = known.iter().map(|bound| bound.partition);
+    ids.zip(starts.iter().copied()).collect()
+}
+
+/// No broker of the part has answered.
+fn silent(part: &Part) -> Known {
+    let fault = |id: &i32| {
+        let leader = part
+            .topic
+            .partition(*id)
+            .ok()
+            .and_then(|known| known.leader);
+        let message = silent_broker(&part.topic.name, *id, leader);
+        Err(Fault::new(FaultKind::TimedOut, message))
+    };
+    (part.partitions.iter().map(fault).collect(), BTreeMap::new())
+}
+
+/// Where the part begins, and why it cannot where none of its partitions has answered.
+fn starts_of(
+    part: &Part,
     asked: &Asked,
     vector: Option<&Offsets>,
-) -> Result<Vec<Span>, ApiError> {
-    let Asked {
-        from, isolation, ..
-    } = asked;
-    let (topic, partitions) = (&part.topic, &part.partitions);
-    let times = async {
-        match from {
-            From::Time(time) => cluster
-                .offsets_at(*isolation, &topic.name, partitions, *time)
-                .await
-                .map(Some),
-            _ => Ok(None),
-        }
+    since: Option<&Since>,
+    bounds: &[Result<Bounds, Fault>],
+    times: &BTreeMap<i32, Result<Option<i64>, Fault>>,
+    last: &Offsets,
+) -> Result<(Starts, Option<Fault>), ApiError> {
+    let topic = &part.topic;
+    let find = |of: Option<&Vec<(i32, i64)>>, id: i32| {
+        let (_, found) = of?.iter().find(|(known, _)| *known == id)?;
+        Some(*found)
     };
-    let bounds = cluster.bounds_under(*isolation, &topic.name, partitions);
-    let (bounds, times) = tokio::try_join!(bounds, times)?;
     if let Some(vector) = vector {
-        check_vector(topic, vector, &bounds)?;
+        let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
+        check_vector(topic, vector, &known)?;
     }
-    let last = match from {
-        From::Last(count) => {
-            let shown = Shown {
-                sight,
-                filter: &asked.filter,
-            };
-            Some(
-                shown
-                    .last(cluster, topic, &bounds, *count, *isolation)
-                    .await,
-            )
+    let mut starts = Starts::default();
+    let mut first = None;
+    for (id, bound) in part.partitions.iter().zip(bounds) {
+        let place = find(vector, *id);
+        let bound = match times.get(id) {
+            Some(Err(fault)) if place.is_none() => Err(fault),
+            _ => bound.as_ref(),
+        };
+        match bound {
+            Ok(bound) => {
+                // No record is that new: the end, so that the next one written is the first.
+                let by_time = times.get(id).and_then(|time| time.as_ref().ok());
+                let by_time = by_time.map(|found| found.unwrap_or(bound.end));
+                let from = match &asked.from {
+                    From::Latest => bound.end,
+                    From::Earliest => bound.low,
+                    From::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
+                    From::Time(_) => by_time.unwrap_or(bound.end),
+                    // A partition that the vector does not know came into being after it was
+                    // written.
+                    From::Vector(_) => place.or(by_time).unwrap_or(bound.low),
+                };
+                starts.spans.push(Span {
+                    partition: *id,
+                    from,
+                    end: bound.end,
+                });
+            }
+            Err(fault) if !fault.retriable => return Err(fault.clone().into()),
+            Err(fault) => {
+                first.get_or_insert_with(|| fault.clone());
+                starts.unanswered.insert(*id, fault.message.clone());
+                let time = match &asked.from {
+                    From::Latest | From::Last(_) => Some((now_ms() - EARLIER_MS).max(0)),
+                    From::Time(time) => Some(*time),
+                    From::Earliest => None,
+                    From::Vector(_) => find(since, *id),
+                };
+                match (place, time) {
+                    (Some(offset), _) => starts.spans.push(Span {
+                        partition: *id,
+                        from: offset,
+                        end: offset,
+                    }),
+                    (None, Some(time)) => starts.since.push((*id, time)),
+                    // It is left out of the vector, and begins at its beginning.
+                    (None, None) => {}
+                }
+            }
         }
-        _ => None,
-    };
-    let start = |index: usize, bound: &Bounds| match from {
-        From::Latest => bound.end,
-        From::Earliest => bound.low,
-        From::Last(_) => last
-            .as_ref()
-            .and_then(|starts| starts.get(index).copied())
-            .unwrap_or(bound.end),
-        // No record is that new: the end, so that the next one written is the first.
-        From::Time(_) => times
-            .as_ref()
-            .and_then(|times| times.get(index).copied().flatten())
-            .unwrap_or(bound.end),
-        // A partition that the vector does not know came into being after it was written.
-        From::Vector(_) => vector
-            .and_then(|v| v.iter().find(|(p, _)| *p == bound.partition))
-            .map_or(bound.low, |(_, offset)| *offset),
-    };
-    Ok(bounds
-        .iter()
-        .enumerate()
-        .map(|(index, bound)| Span {
-            partition: bound.partition,
-            from: start(index, bound),
-            end: bound.end,
-        })
-        .collect())
+    }
+    Ok((starts, first))
 }
 
 fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Bounds]) -> Result<(), ApiError> {
@@ -440,6 +603,25 @@ fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Bounds]) -> Result<()
         ))
         .at("from")),
     }
+}
+
+fn put_unanswered(out: &mut Vec<u8>, topics: &[&Topic], unanswered: &[Unanswered]) {
+    out.extend_from_slice(b",\"unanswered\":[");
+    let all = topics.iter().zip(unanswered);
+    let all = all.flat_map(|(topic, of)| of.iter().map(|(id, why)| (&topic.name, id, why)));
+    for (index, (topic, partition, why)) in all.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"topic\":");
+        encode::string(out, topic);
+        out.extend_from_slice(b",\"partition\":");
+        encode::number(out, i64::from(*partition));
+        out.extend_from_slice(b",\"message\":");
+        encode::string(out, why);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn page_body(records: &[Delivered], next: &str, formats: Formats) -> Vec<u8> {

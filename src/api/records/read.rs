@@ -68,6 +68,22 @@ pub struct RecordPage {
     /// The `from` of the next page: no record is skipped or repeated.
     #[schema(example = "AYbQ5lUBAAI")]
     next: String,
+    /// Partitions whose broker did not answer although others did; absent where all have. `next` leaves
+    /// them where they were: what they have comes with a later page.
+    unanswered: Option<Vec<UnansweredPartition>>,
+}
+
+/// A partition that a page has nothing of because its broker did not answer
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "written by hand; this describes it")]
+pub struct UnansweredPartition {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
+    /// The partition.
+    partition: i32,
+    /// Why there is nothing of it.
+    message: String,
 }
 
 /// Read a topic: a page, or a stream

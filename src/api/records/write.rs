@@ -62,8 +62,12 @@ pub struct WrittenRecord {
     topic: String,
     /// The partition.
     partition: i32,
-    /// The record's offset.
+    /// The record's offset; `null` where `offset_unknown` says why it is not known.
+    #[schema(required = true)]
     offset: Option<i64>,
+    /// Only when the offset is not known: `retried` (the answer to the first try was lost; the record is in
+    /// the topic once) or `acks_0` (the producer asks for no answer).
+    offset_unknown: Option<String>,
     /// Milliseconds since 1970, as stored.
     timestamp: i64,
 }

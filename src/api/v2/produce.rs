@@ -82,9 +82,13 @@ pub struct ProduceEntry {
     /// Where it was written; `null` when it was not.
     #[schema(required = true)]
     partition: Option<i32>,
-    /// Its offset; `null` when it was not written.
+    /// Its offset; `null` when it was not written, or where `offset_unknown` says why it is not known.
     #[schema(required = true)]
     offset: Option<i64>,
+    /// Only when the record was written and its offset is not known: `retried` (the answer to the first
+    /// try was lost; it is in the topic once) or `acks_0` (the producer asks for no answer). Not in the
+    /// reference.
+    offset_unknown: Option<String>,
     /// `null` when it was written. 50002: Kafka refuses it. 50003: try again. 40301: the gateway's
     /// Kafka user has no right to write here. 40101: Kafka does not accept its credentials.
     #[schema(required = true)]
@@ -305,7 +309,7 @@ mod tests {
     fn written(partition: i32, offset: i64) -> Outcome {
         Ok(Written {
             partition,
-            offset: Some(offset),
+            offset: Ok(offset),
             timestamp: 1,
         })
     }

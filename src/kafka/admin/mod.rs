@@ -10,16 +10,20 @@ mod offsets;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use krafka::admin::{
     AdminClient, ClusterDescription, ConfigEntry, ConfigResource, CreateTopicsOptions,
-    DescribeClusterOptions, DescribeConfigsOptions, DescribeTopicsOptions, ListTopicsOptions,
-    TopicDescription,
+    DescribeClusterOptions, DescribeConfigsOptions, DescribeFeaturesOptions, DescribeTopicsOptions,
+    ListTopicsOptions, TopicDescription,
 };
 use krafka::consumer::Consumer;
 use krafka::{BrokerInfo, Kafka, TopicInfo};
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{Instant, timeout};
 
 pub use groups::Committed;
 pub use noted::Noted;
@@ -33,6 +37,12 @@ use crate::reserved::{Keeper, keeper};
 /// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
 /// and then says more about what went wrong.
 const SLACK: Duration = Duration::from_millis(250);
+
+/// How long one broker is waited for before another one is asked as well, and by how many at most: krafka
+/// asks one at random and waits for it alone, and one that is silent answers nothing for as long as one
+/// likes to wait.
+const PATIENCE: Duration = Duration::from_millis(250);
+const MOST_ASKED: usize = 4;
 
 /// A client for administration. Clones share it.
 #[derive(Debug, Clone)]
@@ -57,6 +67,8 @@ struct Link {
     /// brokers and topics, only through one. One for each isolation level, made at first use.
     committed: OnceCell<Consumer>,
     uncommitted: OnceCell<Consumer>,
+    /// How many brokers there are; 0 until one has said.
+    brokers: AtomicUsize,
 }
 
 impl std::fmt::Debug for Inner {
@@ -128,6 +140,61 @@ impl Link {
             kafka,
             committed: OnceCell::new(),
             uncommitted: OnceCell::new(),
+            brokers: AtomicUsize::new(0),
+        }
+    }
+
+    fn has_several(&self) -> bool {
+        self.brokers.load(Ordering::Relaxed) > 1
+    }
+
+    /// What any broker says: the first one that answers of those that are asked one after the other.
+    async fn any_broker<T, F>(
+        &self,
+        bound: Duration,
+        ask: impl Fn(Duration) -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = krafka::Result<T>>,
+    {
+        let others = match self.has_several() {
+            true => MOST_ASKED - 1,
+            false => 0,
+        };
+        first_of(others, PATIENCE, bound, |left| bounded(left, ask(left))).await
+    }
+}
+
+/// The first answer to a question that is asked again, up to so many times, while there is none.
+async fn first_of<T, F>(
+    mut again: usize,
+    mut patience: Duration,
+    bound: Duration,
+    ask: impl Fn(Duration) -> F,
+) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let until = Instant::now() + bound;
+    let mut asked = FuturesUnordered::new();
+    asked.push(ask(bound));
+    loop {
+        let answer = if again == 0 {
+            asked.next().await
+        } else {
+            match timeout(patience, asked.next()).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    again -= 1;
+                    // A cluster that is only slow is not asked more and more.
+                    patience *= 2;
+                    asked.push(ask(until.saturating_duration_since(Instant::now())));
+                    continue;
+                }
+            }
+        };
+        if let Some(answer) = answer {
+            return answer;
         }
     }
 }
@@ -156,6 +223,11 @@ impl Admin {
         }
     }
 
+    /// Whether there are several brokers, as far as is known.
+    pub(super) fn has_several_brokers(&self) -> bool {
+        self.inner.link.get().is_some_and(Link::has_several)
+    }
+
     fn clients(&self) -> Result<&Clients, Fault> {
         self.inner.clients.as_ref().ok_or_else(|| {
             Fault::new(
@@ -174,7 +246,7 @@ impl Admin {
             let clients = self.clients()?;
             client::krafka(clients, Role::Admin).await.map(Link::new)
         });
-        match tokio::time::timeout(bound, connecting).await {
+        match timeout(bound, connecting).await {
             Ok(link) => link,
             Err(_) => Err(Fault::new(
                 FaultKind::TimedOut,
@@ -223,12 +295,14 @@ impl Admin {
         bound: Duration,
     ) -> Result<Vec<TopicConfig>, Fault> {
         let resource = ConfigResource::topic(name);
-        let options = DescribeConfigsOptions::default()
-            .timeout(bound)
-            .include_synonyms(true);
-        let client = &self.link(bound).await?.client;
-        let call = client.describe_configs([resource.clone()], options);
-        let entries = match bounded(bound, call).await?.remove(&resource) {
+        let link = self.link(bound).await?;
+        let ask = |bound| {
+            let options = DescribeConfigsOptions::default()
+                .timeout(bound)
+                .include_synonyms(true);
+            link.client.describe_configs([resource.clone()], options)
+        };
+        let entries = match link.any_broker(bound, ask).await?.remove(&resource) {
             Some(entries) => entries.map_err(|error| about_topic(name, &error.into()))?,
             None => return Err(no_answer(name)),
         };
@@ -255,10 +329,12 @@ impl Admin {
         name: &str,
         bound: Duration,
     ) -> Result<TopicDescription, Fault> {
-        let options = DescribeTopicsOptions::default().timeout(bound);
-        let client = &self.link(bound).await?.client;
-        let call = client.describe_topics([name], options);
-        match bounded(bound, call).await?.remove(name) {
+        let link = self.link(bound).await?;
+        let ask = |bound| {
+            let options = DescribeTopicsOptions::default().timeout(bound);
+            link.client.describe_topics([name], options)
+        };
+        match link.any_broker(bound, ask).await?.remove(name) {
             Some(described) => described.map_err(|error| about_topic(name, &error.into())),
             None => Err(no_answer(name)),
         }
@@ -282,9 +358,33 @@ impl Admin {
         &self,
         bound: Duration,
     ) -> Result<ClusterDescription, Fault> {
-        let options = DescribeClusterOptions::default().timeout(bound);
+        let link = self.link(bound).await?;
+        let ask = |bound| {
+            let options = DescribeClusterOptions::default().timeout(bound);
+            link.client.describe_cluster(options)
+        };
+        let described = link.any_broker(bound, ask).await?;
+        link.brokers
+            .store(described.brokers.len(), Ordering::Relaxed);
+        Ok(described)
+    }
+
+    /// Whether this broker answers.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not, within `bound`.
+    pub(super) async fn ping(&self, broker: i32, bound: Duration) -> Result<(), Fault> {
+        let options = DescribeFeaturesOptions::default()
+            .timeout(bound)
+            .node_id(broker);
         let client = &self.link(bound).await?.client;
-        bounded(bound, client.describe_cluster(options)).await
+        match bounded(bound, client.describe_features(options)).await {
+            Ok(_) => Ok(()),
+            // A refusal is an answer.
+            Err(fault) if !fault.retriable => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Has krafka fetch the metadata of the whole cluster into its own cache.
@@ -382,7 +482,7 @@ async fn bounded<T>(
     bound: Duration,
     call: impl Future<Output = krafka::Result<T>>,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(bound + SLACK, call).await {
+    match timeout(bound + SLACK, call).await {
         Ok(result) => result.map_err(Fault::from),
         Err(_) => Err(Fault::new(
             FaultKind::TimedOut,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{Broker, Cluster, Inner, Partition, Topic};
 use crate::kafka::fault::{Fault, FaultKind};
 
@@ -42,7 +44,20 @@ impl Inner {
             })
             .collect();
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(topics.into())
+        let topics: Arc<[Arc<Topic>]> = topics.into();
+        *self.last.lock() = Some((Instant::now(), Arc::clone(&topics)));
+        Ok(topics)
+    }
+
+    /// The last list of all topics, if it is not too old to be served while one broker of several is waited
+    /// for.
+    pub(super) fn last_list(&self) -> Option<Arc<[Arc<Topic>]>> {
+        if !self.admin.has_several_brokers() {
+            return None;
+        }
+        let last = self.last.lock();
+        let (at, list) = last.as_ref()?;
+        (at.elapsed() < self.options.stale).then(|| Arc::clone(list))
     }
 
     /// The cluster, asked for once for all who wait.

@@ -18,12 +18,15 @@ mod rules;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 
+use self::refresh::PATIENCE;
 use rules::RuleBook;
 pub use rules::Rules;
 
@@ -222,6 +225,9 @@ pub struct Metadata {
     inner: Arc<Inner>,
 }
 
+/// All topics, by name.
+type List = Arc<[Arc<Topic>]>;
+
 #[derive(Debug)]
 struct Inner {
     admin: Admin,
@@ -230,6 +236,8 @@ struct Inner {
     /// Topics being created, so that it is done once; entries live no longer than that.
     creating: Cache<Arc<str>, Arc<Topic>>,
     all: Cache<(), Arc<[Arc<Topic>]>>,
+    /// The last list of all topics, and when it was made.
+    last: Mutex<Option<(Instant, List)>>,
     cluster: Cache<(), Arc<Cluster>>,
     rules: Arc<RuleBook>,
 }
@@ -255,6 +263,7 @@ impl Metadata {
                 topics,
                 creating: short_lived(10_000),
                 all: short_lived(1),
+                last: Mutex::default(),
                 cluster: short_lived(1),
                 options,
             }),
@@ -328,7 +337,8 @@ impl Metadata {
         Ok(topic)
     }
 
-    /// All topics, by name, Kafka's own included; no older than a second.
+    /// All topics, by name, Kafka's own included; no older than a second, but while one broker of several
+    /// does not answer.
     ///
     /// # Errors
     ///
@@ -338,7 +348,15 @@ impl Metadata {
             return Ok(all);
         }
         let inner = Arc::clone(&self.inner);
-        spawned(async move { inner.all_topics().await }).await
+        let mut asked = pin!(spawned(async move { inner.all_topics().await }));
+        // krafka asks one broker for the list, which may be silent where others are not.
+        match timeout(PATIENCE, asked.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => match self.inner.last_list() {
+                Some(old) => Ok(old),
+                None => asked.await,
+            },
+        }
     }
 
     /// The cluster and its brokers; no older than a second.
@@ -404,6 +422,7 @@ impl Metadata {
         self.inner.creating.invalidate(name).await;
         self.inner.rules.forget(name).await;
         self.inner.all.invalidate(&()).await;
+        *self.inner.last.lock() = None;
     }
 }
 

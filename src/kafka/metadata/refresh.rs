@@ -10,7 +10,7 @@ use crate::kafka::admin::NewTopic;
 use crate::kafka::fault::{Fault, FaultKind};
 
 /// How long callers wait for a new answer while an old one is at hand.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an old answer is served without asking, after the brokers did not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(2);

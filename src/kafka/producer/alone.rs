@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::again::Refused;
 use super::login::Login;
-use super::{Context, Live, fault_of};
+use super::{Context, Live, fault_of, unplaced};
 
 /// How long this client may ask for a topic's partitions.
 const ASK: Duration = Duration::from_secs(2);
@@ -62,6 +62,7 @@ impl Alone {
             let context = Context {
                 reports: Arc::default(),
                 refused: None,
+                unplaced: unplaced(&self.config),
             };
             match self.config.create_with_context(context) {
                 Ok(client) => {

@@ -3,17 +3,32 @@
 //! A lane is a way to see records: a door, formats, a filter. Followers of one lane get the same
 //! bytes, made by the first of them that asks. What a lane is, is its owner's business; here it is a
 //! number.
+//!
+//! What is counted is memory, not only bytes of records: of small ones most is what stands around them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::record::Delivered;
+use crate::record::{Delivered, Header};
 
-/// What an entry costs beside the bytes of its record.
-const OVERHEAD: usize = 192;
+/// What the allocator adds to each allocation: its own word, and what is left over by rounding up.
+const ALLOCATION: usize = 16;
+/// What shared bytes cost beside themselves: their allocation, and the one that counts who shares them.
+const SHARED: usize = 32 + 2 * ALLOCATION;
+/// The counts in front of what an `Arc` holds.
+const COUNTS: usize = 2 * size_of::<usize>();
+/// A place in the ring. A queue that grows doubles, so there are up to twice as many as entries.
+const PLACE: usize = 2 * size_of::<(Instant, Arc<Entry>)>();
+/// What an entry costs beside the bytes of its record. Small records share their bytes with others, large
+/// ones do not.
+const OVERHEAD: usize = size_of::<Entry>() + COUNTS + ALLOCATION + PLACE + SHARED;
+/// What a lane's bytes cost beside themselves.
+const MADE: usize = size_of::<(u64, Made)>() + ALLOCATION + SHARED;
 /// Most lanes whose bytes are kept with one record; beyond them the oldest is made again when it is
 /// asked for.
 const MOST_LANES: usize = 8;
@@ -66,7 +81,7 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn new(record: Delivered, load: &Arc<Load>) -> Arc<Self> {
-        let weight = record.size() + OVERHEAD;
+        let weight = memory(&record);
         load.add(weight);
         Arc::new(Self {
             record,
@@ -87,25 +102,65 @@ impl Entry {
         &self.record
     }
 
-    /// What `lane` makes of the record: kept, or made now; `None` when the lane leaves it out.
-    pub fn made(&self, lane: u64, make: impl FnOnce(&Delivered) -> Option<Bytes>) -> Option<Bytes> {
+    /// What `lane` makes of the record: kept, or made now, which is written to the end of a buffer;
+    /// `None` when the lane leaves it out, which `make` says by `false`.
+    pub fn made(
+        &self,
+        lane: u64,
+        make: impl FnOnce(&Delivered, &mut Vec<u8>) -> bool,
+    ) -> Option<Bytes> {
         let mut made = self.made.lock();
         if let Some((_, kept)) = made.iter().find(|(of, _)| *of == lane) {
             return kept.clone();
         }
-        let new = make(&self.record);
-        let bytes = new.as_ref().map_or(0, Bytes::len);
+        let new = exactly(|out| make(&self.record, out));
         if made.len() >= MOST_LANES {
             let (_, old) = made.remove(0);
-            let old = old.as_ref().map_or(0, Bytes::len);
+            let old = memory_of_made(&old);
             self.weight.fetch_sub(old, Ordering::Relaxed);
             self.load.sub(old);
         }
+        let bytes = memory_of_made(&new);
+        // Most have one lane.
+        made.reserve_exact(1);
         made.push((lane, new.clone()));
         self.weight.fetch_add(bytes, Ordering::Relaxed);
         self.load.add(bytes);
         new
     }
+}
+
+/// What a record keeps of memory, with its entry.
+fn memory(record: &Delivered) -> usize {
+    let headers = match record.headers.len() {
+        0 => 0,
+        some => ALLOCATION + some * (size_of::<Header>() + ALLOCATION),
+    };
+    record.size() + OVERHEAD + headers
+}
+
+/// What is kept for a lane.
+fn memory_of_made(made: &Made) -> usize {
+    MADE + made.as_ref().map_or(0, Bytes::len)
+}
+
+/// What `make` writes, in bytes of just that size: it is kept, and the room that it was written in is not.
+fn exactly(make: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Bytes> {
+    let mut out = ROOM.take();
+    out.clear();
+    let made = make(&mut out).then(|| Bytes::copy_from_slice(&out));
+    if out.capacity() <= MOST_ROOM {
+        ROOM.set(out);
+    }
+    made
+}
+
+/// Most of the room that is kept for the next record.
+const MOST_ROOM: usize = 64 << 10;
+
+thread_local! {
+    /// What lanes write in.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Drop for Entry {
@@ -125,17 +180,43 @@ mod tests {
         let load = Arc::new(Load::new(Arc::clone(&total)));
         let entry = Entry::new(record(0, 7), &load);
         let before = load.bytes();
-        let first = entry.made(1, |_| Some(Bytes::from_static(b"seen")));
-        let again = entry.made(1, |_| panic!("made twice"));
+        let write = |text: &'static [u8]| {
+            move |_: &Delivered, out: &mut Vec<u8>| {
+                out.extend_from_slice(text);
+                true
+            }
+        };
+        let first = entry.made(1, write(b"seen"));
+        let again = entry.made(1, |_, _| panic!("made twice"));
+        assert_eq!(first.as_deref(), Some(&b"seen"[..]));
         assert_eq!(first, again);
-        assert_eq!(entry.made(2, |_| None), None);
-        assert_eq!(entry.made(2, |_| panic!("asked twice")), None);
-        assert_eq!(load.bytes(), before + 4);
+        let left_out = entry.made(2, |_, out| {
+            out.extend_from_slice(b"half of it");
+            false
+        });
+        assert_eq!(left_out, None);
+        assert_eq!(entry.made(2, |_, _| panic!("asked twice")), None);
+        assert_eq!(load.bytes(), before + 2 * MADE + 4);
         for lane in 3..40 {
-            entry.made(lane, |_| Some(Bytes::from_static(b"12345678")));
+            entry.made(lane, write(b"12345678"));
         }
-        assert_eq!(load.bytes(), before + 8 * MOST_LANES);
+        assert_eq!(load.bytes(), before + MOST_LANES * (MADE + 8));
         drop(entry);
         assert_eq!((load.bytes(), load.total()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_lane_made_keeps_no_more_than_its_own_bytes() {
+        let entry = Entry::alone(record(0, 7));
+        entry.made(1, |_, out| {
+            out.reserve(50_000);
+            out.extend_from_slice(b"short");
+            true
+        });
+        let made = std::mem::take(&mut *entry.made.lock());
+        assert_eq!(made.capacity(), 1);
+        let (_, made) = made.into_iter().next().unwrap();
+        let made = made.unwrap().try_into_mut().unwrap();
+        assert_eq!((&made[..], made.capacity()), (&b"short"[..], 5));
     }
 }

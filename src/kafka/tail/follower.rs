@@ -132,6 +132,19 @@ pub enum Ended {
     Failed(Fault),
 }
 
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Until => "its end is reached",
+            Self::Deleted => "it was deleted",
+            Self::Recreated => "it was deleted and created again",
+            Self::Overrun => "it was too fast",
+            Self::Busy => "too many others were catching up",
+            Self::Failed(fault) => &fault.message,
+        })
+    }
+}
+
 /// Follows a topic. All that it holds is its cursor and, while it catches up, a page.
 #[derive(Debug)]
 pub struct Follower {

@@ -22,6 +22,7 @@ use super::upstream::{Shared, Stop, still};
 use crate::kafka::append_time::Begun;
 use crate::kafka::attached::Attached;
 use crate::kafka::client::{self, Role};
+use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{INCONSISTENT_TOPIC_ID, delivered};
@@ -33,8 +34,11 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(2);
 /// Longest wait for a poll in all. The request itself times out earlier.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
-/// Bytes of one fetch, in all and of one partition. A larger record comes all the same.
+/// Bytes of one fetch, in all and of one partition. A larger record comes all the same. Where little is to be
+/// kept of the topic, a fetch is at most its eighth part: it is in memory beside that.
 const FETCH_BYTES: i32 = 8 << 20;
+const LEAST_FETCH_BYTES: i32 = 256 << 10;
+const FETCHES_KEPT: usize = 8;
 const PARTITION_BYTES: i32 = 1 << 20;
 /// Records of one poll.
 const RECORDS: i32 = 5_000;
@@ -167,14 +171,21 @@ impl<'a> Lane<'a> {
 
     async fn consumer(&self, handle: &krafka::Kafka) -> Result<Consumer, Fault> {
         let tuning = &self.shared.kafka.tuning;
+        let kept = self.shared.feed.ring.read().most_bytes() / FETCHES_KEPT;
+        let fetch_bytes = i32::try_from(kept).unwrap_or(FETCH_BYTES);
+        let fetch_bytes = fetch_bytes.clamp(LEAST_FETCH_BYTES, FETCH_BYTES);
         let mut builder = handle
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::None)
             .isolation_level(self.shared.feed.isolation.into())
             .enable_auto_commit(false)
             .metrics_push(false)
-            .max_partition_fetch_bytes(PARTITION_BYTES.min(tuning.max_partition_fetch_bytes))
-            .fetch_max_bytes(FETCH_BYTES.min(tuning.fetch_max_bytes))
+            .max_partition_fetch_bytes(
+                PARTITION_BYTES
+                    .min(fetch_bytes)
+                    .min(tuning.max_partition_fetch_bytes),
+            )
+            .fetch_max_bytes(fetch_bytes.min(tuning.fetch_max_bytes))
             .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
             .max_poll_records(RECORDS)
             .max_buffered_records(RECORDS);
@@ -204,11 +215,13 @@ impl<'a> Lane<'a> {
                 self.pause = PAUSE;
                 self.undecodable = 0;
             }
+            // What the ring keeps is copied before it is held, and the answers are gone then.
+            let records = copied(records.into_iter().map(delivered).collect());
             let now = Instant::now();
             let keys = {
                 let mut ring = shared.feed.ring.write();
                 for record in records {
-                    ring.push(delivered(record), now);
+                    ring.push(record, now);
                 }
                 ring.trim(now);
                 ring.join()

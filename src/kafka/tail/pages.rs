@@ -287,6 +287,7 @@ impl Pages {
         let _reading = Reading::new();
         metrics::counter!("tail_catchup_pages_total").increment(1);
         let page = self.source.page(request).await.map_err(Failed::Fault)?;
+        let page = page.to_keep();
         let entries = page.records.into_iter();
         let page = CatchUp {
             entries: entries

@@ -240,6 +240,11 @@ impl Ring {
         }
     }
 
+    /// The bytes that it may hold.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.bound.bytes
+    }
+
     /// The bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
         self.load.bytes()

@@ -66,8 +66,7 @@ pub(super) async fn run(kafka: Arc<Kafka>, feeds: Arc<Feeds>, feed: Arc<Feed>) {
     if let Some(why) = end {
         tracing::debug!(
             topic = &*feed.topic.name,
-            ?why,
-            "a topic is followed no more"
+            "a topic is followed no more: {why}"
         );
         feed.end(why);
     }

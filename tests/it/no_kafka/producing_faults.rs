@@ -65,6 +65,58 @@ async fn a_lost_answer_is_asked_for_again_and_makes_no_duplicate() {
     assert!(broker.request_count(ApiKey::Produce) >= 2);
 }
 
+/// The result of a record that is written to `topic` in each of the three shapes over HTTP.
+async fn written(gateway: &Gateway, before_each: impl Fn()) -> Vec<Value> {
+    let url = gateway.url(&format!("/topics/{TOPIC}/records"));
+    before_each();
+    let json = http::post_json(&url, &json!({ "value": 1 })).await.json();
+    before_each();
+    let lines = http::client()
+        .post(&url)
+        .header("content-type", "application/x-ndjson")
+        .body("{\"value\":1}\n");
+    let line = http::send(lines).await.json();
+    before_each();
+    let v2 = http::client()
+        .post(gateway.url(&format!("/topics/{TOPIC}")))
+        .header("content-type", "application/vnd.kafka.json.v2+json")
+        .body(r#"{"records":[{"value":1}]}"#);
+    let v2 = http::send(v2).await.json()["offsets"][0].clone();
+    assert_eq!(v2["error_code"], Value::Null, "{v2}");
+    vec![json, line, v2]
+}
+
+/// What a broker says of a batch that it has taken before, and of which it does not know any more where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_written_record_whose_offset_is_not_known_says_why() {
+    let broker = faulty().await;
+    let gateway = Gateway::start(&broker.bootstrap()).await;
+    let known_before = || {
+        let code = ErrorCode::DuplicateSequenceNumber;
+        let answer = move || Control::ApplyThen(Box::new(Control::Error(code)));
+        broker.on_times(ApiKey::Produce, 1, move |_| answer());
+    };
+    for result in written(&gateway, known_before).await {
+        assert_eq!(result["offset"], Value::Null, "{result}");
+        assert_eq!(result["offset_unknown"], "retried", "{result}");
+        assert_eq!(result["partition"], 0, "{result}");
+    }
+    for result in written(&gateway, || ()).await {
+        assert!(result["offset"].is_i64(), "{result}");
+        assert_eq!(result.get("offset_unknown"), None, "{result}");
+    }
+    let unasked = Gateway::builder(&broker.bootstrap())
+        .set("kafka.producer.acks", "0")
+        .start()
+        .await;
+    for result in written(&unasked, || ()).await {
+        assert_eq!(result["offset"], Value::Null, "{result}");
+        assert_eq!(result["offset_unknown"], "acks_0", "{result}");
+    }
+    // Each is there once; nobody waited for the last ones.
+    eventually(BOUND, async || texts(&broker).await.len() == 9).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_whose_answer_never_came_is_maybe_written() {
     let broker = faulty().await;

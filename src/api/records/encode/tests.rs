@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::record::Header;
+use crate::record::{Header, Unplaced};
 
 fn of(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> Delivered {
     Delivered {
@@ -132,16 +132,27 @@ fn an_outcome_is_a_place_or_an_error() {
         "orders",
         &Ok(Written {
             partition: 0,
-            offset: Some(3),
+            offset: Ok(3),
             timestamp: 9,
         }),
     );
     out.push(b'\n');
+    for why in [Unplaced::Retried, Unplaced::Unasked] {
+        let at = Written {
+            partition: 1,
+            offset: Err(why),
+            timestamp: 9,
+        };
+        written(&mut out, "orders", &at);
+        out.push(b'\n');
+    }
     let fault = Fault::new(FaultKind::TooLarge, "too large");
     outcome(&mut out, "orders", &Err(Box::new(fault)));
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "{\"topic\":\"orders\",\"partition\":0,\"offset\":3,\"timestamp\":9}\n\
+         {\"topic\":\"orders\",\"partition\":1,\"offset\":null,\"offset_unknown\":\"retried\",\"timestamp\":9}\n\
+         {\"topic\":\"orders\",\"partition\":1,\"offset\":null,\"offset_unknown\":\"acks_0\",\"timestamp\":9}\n\
          {\"error_code\":413,\"message\":\"too large\",\"retriable\":false}"
     );
 }

@@ -263,9 +263,9 @@ impl Lane {
         if !self.view.may_make(entry.record()) {
             return None;
         }
-        entry.made(self.id, |record| {
+        entry.made(self.id, |record, out| {
             self.made.increment(1);
-            self.view.make(record)
+            self.view.make(record, out)
         })
     }
 }
@@ -275,9 +275,10 @@ impl View {
         self.sight.may_show(record) && self.filter.may_want(record)
     }
 
-    fn make(&self, record: &Delivered) -> Option<Bytes> {
+    /// Writes the record to the end of `out`; `false` where it is left out.
+    fn make(&self, record: &Delivered, out: &mut Vec<u8>) -> bool {
         if !self.sight.shows(record) || !self.filter.wants(record) {
-            return None;
+            return false;
         }
         let projected;
         let record = match &self.fields {
@@ -293,12 +294,13 @@ impl View {
                 max_record: shape.max_record,
                 exact: shape.undecodable != Undecodable::Deliver,
             };
-            return match records::untagged(record, style) {
-                None if shape.undecodable == Undecodable::Mark => Some(Bytes::new()),
-                made => made.map(Bytes::from),
-            };
+            if records::untagged(out, record, style) {
+                return true;
+            }
+            out.clear();
+            return shape.undecodable == Undecodable::Mark;
         }
-        let mut out = Vec::with_capacity(160 + record.size());
+        out.reserve(160 + record.size());
         if self.door == Door::Sse {
             out.extend_from_slice(b"data: ");
         }
@@ -308,16 +310,16 @@ impl View {
                 Format::Auto => Format::Json,
                 format => format,
             };
-            encode::content(&mut out, record.value.as_deref(), asked);
+            encode::content(out, record.value.as_deref(), asked);
         } else {
-            encode::record(&mut out, record, self.formats);
+            encode::record(out, record, self.formats);
         }
         one_line(&mut out[begin..]);
         out.push(b'\n');
         if self.door == Door::Sse {
             out.push(b'\n');
         }
-        Some(out.into())
+        true
     }
 }
 

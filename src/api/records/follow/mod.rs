@@ -300,6 +300,6 @@ fn full(full: Full) -> ApiError {
     ApiError::plain(status, full.to_string()).retry()
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }

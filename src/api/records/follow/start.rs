@@ -14,7 +14,7 @@ use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Bounds, Cluster, Last};
-use crate::position::{self, From, Offsets, PositionError, Times};
+use crate::position::{self, From, Offsets, PositionError, Since, Times};
 use crate::record::Delivered;
 
 /// Where a stream begins.
@@ -99,15 +99,15 @@ pub(in crate::api) async fn resolve(
     };
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let read = text.map(|text| position::read(text, cluster_id, &topics));
-    let (vectors, times) = match read {
-        None => (None, None),
-        Some(Ok(position)) => (position.offsets, position.times),
+    let (vectors, times, since) = match read {
+        None => (None, None, None),
+        Some(Ok(position)) => (position.offsets, position.times, position.since),
         Some(Err(error)) => {
             reset = Some(match error {
                 PositionError::Unreadable => "it is no position of a stream".to_owned(),
                 error => error.to_string(),
             });
-            (None, None)
+            (None, None, None)
         }
     };
     // A vector that cannot be used says nothing; what stands beside it does.
@@ -156,7 +156,8 @@ pub(in crate::api) async fn resolve(
         let known = times.as_ref().and_then(|times| times.get(index));
         let wanted = match (&vectors, known) {
             (None, Some(known)) => elsewhere(part, known),
-            _ => Vec::new(),
+            // Of a page for which some brokers did not answer.
+            _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
         };
         let (bounds, begins, ends_at, found) = tokio::try_join!(
             cluster.bounds_under(isolation, name, &part.partitions),
@@ -232,6 +233,14 @@ pub(in crate::api) async fn resolve(
         }
     }
     Ok(start)
+}
+
+/// From which times on those of its partitions begin that had no place yet.
+fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
+    let since = since.into_iter().flatten().copied();
+    since
+        .filter(|(id, _)| part.partitions.contains(id))
+        .collect()
 }
 
 /// At which time each partition goes on in another cluster than the one that the position is of. Where

@@ -235,8 +235,10 @@ impl Run {
         while let Some(line) = self.lines.last_line() {
             self.take(line);
         }
-        self.hand_over().await;
-        End::Whole
+        match self.hand_over().await {
+            Ok(()) => End::Whole,
+            Err(end) => end,
+        }
     }
 
     /// Takes the whole lines that have come, and hands them over a batch at a time.
@@ -244,7 +246,7 @@ impl Run {
         while let Some(line) = self.lines.next_line() {
             self.take(line);
             if self.batch.lines.len() >= self.batch_records || self.batch.bytes >= BATCH_BYTES {
-                self.hand_over().await;
+                self.hand_over().await?;
                 while self.under_way.len() >= BATCHES_UNDER_WAY {
                     if let Some(entries) = self.under_way.next().await {
                         self.tell(entries).await?;
@@ -252,8 +254,7 @@ impl Run {
                 }
             }
         }
-        self.hand_over().await;
-        Ok(())
+        self.hand_over().await
     }
 
     fn take(&mut self, line: Line) {
@@ -274,14 +275,19 @@ impl Run {
         }
     }
 
-    /// Hands the gathered batch to the producer, when that has room for it.
-    async fn hand_over(&mut self) {
+    /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
+    /// that is gone, and was not handed over, is not written any more: it may have sent the same again.
+    async fn hand_over(&mut self) -> Result<(), End> {
         if self.batch.lines.is_empty() {
-            return;
+            return Ok(());
         }
         let Batch { lines, records, .. } = std::mem::take(&mut self.batch);
         let writer = self.gateway.writer();
-        writer.room(&self.topic, self.stall).await;
+        tokio::select! {
+            biased;
+            () = self.out.closed() => return Err(End::Gone),
+            () = writer.room(&self.topic, self.stall) => {}
+        }
         let begun = writer
             .begin(
                 &self.principal,
@@ -298,6 +304,7 @@ impl Run {
             };
             entries(lines, outcomes)
         }));
+        Ok(())
     }
 
     /// Waits for the batches under way.

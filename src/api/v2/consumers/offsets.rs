@@ -103,7 +103,7 @@ pub async fn commit(
                 if let Err(refused) = handle.commit(offsets, has).await {
                     tracing::debug!(
                         group = name.group,
-                        "an asynchronous commit failed: {refused:?}"
+                        "an asynchronous commit failed: {refused}"
                     );
                 }
             });

@@ -189,11 +189,11 @@ pub struct Style {
     pub exact: bool,
 }
 
-/// A record without a tag, which is the same for all who get it; `None` when it is not in the formats
-/// and no other will do.
-pub fn untagged(record: &Delivered, style: Style) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(160 + record.size());
-    write(&mut out, None, record, style).then_some(out)
+/// Writes a record without a tag, which is the same for all who get it; `false`, and nothing of use is
+/// written, when it is not in the formats and no other will do.
+pub fn untagged(out: &mut Vec<u8>, record: &Delivered, style: Style) -> bool {
+    out.reserve(160 + record.size());
+    write(out, None, record, style)
 }
 
 fn begin(sub: &str, room: usize) -> Vec<u8> {
@@ -348,9 +348,13 @@ mod tests {
             max_record: 500,
             exact,
         };
-        let made = untagged(&record(Some(b"1")), style(true)).unwrap();
-        let large = untagged(&record(Some(&[b'"'; 300])), style(false)).unwrap();
-        assert_eq!(untagged(&record(Some(b"text")), style(true)), None);
+        let written = |record: &Delivered, exact| {
+            let mut out = Vec::new();
+            untagged(&mut out, record, style(exact)).then_some(out)
+        };
+        let made = written(&record(Some(b"1")), true).unwrap();
+        let large = written(&record(Some(&[b'"'; 300])), false).unwrap();
+        assert_eq!(written(&record(Some(b"text")), true), None);
         let mut joined = Joined::new("s", made.len());
         joined.add(&made);
         joined.add(&large);

@@ -458,9 +458,13 @@ pub enum ProduceResult {
     Written {
         /// The partition.
         partition: i32,
-        /// The offset; null where the broker does not say.
+        /// The offset; null where `offset_unknown` says why it is not known.
         #[schema(required)]
         offset: Option<i64>,
+        /// Only when the offset is not known: `retried` (the answer to the first try was lost; the record
+        /// is in the topic once) or `acks_0` (the producer asks for no answer).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset_unknown: Option<&'static str>,
         /// Milliseconds since 1970.
         timestamp: i64,
     },

@@ -12,7 +12,7 @@ use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::{Error, ProduceError, ProduceResult};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::producer::Outcome;
-use crate::record::Outgoing;
+use crate::record::{Outgoing, Unplaced};
 use crate::write::Rejected;
 
 /// After `produce_overrun`.
@@ -194,7 +194,8 @@ fn results(outcomes: Vec<Outcome>, unfit: Vec<(usize, ProduceError)>) -> Vec<Pro
     let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(written) => ProduceResult::Written {
             partition: written.partition,
-            offset: written.offset,
+            offset: written.offset.ok(),
+            offset_unknown: written.offset.err().map(Unplaced::name),
             timestamp: written.timestamp,
         },
         Err(fault) => ProduceResult::Failed {

@@ -352,7 +352,10 @@ async fn keep(settings: Settings, publish: watch::Sender<State>) {
                     }
                     let new = state.token.as_deref() != Some(&token);
                     if new {
-                        tracing::debug!(?token, "a new OAUTHBEARER token");
+                        tracing::debug!(
+                            seconds = token.left().map(|left| left.as_secs()),
+                            "a new OAUTHBEARER token"
+                        );
                         state.token = Some(Arc::new(token));
                     }
                     new

@@ -323,7 +323,11 @@ impl Engine {
             let held = self.held.get(&partition);
             let is = held.is_some_and(|held| held.via == Via::Lane(id) && held.is_there());
             if !is {
-                tracing::debug!(?partition, "a record came from a lane that has it no more");
+                tracing::debug!(
+                    topic = &*partition.topic,
+                    partition = partition.partition,
+                    "a record came from a lane that has it no more"
+                );
             }
             last = Some((partition.topic, partition.partition, is));
             is

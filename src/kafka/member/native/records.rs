@@ -12,6 +12,7 @@ use super::commits::{Commit, Landing, Purpose};
 use super::lane::{Lane, Via};
 use super::lanes::{Leaders, fetcher, leaders};
 use super::{Done, End, Engine, Held, RECOVERY_PAUSE, REFRESH, ROUND, link};
+use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::place::{Place, Places};
 use crate::kafka::member::{Event, SeekTo, State};
@@ -90,7 +91,8 @@ impl Engine {
             return;
         }
         next.sort_unstable();
-        let records = records.into_iter().map(delivered).collect();
+        // They may be kept until a client acknowledges them.
+        let records = copied(records.into_iter().map(delivered).collect());
         self.outbox
             .put_records(via, Event::Records { records, next });
         self.flush();

@@ -10,11 +10,11 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{AUTO_COMMIT, Instance, Options, Refused, Source};
-use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::SeekTo;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
+use crate::kafka::{Bounds, Cluster};
 use crate::record::{Delivered, TopicPartition};
 
 /// Most records of a page.
@@ -184,9 +184,7 @@ async fn attempt(
         let topic = cluster.metadata.topic(name).await?;
         let places = in_log(cluster, options, &topic, places, &mut filled).await?;
         let numbers: Vec<i32> = places.keys().copied().collect();
-        let bounds = cluster
-            .bounds_under(options.isolation, name, &numbers)
-            .await?;
+        let bounds = answered(cluster, options, &topic, &numbers).await?;
         let spans: Vec<Span> = bounds
             .iter()
             .map(|bound| {
@@ -246,11 +244,35 @@ async fn attempt(
 }
 
 fn take(filled: &mut Filled, topic: &Arc<str>, page: crate::kafka::reader::Page) {
+    let page = page.to_keep();
     filled.records.extend(page.records);
     let next = page.next.into_iter();
     filled.next.extend(
         next.map(|(partition, next)| (TopicPartition::new(Arc::clone(topic), partition), next)),
     );
+}
+
+/// The bounds of these partitions, as far as their brokers answer; when none does, why.
+async fn answered(
+    cluster: &Cluster,
+    options: &Options,
+    topic: &Topic,
+    partitions: &[i32],
+) -> Result<Vec<Bounds>, Fault> {
+    let asked = cluster.bounds_of_each(options.isolation, topic, partitions);
+    let mut known = Vec::with_capacity(partitions.len());
+    let mut fault = None;
+    for answer in asked.await {
+        match answer {
+            Ok(bounds) => known.push(bounds),
+            Err(refused) if !refused.retriable => return Err(refused),
+            Err(silent) => fault = Some(silent),
+        }
+    }
+    match fault {
+        Some(fault) if known.is_empty() => Err(fault),
+        _ => Ok(known),
+    }
 }
 
 /// The places; what is not in the log any more goes on at the nearest that is, and what has none where
@@ -263,10 +285,10 @@ async fn in_log(
     filled: &mut Filled,
 ) -> Result<BTreeMap<i32, i64>, Fault> {
     let numbers: Vec<i32> = places.iter().map(|(partition, _)| *partition).collect();
-    let bounds = cluster
-        .bounds_under(options.isolation, &topic.name, &numbers)
-        .await?;
+    let bounds = answered(cluster, options, topic, &numbers).await?;
     let mut found: BTreeMap<i32, i64> = places.iter().copied().collect();
+    // What does not answer is read the next time.
+    found.retain(|id, _| bounds.iter().any(|bound| bound.partition == *id));
     let mut aims = Vec::new();
     for bound in bounds {
         if let Some(at) = found.get(&bound.partition)

@@ -43,25 +43,37 @@ pub enum Aims {
 }
 
 /// Why an order was not carried out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
     /// The instance is in no state for it.
+    #[error("{0}")]
     IllegalState(String),
     /// The principal lacks a permission.
+    #[error("{0}")]
     Denied(Denied),
     /// It is shown nothing of a topic.
+    #[error("{0}")]
     Hidden(Hidden),
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
+    #[error("{0}")]
     Kafka(Fault, Option<String>),
     /// A commit failed for these partitions; for the others it did not.
+    #[error("{}", .0.iter().map(|(_, fault)| fault.message.as_str()).collect::<Vec<_>>().join(" "))]
     NotCommitted(Vec<(TopicPartition, Fault)>),
     /// The group has not let the instance in for some time.
+    #[error("{0}")]
     NotLetIn(Fault),
     /// A record cannot be shown in the instance's format.
+    #[error(
+        "the {} of {}:{}@{} does not fit the instance's format",
+        .0.what, .0.partition.topic, .0.partition.partition, .0.offset
+    )]
     Unfit(Unfit, Embedded),
     /// The instance has too much to do.
+    #[error("{0}")]
     Busy(&'static str),
     /// The instance has come to its end.
+    #[error("the instance has come to its end")]
     Gone,
 }
 

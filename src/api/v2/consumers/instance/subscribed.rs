@@ -478,7 +478,7 @@ impl Instance {
         {
             tracing::debug!(
                 group = self.options.group,
-                "topics are looked for again: {refused:?}"
+                "topics are looked for again: {refused}"
             );
         }
     }

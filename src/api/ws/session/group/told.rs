@@ -218,6 +218,7 @@ impl Subscription {
                                     "A commit failed and will be tried again: {}",
                                     fault.message
                                 ),
+                                retriable: true,
                                 ..fault
                             },
                         )

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::Effect;
 use super::Play;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::record::Written;
+use crate::record::{Unplaced, Written};
 use crate::write::Rejected;
 
 #[test]
@@ -27,13 +27,13 @@ fn records_are_written_and_each_request_is_answered_once() {
     let written = |offset| {
         Ok(Written {
             partition: 0,
-            offset: Some(offset),
+            offset,
             timestamp: 1,
         })
     };
     let too_large = Err(Box::new(Fault::new(FaultKind::TooLarge, "too large")));
     play.session
-        .produced(ticket, Ok(vec![written(4), too_large]), play.now);
+        .produced(ticket, Ok(vec![written(Ok(4)), too_large]), play.now);
     let produced = play.frame();
     assert_eq!(produced["results"][0]["offset"], 4);
     assert_eq!(produced["results"][1]["error"]["code"], "invalid_record");
@@ -43,6 +43,18 @@ fn records_are_written_and_each_request_is_answered_once() {
     let again = play.frame();
     assert_eq!(again["duplicate"], true);
     assert_eq!(again["results"], produced["results"]);
+
+    // It is in the topic, but the broker does not say where.
+    play.send(json!({"type": "produce", "id": "q", "topic": "t", "records": [{"value": 3}]}));
+    let Some(Effect::Produce { ticket, .. }) = play.effects.pop() else {
+        panic!("nothing to write");
+    };
+    let retried = vec![written(Err(Unplaced::Retried))];
+    play.session.produced(ticket, Ok(retried), play.now);
+    let produced = play.frame();
+    let expected =
+        json!({"partition": 0, "offset": null, "offset_unknown": "retried", "timestamp": 1});
+    assert_eq!(produced["results"], json!([expected]));
 }
 
 #[test]
