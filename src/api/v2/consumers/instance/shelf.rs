@@ -19,8 +19,8 @@ use crate::record::{Delivered, TopicPartition};
 struct Part {
     /// Tells this assignment of the partition, and each new place in it, from others.
     turn: u64,
-    /// Where it was put.
-    start: i64,
+    /// How far what was delivered from its place on is committed.
+    confirmed: i64,
     /// The offset after the last record that was delivered.
     delivered: i64,
     /// The same before the last answer: the client has come back since.
@@ -159,7 +159,7 @@ impl Shelf {
         }
         let part = Part {
             turn: self.turns,
-            start,
+            confirmed: start,
             delivered: start,
             handled: start,
             passed: start,
@@ -184,8 +184,7 @@ impl Shelf {
         let Some(part) = self.parts.remove(partition) else {
             return;
         };
-        let committed = [Some(part.start), part.committed, committing];
-        let committed = committed.into_iter().flatten().max().unwrap_or(part.start);
+        let committed = committing.map_or(part.confirmed, |at| at.max(part.confirmed));
         let is_out = self.out.as_ref().and_then(|out| out.turns.get(partition));
         if part.delivered > committed || is_out == Some(&part.turn) {
             let gone = Gone {
@@ -293,7 +292,7 @@ impl Shelf {
     pub fn gap(&mut self, partition: &TopicPartition, to: i64) {
         if let Some(part) = self.parts.get_mut(partition) {
             if to < part.delivered {
-                part.start = part.start.min(to);
+                part.confirmed = part.confirmed.min(to);
                 part.delivered = to;
                 part.handled = part.handled.min(to);
             }
@@ -519,6 +518,7 @@ impl Shelf {
     pub fn committed(&mut self, partition: &TopicPartition, offset: i64) {
         if let Some(part) = self.parts.get_mut(partition) {
             part.committed = Some(offset);
+            part.confirmed = offset;
         }
     }
 }
@@ -665,6 +665,18 @@ mod tests {
             "the first is committed, nothing of the third was delivered"
         );
         assert_eq!(shelf.moved_on(), []);
+    }
+
+    #[test]
+    fn a_commit_of_before_a_seek_does_not_cover_what_came_after_it() {
+        let mut shelf = Shelf::default();
+        shelf.place(at(0), 0, Some(9));
+        shelf.seek(&at(0), 3);
+        shelf.put(vec![record(0, 3, 1)], &[(at(0), 4)]);
+        take(&mut shelf, 99);
+        shelf.written();
+        shelf.remove(&at(0), None);
+        assert_eq!(shelf.moved_on(), [at(0)]);
     }
 
     #[test]
