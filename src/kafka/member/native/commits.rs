@@ -98,22 +98,26 @@ impl Commit {
             ..
         } = self;
         let is_left = |landing: &Landing| offsets.iter().any(|(p, ..)| *p == landing.partition);
-        let (places, of): (_, fn(Vec<Landing>, Duration) -> Purpose) = match purpose {
+        let (places, pause) = match purpose {
             Purpose::Ordered(_) => return Vec::new(),
-            Purpose::Start(places, _) => (places, Purpose::Start),
-            Purpose::Recovery(places) => (places, |places, _| Purpose::Recovery(places)),
+            Purpose::Start(places, pause) => (places, Some(pause)),
+            Purpose::Recovery(places) => (places, None),
+        };
+        let of = |places| match pause {
+            Some(pause) => Purpose::Start(places, pause),
+            None => Purpose::Recovery(places),
         };
         let (left, done): (Vec<_>, Vec<_>) = places.into_iter().partition(is_left);
         let mut all = Vec::with_capacity(left.len() + 1);
         if !done.is_empty() {
             all.push(Self {
                 results,
-                ..Self::of(of(done, Duration::ZERO), Vec::new())
+                ..Self::of(of(done), Vec::new())
             });
         }
         let alone = left
             .into_iter()
-            .map(|landing| Self::of_places(|places| of(places, Duration::ZERO), vec![landing]));
+            .map(|landing| Self::of_places(of, vec![landing]));
         all.extend(alone);
         all
     }
