@@ -21,7 +21,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Good writers, bad ones, and the requests of each good one.
 const GOOD: usize = 4;
 const BAD: usize = 3;
-const REQUESTS: usize = 150;
+const REQUESTS: usize = 60;
 
 /// Good writers write to a compacted topic while bad ones post records without a key, alone and among
 /// others, until the good ones are done. What the bad ones were told is checked as well.
