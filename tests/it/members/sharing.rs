@@ -64,6 +64,7 @@ async fn a_dropped_member_gives_its_partitions_to_the_others() {
     let process = Process::new(kafka().await).await;
     let orders = topic("members-dropped");
     process.plain.create_topic(&orders, 2, &[]).await;
+    process.write(&orders, 2, 0..10).await;
     let first = process.join(earliest("dropped", &orders));
     let mut second = process.join(earliest("dropped", &orders));
     second.until(|seen| !seen.assigned.is_empty()).await;
@@ -71,7 +72,11 @@ async fn a_dropped_member_gives_its_partitions_to_the_others() {
     drop(first);
 
     second.until(|seen| seen.assigned.len() == 2).await;
-    assert_eq!(process.plain.committed("dropped", &orders, 0).await, None);
+    // Where it started, and nothing of what it had.
+    for partition in 0..2 {
+        let committed = process.plain.committed("dropped", &orders, partition);
+        assert_eq!(committed.await, Some(0));
+    }
     drop(second);
     // Nothing keeps a consumer: their seats are free.
     eventually(LONG, || async { process.cluster.members.seats() == (0, 0) }).await;
