@@ -10,7 +10,7 @@ use crate::auth::permission::{self, Action, Denied, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
-use crate::kafka::producer::{Outcome, Sending, Sent};
+use crate::kafka::producer::{Outcome, Sending, Sent, count_refused};
 use crate::record::Outgoing;
 
 /// Longest time to ask the cluster why a record was not taken.
@@ -229,6 +229,7 @@ impl Writer {
             if let Some(fault) = known.next_if(|(at, _)| *at == index) {
                 faults.push(fault);
             } else if let Some(fault) = fault_in(&rules, record) {
+                count_refused(&topic.name, &fault);
                 faults.push((index, fault));
             }
         }

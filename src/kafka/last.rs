@@ -18,6 +18,8 @@ use super::bounds::Bounds;
 use super::fault::Fault;
 use super::metadata::Topic;
 use super::reader::{PageRequest, Reader, Span};
+use crate::auth::policy::Sight;
+use crate::filter::Filter;
 use crate::record::Delivered;
 
 /// Above so many records of a partition offsets are counted.
@@ -53,7 +55,7 @@ pub struct Last<'a> {
     /// Which records count; `view` tells one such choice from others.
     pub shows: &'a (dyn Fn(&Delivered) -> bool + Sync),
     /// See `shows`.
-    pub view: String,
+    pub view: (Sight, Filter),
 }
 
 impl std::fmt::Debug for Last<'_> {
@@ -72,7 +74,7 @@ struct Key {
     places: Vec<(i32, i64, i64)>,
     count: i64,
     isolation: Isolation,
-    view: String,
+    view: (Sight, Filter),
 }
 
 /// Looks back.

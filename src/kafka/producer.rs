@@ -335,6 +335,17 @@ impl Drop for Missed {
     }
 }
 
+/// Counts a record that is not written. Rare enough for its counter to be looked up.
+fn count_refusal(label: SharedString, fault: &Fault) {
+    metrics::counter!("kafka_produce_errors_total", "topic" => label, "error" => fault.name())
+        .increment(1);
+}
+
+/// Counts a record of `topic` that is known to be refused before the broker is asked.
+pub fn count_refused(topic: &str, fault: &Fault) {
+    count_refusal(topic_label(topic), fault);
+}
+
 impl Batch {
     fn resolve(&self, index: usize, bytes: u64, outcome: Outcome) {
         match outcome {
@@ -342,10 +353,7 @@ impl Batch {
                 self.queue.produced.increment(1);
                 self.queue.produced_bytes.increment(bytes);
             }
-            // Rare enough to be looked up.
-            Err(ref fault) => metrics::counter!("kafka_produce_errors_total",
-                "topic" => self.queue.label.clone(), "error" => fault.name())
-            .increment(1),
+            Err(ref fault) => count_refusal(self.queue.label.clone(), fault),
         }
         let finished = {
             let mut progress = self.progress.lock();

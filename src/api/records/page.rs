@@ -442,6 +442,7 @@ async fn starts(
         let shown = Shown {
             sight: &scope.sight,
             filter: &asked.filter,
+            isolation: asked.isolation,
         };
         let last = last(cluster, part, shown, asked, &bounds).await;
         starts_of(part, asked, vector, since, &bounds, &times, &last)
@@ -489,9 +490,7 @@ async fn last(
         return Offsets::new();
     };
     let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
-    let starts = shown
-        .last(cluster, &part.topic, &known, count, asked.isolation)
-        .await;
+    let starts = shown.last(cluster, &part.topic, &known, count).await;
     let ids = known.iter().map(|bound| bound.partition);
     ids.zip(starts.iter().copied()).collect()
 }

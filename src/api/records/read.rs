@@ -280,7 +280,7 @@ fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
     );
     ApiError::plain(StatusCode::GONE, message)
         .at("offset")
-        .earliest([(bound.partition, bound.low)].into_iter())
+        .earliest([(bound.partition, bound.low)])
 }
 
 /// 410: what was asked for is not in the log any more.

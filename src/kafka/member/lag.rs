@@ -17,6 +17,9 @@ use crate::kafka::fault::FaultKind;
 use crate::observe::lag::{self, Series};
 use crate::record::TopicPartition;
 
+/// A partition to be asked about, and the series that its end is for.
+type Asked = ((Arc<str>, i32), Vec<Series>);
+
 /// How often the brokers are asked where partitions end.
 const ROUND: Duration = Duration::from_secs(5);
 /// In every so many rounds Kafka is asked what groups have committed whose partitions have left.
@@ -205,7 +208,7 @@ impl Known {
     }
 
     /// The partitions to be asked about, each once for an isolation, and whose they are.
-    fn asked(&self, isolation: Isolation) -> Vec<((Arc<str>, i32), Vec<Series>)> {
+    fn asked(&self, isolation: Isolation) -> Vec<Asked> {
         let mut asked: BTreeMap<(Arc<str>, i32), Vec<Series>> = BTreeMap::new();
         for (series, entry) in &self.entries {
             if entry.isolation == isolation {

@@ -42,6 +42,8 @@ pub(in crate::api) struct Start {
 pub(in crate::api) struct Shown<'a> {
     pub(in crate::api) sight: &'a Sight,
     pub(in crate::api) filter: &'a Filter,
+    /// Whether those of open and aborted transactions are.
+    pub(in crate::api) isolation: Isolation,
 }
 
 impl Shown<'_> {
@@ -52,16 +54,15 @@ impl Shown<'_> {
         topic: &Arc<Topic>,
         bounds: &[Bounds],
         count: i64,
-        isolation: Isolation,
     ) -> Arc<[i64]> {
         let shows = |record: &Delivered| self.sight.shows(record) && self.filter.wants(record);
         let last = Last {
             topic,
             bounds,
             count,
-            isolation,
+            isolation: self.isolation,
             shows: &shows,
-            view: format!("{self:?}"),
+            view: (self.sight.clone(), self.filter.clone()),
         };
         cluster.last(last).await
     }
@@ -89,9 +90,9 @@ pub(in crate::api) async fn resolve(
     origin: &Origin,
     fallback: &From,
     until: Option<&Until>,
-    isolation: Isolation,
     shown: Shown<'_>,
 ) -> Result<Start, Fault> {
+    let isolation = shown.isolation;
     let mut reset = None;
     let text = match origin {
         Origin::Id(text) | Origin::From(From::Vector(text)) => Some(text),
@@ -168,7 +169,7 @@ pub(in crate::api) async fn resolve(
         let last_ones = match (&vectors, from) {
             (None, From::Last(count)) => {
                 let topic = &part.topic;
-                Some(shown.last(cluster, topic, &bounds, *count, isolation).await)
+                Some(shown.last(cluster, topic, &bounds, *count).await)
             }
             _ => None,
         };

@@ -58,10 +58,10 @@ impl Engine {
                     held.next = Some(position);
                     next.push((partition, position));
                 }
-                Some(before) if position < before => {
-                    if !cut.iter().any(|(known, ..)| *known == partition) {
-                        cut.push((partition, before, position));
-                    }
+                Some(before)
+                    if position < before && !cut.iter().any(|(known, ..)| *known == partition) =>
+                {
+                    cut.push((partition, before, position));
                 }
                 _ => {}
             }

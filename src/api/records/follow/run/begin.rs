@@ -24,10 +24,10 @@ impl Run {
             &asked.origin,
             &asked.fallback,
             asked.until.as_ref(),
-            asked.isolation,
             Shown {
                 sight: self.lane.sight(),
                 filter: &asked.filter,
+                isolation: asked.isolation,
             },
         )
         .await?;

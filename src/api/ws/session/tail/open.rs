@@ -103,10 +103,10 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         &Origin::From(ask.from.clone()),
         &ask.from,
         Some(&Until::End),
-        isolation,
         Shown {
             sight: &ask.view.sight,
             filter: &ask.view.filter,
+            isolation,
         },
     )
     .await
