@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(lag(&known, &of), Some(3), "a member has it");
         known.leave(&of, now);
         let left = known.left(now + KEPT / 2);
-        assert_eq!(left[&of.group], [of.clone()]);
+        assert_eq!(left[&of.group], std::slice::from_ref(&of));
         assert!(known.left(now + KEPT).is_empty());
         assert_eq!(lag(&known, &of), None);
     }
