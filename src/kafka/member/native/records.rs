@@ -20,6 +20,10 @@ use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::reader::delivered;
 use crate::record::TopicPartition;
 
+/// How long all brokers have to hear of a topic that was made anew, before a position above the end of
+/// its log is believed to be one of the same topic. That is rare enough to wait for.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Where a partition is to go on whose position was not in the log.
 #[derive(Debug)]
 pub(super) struct Aim {
@@ -265,6 +269,10 @@ impl Engine {
                 }
                 let name = &partition.topic;
                 if !topics.contains_key(name) {
+                    if topics.is_empty() {
+                        // The broker that says so may not be the one that leads the partition.
+                        sleep(SETTLE).await;
+                    }
                     metadata.invalidate(name).await;
                     let topic = metadata.topic(name).await;
                     topics.insert(Arc::clone(name), topic);
