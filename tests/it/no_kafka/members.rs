@@ -11,6 +11,7 @@ use tidegate::kafka::member::{Command, Event, Member, Options, Reset, State, Tim
 use tidegate::record::TopicPartition;
 use tokio::time::{Instant, timeout};
 
+use crate::support::eventually;
 use crate::support::fault::FaultBroker;
 use crate::support::plain::{Plain, PlainOutgoing};
 
@@ -341,6 +342,38 @@ async fn a_member_that_is_dropped_stops_to_heartbeat() {
         .pop()
         .expect("a heartbeat");
     assert_eq!(last.member_epoch, -1);
+}
+
+/// A heartbeat that was on its way when the topics changed is answered after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_topics_are_subscribed_to_while_a_heartbeat_is_under_way() {
+    let broker = FaultBroker::start().await;
+    let cluster = cluster(&broker.bootstrap()).await;
+    let mut member = cluster.members.join(earliest()).unwrap();
+    assigned(&mut member).await;
+    // Nearly always one is: the next is sent a second after the last one was.
+    broker.delay(ApiKey::ConsumerGroupHeartbeat, Duration::from_millis(900));
+    for round in 0..4 {
+        let more = format!("more-{round}");
+        broker.create_topic(&more, 1);
+        let topics = vec!["orders".into(), more.as_str().into()];
+        let seen = broker.request_count(ApiKey::ConsumerGroupHeartbeat);
+        eventually(LONG, async || {
+            broker.request_count(ApiKey::ConsumerGroupHeartbeat) > seen
+        })
+        .await;
+        member
+            .command(Command::Subscribe {
+                topics,
+                appeared: false,
+            })
+            .unwrap();
+        wanted(&mut member, |event| match event {
+            Event::Assigned { all, .. } => all.iter().any(|one| *one.topic == *more).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Consumer, created, numbers, refusal};
 use crate::support::groups::{broker, fill, gateway, write};
+use crate::support::plain::PlainOutgoing;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,4 +172,46 @@ async fn an_instance_that_commits_by_itself_commits_where_it_begins() {
         first.delete().await;
         next.delete().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_appears_under_a_subscription_is_read_from_its_beginning() {
+    let gateway = gateway().await;
+    let plain = broker().await.plain();
+    let (name, later) = (created("v2-appears", 1).await, topic("v2-appears-later"));
+    fill(gateway, &name, 0, 0..3).await;
+    let group = topic("v2-appears-group");
+    let consumer = Consumer::make(
+        gateway,
+        &group,
+        &json!({
+            "format": "json", "auto.commit.enable": "false", "consumer.request.timeout.ms": 50_000,
+        }),
+    )
+    .await;
+    consumer.subscribe(&[&name, &later]).await;
+    consumer.has(1).await;
+
+    plain.add_partitions(&name, 3).await;
+    plain.create_topic(&later, 1, &[]).await;
+    // It has known nothing of these.
+    let writer = broker().await.plain();
+    for (topic, partition) in [(&name, 1), (&name, 2), (&later, 0)] {
+        let value = partition.to_string();
+        let record = PlainOutgoing {
+            topic,
+            partition: Some(partition),
+            value: Some(value.as_bytes()),
+            ..PlainOutgoing::default()
+        };
+        writer.produce(record).await;
+    }
+
+    let mut values = numbers(&consumer.read_all(3).await);
+    values.sort_unstable();
+    assert_eq!(values, [0, 1, 2]);
+    for (topic, partition) in [(&name, 0), (&name, 1), (&name, 2), (&later, 0)] {
+        assert_eq!(plain.committed(&group, topic, partition).await, None);
+    }
+    consumer.delete().await;
 }

@@ -16,7 +16,7 @@ use krafka::consumer::{
 use krafka::{CloseOptions, GroupMembershipOperation};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::super::handles::Seat;
 use super::super::{Options, Shared, Timing};
@@ -34,6 +34,8 @@ pub(super) const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// krafka's pause between two looks while every partition is backing off after errors; its own 10 ms
 /// would keep a core busy when many members wait for a broker.
 const IDLE: Duration = Duration::from_millis(100);
+/// Longest time that krafka may take to look at the topics that it subscribes to.
+const SUBSCRIBE: Duration = Duration::from_secs(10);
 /// How often it is looked whether the group was left.
 const LOOK: Duration = Duration::from_millis(5);
 /// There may be thousands of sessions, each with a fetch in memory.
@@ -209,11 +211,10 @@ impl Link {
         // Set once, here.
         let _ = listener.consumer.set(Arc::downgrade(&consumer));
         let link = Self { consumer, desk };
-        let topics = options.topics.iter().map(|topic| &**topic);
-        if let Err(error) = link.consumer.subscribe(topics).await {
+        if let Err(fault) = subscribe(&link.consumer, options).await {
             link.leave(GroupMembershipOperation::Default, timing.leave)
                 .await;
-            return Err(error.into());
+            return Err(fault);
         }
         Ok(link)
     }
@@ -252,6 +253,18 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+/// Tells krafka of the topics of `options`: the poll that follows joins the group with them.
+pub(super) async fn subscribe(consumer: &Consumer, options: &Options) -> Result<(), Fault> {
+    let topics = options.topics.iter().map(|topic| &**topic);
+    match timeout(SUBSCRIBE, consumer.subscribe(topics)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Fault::new(
+            FaultKind::TimedOut,
+            "Kafka did not answer in time when topics were to be subscribed to.",
+        )),
     }
 }
 

@@ -30,6 +30,7 @@ mod rebalance;
 mod records;
 
 use std::collections::HashMap;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,8 @@ enum Turn {
     /// The consumer, and what was found of its topics.
     Attached(Result<(Link, Before), Fault>),
     Polled(Result<Vec<ConsumerRecord>, KrafkaError>),
+    /// The consumer could not be told of other topics.
+    Unsubscribed(Fault),
     Rested,
 }
 
@@ -136,13 +139,8 @@ enum Done {
     CommitAgain(Commit),
     /// What became of a commit that partitions wait for.
     Landed(Purpose, Results),
-    /// By which consumer, to what, and which of it has appeared.
-    Subscribed(
-        Arc<Consumer>,
-        Vec<Arc<str>>,
-        Vec<Arc<str>>,
-        Result<Before, Fault>,
-    ),
+    /// Whether these topics may be subscribed to, which of them have appeared, and what was found.
+    Checked(Vec<Arc<str>>, Vec<Arc<str>>, Result<Before, Fault>),
     SubscribeAgain(Vec<Arc<str>>, Vec<Arc<str>>),
     /// krafka asked where the leaders are.
     Refreshed(Leaders),
@@ -221,6 +219,8 @@ struct Engine {
     polled_at: Option<Instant>,
     /// That poll waits for records.
     waits: bool,
+    /// The consumer is told of other topics with the next poll.
+    subscribes: bool,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     held: HashMap<TopicPartition, Held>,
     /// How topics were found when they were subscribed to.
@@ -285,6 +285,7 @@ impl Engine {
             pause: PAUSE,
             polled_at: None,
             waits: false,
+            subscribes: false,
             jobs: FuturesUnordered::new(),
             held: HashMap::new(),
             before: Arc::default(),
@@ -443,10 +444,12 @@ impl Engine {
             (Some(link), None) => Some(Arc::clone(&link.consumer)),
             _ => None,
         };
+        let mut subscribing = None;
         if polling.is_some() {
             self.hold().await;
             self.polled_at = Some(now);
             self.waits = flows;
+            subscribing = mem::take(&mut self.subscribes).then(|| Arc::clone(&self.options));
         }
         let attaching = (self.link.is_none() && resting.is_none()).then(|| {
             self.attaching = Arc::clone(&self.options);
@@ -483,6 +486,14 @@ impl Engine {
             }
             match polling {
                 Some(consumer) => {
+                    // krafka joins again with the other topics only if no answer to a heartbeat of
+                    // before comes between the two: it would take the member for one that is in the
+                    // group, with no heartbeats any more. So they are one step, with no wait between.
+                    if let Some(options) = subscribing
+                        && let Err(fault) = link::subscribe(&consumer, &options).await
+                    {
+                        return Turn::Unsubscribed(fault);
+                    }
                     let wait = if flows { POLL } else { Duration::ZERO };
                     Turn::Polled(consumer.poll(wait).await)
                 }
@@ -501,6 +512,7 @@ impl Engine {
                     Ok((link, before)) => {
                         self.keep_before(before);
                         self.link = Some(link);
+                        self.subscribes = false;
                         self.was_member = false;
                         self.polled_at = None;
                         self.fetch_errors = 0;
@@ -518,8 +530,8 @@ impl Engine {
                 }
                 Ok(())
             }
-            // Of a consumer that is gone.
-            Turn::Polled(_) if self.link.is_none() => Ok(()),
+            // Of a consumer that is gone: the next one begins with what is wanted now.
+            Turn::Polled(_) | Turn::Unsubscribed(_) if self.link.is_none() => Ok(()),
             Turn::Polled(Ok(records)) => {
                 self.take_notices();
                 self.pause = PAUSE;
@@ -540,6 +552,13 @@ impl Engine {
                 self.take_notices();
                 self.failed(&error)
             }
+            Turn::Unsubscribed(fault) if fault.retriable => {
+                tracing::debug!(group = %self.options.group, "subscribing is tried again: {fault}");
+                self.subscribes = true;
+                self.wait_after(fault, LONGEST_PAUSE);
+                Ok(())
+            }
+            Turn::Unsubscribed(fault) => Err(End::Fault(fault)),
         }
     }
 
@@ -743,8 +762,8 @@ impl Engine {
                 self.end_revoke();
             }
             Done::Landed(purpose, results) => return self.landed(purpose, results).await,
-            Done::Subscribed(by, topics, appeared, result) => {
-                return self.subscribed(&by, topics, appeared, result);
+            Done::Checked(topics, appeared, result) => {
+                return self.checked(topics, appeared, result);
             }
             Done::SubscribeAgain(topics, appeared) => self.subscribe(topics, appeared),
             Done::Refreshed(leaders) => self.refreshed(leaders).await,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krafka::GroupMembershipOperation;
-use krafka::consumer::Consumer;
 use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
@@ -153,12 +152,12 @@ impl Engine {
 
     /// Subscribes; `appeared` are those that were not there when the client did.
     pub(super) fn subscribe(&mut self, topics: Vec<Arc<str>>, appeared: Vec<Arc<str>>) {
-        let Some(consumer) = self.consumer() else {
+        if self.link.is_none() {
             // Not in the group yet: it joins with these. A turn that is just ending has the others,
             // and what it finds out about them would not hold.
             self.set_topics(topics, appeared);
             return;
-        };
+        }
         let looking = self.look_before(&topics, &appeared);
         let shared = Arc::clone(&self.shared);
         let was_in = self.was_in;
@@ -166,12 +165,11 @@ impl Engine {
             let names = topics.iter().map(|topic| &**topic);
             let result = async {
                 let before = looking.await?;
-                link::check_topics(&shared, names.clone(), was_in).await?;
-                consumer.subscribe(names).await?;
+                link::check_topics(&shared, names, was_in).await?;
                 Ok(before)
             };
             let result = result.await;
-            Done::Subscribed(consumer, topics, appeared, result)
+            Done::Checked(topics, appeared, result)
         }));
     }
 
@@ -215,22 +213,19 @@ impl Engine {
             .retain(|partition, _| topics.contains(&partition.topic));
     }
 
-    pub(super) fn subscribed(
+    /// What was found of topics that are to be subscribed to. The next poll does that; a consumer that
+    /// is just being made is told afterwards.
+    pub(super) fn checked(
         &mut self,
-        by: &Arc<Consumer>,
         topics: Vec<Arc<str>>,
         appeared: Vec<Arc<str>>,
         result: Result<Before, Fault>,
     ) -> Result<(), End> {
         match result {
-            // Another consumer has taken its place meanwhile.
-            _ if !self.consumer().is_some_and(|now| Arc::ptr_eq(&now, by)) => {
-                self.subscribe(topics, appeared);
-                Ok(())
-            }
             Ok(before) => {
                 self.set_topics(topics, appeared);
                 self.keep_before(before);
+                self.subscribes = true;
                 self.polled_at = None;
                 self.wake.notify_one();
                 Ok(())
