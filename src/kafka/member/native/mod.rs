@@ -129,8 +129,9 @@ enum Woken {
 
 /// What a job came to.
 enum Done {
-    /// Where partitions start that were just assigned, and the pause before this try.
-    Started(Vec<u64>, Places, Duration),
+    /// Where partitions start that were just assigned, which topics those are that were not known, and
+    /// the pause before this try.
+    Started(Vec<u64>, Places, Vec<Arc<Topic>>, Duration),
     /// Where partitions go on that stood outside of the log.
     Recovered(Vec<u64>, Vec<Aim>, Places, Vec<Arc<Topic>>),
     Sought(Token, Vec<u64>, Places, Vec<(TopicPartition, Fault)>),
@@ -744,8 +745,8 @@ impl Engine {
 
     async fn done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Started(turns, places, pause) => {
-                return self.started(turns, places, pause).await;
+            Done::Started(turns, places, topics, pause) => {
+                return self.started(turns, places, topics, pause).await;
             }
             Done::Recovered(turns, aims, places, topics) => {
                 return self.recovered(turns, aims, places, topics).await;

@@ -1,6 +1,6 @@
 //! Partitions come and go: the callbacks' notices, starts, revokes and losses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::place::Places;
 use crate::kafka::member::start::Starter;
 use crate::kafka::member::{Assigned, Event, Release, State};
+use crate::kafka::metadata::Topic;
 use crate::observe::metrics::group_label;
 use crate::record::TopicPartition;
 
@@ -132,6 +133,11 @@ impl Engine {
     /// Has the start of partitions looked up that were assigned.
     pub(super) fn look_up_starts(&mut self, partitions: Vec<TopicPartition>, pause: Duration) {
         let turns = self.turns_of(partitions.iter());
+        let unknown: HashSet<Arc<str>> = partitions
+            .iter()
+            .filter(|partition| !self.topics.contains_key(&partition.topic))
+            .map(|partition| Arc::clone(&partition.topic))
+            .collect();
         let partitions: Vec<(TopicPartition, Option<i64>)> = partitions
             .into_iter()
             .map(|partition| {
@@ -154,7 +160,17 @@ impl Engine {
                     let _ = starter.metadata.topic(&partition.topic).await;
                 }
             }
-            Done::Started(turns, starter.starts(&partitions).await, pause)
+            // Which topics these are, before the first record: were one deleted and created again a moment
+            // later, nothing else would tell that it is another.
+            let topics = async {
+                let mut topics = Vec::with_capacity(unknown.len());
+                for name in &unknown {
+                    topics.extend(starter.metadata.confirmed(name).await.ok());
+                }
+                topics
+            };
+            let (places, topics) = tokio::join!(starter.starts(&partitions), topics);
+            Done::Started(turns, places, topics, pause)
         }));
     }
 
@@ -164,10 +180,16 @@ impl Engine {
         &mut self,
         turns: Vec<u64>,
         places: Places,
+        topics: Vec<Arc<Topic>>,
         pause: Duration,
     ) -> Result<(), End> {
         if self.leaving.is_some() {
             return Ok(());
+        }
+        for topic in topics {
+            self.topics
+                .entry(Arc::clone(&topic.name))
+                .or_insert(topic.id);
         }
         let mut landings = Vec::new();
         let mut again = Vec::new();

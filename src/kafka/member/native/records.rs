@@ -260,11 +260,15 @@ impl Engine {
                 (aim.partition.clone(), to)
             });
             let mut places = asker.places(&places.collect::<Vec<_>>(), false).await;
-            // A log that ends before the position may be that of another topic of this name.
+            // A log that ends before the position, or was cut off there, may be that of another topic of
+            // this name.
             let mut topics: HashMap<Arc<str>, Result<Arc<Topic>, Fault>> = HashMap::new();
-            for (partition, place) in &mut places {
-                let is_above = |place: &Place| place.missed.is_some_and(|from| from > place.at);
-                if !place.as_ref().is_ok_and(is_above) {
+            for ((partition, place), aim) in places.iter_mut().zip(&aims) {
+                let goes_back = |place: &Place| {
+                    let from = aim.missed.max(place.missed);
+                    from.is_some_and(|from| from > place.at)
+                };
+                if !place.as_ref().is_ok_and(goes_back) {
                     continue;
                 }
                 let name = &partition.topic;
