@@ -21,8 +21,7 @@ pub(super) fn by_leader(
 ) -> BTreeMap<Option<i32>, Vec<i32>> {
     let mut of: BTreeMap<Option<i32>, Vec<i32>> = BTreeMap::new();
     for id in partitions {
-        let leader = topic.partition(id).ok().and_then(|known| known.leader);
-        of.entry(leader).or_default().push(id);
+        of.entry(leader(topic, id)).or_default().push(id);
     }
     of
 }
@@ -39,10 +38,6 @@ where
 {
     let patience = Instant::now() + PATIENCE;
     let brokers = by_leader(topic, partitions.iter().copied());
-    let mut open: BTreeMap<i32, Option<i32>> = BTreeMap::new();
-    for (leader, ids) in &brokers {
-        open.extend(ids.iter().map(|id| (*id, *leader)));
-    }
     let mut asked: FuturesUnordered<_> = brokers
         .into_values()
         .map(|ids| {
@@ -61,30 +56,27 @@ where
             break;
         };
         for (id, answer) in ids.into_iter().zip(answers) {
-            open.remove(&id);
             known.insert(id, answer);
         }
     }
-    let silent = |id: &i32| Err(silent(&topic.name, *id, open.get(id).copied().flatten()));
     partitions
         .iter()
-        .map(|id| known.remove(id).unwrap_or_else(|| silent(id)))
+        .map(|id| known.remove(id).unwrap_or_else(|| Err(silent(topic, *id))))
         .collect()
 }
 
 /// The broker that leads the partition has not answered.
-pub(super) fn silent(topic: &str, partition: i32, leader: Option<i32>) -> Fault {
-    let message = silent_broker(topic, partition, leader);
-    Fault::new(FaultKind::TimedOut, message)
-}
-
-/// The same in words.
-pub fn silent_broker(topic: &str, partition: i32, leader: Option<i32>) -> String {
-    let who = match leader {
+pub fn silent(topic: &Topic, partition: i32) -> Fault {
+    let who = match leader(topic, partition) {
         Some(id) => format!("broker {id}, which leads it, does not answer"),
         None => "no broker leads it at the moment".to_owned(),
     };
-    format!("Partition {partition} of topic {topic}: {who}.")
+    let message = format!("Partition {partition} of topic {}: {who}.", topic.name);
+    Fault::new(FaultKind::TimedOut, message)
+}
+
+fn leader(topic: &Topic, partition: i32) -> Option<i32> {
+    topic.partition(partition).ok()?.leader
 }
 
 #[cfg(test)]

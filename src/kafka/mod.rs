@@ -24,7 +24,7 @@ mod pulse;
 pub mod reader;
 pub mod tail;
 
-pub use apart::silent_broker;
+pub use apart::silent;
 pub use bounds::Bounds;
 pub use client::Role;
 pub use cluster::Cluster;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::follow::asked::filter;
 use super::follow::fields::Fields;
 use super::follow::now_ms;
-use super::follow::start::Shown;
+use super::follow::start::{Shown, since_of};
 use super::parse::Formats;
 use super::partitions::{Part, Partitions, Scope};
 use super::read::{at_from, gone, isolation};
@@ -36,7 +36,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
-use crate::kafka::{Bounds, Cluster, silent_broker};
+use crate::kafka::{self, Bounds, Cluster};
 use crate::observe::metrics::topic_label;
 use crate::position::{self, From, Offsets, Position, PositionError, Since};
 use crate::record::Delivered;
@@ -317,9 +317,8 @@ impl Reading<'_> {
     /// the next page, and so is what comes after it in its partition.
     fn take(&mut self, index: usize, page: Page) -> bool {
         if let (Some(part), Some(of)) = (self.parts.get(index), self.unanswered.get_mut(index)) {
-            let leader = |id: i32| part.topic.partition(id).ok().and_then(|known| known.leader);
             let silent = page.unanswered.iter().copied();
-            of.extend(silent.map(|id| (id, silent_broker(&part.topic.name, id, leader(id)))));
+            of.extend(silent.map(|id| (id, kafka::silent(&part.topic, id).message)));
         }
         let mut put_back: Offsets = Vec::new();
         for record in page.records {
@@ -465,10 +464,7 @@ async fn known(cluster: &Cluster, part: &Part, asked: &Asked, since: Option<&Sin
     let (topic, partitions) = (&part.topic, &part.partitions);
     let wanted: Vec<(i32, i64)> = match asked.from {
         From::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
-        _ => {
-            let since = since.into_iter().flatten().copied();
-            since.filter(|(id, _)| partitions.contains(id)).collect()
-        }
+        _ => since_of(part, since),
     };
     let (bounds, times) = tokio::join!(
         cluster.bounds_of_each(asked.isolation, topic, partitions),
@@ -497,15 +493,7 @@ async fn last(
 
 /// No broker of the part has answered.
 fn silent(part: &Part) -> Known {
-    let fault = |id: &i32| {
-        let leader = part
-            .topic
-            .partition(*id)
-            .ok()
-            .and_then(|known| known.leader);
-        let message = silent_broker(&part.topic.name, *id, leader);
-        Err(Fault::new(FaultKind::TimedOut, message))
-    };
+    let fault = |id: &i32| Err(kafka::silent(&part.topic, *id));
     (part.partitions.iter().map(fault).collect(), BTreeMap::new())
 }
 

@@ -153,9 +153,9 @@ fn joined(
             *next = (*next).min(record.offset);
         }
     }
-    for (leader, ids) in open {
+    for ids in open.values() {
         let first = ids.first().copied().unwrap_or_default();
-        fault.get_or_insert_with(|| silent(&reading.topic.name, first, *leader));
+        fault.get_or_insert_with(|| silent(&reading.topic, first));
         unanswered.extend(ids);
     }
     if reading.records.is_empty() {

@@ -237,7 +237,7 @@ pub(in crate::api) async fn resolve(
 }
 
 /// From which times on those of its partitions begin that had no place yet.
-fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
+pub(in crate::api::records) fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
     let since = since.into_iter().flatten().copied();
     since
         .filter(|(id, _)| part.partitions.contains(id))
