@@ -89,6 +89,19 @@ impl Gateway {
         &self.inner.answers
     }
 
+    /// Whether requests are welcome: Kafka has answered lately, and the process is not about to stop.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not, for whoever asks about health.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.stopping().is_cancelled() {
+            return Err("the gateway is stopping".to_owned());
+        }
+        let answered = self.cluster().probe().await;
+        answered.map_err(|fault| format!("Kafka: {fault}"))
+    }
+
     /// The bodies of requests that wait in memory.
     pub fn bodies(&self) -> &Bodies {
         &self.inner.bodies

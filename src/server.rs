@@ -130,7 +130,6 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         gateway,
         metrics,
         process: observe::metrics::process(),
-        stopping: stopping.clone(),
     });
     let management_door = Arc::new(Door::management(&settings, router).with_tls(tls.clone()));
     let management_closing = CancellationToken::new();

@@ -11,7 +11,6 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_process::Collector;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
 use crate::http::cross_site::CrossSite;
@@ -26,8 +25,6 @@ pub struct Management {
     pub metrics: PrometheusHandle,
     /// What the process uses: memory, CPU time, file descriptors.
     pub process: Collector,
-    /// Cancelled when the process is about to stop: readiness turns red first.
-    pub stopping: CancellationToken,
 }
 
 impl std::fmt::Debug for Management {
@@ -64,14 +61,8 @@ async fn healthz() -> &'static str {
 /// Kafka has answered lately, and the process is not about to stop.
 async fn readyz(State(management): State<Management>) -> Response {
     let gateway = &management.gateway;
-    let (ready, reason) = if management.stopping.is_cancelled() {
-        (false, Some("the gateway is stopping".to_owned()))
-    } else {
-        match gateway.cluster().probe().await {
-            Ok(()) => (true, None),
-            Err(fault) => (false, Some(format!("Kafka: {fault}"))),
-        }
-    };
+    let reason = gateway.ready().await.err();
+    let ready = reason.is_none();
     let broker = if gateway.cluster().is_embedded() {
         "embedded"
     } else {

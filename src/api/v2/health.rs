@@ -43,13 +43,9 @@ pub async fn healthy(State(gateway): State<Gateway>) -> Result<StatusCode, ApiEr
 )]
 pub async fn ready(State(gateway): State<Gateway>) -> Result<StatusCode, ApiError> {
     opened(&gateway)?;
-    let unready = |why: String| ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, why).retry();
-    if gateway.stopping().is_cancelled() {
-        return Err(unready("the gateway is stopping".to_owned()));
-    }
-    match gateway.cluster().probe().await {
+    match gateway.ready().await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(fault) => Err(unready(format!("Kafka: {fault}"))),
+        Err(reason) => Err(ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, reason).retry()),
     }
 }
 
