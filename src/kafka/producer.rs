@@ -615,7 +615,7 @@ impl Producer {
                     && let Err((error, ticket)) =
                         hand_over(&live, &topic.name, record, Box::new(ticket))
                 {
-                    ticket.resolve(Err(Box::new(self.reports.explained(&error))));
+                    self.refuse(&error, *ticket);
                 }
             }
         }
@@ -669,9 +669,14 @@ impl Producer {
         {
             return Err(ticket);
         }
-        self.reports.failed.notify_one();
-        ticket.resolve(Err(Box::new(self.reports.explained(&error))));
+        self.refuse(&error, *ticket);
         Ok(())
+    }
+
+    /// The client has not taken a record, and another try would not help.
+    fn refuse(&self, error: &KafkaError, ticket: Ticket) {
+        self.reports.failed.notify_one();
+        ticket.resolve(Err(Box::new(self.reports.explained(error))));
     }
 
     /// Whether batches are compressed on their way, so that a record's size says nothing about the
