@@ -14,12 +14,8 @@ use crate::support::tokens::{SECRET, token};
 const BOUND: Duration = Duration::from_secs(60);
 
 fn gateway(audit: &str) -> Builder {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("http.trusted_proxies", "127.0.0.1")
         .set("telemetry.audit", audit)
 }

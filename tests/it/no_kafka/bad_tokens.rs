@@ -28,12 +28,8 @@ fn memory_kib(gateway: &Gateway) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_of_any_size_has_a_clear_answer() {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("http.max_header_bytes", "1 MiB")
         .start()
         .await;

@@ -13,7 +13,7 @@ use crate::support::envoy::{Envoy, Running, recipe, routed};
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{get, send};
 use crate::support::recipe::{block, put};
-use crate::support::tokens::SECRET;
+
 use crate::support::ws::{Client as Session, at_url};
 use crate::support::{eventually, metric};
 
@@ -99,12 +99,8 @@ async fn requests_find_the_process_that_has_the_instance() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_say_of_themselves_is_not_believed() {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("telemetry.audit", "audit.log");
     let Some((gateway, running)) = fronted(gateway, &[]).await else {
         return;

@@ -21,7 +21,7 @@ use crate::support::http::{Reply, send};
 use crate::support::nginx;
 use crate::support::process::Supervised;
 use crate::support::recipe::{block, put};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 
 const BOUND: Duration = Duration::from_secs(60);
 const HEADING: &str = "### Behind nginx";
@@ -158,12 +158,8 @@ async fn its_own_pages_are_let_in_and_others_are_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_and_the_audit_log_see_the_client() {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("telemetry.audit", "audit.log")
         .set("limits.refused_per_second", "1");
     let fronted = Fronted::start(gateway).await;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply, client, raw_request};
-use crate::support::tokens::{SECRET, claims, sign, token};
+use crate::support::tokens::{claims, sign, token};
 use crate::support::{eventually, metric};
 
 const RECORDS: &str = "/topics/orders/records";
@@ -286,12 +286,8 @@ async fn a_request_under_way_keeps_its_connection() {
 
 /// A gateway that refuses one request a second of each address.
 async fn strict() -> Gateway {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("http.trusted_proxies", "127.0.0.1")
         .set("limits.refused_per_second", "1")
         .start()

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{client, send};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::ws::at;
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -26,13 +26,7 @@ const BODY: usize = (8 << 20) - 1;
 const MOST: usize = 64 << 20;
 
 fn jwt() -> Builder {
-    Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set(
-            "auth.issuers",
-            r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#,
-        )
+    Gateway::embedded().with_tokens()
 }
 
 /// The most memory that the gateway has had, in bytes.

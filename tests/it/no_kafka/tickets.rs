@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, client, post_json, send};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::ws::at;
 
 const PAGE: &str = "https://app.example";
@@ -15,12 +15,7 @@ const EVERYTHING: &str = "admin:*";
 
 fn jwt() -> Builder {
     Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set(
-            "auth.issuers",
-            r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#,
-        )
+        .with_tokens()
         .set("http.cors.origins", PAGE)
 }
 

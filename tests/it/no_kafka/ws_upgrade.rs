@@ -26,12 +26,7 @@ const PROTOCOL: &str = "sec-websocket-protocol";
 
 fn jwt() -> Builder {
     Gateway::embedded()
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set(
-            "auth.issuers",
-            r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#,
-        )
+        .with_tokens()
         .set("http.cors.origins", PAGE)
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{PROMPT, Stream, topic_of};
 use crate::support::gateway::Gateway;
 use crate::support::plain::PlainOutgoing;
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric};
 
 /// A page gone wild, on one connection: it gets what one principal may have, and others lose nothing.
@@ -22,12 +22,8 @@ async fn a_page_that_opens_ten_thousand_streams_gets_its_share() {
     const SHARE: usize = 40;
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "wild", 1).await;
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::builder(&kafka().await.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("limits.tails_per_principal", &SHARE.to_string())
         .start()
         .await;

@@ -202,6 +202,16 @@ impl Builder {
         self
     }
 
+    /// Asks clients for tokens of the tests' own issuer ([`super::tokens`]).
+    pub fn with_tokens(self) -> Self {
+        self.file("secret", super::tokens::SECRET)
+            .set("auth.mode", "jwt")
+            .set(
+                "auth.issuers",
+                r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#,
+            )
+    }
+
     /// Puts a file into its working directory; `tidegate.toml` is read from there.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.into(), text.into()));

@@ -11,7 +11,7 @@ use super::{BOUND, Consumer, V2, created, from_earliest, make, refusal};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway};
 use crate::support::http::{client, raw_request, send};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::{eventually, metric, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,12 +177,8 @@ async fn an_idle_instance_leaves_and_one_in_use_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_so_many_and_somebodys() {
     let kafka = broker().await;
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::builder(&kafka.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("limits.instances", "3")
         .set("limits.instances_per_principal", "2")
         .start()

@@ -6,7 +6,7 @@ use super::broker;
 use crate::support::browser::{Browser, Pages};
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, send};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -17,12 +17,7 @@ async fn a_page_gets_records_by_a_ticket_or_a_subprotocol_and_a_foreign_one_noth
     let pages = Pages::start().await;
     let origin = format!("http://app.example:{}", pages.port);
     let gateway = Gateway::builder(&broker().await.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set(
-            "auth.issuers",
-            r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#,
-        )
+        .with_tokens()
         .set("http.cors.origins", &origin)
         .start()
         .await;

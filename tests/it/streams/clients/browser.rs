@@ -7,7 +7,7 @@ use crate::streams::PROMPT;
 use crate::support::browser::Browser;
 use crate::support::front::Front;
 use crate::support::gateway::{Builder, Gateway};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric, shared_gateway};
 
 /// A page of the gateway's own address follows a topic to its end; it is cut in the middle.
@@ -60,12 +60,7 @@ async fn a_page_that_is_cut_off_sees_all_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_with_a_ticket_comes_back_with_it() {
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
-    let gateway = Gateway::builder(&kafka().await.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers);
+    let gateway = Gateway::builder(&kafka().await.bootstrap()).with_tokens();
     let ticket = async |gateway: &Gateway, topic: &str| {
         let wish = json!({"kind": "sse", "topics": [topic]});
         let request = http::client().post(gateway.url("/tickets")).json(&wish);

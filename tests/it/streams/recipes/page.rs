@@ -8,7 +8,7 @@ use crate::support::browser::Browser;
 use crate::support::front::Front;
 use crate::support::gateway::Gateway;
 use crate::support::recipe::{block, put};
-use crate::support::tokens::{SECRET, token};
+use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,12 +55,8 @@ async fn a_ticket_lets_a_page_in_that_cannot_set_headers() {
     let plain = kafka().await.plain();
     let topic = topic_of(&plain, "ticket", 1).await;
     write(&plain, &topic, 0, "7").await;
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::builder(&kafka().await.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .start()
         .await;
     let line = "headers: with `auth.mode = \"jwt\"` get a ticket first and put it in the URL.";
@@ -99,12 +95,8 @@ async fn a_page_gets_a_new_ticket_and_misses_nothing() {
     };
     let plain = kafka().await.plain();
     let topic = topic_of(&plain, "tickets", 1).await;
-    let issuers =
-        r#"[{ issuer = "https://issuer.test", audience = "tidegate", secret_file = "secret" }]"#;
     let gateway = Gateway::builder(&kafka().await.bootstrap())
-        .file("secret", SECRET)
-        .set("auth.mode", "jwt")
-        .set("auth.issuers", issuers)
+        .with_tokens()
         .set("auth.sse_ticket_ttl_s", "4")
         .start()
         .await;

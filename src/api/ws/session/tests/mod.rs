@@ -157,7 +157,9 @@ impl Play {
 
     /// Answers the question for topics that was asked last.
     fn resolve(&mut self, topics: &[&str]) {
-        let Some(Effect::Resolve(ticket, _)) = self.effects.pop() else {
+        let is_question = |effect: &Effect| matches!(effect, Effect::Resolve(..));
+        let at = self.effects.iter().rposition(is_question);
+        let Some(Effect::Resolve(ticket, _)) = at.map(|at| self.effects.remove(at)) else {
             panic!("nothing is looked up");
         };
         let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
