@@ -97,7 +97,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
 
-    let audit = Audit::open(&settings.telemetry.audit).map_err(ServeError::Audit)?;
+    let audit = Audit::open(&settings.telemetry).map_err(ServeError::Audit)?;
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
     let cluster = Arc::new(cluster.streaming(&settings.streams));
     let stopping = CancellationToken::new();

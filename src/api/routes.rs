@@ -393,6 +393,7 @@ impl Guard {
         let id = request.extensions().get::<RequestId>();
         Origin {
             request_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            gateway_id: id.map(|id| id.own().to_owned()).unwrap_or_default(),
             address: self.address(request),
             method: request.method().to_string(),
             path: request.uri().path().to_owned(),
@@ -493,14 +494,15 @@ async fn guard(
         return refused.into_response();
     }
     let route = || format!("{} {}", request.method(), matched.as_str());
-    match guard.access {
+    let let_in = match guard.access {
         Access::Session => {
-            principal.is_let_in(route);
             let shown = Shown {
                 principal: Some(principal.clone()),
                 asker: asker.clone(),
             };
+            let let_in = principal.is_let_in(route);
             request.extensions_mut().insert(shown);
+            let_in
         }
         Access::Principal => principal.is_let_in(route),
         // Their permissions have been told of.
@@ -508,7 +510,10 @@ async fn guard(
         | Access::Topic(_)
         | Access::Topics(_)
         | Access::Group(_)
-        | Access::Cluster(_) => {}
+        | Access::Cluster(_) => Ok(()),
+    };
+    if let Err(untold) = let_in {
+        return ApiError::from(untold).into_response();
     }
     request.extensions_mut().insert(principal);
     // Here, so that what a browser may see of a 500 is added to this one too.

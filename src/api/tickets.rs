@@ -129,6 +129,7 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
 fn not_minted(error: &NotMinted) -> ApiError {
     match error {
         NotMinted::ByTicket => ApiError::new(StatusCode::FORBIDDEN, 40301, error.to_string()),
+        NotMinted::Untold(denied) => denied.clone().into(),
         NotMinted::Unsealed(_) => {
             tracing::error!(%error, "no ticket");
             ApiError::internal()

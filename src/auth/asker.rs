@@ -84,6 +84,12 @@ impl Asker {
         counted.map_or(Ok(()), |(refusals, who)| refusals.count(*who))
     }
 
+    /// Whether anything may be allowed now: the audit log can tell of it, or need not.
+    pub(super) fn can_be_told(&self) -> bool {
+        let told = self.told.as_ref();
+        told.is_none_or(|told| told.audit.is_ready())
+    }
+
     /// Nobody could be made out.
     pub fn is_unknown(&self, reason: &impl fmt::Display) {
         self.tell(|| Decision {
@@ -95,19 +101,20 @@ impl Asker {
         });
     }
 
-    /// A permission was asked for. What is allowed is told once, what is denied each time.
+    /// A permission was asked for. What is allowed is told once, what is denied each time. Tells whether
+    /// what is allowed may be done, which it may not where it has to be told and cannot be.
     pub(super) fn is_decided(
         &self,
         principal: &Principal,
         action: Action,
         resource: Resource<'_>,
         verdict: &Result<Granted<'_>, Denied>,
-    ) {
-        let Some(told) = &self.told else { return };
+    ) -> bool {
+        let Some(told) = &self.told else { return true };
         if verdict.is_ok() && !told.is_new(action, resource) {
-            return;
+            return true;
         }
-        self.tell(|| Decision {
+        let may_be_done = self.tell(|| Decision {
             principal: Some(principal.identity()),
             action: action.name(),
             kind: resource.kind(),
@@ -117,11 +124,15 @@ impl Asker {
                 Err(denied) => Err(denied.to_string()),
             },
         });
+        if !may_be_done {
+            told.forget(action, resource);
+        }
+        may_be_done
     }
 
-    /// Something else than a permission was decided on.
-    pub(super) fn tell<'a>(&self, decision: impl FnOnce() -> Decision<'a>) {
-        let Some(told) = &self.told else { return };
+    /// Something else than a permission was decided on. Tells what [`Asker::is_decided`] does.
+    pub(super) fn tell<'a>(&self, decision: impl FnOnce() -> Decision<'a>) -> bool {
+        let Some(told) = &self.told else { return true };
         let decision = decision();
         let allowed = decision.verdict.is_ok();
         let (Ok(reason) | Err(reason)) = decision.verdict;
@@ -138,7 +149,7 @@ impl Asker {
             resource: decision.resource,
             allowed,
             reason,
-        });
+        })
     }
 }
 
@@ -166,5 +177,13 @@ impl Told {
         }
         allowed.push((action, kind, name.to_owned()));
         true
+    }
+
+    /// It was not told after all.
+    fn forget(&self, action: Action, resource: Resource<'_>) {
+        let (kind, name) = (resource.kind(), resource.name());
+        self.allowed
+            .lock()
+            .retain(|told| (told.0, told.1, told.2.as_str()) != (action, kind, name));
     }
 }

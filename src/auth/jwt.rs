@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3Builder;
 use super::identity::Identity;
 use super::jwks::{Jwks, NoKeys};
 use super::keys::Key;
-use super::permission::Permission;
+use super::permission::{Denied, Permission};
 use super::refusals::TooMany;
 use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
@@ -45,6 +45,9 @@ pub enum Refused {
     /// It cannot be checked now: the issuer's keys have never been had.
     #[error("the issuer's keys cannot be had now; try again")]
     KeysUnavailable,
+    /// It was not looked at: the audit log has to tell of whatever comes of it, and cannot.
+    #[error(transparent)]
+    Untold(#[from] Denied),
     /// It was not looked at: too many were refused before.
     #[error("more than {} requests refused in a second (limits.refused_per_second)", .0.limit)]
     TooMany(TooMany),

@@ -31,7 +31,7 @@ use asker::{Asker, Decision};
 use certificate::ClientCertificate;
 use identity::{Identity, Kind};
 use jwt::{Refused, Verifier};
-use permission::{Action, Permission, Resource};
+use permission::{Action, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
 use ticket::{Purpose, Tickets};
@@ -127,7 +127,7 @@ impl Principal {
         })
     }
 
-    /// The same principal where the gateway itself has it do just this.
+    /// The same principal where the gateway itself has it do just this. The audit log tells of it.
     #[must_use]
     pub fn with_only(&self, permission: Permission) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Principal {
                 ticket_expires: None,
                 claims: self.inner.claims.clone(),
             }),
-            asker: Asker::nobody(),
+            asker: self.asker.clone(),
             view: self.view.clone(),
         }
     }
@@ -180,14 +180,43 @@ impl Principal {
     }
 
     /// Tells the audit log that a route that is for any principal let this one in.
-    pub fn is_let_in(&self, route: impl FnOnce() -> String) {
-        self.asker.tell(|| Decision {
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Untold`].
+    pub fn is_let_in(&self, route: impl FnOnce() -> String) -> Result<(), Denied> {
+        self.is_told("call", "route", route(), "it is for any principal")
+    }
+
+    /// Tells the audit log that a session is this one's from here on, by a frame of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Untold`].
+    pub fn begins_session(&self, frame: &str) -> Result<(), Denied> {
+        let reason = "the credential of the frame is valid";
+        self.is_told("session", "websocket", frame.to_owned(), reason)
+    }
+
+    fn is_told(
+        &self,
+        action: &'static str,
+        kind: &'static str,
+        resource: String,
+        reason: &str,
+    ) -> Result<(), Denied> {
+        let may_be_done = self.asker.tell(|| Decision {
             principal: Some(self.identity()),
-            action: "call",
-            kind: "route",
-            resource: route(),
-            verdict: Ok("it is for any principal".to_owned()),
+            action,
+            kind,
+            resource,
+            verdict: Ok(reason.to_owned()),
         });
+        if may_be_done {
+            Ok(())
+        } else {
+            Err(Denied::Untold)
+        }
     }
 
     /// Tells the audit log that a route did not let this one in, whatever its permissions.
@@ -289,6 +318,19 @@ pub enum Credential<'a> {
     Other,
     /// Nothing.
     None,
+}
+
+impl Credential<'_> {
+    /// What it is, for the audit log.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token(_) => "a token is valid",
+            Self::StreamTicket(..) => "a ticket for streams is valid",
+            Self::WebSocketTicket(..) => "a ticket for WebSockets is valid",
+            Self::Certificate(_) => "a client certificate is valid",
+            Self::Other | Self::None => "no credentials are asked for",
+        }
+    }
 }
 
 /// The page that a request is of, as far as the request tells.
@@ -409,13 +451,27 @@ impl Authenticator {
         credential: Credential<'_>,
         asker: &Asker,
     ) -> Result<Principal, Refused> {
+        if !asker.can_be_told() {
+            return Err(Denied::Untold.into());
+        }
         if let Err(too_many) = asker.check()
             && self.costs_a_check(credential)
         {
             return Err(too_many.into());
         }
         let refused = match self.identify(credential).await {
-            Ok(principal) => return Ok(principal.under(&self.policies).asking(asker)),
+            Ok(principal) => {
+                let principal = principal.under(&self.policies).asking(asker);
+                if self
+                    .audit
+                    .as_ref()
+                    .is_some_and(Audit::tells_authentications)
+                {
+                    let shown = credential.name();
+                    principal.is_told("authenticate", "gateway", String::new(), shown)?;
+                }
+                return Ok(principal);
+            }
             Err(refused) => refused,
         };
         // It is not their fault when they cannot be checked.

@@ -114,14 +114,23 @@ impl fmt::Display for Permission {
     }
 }
 
-/// The permission that would have been needed.
+/// Why something may not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the permission {action}:{resource} is missing")]
-pub struct Denied {
-    /// What was asked for.
-    pub action: Action,
-    /// The topic, group or other name it was asked for.
-    pub resource: String,
+pub enum Denied {
+    /// The permission that would have been needed.
+    #[error("the permission {action}:{resource} is missing")]
+    Missing {
+        /// What was asked for.
+        action: Action,
+        /// The topic, group or other name it was asked for.
+        resource: String,
+    },
+    /// It may be done, but the audit log has to tell of it and cannot.
+    #[error(
+        "the audit log cannot be written at the moment, and without it nothing is allowed \
+         (telemetry.audit_required)"
+    )]
+    Untold,
 }
 
 /// Why something is allowed.
@@ -147,13 +156,18 @@ impl fmt::Display for Granted<'_> {
 ///
 /// # Errors
 ///
-/// [`Denied`], which names the permission that is missing.
+/// [`Denied`], which names the permission that is missing, or says that the audit log cannot be told.
 pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
     let verdict = judge(principal, action, resource);
-    principal
+    let may_be_done = principal
         .asker
         .is_decided(principal, action, resource, &verdict);
-    verdict.map(drop)
+    verdict?;
+    if may_be_done {
+        Ok(())
+    } else {
+        Err(Denied::Untold)
+    }
 }
 
 /// The same for what is only looked at, such as which lines of a list to show: nothing is decided, so
@@ -180,7 +194,7 @@ fn judge<'a>(
                 .map(Granted::By)
         }
     };
-    granted.ok_or_else(|| Denied {
+    granted.ok_or_else(|| Denied::Missing {
         action,
         resource: resource.to_string(),
     })

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::asker::Decision;
 use super::identity::Identity;
 use super::jwt::{Refused, now};
-use super::permission::{Action, Permission};
+use super::permission::{Action, Denied, Permission};
 use super::{Grants, Inner, Page, Principal, ShownBy};
 
 /// What the key is for, so that whatever else is made of the same secret is of no use here.
@@ -63,6 +63,9 @@ pub enum NotMinted {
     /// Tickets would otherwise outlive any bound.
     #[error("a ticket cannot be used to get another one; show the token")]
     ByTicket,
+    /// The audit log has to tell of it, and cannot.
+    #[error(transparent)]
+    Untold(#[from] Denied),
     /// It could not be sealed.
     #[error("the ticket could not be sealed: {0}")]
     Unsealed(String),
@@ -158,7 +161,7 @@ impl Tickets {
             true => Err(NotMinted::ByTicket),
             false => self.make(principal, purpose, topics, origin),
         };
-        principal.asker.tell(|| Decision {
+        let may_be_done = principal.asker.tell(|| Decision {
             principal: Some(principal.identity()),
             action: "mint",
             kind: "ticket",
@@ -168,6 +171,9 @@ impl Tickets {
                 Err(error) => Err(error.to_string()),
             },
         });
+        if minted.is_ok() && !may_be_done {
+            return Err(Denied::Untold.into());
+        }
         minted
     }
 

@@ -24,6 +24,9 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["auth.mode", "auth.issuers"]) {
         errors.extend(auth(loaded, knows(&["listen"])));
     }
+    if knows(&["telemetry.audit", "telemetry.audit_required"]) {
+        errors.extend(audit(loaded));
+    }
     if knows(&["listen", "kafka.bootstrap_servers", "kafka.embedded"]) {
         errors.extend(broker(loaded, has_embedded));
     }
@@ -93,6 +96,14 @@ fn tls(loaded: &Loaded, knows_client_ca: bool) -> Option<ConfigError> {
         }
         _ => None,
     }
+}
+
+/// What is said of the audit log is of none where there is no log.
+fn audit(loaded: &Loaded) -> Option<ConfigError> {
+    let telemetry = &loaded.settings.telemetry;
+    let problem = "true, but telemetry.audit is \"off\": expected \"stderr\" or a file there";
+    (telemetry.audit == AuditTo::Off && telemetry.audit_required)
+        .then(|| loaded.error("telemetry.audit_required", problem))
 }
 
 fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {

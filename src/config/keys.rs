@@ -632,6 +632,16 @@ pub(super) static KEYS: &[Key] = &[
         Slot::Audit(|s| &mut s.telemetry.audit),
         "Where to write who was let do what, one JSON object a line: \"stderr\", or a file, which is appended to and opened anew when it was moved away.",
     ),
+    key(
+        "telemetry.audit_required",
+        Slot::Switch(|s| &mut s.telemetry.audit_required),
+        "Whether nothing is allowed (503) while the audit log cannot be written, rather than its lines lost.",
+    ),
+    key(
+        "telemetry.audit_authentication",
+        Slot::Switch(|s| &mut s.telemetry.audit_authentication),
+        "Whether each request whose token, ticket or certificate is valid has a line of its own in the audit log.",
+    ),
 ];
 
 /// Whether there is such a setting. Not true of what stands in a table that takes any name.

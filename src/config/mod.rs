@@ -483,6 +483,10 @@ pub struct TelemetrySettings {
     pub access_log: bool,
     /// `audit`: one line per decision about who may do what.
     pub audit: AuditTo,
+    /// `audit_required`: nothing is allowed that the audit log cannot tell.
+    pub audit_required: bool,
+    /// `audit_authentication`: a line for each request whose credential is valid, too.
+    pub audit_authentication: bool,
 }
 
 /// `telemetry.audit`.
@@ -610,6 +614,8 @@ impl Default for TelemetrySettings {
             log_format: LogFormat::Auto,
             access_log: false,
             audit: AuditTo::Off,
+            audit_required: false,
+            audit_authentication: false,
         }
     }
 }

@@ -298,6 +298,9 @@ impl From<Fault> for ApiError {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
+        if denied == Denied::Untold {
+            return Self::plain(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()).retry();
+        }
         Self::new(StatusCode::FORBIDDEN, 40301, denied.to_string()).header(
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"insufficient_scope\""),
@@ -327,7 +330,7 @@ impl From<Refused> for ApiError {
                 Self::unauthenticated(Some("invalid_request"), refused.to_string())
             }
             Refused::Invalid(message) => Self::unauthenticated(Some("invalid_token"), message),
-            Refused::KeysUnavailable => {
+            Refused::KeysUnavailable | Refused::Untold(_) => {
                 Self::plain(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).retry()
             }
             Refused::TooMany(too_many) => too_many.into(),

@@ -71,7 +71,8 @@ impl Service<Request> for Finished {
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let id = RequestId::of(request.headers());
+        let tracked = self.settings.shares_id || self.settings.access_log;
+        let id = RequestId::of(request.headers(), tracked);
         let method = request.method().clone();
         let access_log = self.settings.access_log;
         let path = access_log.then(|| request.uri().path().to_owned());
@@ -106,7 +107,7 @@ impl Service<Request> for Finished {
             if let Some(path) = path {
                 tracing::info!(
                     target: "tidegate::access",
-                    request_id = id.as_str(), %method, path, status = status.as_u16(),
+                    request_id = id.as_str(), gateway_id = id.own(), %method, path, status = status.as_u16(),
                     duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                     "request"
                 );

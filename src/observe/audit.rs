@@ -2,32 +2,46 @@
 //! what, on standard error or in a file.
 //!
 //! Whoever decides hands an [`Entry`] over and goes on; a thread of its own writes, since a disk may
-//! take its time. Between them is a queue with an end. When it is full, entries are lost rather than
+//! take its time. Between them is a queue with an end, of which no caller has more than a share: one
+//! who asks for much must not drown what others do. When there is no room, entries are lost rather than
 //! requests held up: `audit_entries_lost_total` counts them, and the next line that is written says
-//! how many are missing before it.
+//! how many are missing before it. With `telemetry.audit_required` it is the other way round: what
+//! cannot be told is not allowed, and what could not be written is written again until it is.
 //!
 //! What is decided, and for whom, is `auth::asker`'s to say.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::AuditTo;
+use crate::config::{AuditTo, TelemetrySettings};
 
 /// Most entries that wait to be written; a line is 2 KiB at the most.
 const QUEUE: usize = 8192;
+/// Most of them that are of one caller.
+const SHARE: u32 = 1024;
+/// So many callers are told apart. Those who meet have a share together: which they are nobody can guess.
+const SHARES: usize = 1024;
 /// Most entries that are written at once.
 const BATCH: usize = 512;
-/// Longest text of a field, in characters: names are as long as their issuers like.
+/// Longest text of a field, in characters: names are as long as their issuers like. Of what is longer
+/// the line has the beginning and a hash, so that two of them are never taken for one.
 const TEXT: usize = 256;
+/// Bytes of that hash, a SHA-256, which are written.
+const HASH: usize = 8;
+/// Pause before lines that could not be written are tried again, where they have to be.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Pause between two warnings of the same trouble.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The metric of entries that were not written.
@@ -36,8 +50,10 @@ const LOST: &str = "audit_entries_lost_total";
 /// Where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    /// Its id, as in `X-Request-Id`.
+    /// Its id, as in `X-Request-Id`: the client's own, if it sent one.
     pub request_id: String,
+    /// The gateway's own id of it, which no client can choose.
+    pub gateway_id: String,
     /// The client's address, as limits count it; `None` where no listener took the request.
     pub address: Option<IpAddr>,
     /// What was asked, by its method and its path without the query.
@@ -83,23 +99,32 @@ pub struct Entry {
 pub struct Audit {
     sender: mpsc::Sender<Message>,
     lost: Arc<AtomicU64>,
+    shares: Arc<Shares>,
+    /// Nothing is allowed that cannot be told.
+    required: bool,
+    /// It tells of credentials that are valid, too.
+    authentications: bool,
+    /// The last lines could not be written.
+    failing: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 enum Message {
-    Entry(Box<Entry>),
+    /// Whose share of the queue it has a place of.
+    Entry(usize, Box<Entry>),
     /// Answered when all that came before is written.
     Flush(oneshot::Sender<()>),
 }
 
 impl Audit {
-    /// Opens the log, if there is to be one.
+    /// Opens the log that `settings` ask for, if there is to be one.
     ///
     /// # Errors
     ///
     /// The file cannot be opened or the thread not started.
-    pub fn open(to: &AuditTo) -> Result<Option<Self>, String> {
-        let output = match to {
+    pub fn open(settings: &TelemetrySettings) -> Result<Option<Self>, String> {
+        let required = settings.audit_required;
+        let output = match &settings.audit {
             AuditTo::Off => return Ok(None),
             AuditTo::Stderr => Output::Stderr,
             AuditTo::File(path) => Output::File(
@@ -109,28 +134,60 @@ impl Audit {
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
+        let shares = Arc::new(Shares::new());
+        let failing = Arc::new(AtomicBool::new(false));
         let scribe = Scribe {
             output,
             lost: Arc::clone(&lost),
+            shares: Arc::clone(&shares),
+            required,
+            failing: Arc::clone(&failing),
             warned: None,
         };
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || scribe.run(receiver))
             .map_err(|error| format!("no thread for it: {error}"))?;
-        Ok(Some(Self { sender, lost }))
+        Ok(Some(Self {
+            sender,
+            lost,
+            shares,
+            required,
+            authentications: settings.audit_authentication,
+            failing,
+        }))
     }
 
-    /// Hands an entry over. Never waits.
-    pub fn record(&self, entry: Entry) {
-        if self
-            .sender
-            .try_send(Message::Entry(Box::new(entry)))
-            .is_err()
-        {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!(LOST, "reason" => "queue full").increment(1);
+    /// Whether it tells of every request whose credential is valid (`telemetry.audit_authentication`).
+    pub fn tells_authentications(&self) -> bool {
+        self.authentications
+    }
+
+    /// Whether anything may be allowed now: always, unless the log is required and cannot be written.
+    pub fn is_ready(&self) -> bool {
+        !self.required || (!self.failing.load(Ordering::Relaxed) && self.sender.capacity() > 0)
+    }
+
+    /// Hands an entry over, and tells whether what it allows may be done. Never waits.
+    pub fn record(&self, entry: Entry) -> bool {
+        if entry.allowed && !self.is_ready() {
+            // It is not done, so the log has nothing to tell of it.
+            return false;
         }
+        let share = self.shares.of(&entry);
+        let reason = if self.shares.take(share) {
+            let entry = Message::Entry(share, Box::new(entry));
+            if self.sender.try_send(entry).is_ok() {
+                return true;
+            }
+            self.shares.give_back(share);
+            "queue full"
+        } else {
+            "share full"
+        };
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(LOST, "reason" => reason).increment(1);
+        !self.required
     }
 
     /// Waits, at most `bound`, until all that was handed over is written.
@@ -147,10 +204,57 @@ impl Audit {
     }
 }
 
+/// How many entries wait, by who has caused them.
+#[derive(Debug)]
+struct Shares {
+    /// Secret, so that nobody can choose whom to meet.
+    hasher: RandomState,
+    waiting: Box<[AtomicU32]>,
+}
+
+impl Shares {
+    fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            waiting: (0..SHARES).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    /// Whose share an entry takes of: the principal's, or the address's where there is none.
+    fn of(&self, entry: &Entry) -> usize {
+        let hash = match &entry.principal {
+            Some(who) => self.hasher.hash_one((who.known_by, &who.issuer, &who.name)),
+            None => self.hasher.hash_one(entry.origin.address),
+        };
+        // Less than their number.
+        usize::try_from(hash % SHARES as u64).unwrap_or_default()
+    }
+
+    /// Takes a place, if there is one.
+    fn take(&self, share: usize) -> bool {
+        let Some(waiting) = self.waiting.get(share) else {
+            return false;
+        };
+        let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < SHARE).then_some(count + 1)
+        });
+        taken.is_ok()
+    }
+
+    fn give_back(&self, share: usize) {
+        if let Some(waiting) = self.waiting.get(share) {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The thread that writes.
 struct Scribe {
     output: Output,
     lost: Arc<AtomicU64>,
+    shares: Arc<Shares>,
+    required: bool,
+    failing: Arc<AtomicBool>,
     warned: Option<Instant>,
 }
 
@@ -180,24 +284,37 @@ impl Scribe {
         let mut count = 0;
         for message in messages.drain(..) {
             match message {
-                Message::Entry(entry) => {
+                Message::Entry(share, entry) => {
                     push(lines, &Line::of(&entry));
                     count += 1;
+                    self.shares.give_back(share);
                 }
                 Message::Flush(done) => waiting.push(done),
             }
         }
-        match self.output.write(lines) {
-            Ok(None) => {}
-            Ok(Some(error)) => self.warn(
-                || tracing::warn!(%error, "the audit log was moved away and cannot be opened anew; it goes on where it was"),
-            ),
-            Err(error) => {
-                self.lost.fetch_add(lost + count, Ordering::Relaxed);
-                metrics::counter!(LOST, "reason" => "write failed").increment(count);
-                self.warn(|| tracing::warn!(%error, "the audit log cannot be written"));
+        loop {
+            match self.output.write(lines) {
+                Ok(None) => {}
+                Ok(Some(error)) => self.warn(
+                    || tracing::warn!(%error, "the audit log was moved away and cannot be opened anew; it goes on where it was"),
+                ),
+                Err(error) if self.required => {
+                    self.failing.store(true, Ordering::Relaxed);
+                    self.warn(|| {
+                        tracing::warn!(%error, "the audit log cannot be written, and nothing is allowed until it can (telemetry.audit_required)")
+                    });
+                    std::thread::sleep(AGAIN);
+                    continue;
+                }
+                Err(error) => {
+                    self.lost.fetch_add(lost + count, Ordering::Relaxed);
+                    metrics::counter!(LOST, "reason" => "write failed").increment(count);
+                    self.warn(|| tracing::warn!(%error, "the audit log cannot be written"));
+                }
             }
+            break;
         }
+        self.failing.store(false, Ordering::Relaxed);
         for done in waiting {
             let _ = done.send(());
         }
@@ -217,20 +334,21 @@ impl Scribe {
 struct Line<'a> {
     time: String,
     request_id: &'a str,
+    gateway_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
-    method: &'a str,
-    path: &'a str,
-    principal: Option<&'a str>,
+    method: Cow<'a, str>,
+    path: Cow<'a, str>,
+    principal: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     known_by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<&'a str>,
+    issuer: Option<Cow<'a, str>>,
     action: &'a str,
     kind: &'a str,
-    resource: &'a str,
+    resource: Cow<'a, str>,
     allowed: bool,
-    reason: &'a str,
+    reason: Cow<'a, str>,
 }
 
 /// Says that entries are missing here.
@@ -246,19 +364,20 @@ impl<'a> Line<'a> {
         Self {
             time: written(entry.time),
             request_id: &entry.origin.request_id,
+            gateway_id: &entry.origin.gateway_id,
             address: entry.origin.address,
-            method: beginning(&entry.origin.method),
-            path: beginning(&entry.origin.path),
-            principal: who.map(|who| beginning(&who.name)),
+            method: short(&entry.origin.method),
+            path: short(&entry.origin.path),
+            principal: who.map(|who| short(&who.name)),
             known_by: who.map(|who| who.known_by),
             issuer: who
-                .map(|who| beginning(&who.issuer))
+                .map(|who| short(&who.issuer))
                 .filter(|issuer| !issuer.is_empty()),
             action: entry.action,
             kind: entry.kind,
-            resource: beginning(&entry.resource),
+            resource: short(&entry.resource),
             allowed: entry.allowed,
-            reason: beginning(&entry.reason),
+            reason: short(&entry.reason),
         }
     }
 }
@@ -267,12 +386,20 @@ fn written(time: jiff::Timestamp) -> String {
     format!("{time:.3}")
 }
 
-fn beginning(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .nth(TEXT)
-        .map_or(text.len(), |(at, _)| at);
-    text.get(..end).unwrap_or_default()
+/// The text, or its beginning and its hash.
+fn short(text: &str) -> Cow<'_, str> {
+    let Some((end, _)) = text.char_indices().nth(TEXT) else {
+        return Cow::Borrowed(text);
+    };
+    let beginning = text.get(..end).unwrap_or_default();
+    let hash = digest(&SHA256, text.as_bytes());
+    let hash: String = hash
+        .as_ref()
+        .iter()
+        .take(HASH)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Cow::Owned(format!("{beginning}…sha256:{hash}"))
 }
 
 fn push(lines: &mut Vec<u8>, line: &impl Serialize) {

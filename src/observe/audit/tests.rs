@@ -7,6 +7,7 @@ fn entry(resource: &str) -> Entry {
         time: jiff::Timestamp::now(),
         origin: Arc::new(Origin {
             request_id: "r-1".to_owned(),
+            gateway_id: "g-1".to_owned(),
             address: Some("192.0.2.1".parse().unwrap()),
             method: "GET".to_owned(),
             path: "/topics".to_owned(),
@@ -24,8 +25,15 @@ fn entry(resource: &str) -> Entry {
     }
 }
 
+fn to(audit: AuditTo) -> TelemetrySettings {
+    TelemetrySettings {
+        audit,
+        ..TelemetrySettings::default()
+    }
+}
+
 fn open(path: &Path) -> Audit {
-    Audit::open(&AuditTo::File(path.to_owned()))
+    Audit::open(&to(AuditTo::File(path.to_owned())))
         .unwrap()
         .unwrap()
 }
@@ -57,6 +65,7 @@ async fn every_entry_is_a_line() {
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
     for (field, expected) in [
         ("request_id", "r-1"),
+        ("gateway_id", "g-1"),
         ("address", "192.0.2.1"),
         ("method", "GET"),
         ("path", "/topics"),
@@ -101,24 +110,130 @@ async fn a_file_that_was_moved_away_is_opened_anew() {
     assert_eq!(lines(&old)[1]["resource"], "nowhere else");
 }
 
+fn audit(sender: mpsc::Sender<Message>, required: bool) -> Audit {
+    Audit {
+        sender,
+        lost: Arc::default(),
+        shares: Arc::new(Shares::new()),
+        required,
+        authentications: false,
+        failing: Arc::default(),
+    }
+}
+
+fn scribe(audit: &Audit, file: LogFile) -> Scribe {
+    Scribe {
+        output: Output::File(file),
+        lost: Arc::clone(&audit.lost),
+        shares: Arc::clone(&audit.shares),
+        required: audit.required,
+        failing: Arc::clone(&audit.failing),
+        warned: None,
+    }
+}
+
+/// One that cannot be written to, until another stands in its place.
+fn broken(path: &Path) -> LogFile {
+    let mut file = LogFile::open(path).unwrap();
+    file.file = File::open(path).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn nobody_has_more_than_a_share_of_the_queue() {
+    let (sender, mut receiver) = mpsc::channel(QUEUE);
+    let audit = audit(sender, false);
+    let of = |name: &str| Entry {
+        principal: Some(Who {
+            known_by: "token",
+            issuer: "https://id.example".to_owned(),
+            name: name.to_owned(),
+        }),
+        ..entry("orders")
+    };
+    for _ in 0..QUEUE {
+        audit.record(of("ann"));
+    }
+    let share = u64::from(SHARE);
+    assert_eq!(audit.lost.load(Ordering::Relaxed), QUEUE as u64 - share);
+    // Of some names one may meet her by chance, of these few not all.
+    let others = ["bob", "eve", "joe", "kim"];
+    let heard = others.iter().filter(|name| {
+        audit.record(of(name));
+        audit.lost.load(Ordering::Relaxed) == QUEUE as u64 - share
+    });
+    assert!(heard.count() > 0);
+    // Nobody is known by an address, which has a share of its own.
+    let stranger = Entry {
+        principal: None,
+        allowed: false,
+        ..entry("orders")
+    };
+    assert_ne!(audit.shares.of(&stranger), usize::MAX);
+    // What is written makes room again.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut scribe = scribe(&audit, LogFile::open(&path).unwrap());
+    let mut messages = Vec::new();
+    receiver.recv_many(&mut messages, BATCH).await;
+    scribe.write(&mut messages, &mut Vec::new());
+    let lost = audit.lost.load(Ordering::Relaxed);
+    audit.record(of("ann"));
+    assert_eq!(audit.lost.load(Ordering::Relaxed), lost);
+}
+
+#[tokio::test]
+async fn where_it_is_required_nothing_is_allowed_while_it_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let audit = audit(sender, true);
+    let scribe = scribe(&audit, broken(&path));
+    assert!(audit.record(entry("first")));
+    let writes = std::thread::spawn(move || scribe.run(receiver));
+    let until = async |ready: bool| {
+        tokio::time::timeout(BOUND, async {
+            while audit.is_ready() != ready {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+    };
+    until(false).await;
+    assert!(!audit.record(entry("refused")));
+    // A disk that has room again, or here a file that can be written to.
+    std::fs::remove_file(&path).unwrap();
+    until(true).await;
+    assert!(audit.record(entry("second")));
+    drop(audit);
+    writes.join().unwrap();
+    let lines = lines(&path);
+    let resources: Vec<_> = lines.iter().map(|line| &line["resource"]).collect();
+    assert_eq!(resources, ["first", "second"], "{lines:?}");
+}
+
+#[tokio::test]
+async fn where_it_is_required_a_full_queue_refuses() {
+    let (sender, _receiver) = mpsc::channel(2);
+    let audit = audit(sender, true);
+    assert!(audit.record(entry("first")));
+    assert!(audit.record(entry("second")));
+    assert!(!audit.is_ready());
+    assert!(!audit.record(entry("third")));
+}
+
 #[tokio::test]
 async fn what_is_lost_is_counted_where_it_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     let (sender, mut receiver) = mpsc::channel(2);
-    let audit = Audit {
-        sender,
-        lost: Arc::default(),
-    };
+    let audit = audit(sender, false);
     // Nobody writes yet.
     for _ in 0..5 {
-        audit.record(entry("orders"));
+        assert!(audit.record(entry("orders")));
     }
-    let mut scribe = Scribe {
-        output: Output::File(LogFile::open(&path).unwrap()),
-        lost: Arc::clone(&audit.lost),
-        warned: None,
-    };
+    let mut scribe = scribe(&audit, LogFile::open(&path).unwrap());
     let mut messages = Vec::new();
     receiver.recv_many(&mut messages, BATCH).await;
     scribe.write(&mut messages, &mut Vec::new());
@@ -132,15 +247,14 @@ async fn what_is_lost_is_counted_where_it_is_missing() {
 fn what_cannot_be_written_is_told_when_it_can_be() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let mut file = LogFile::open(&path).unwrap();
-    file.file = File::open(&path).unwrap();
-    let mut scribe = Scribe {
-        output: Output::File(file),
-        lost: Arc::default(),
-        warned: None,
-    };
+    let (sender, _receiver) = mpsc::channel(1);
+    let audit = audit(sender, false);
+    let mut scribe = scribe(&audit, broken(&path));
     let write = |scribe: &mut Scribe| {
-        let mut messages = vec![Message::Entry(Box::new(entry("orders")))];
+        let entry = entry("orders");
+        let share = audit.shares.of(&entry);
+        assert!(audit.shares.take(share));
+        let mut messages = vec![Message::Entry(share, Box::new(entry))];
         scribe.write(&mut messages, &mut Vec::new());
     };
     write(&mut scribe);
@@ -162,11 +276,24 @@ fn no_line_grows_with_what_it_tells_of() {
 }
 
 #[test]
+fn long_names_that_begin_alike_are_told_apart() {
+    let name = |end: &str| format!("{}{end}", "n".repeat(TEXT));
+    assert_eq!(short(&"n".repeat(TEXT)), "n".repeat(TEXT));
+    let (one, other) = (name("1"), name("2"));
+    let (one, other) = (short(&one), short(&other));
+    assert_ne!(one, other);
+    for short in [one, other] {
+        let (beginning, hash) = short.split_once("…sha256:").unwrap();
+        assert_eq!((beginning.len(), hash.len()), (TEXT, 2 * HASH));
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_owned(), folder.path().join("none/audit")] {
-        let error = Audit::open(&AuditTo::File(path.clone())).unwrap_err();
+        let error = Audit::open(&to(AuditTo::File(path.clone()))).unwrap_err();
         assert!(error.contains(&path.display().to_string()), "{error}");
     }
-    assert!(Audit::open(&AuditTo::Off).unwrap().is_none());
+    assert!(Audit::open(&to(AuditTo::Off)).unwrap().is_none());
 }

@@ -1,5 +1,6 @@
 //! The audit log: who was let do what, from where, and who was not.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client, handshake, send};
 use crate::support::tokens::{SECRET, token};
+use crate::support::ws;
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -226,5 +228,87 @@ async fn a_log_that_cannot_be_opened_is_an_error_at_start() {
             .unwrap();
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains("telemetry.audit"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_begin_and_credentials_that_are_valid_have_lines() {
+    let gateway = gateway("audit.log")
+        .set("telemetry.audit_required", "true")
+        .set("telemetry.audit_authentication", "true")
+        .start()
+        .await;
+    let writer = token("ann", "produce:orders");
+    // Two requests to which the client gives one id are two all the same.
+    let list = || client().get(gateway.url("/topics"));
+    for _ in 0..2 {
+        assert_eq!(ask(list(), &writer, "same").await.status, 200);
+    }
+    let session = ws::at(&gateway, "/ws").header("x-request-id", "session");
+    let mut session = session.connect().await;
+    session
+        .send(json!({"type": "hello", "token": writer}))
+        .await;
+    session.until("welcome").await;
+    let renewed = session
+        .ask(json!({"type": "auth", "id": 1, "token": writer}))
+        .await;
+    assert_eq!(renewed["type"], "ok");
+    session.bye().await;
+
+    let path = gateway.folder().join("audit.log");
+    let action = |all: &[Value], id: &str, wanted: &str| {
+        let mut of = of(all, id);
+        of.retain(|(action, ..)| action == wanted);
+        of
+    };
+    eventually(BOUND, async || {
+        action(&entries(&path), "session", "session").len() == 2
+    })
+    .await;
+    let all = entries(&path);
+    let mut begun = told("session", "hello", true);
+    begun.extend(told("session", "auth", true));
+    assert_eq!(action(&all, "session", "session"), begun);
+    for id in ["session", "same"] {
+        let mut valid = told("authenticate", "", true);
+        valid.extend(valid.clone());
+        assert_eq!(action(&all, id, "authenticate"), valid, "{id}");
+    }
+    let ids: BTreeSet<&str> = all
+        .iter()
+        .filter(|entry| entry["request_id"] == "same")
+        .map(|entry| entry["gateway_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert!(!ids.contains("same"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_thousands_of_topics_leaves_no_thousands_of_lines() {
+    let gateway = gateway("audit.log").start().await;
+    let reader = token("ann", "consume:*");
+    let topics: Vec<String> = (0..500).map(|n| format!("t{n}")).collect();
+    let many = format!("/records?topics={}", topics.join(","));
+    let reply = ask(client().get(gateway.url(&many)), &reader, "many").await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let list = client().get(gateway.url("/topics"));
+    assert_eq!(ask(list, &reader, "last").await.status, 200);
+    let path = gateway.folder().join("audit.log");
+    eventually(BOUND, async || !of(&entries(&path), "last").is_empty()).await;
+    assert!(of(&entries(&path), "many").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_required_and_not_there_is_an_error_at_start() {
+    let ended = Gateway::embedded()
+        .set("telemetry.audit_required", "true")
+        .try_start()
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+    for part in ["telemetry.audit_required", "telemetry.audit is"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
     }
 }

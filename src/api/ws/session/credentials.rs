@@ -154,6 +154,10 @@ impl Session {
                 now,
             );
         }
+        let is_first = self.phase == Phase::Checking || hello.is_some();
+        if let Err(untold) = principal.begins_session(if is_first { "hello" } else { "auth" }) {
+            return self.close(Close::Overloaded, untold.to_string(), now);
+        }
         self.belongs_to(principal, now);
         if self.phase == Phase::Checking {
             return self.ready(hello, now);
