@@ -24,6 +24,7 @@ fn cut<'a>(limit: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<(u64, Op
                 assert!(!bytes.contains(&b'\n'));
                 Some(bytes)
             }
+            Content::Blank => return,
             Content::TooLong => None,
         };
         found.push((line.number, content));

@@ -605,7 +605,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.bytes_per_second",
         Slot::Total(|s| &mut s.limits.bytes_per_second, (0, TIB)),
-        "Most bytes a second of request bodies, counted in the same way. 0 is no limit.",
+        "Most bytes a second of request bodies, as they are unpacked, counted in the same way. 0 is no limit.",
     ),
     key(
         "limits.refused_per_second",

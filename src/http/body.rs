@@ -217,11 +217,7 @@ async fn collect(
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(error))) if is_over(&error) => return Err(over(limit, named)),
-            Ok(Some(Err(error))) => {
-                return Err(ApiError::bad_request(format!(
-                    "the body broke off: {error}"
-                )));
-            }
+            Ok(Some(Err(error))) => return Err(broken(&error)),
             Err(_) => return Err(slow(time)),
         };
         let Ok(data) = frame.into_data() else {
@@ -296,6 +292,16 @@ fn is_over(error: &axum::Error) -> bool {
         error = cause.source();
     }
     false
+}
+
+fn broken(error: &axum::Error) -> ApiError {
+    match encoding::Fault::of(error) {
+        Some(fault @ encoding::Fault::TooDense) => ApiError::too_large(fault.to_string()),
+        Some(fault @ encoding::Fault::Corrupt(_)) => ApiError::bad_request(fault.to_string()),
+        Some(encoding::Fault::Broken(_)) | None => {
+            ApiError::bad_request(format!("the body broke off: {error}"))
+        }
+    }
 }
 
 fn over(limit: usize, named: &str) -> ApiError {

@@ -13,6 +13,19 @@ pub fn content_type(headers: &HeaderMap) -> Option<String> {
     (!essence.is_empty()).then(|| essence.to_ascii_lowercase())
 }
 
+/// Whether a body of this type is a stream of records, one on each line.
+pub fn is_ndjson(headers: &HeaderMap) -> bool {
+    matches!(
+        content_type(headers).as_deref(),
+        Some(
+            "application/x-ndjson"
+                | "application/ndjson"
+                | "application/jsonl"
+                | "application/json-lines"
+        )
+    )
+}
+
 /// The one of `offers` (in our order of preference) that `Accept` ranks highest; the first one when
 /// there is no `Accept`.
 ///

@@ -4,7 +4,8 @@
 //! Each is a bucket that holds one second's worth. A request without a place is refused with 429. A
 //! body whose length is known pays when it begins, and is refused if it cannot; all others pay as
 //! they are read, and the reader waits until the bucket has room, so that TCP slows the client down
-//! and a stream goes on.
+//! and a stream goes on. A packed body is unpacked here and pays for what comes out of it, since that
+//! is what costs work.
 //!
 //! The headers are `RateLimit-Limit`, `-Remaining` and `-Reset`, the three that most services send
 //! and client libraries know, rather than the single `RateLimit` of later drafts.
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -37,7 +39,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::body::discard_unread;
 use super::client::{Proxies, counted_as};
 use super::error::ApiError;
-use super::negotiate;
+use super::{encoding, negotiate};
 use crate::auth::Principal;
 use crate::config::Settings;
 
@@ -232,9 +234,10 @@ impl Rates {
                 prepaid,
             })
         };
-        let stream = negotiate::content_type(request.headers())
-            .is_some_and(|kind| kind == "application/x-ndjson");
-        let (false, Some(length)) = (stream, request.body().size_hint().exact()) else {
+        // The length of a packed body says nothing of what comes out of it.
+        let pays_later =
+            negotiate::is_ndjson(request.headers()) || encoding::is_packed(request.headers());
+        let (false, Some(length)) = (pays_later, request.body().size_hint().exact()) else {
             return Ok(metered(0));
         };
         let rate = bucket.rate;
@@ -349,13 +352,30 @@ pub async fn limit(State(rates): State<Arc<Rates>>, request: Request, next: Next
     };
     let request = match pass.meter {
         None => request,
-        Some(meter) => request.map(|body| Body::new(Metered::new(body, meter))),
+        Some(meter) => match metered(request, meter) {
+            Ok(request) => request,
+            Err(error) => return error.into_response(),
+        },
     };
     let mut response = next.run(request).await;
     if let Some(standing) = pass.standing {
         write(response.headers_mut(), standing);
     }
     response
+}
+
+/// The request with a body that is paid for as it is read. One that was packed is not any more: what is
+/// counted is what comes out of it. One that nobody here unpacks is left to whoever refuses it.
+fn metered(request: Request, meter: Meter) -> Result<Request, ApiError> {
+    let (mut parts, mut body) = request.into_parts();
+    if encoding::is_packed(&parts.headers) {
+        body = encoding::decoded(&parts.headers, body)?;
+        parts.headers.remove(CONTENT_ENCODING);
+    }
+    Ok(Request::from_parts(
+        parts,
+        Body::new(Metered::new(body, meter)),
+    ))
 }
 
 fn write(headers: &mut HeaderMap, standing: Standing) {

@@ -195,11 +195,11 @@ impl Kind {
                     HeaderValue::from_static("application/json, application/x-ndjson, */*"),
                 ))
         };
+        if negotiate::is_ndjson(headers) {
+            return Ok(Self::NdJson);
+        }
         match negotiate::content_type(headers).as_deref() {
             Some(JSON) => Ok(Self::Json),
-            Some(
-                NDJSON | "application/ndjson" | "application/jsonl" | "application/json-lines",
-            ) => Ok(Self::NdJson),
             // What curl sends with -d or -F when it is not told otherwise.
             Some(form @ ("application/x-www-form-urlencoded" | "multipart/form-data")) => {
                 unsupported(format!(

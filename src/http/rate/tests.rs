@@ -163,6 +163,44 @@ async fn a_stream_is_slowed_down_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_packed_body_pays_for_what_comes_out_of_it() {
+    let bytes = vec![b'\n'; 500_000];
+    for kind in [
+        "application/json",
+        "application/x-ndjson",
+        "application/jsonl",
+    ] {
+        let mut encoder = async_compression::tokio::write::GzipEncoder::new(Vec::new());
+        tokio::io::AsyncWriteExt::write_all(&mut encoder, &bytes)
+            .await
+            .unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut encoder)
+            .await
+            .unwrap();
+        let packed = encoder.into_inner();
+        assert!(packed.len() < 5_000, "{}", packed.len());
+
+        let rates = Rates::new(&settings(0, 400_000)).unwrap();
+        let mut request = from("192.0.2.1:1000", Body::from(packed));
+        for (name, value) in [("content-type", kind), ("content-encoding", "gzip")] {
+            let name = HeaderName::from_static(name);
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        let meter = rates.check(&request, None).unwrap().meter.unwrap();
+        let begun = std::time::Instant::now();
+        let request = metered(request, meter).unwrap();
+        assert!(!request.headers().contains_key(CONTENT_ENCODING));
+        let body = request.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), bytes, "{kind}");
+        // One second's worth at once, and the rest after a quarter of one.
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(240), "{kind}: {took:?}");
+    }
+}
+
+#[tokio::test]
 async fn streams_of_one_principal_take_turns() {
     // Where the machine stands still for a moment, there is room for all of one of them at once.
     for _ in 0..20 {

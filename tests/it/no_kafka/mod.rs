@@ -22,6 +22,8 @@ mod nginx;
 #[cfg(feature = "embedded")]
 mod nginx_instances;
 mod openapi;
+#[cfg(feature = "embedded")]
+mod packed_bodies;
 mod producing_faults;
 #[cfg(feature = "embedded")]
 mod rates;

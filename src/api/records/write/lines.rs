@@ -17,6 +17,8 @@ pub struct Line {
 pub enum Content {
     /// Its bytes, without the line end.
     Bytes(Bytes),
+    /// Nothing, or spaces.
+    Blank,
     /// It is longer than the limit; its bytes are thrown away.
     TooLong,
 }
@@ -55,7 +57,7 @@ impl Lines {
         self.buffer.len()
     }
 
-    /// The next whole line that is not blank.
+    /// The next whole line.
     pub fn next_line(&mut self) -> Option<Line> {
         loop {
             let rest = self.buffer.get(self.searched..).unwrap_or_default();
@@ -72,9 +74,7 @@ impl Lines {
                 // Its error went out when the limit was passed.
                 continue;
             }
-            if let Some(line) = self.line(line) {
-                return Some(line);
-            }
+            return Some(self.line(line));
         }
     }
 
@@ -87,7 +87,7 @@ impl Lines {
             return None;
         }
         self.number += 1;
-        self.line(line)
+        Some(self.line(line))
     }
 
     /// An unfinished line that has outgrown the limit is reported once and thrown away.
@@ -106,21 +106,21 @@ impl Lines {
         })
     }
 
-    fn line(&self, mut bytes: Bytes) -> Option<Line> {
+    fn line(&self, mut bytes: Bytes) -> Line {
         if bytes.last() == Some(&b'\r') {
             bytes.truncate(bytes.len() - 1);
         }
         let content = if bytes.len() > self.limit {
             Content::TooLong
         } else if bytes.iter().all(u8::is_ascii_whitespace) {
-            return None;
+            Content::Blank
         } else {
             Content::Bytes(bytes)
         };
-        Some(Line {
+        Line {
             number: self.number,
             content,
-        })
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::api::records::{NDJSON, encode};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::body::{Part, discard};
+use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::kafka::metadata::Topic;
 use crate::kafka::producer::Outcome;
@@ -152,6 +153,8 @@ struct Batch {
     lines: Vec<(u64, Option<ApiError>)>,
     records: Vec<Outgoing>,
     bytes: usize,
+    /// Lines that were looked at, blank ones too.
+    looked_at: usize,
 }
 
 /// What became of a line.
@@ -183,6 +186,20 @@ enum End {
     Stopping,
     /// The bodies of all requests are over their total.
     Full,
+    /// What comes out of the packed body is far more than the client sends.
+    TooDense,
+    /// The packed body cannot be unpacked.
+    Corrupt,
+}
+
+impl End {
+    fn of(error: &axum::Error) -> Self {
+        match encoding::Fault::of(error) {
+            Some(encoding::Fault::TooDense) => Self::TooDense,
+            Some(encoding::Fault::Corrupt(_)) => Self::Corrupt,
+            Some(encoding::Fault::Broken(_)) | None => Self::Gone,
+        }
+    }
 }
 
 impl Run {
@@ -219,7 +236,7 @@ impl Run {
                     let data = match frame {
                         Err(_) => return End::NothingCame,
                         Ok(None) => break,
-                        Ok(Some(Err(_))) => return End::Gone,
+                        Ok(Some(Err(error))) => return End::of(&error),
                         Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                     };
                     self.lines.push(&data);
@@ -245,7 +262,7 @@ impl Run {
     async fn take_lines(&mut self) -> Result<(), End> {
         while let Some(line) = self.lines.next_line() {
             self.take(line);
-            if self.batch.lines.len() >= self.batch_records || self.batch.bytes >= BATCH_BYTES {
+            if self.batch.looked_at >= self.batch_records || self.batch.bytes >= BATCH_BYTES {
                 self.hand_over().await?;
                 while self.under_way.len() >= BATCHES_UNDER_WAY {
                     if let Some(entries) = self.under_way.next().await {
@@ -258,13 +275,15 @@ impl Run {
     }
 
     fn take(&mut self, line: Line) {
-        self.totals.lines = line.number;
+        self.batch.looked_at += 1;
         let record = match line.content {
+            Content::Blank => return,
             Content::Bytes(bytes) => parse::one(&bytes, self.formats),
             Content::TooLong => Err(ApiError::too_large(
                 "the line is longer than twice limits.record_bytes and 64 KiB",
             )),
         };
+        self.totals.lines = line.number;
         match record {
             Ok(record) => {
                 self.batch.bytes += record.size();
@@ -278,10 +297,19 @@ impl Run {
     /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
     /// that is gone, and was not handed over, is not written any more: it may have sent the same again.
     async fn hand_over(&mut self) -> Result<(), End> {
-        if self.batch.lines.is_empty() {
+        let Batch {
+            lines,
+            records,
+            looked_at,
+            ..
+        } = std::mem::take(&mut self.batch);
+        if lines.is_empty() {
+            if looked_at > 0 {
+                // Blank lines cost work too, and others are to get on meanwhile.
+                tokio::task::yield_now().await;
+            }
             return Ok(());
         }
-        let Batch { lines, records, .. } = std::mem::take(&mut self.batch);
         let writer = self.gateway.writer();
         tokio::select! {
             biased;
@@ -385,6 +413,13 @@ impl Run {
                      read while you send, or ask for results=summary"
                 ),
             )),
+            End::TooDense => Some(ApiError::too_large(format!(
+                "{}; {written} records were written before",
+                encoding::Fault::TooDense
+            ))),
+            End::Corrupt => Some(ApiError::bad_request(format!(
+                "the body cannot be unpacked as gzip; {written} records were written before"
+            ))),
             End::Full => Some(
                 ApiError::plain(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -2,18 +2,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The lines of a stream that comes in these pieces; `None` for one that is too long.
+/// The lines of a stream that comes in these pieces, but blank ones; `None` for one that is too long.
 fn cut(limit: usize, pieces: &[&[u8]]) -> Vec<(u64, Option<Vec<u8>>)> {
     let mut lines = Lines::new(limit);
     let mut found = Vec::new();
     let mut take = |line: Line| {
-        found.push((
-            line.number,
-            match line.content {
-                Content::Bytes(bytes) => Some(bytes.to_vec()),
-                Content::TooLong => None,
-            },
-        ));
+        let text = match line.content {
+            Content::Bytes(bytes) => Some(bytes.to_vec()),
+            Content::Blank => return,
+            Content::TooLong => None,
+        };
+        found.push((line.number, text));
     };
     for piece in pieces {
         lines.push(piece);
@@ -29,6 +28,17 @@ fn cut(limit: usize, pieces: &[&[u8]]) -> Vec<(u64, Option<Vec<u8>>)> {
 
 fn some(number: u64, text: &str) -> (u64, Option<Vec<u8>>) {
     (number, Some(text.as_bytes().to_vec()))
+}
+
+#[test]
+fn blank_lines_are_lines() {
+    let mut lines = Lines::new(10);
+    lines.push(b"\n \r\na\n");
+    let mut seen = Vec::new();
+    while let Some(Line { number, content }) = lines.next_line() {
+        seen.push((number, content == Content::Blank));
+    }
+    assert_eq!(seen, [(1, true), (2, true), (3, false)]);
 }
 
 #[test]
