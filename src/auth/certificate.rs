@@ -21,6 +21,8 @@ pub struct ClientCertificate {
     pub subject: String,
     /// The authority that has signed it, in the same form.
     pub issuer: String,
+    /// Its `notAfter`, in seconds since 1970: what it has opened ends then.
+    pub expires: u64,
 }
 
 /// Why nobody is meant by a certificate.
@@ -51,6 +53,7 @@ impl ClientCertificate {
         if !certificate.validity().is_valid() {
             return Err(Unusable::Expired);
         }
+        let expires = certificate.validity().not_after.timestamp();
         let subject = text_of(certificate.subject());
         match subject.len() {
             0 => Err(Unusable::Nameless),
@@ -58,6 +61,8 @@ impl ClientCertificate {
             _ => Ok(Self {
                 subject,
                 issuer: text_of(certificate.issuer()),
+                // One of before 1970 is not valid now.
+                expires: u64::try_from(expires).unwrap_or(0),
             }),
         }
     }

@@ -20,17 +20,18 @@ pub mod ticket;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::config::{AuthMode, AuthSettings, read_secret};
 use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
-use certificate::ClientCertificate;
+use certificate::{ClientCertificate, Unusable};
 use identity::{Identity, Kind};
-use jwt::{Refused, Verifier};
+use jwt::{Refused, Verifier, now};
 use permission::{Action, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
@@ -60,7 +61,8 @@ struct Inner {
     grants: Grants,
     /// `None`: any topic; else these only, within the permissions.
     topics: Option<Vec<String>>,
-    /// Seconds since 1970 from which the principal is not one any more.
+    /// Seconds since 1970 from which the principal is not one any more: the end of its token, or of its
+    /// certificate.
     expires: Option<u64>,
     shown_by: ShownBy,
     /// When the ticket that was shown can be shown no more.
@@ -245,9 +247,25 @@ impl Principal {
         self.inner.identity.kind() == Kind::Anonymous
     }
 
-    /// When the principal's token expires, in seconds since 1970.
+    /// When the principal's token or certificate expires, in seconds since 1970.
     pub fn expires(&self) -> Option<u64> {
         self.inner.expires
+    }
+
+    /// How long that is from now; nothing where it has expired, as a token may have that is taken because
+    /// clocks differ (`auth.leeway_s`).
+    pub fn time_left(&self) -> Option<Duration> {
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(self.inner.expires?))?;
+        Some(
+            expires
+                .duration_since(SystemTime::now())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// The same as a time to wait for.
+    pub fn expires_at(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.time_left()?)
     }
 
     /// When the ticket that was shown expires, in seconds since 1970. What was begun with it goes on.
@@ -494,12 +512,20 @@ impl Authenticator {
     }
 
     async fn identify(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
+        // A connection may be kept for longer than the certificate is good that was shown at its beginning.
+        if let Credential::Certificate(certificate) = credential
+            && certificate.expires <= now()
+        {
+            return Err(Refused::Invalid(Unusable::Expired.to_string()));
+        }
         let Some(verifier) = &self.verifier else {
-            // Nothing is asked for, so nothing can be wrong with it.
+            // Nothing else is asked for, so nothing else can be wrong with it.
             return Ok(match credential {
-                Credential::Certificate(certificate) => {
-                    Principal::new(self.of_certificate(certificate), Grants::Everything, None)
-                }
+                Credential::Certificate(certificate) => Principal::new(
+                    self.of_certificate(certificate),
+                    Grants::Everything,
+                    Some(certificate.expires),
+                ),
                 Credential::Token(_)
                 | Credential::StreamTicket(..)
                 | Credential::WebSocketTicket(..)
@@ -524,7 +550,11 @@ impl Authenticator {
                     .flatten()
                     .filter_map(|text| Permission::parse(text, &identity).ok())
                     .collect();
-                Ok(Principal::new(identity, Grants::These(permissions), None))
+                Ok(Principal::new(
+                    identity,
+                    Grants::These(permissions),
+                    Some(certificate.expires),
+                ))
             }
             Credential::Other => Err(Refused::Other(self.offered)),
             Credential::None => Err(Refused::Missing(self.offered)),

@@ -105,7 +105,11 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     let asked = Asked::parse(&mut query, gateway)?;
     query.finish()?;
-    let until = Instant::now() + asked.wait;
+    // Nothing is waited for after the credential has expired.
+    let wait = principal
+        .time_left()
+        .map_or(asked.wait, |left| left.min(asked.wait));
+    let until = Instant::now() + wait;
     let scope = Scope::new(gateway, principal, topics, &asked.partitions, &asked.filter).await?;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;

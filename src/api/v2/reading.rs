@@ -75,7 +75,11 @@ pub async fn read(
     let (kind, format) = media::of_partition(&headers)?;
     let reading = async {
         let partition = partitions::number(&partition)?;
-        let asked = Asked::parse(query, &gateway)?;
+        let mut asked = Asked::parse(query, &gateway)?;
+        if let Some(left) = principal.time_left() {
+            // Nothing is waited for after the credential has expired.
+            asked.timeout = asked.timeout.min(left);
+        }
         let sight = sight(&principal, &[Arc::from(topic.as_str())])?;
         let topic = gateway.cluster().metadata.topic(&topic).await;
         let topic = topic.map_err(|fault| error::of_request(&fault))?;

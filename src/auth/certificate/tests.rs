@@ -86,3 +86,35 @@ fn a_certificate_that_has_expired_is_not_used() {
     params.not_before = date_time_ymd(2998, 1, 1);
     assert_eq!(read(&params), Err(Unusable::Expired));
 }
+
+#[test]
+fn a_certificate_is_good_until_its_not_after() {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "orders");
+    params.not_after = date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(4_000_000_000);
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let read = ClientCertificate::read(certificate.der()).unwrap();
+    assert_eq!(read.expires, 4_000_000_000);
+}
+
+#[tokio::test]
+async fn the_principal_of_a_certificate_expires_with_it() {
+    let settings = crate::config::AuthSettings::default();
+    let auth = crate::auth::Authenticator::new(&settings, true, None, 0).unwrap();
+    let asker = crate::auth::asker::Asker::nobody();
+    let now = crate::auth::jwt::now();
+    let shown = async |expires| {
+        let certificate = ClientCertificate {
+            subject: "CN=orders".to_owned(),
+            issuer: "CN=authority".to_owned(),
+            expires,
+        };
+        let credential = crate::auth::Credential::Certificate(&certificate);
+        let principal = auth.authenticate(credential, &asker).await;
+        principal.map(|principal| principal.expires())
+    };
+    assert_eq!(shown(now + 1000).await, Ok(Some(now + 1000)));
+    let expired = crate::auth::jwt::Refused::Invalid(Unusable::Expired.to_string());
+    // It was good when the connection was made, and is not any more.
+    assert_eq!(shown(now).await, Err(expired));
+}

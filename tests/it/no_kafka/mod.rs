@@ -15,6 +15,8 @@ mod embedded;
 #[cfg(feature = "embedded")]
 mod envoy;
 #[cfg(feature = "embedded")]
+mod expiry;
+#[cfg(feature = "embedded")]
 mod identities;
 mod members;
 #[cfg(feature = "embedded")]

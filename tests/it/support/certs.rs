@@ -45,6 +45,7 @@ impl Authority {
             name,
             &["localhost".to_owned(), "127.0.0.1".to_owned()],
             rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            None,
         )
     }
 
@@ -54,11 +55,18 @@ impl Authority {
             host,
             &[host.to_owned()],
             rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            None,
         )
     }
 
     pub fn client(&self, name: &str) -> Issued {
-        self.issue(name, &[], rcgen::ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(name, &[], rcgen::ExtendedKeyUsagePurpose::ClientAuth, None)
+    }
+
+    /// One that expires then, in seconds since 1970.
+    pub fn client_until(&self, name: &str, ends: i64) -> Issued {
+        let purpose = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+        self.issue(name, &[], purpose, Some(ends))
     }
 
     fn issue(
@@ -66,11 +74,16 @@ impl Authority {
         name: &str,
         hosts: &[String],
         purpose: rcgen::ExtendedKeyUsagePurpose,
+        ends: Option<i64>,
     ) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name = common_name(name);
         params.extended_key_usages = vec![purpose];
+        if let Some(ends) = ends {
+            let since = std::time::Duration::from_secs(ends.try_into().unwrap());
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since;
+        }
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Issued {
             cert: certificate.pem(),

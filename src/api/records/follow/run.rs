@@ -421,7 +421,7 @@ impl Run {
             if expiry.ends <= now {
                 let error = ApiError::unauthenticated(
                     Some("invalid_token"),
-                    "the token has expired; connect again with a new one",
+                    "the token or certificate has expired; connect again with a new one",
                 );
                 return self.failed(error);
             }

@@ -9,8 +9,10 @@
 //!
 //! Nothing is held but the batches under way. When the producer's queue fills, or the client does
 //! not read its results, no more of the body is read, and TCP slows the client down. Without
-//! progress for `http.request_timeout_ms` the stream ends, with the count of what was written.
+//! progress for `http.request_timeout_ms` the stream ends, with the count of what was written. So it
+//! does when the client's token or certificate expires.
 
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use futures::stream::{self, FuturesOrdered, StreamExt};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lines::{Content, Line, Lines};
 use crate::api::records::parse::{self, Formats};
@@ -102,6 +104,7 @@ pub async fn answer(
     let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
     let run = Run {
         stall: settings.http.request_timeout,
+        expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
         principal,
         topic,
@@ -136,6 +139,8 @@ struct Run {
     formats: Formats,
     results: Results,
     stall: Duration,
+    /// When the client's credential does, and nothing more is taken.
+    expires: Option<Instant>,
     batch_records: usize,
     lines: Lines,
     /// What waits for the end of its line, among all bodies.
@@ -186,6 +191,8 @@ enum End {
     Stopping,
     /// The bodies of all requests are over their total.
     Full,
+    /// The client's token or certificate has expired.
+    Expired,
     /// What comes out of the packed body is far more than the client sends.
     TooDense,
     /// The packed body cannot be unpacked.
@@ -222,11 +229,13 @@ impl Run {
     /// Reads the body to its end, or to whatever ends it before.
     async fn read(&mut self, body: &mut Body) -> End {
         let stopping = self.gateway.stopping().clone();
+        let mut expiry = pin!(reached(self.expires));
         loop {
             let room = self.under_way.len() < BATCHES_UNDER_WAY;
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
+                () = &mut expiry => return End::Expired,
                 Some(entries) = self.under_way.next() => {
                     if let Err(end) = self.tell(entries).await {
                         return end;
@@ -296,6 +305,7 @@ impl Run {
 
     /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
     /// that is gone, and was not handed over, is not written any more: it may have sent the same again.
+    /// Nor is what waits while the credential expires, and its lines are told so.
     async fn hand_over(&mut self) -> Result<(), End> {
         let Batch {
             lines,
@@ -311,10 +321,18 @@ impl Run {
             return Ok(());
         }
         let writer = self.gateway.writer();
-        tokio::select! {
+        let expired = tokio::select! {
             biased;
             () = self.out.closed() => return Err(End::Gone),
-            () = writer.room(&self.topic, self.stall) => {}
+            () = reached(self.expires) => true,
+            () = writer.room(&self.topic, self.stall) => false,
+        };
+        if expired {
+            let error = "the token or certificate expired before the record was taken";
+            let error = ApiError::unauthenticated(Some("invalid_token"), error);
+            let told = entries(lines, Err(error));
+            self.under_way.push_back(Box::pin(async { told }));
+            return Err(End::Expired);
         }
         let begun = writer
             .begin(
@@ -413,6 +431,13 @@ impl Run {
                      read while you send, or ask for results=summary"
                 ),
             )),
+            End::Expired => Some(ApiError::unauthenticated(
+                Some("invalid_token"),
+                format!(
+                    "the token or certificate has expired; {written} records were written before: \
+                     go on with a new one"
+                ),
+            )),
             End::TooDense => Some(ApiError::too_large(format!(
                 "{}; {written} records were written before",
                 encoding::Fault::TooDense
@@ -449,6 +474,14 @@ impl Run {
         encode::json(&mut line, &last);
         line.push(b'\n');
         Some(line.into())
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

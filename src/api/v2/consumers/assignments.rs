@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::errors::{self, OfAsking, OfTelling};
-use super::{ConsumerPartitions, Name, done, found, kind, known, read, requests};
+use super::{ConsumerPartitions, Name, done, found, kind, known, permit, read, requests};
 use crate::api::v2::answer;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -52,7 +52,7 @@ pub async fn post(
 ///
 /// Those that were assigned by hand, or that the group has given to the instance by now.
 ///
-/// Needs `group` on the group.
+/// Needs `group` on the group, and `consume` on the topics.
 #[utoipa::path(
     get,
     path = "/consumers/{group}/instances/{instance}/assignments",
@@ -76,6 +76,7 @@ pub async fn get(
     let kind = kind(&headers)?;
     let shown = async {
         let handle = found(&gateway, &name, &principal)?;
+        permit(&handle, &principal, &name).await?;
         let partitions = handle.assignments().await;
         let partitions = partitions.map_err(|refused| errors::of_instance(refused, &name))?;
         Ok(ConsumerPartitions {

@@ -41,6 +41,7 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
         ),
         Refused::Denied(denied) => denied.into(),
         Refused::Hidden(hidden) => hidden.into(),
+        Refused::Expired => ApiError::unauthenticated(Some("invalid_token"), refused.to_string()),
         Refused::Kafka(fault, field) => {
             let error = of_kafka(&fault);
             match field {

@@ -142,6 +142,13 @@ fn kind(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     media::of_consumer_answer(headers)
 }
 
+/// Whether the principal may consume what the instance subscribes to and has: for a request that names no
+/// topic of its own. Rights may have gone since the instance was given these.
+async fn permit(handle: &Handle, principal: &Principal, name: &Name) -> Result<(), ApiError> {
+    let permitted = handle.permit(principal.clone()).await;
+    permitted.map_err(|refused| errors::of_instance(refused, name))
+}
+
 /// Whether the principal may consume these topics, and is shown any of them.
 fn may_consume<'a>(
     principal: &Principal,

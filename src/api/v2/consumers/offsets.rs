@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::errors::{self, OfAsking, OfTelling};
-use super::{ConsumerPartitions, Name, found, has, known, read, requests};
+use super::{ConsumerPartitions, Name, found, has, known, permit, read, requests};
 use crate::api::v2::answer;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -90,9 +90,12 @@ pub async fn commit(
         };
         query.finish()?;
         let commits = requests::commits(&body)?;
-        if let Some(commits) = &commits {
-            let partitions = commits.offsets.iter().map(|(partition, ..)| partition);
-            known(&gateway, &principal, commits.field, partitions).await?;
+        match &commits {
+            Some(commits) if !commits.offsets.is_empty() => {
+                let partitions = commits.offsets.iter().map(|(partition, ..)| partition);
+                known(&gateway, &principal, commits.field, partitions).await?;
+            }
+            Some(_) | None => permit(&handle, &principal, &name).await?,
         }
         let offsets = commits.map(|commits| commits.offsets);
         if waits {
@@ -171,6 +174,9 @@ pub async fn committed(
                 return Err(ApiError::bad_request(message).at("topic"));
             }
         };
+        if partitions.is_empty() {
+            permit(&handle, &principal, &name).await?;
+        }
         known(&gateway, &principal, "partitions", partitions.iter()).await?;
         let committed = handle.committed(partitions).await;
         let committed = committed.map_err(|refused| errors::of_instance(refused, &name))?;

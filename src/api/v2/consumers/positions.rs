@@ -6,7 +6,9 @@ use axum::response::Response;
 
 use super::errors::{self, OfTelling};
 use super::instance::Aims;
-use super::{ConsumerPartition, ConsumerPartitions, Name, done, found, known, read, requests};
+use super::{
+    ConsumerPartition, ConsumerPartitions, Name, done, found, known, permit, read, requests,
+};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
@@ -87,6 +89,9 @@ pub async fn post(
                 "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
             ));
         };
+        if asked.offsets.is_empty() && asked.times.is_empty() {
+            permit(&handle, &principal, &name).await?;
+        }
         let by_offset = asked.offsets.iter().map(|(p, _)| p);
         known(&gateway, &principal, "offsets", by_offset).await?;
         let by_time = asked.times.iter().map(|(p, _)| p);
@@ -173,6 +178,7 @@ async fn edge(
         let partitions = requests::partitions(&body)?.ok_or_else(requests::no_partitions)?;
         known(gateway, &principal, "partitions", partitions.iter()).await?;
         let aims = if partitions.is_empty() {
+            permit(&handle, &principal, name).await?;
             Aims::All(aim)
         } else {
             Aims::Each(partitions.into_iter().map(|p| (p, aim)).collect())

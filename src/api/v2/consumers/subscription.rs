@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::errors::{self, OfAsking, OfTelling};
 use super::instance::Wanted;
 use super::requests::{self, Object};
-use super::{Name, done, found, kind, may_consume, read};
+use super::{Name, done, found, kind, may_consume, permit, read};
 use crate::api::v2::answer;
 use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
@@ -76,7 +76,7 @@ pub async fn post(
 
 /// Show the subscription
 ///
-/// Needs `group` on the group.
+/// Needs `group` on the group, and `consume` on the topics.
 #[utoipa::path(
     get,
     path = "/consumers/{group}/instances/{instance}/subscription",
@@ -100,6 +100,7 @@ pub async fn get(
     let kind = kind(&headers)?;
     let shown = async {
         let handle = found(&gateway, &name, &principal)?;
+        permit(&handle, &principal, &name).await?;
         let topics = handle.subscription().await;
         let topics = topics.map_err(|refused| errors::of_instance(refused, &name))?;
         Ok(Subscription {

@@ -51,7 +51,10 @@ impl Session {
             });
         }
         if self.expires().is_some_and(|at| now > at + EXPIRY_LEEWAY) {
-            return Err(Error::new("forbidden", "the token has expired"));
+            return Err(Error::new(
+                "forbidden",
+                "the token or certificate has expired",
+            ));
         }
         if frame.records.is_empty() {
             return Err(Error {

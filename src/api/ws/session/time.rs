@@ -65,7 +65,11 @@ impl Session {
         {
             self.tell_expiry(now);
             if now >= at + EXPIRY_LEEWAY {
-                self.close(Close::AuthExpired, "the token has expired", now);
+                self.close(
+                    Close::AuthExpired,
+                    "the token or certificate has expired",
+                    now,
+                );
             }
         }
         if !self.is_ending() && self.next_pattern.is_some_and(|at| now >= at) {

@@ -256,6 +256,9 @@ impl Instance {
             Order::Assignments(reply) => {
                 let _ = reply.send(Ok(self.shelf.partitions()));
             }
+            Order::Permit(principal, reply) => {
+                let _ = reply.send(self.permits(principal).await);
+            }
             Order::Read(read, principal, reply) => {
                 self.principal = principal;
                 self.read(read, reply).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Has, Options, Parcel, Stop, Unfit, Way};
@@ -54,6 +54,9 @@ pub enum Refused {
     /// It is shown nothing of a topic.
     #[error("{0}")]
     Hidden(Hidden),
+    /// Its token or certificate expired while the order waited for those before it.
+    #[error("the token or certificate expired while the request waited for others")]
+    Expired,
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
     #[error("{0}")]
     Kafka(Fault, Option<String>),
@@ -102,6 +105,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 pub(super) struct Read {
     /// Longest wait for records.
     pub(super) timeout: Duration,
+    /// When the principal's credential expires, and the read returns.
+    pub(super) ends: Option<Instant>,
     /// Most bytes of keys and values.
     pub(super) max_bytes: u64,
     /// The connection that the answer goes over.
@@ -119,6 +124,8 @@ pub(super) enum Order {
     Assign(Vec<TopicPartition>, Reply<()>),
     Assignments(Reply<Vec<TopicPartition>>),
     Read(Read, Principal, Reply<Parcel>),
+    /// Whether the principal may consume all that the instance has.
+    Permit(Principal, Reply<()>),
     /// `None` is what was delivered.
     Commit(Option<Vec<Offset>>, Option<Has>, Reply<()>),
     /// The client has this delivery.
@@ -228,7 +235,18 @@ impl Handle {
         self.order(Order::Assignments).await
     }
 
-    /// Records, as soon as there are some; none if none come within `timeout`.
+    /// Whether `principal` may consume now what the instance subscribes to and has: for an order that names
+    /// no topic, and so is about these.
+    ///
+    /// # Errors
+    ///
+    /// `Denied`, `Hidden`.
+    pub async fn permit(&self, principal: Principal) -> Result<(), Refused> {
+        self.order(|reply| Order::Permit(principal, reply)).await
+    }
+
+    /// Records, as soon as there are some; none if none come within `timeout`, or before the principal's
+    /// credential expires.
     ///
     /// # Errors
     ///
@@ -241,8 +259,15 @@ impl Handle {
         has: Option<Has>,
         principal: Principal,
     ) -> Result<Parcel, Refused> {
+        let (timeout, ends) = match principal.time_left() {
+            None => (timeout, None),
+            // It is taken for as long as clocks may differ, and does not wait.
+            Some(Duration::ZERO) => (Duration::ZERO, None),
+            Some(left) => (timeout, Instant::now().checked_add(left)),
+        };
         let read = Read {
             timeout,
+            ends,
             max_bytes,
             way,
             has,

@@ -29,7 +29,8 @@ impl Instance {
 
     async fn answer(&mut self, read: Read, mut reply: Reply<Parcel>) {
         let begun = Instant::now();
-        let mut until = begun + read.timeout;
+        let until_expiry = |at: Instant| read.ends.map_or(at, |ends| at.min(ends));
+        let mut until = until_expiry(begun + read.timeout);
         let again = match self.begin(&read).await {
             Ok(again) => again,
             Err(refused) => {
@@ -37,19 +38,23 @@ impl Instance {
                 return;
             }
         };
+        if read.ends.is_some_and(|ends| ends <= Instant::now()) {
+            let _ = reply.send(Err(Refused::Expired));
+            return;
+        }
         if again && let Some(records) = self.again() {
             self.hand_over(records, read, reply);
             return;
         }
         self.take_events(&read);
         // What is spent on joining the group is not taken from the read's own time.
-        let free = begun + JOINING;
+        let free = until_expiry(begun + JOINING);
         let mut is_joining = self.is_joining() && Instant::now() < free;
         let taken = loop {
             let now = Instant::now();
             if is_joining && !(self.is_joining() && now < free) {
                 is_joining = false;
-                until = now + read.timeout;
+                until = until_expiry(now + read.timeout);
             }
             let is_late = !is_joining && now >= until;
             if is_late || self.has_enough(&read) {

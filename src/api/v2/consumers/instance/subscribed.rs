@@ -435,26 +435,45 @@ impl Instance {
     /// Which records of what the instance reads its principal is shown, if it may consume that: the one place
     /// in which every read is asked this.
     pub(super) async fn admitted(&mut self) -> Result<Sight, Refused> {
-        let mut topics = self.topics();
-        if let Source::Subscribed(subscribed) = &mut self.source
-            && matches!(subscribed.wanted, Wanted::Pattern(_))
-        {
-            // What was found may not be the principal's to read any more: then it is looked for anew.
-            if !topics
-                .iter()
-                .all(|topic| may_consume(&self.principal, topic))
-            {
-                subscribed.looks_at = Some(Instant::now());
+        if self.finds_by_pattern() {
+            if !may_consume_all(&self.principal, &self.topics()) {
+                self.look_now();
             }
             self.look_if_due().await;
-            topics = self.topics();
         }
-        for topic in &topics {
-            decide(&self.principal, Action::Consume, Resource::Topic(topic))?;
-        }
-        let sight = policy::sight(&self.principal, &topics)?;
+        let sight = consumes(&self.principal, &self.topics())?;
         self.look_if_due().await;
         Ok(sight)
+    }
+
+    /// Whether `principal` may consume all that the instance subscribes to, and all that the group has given
+    /// to it and not taken back yet.
+    pub(super) async fn permits(&mut self, principal: Principal) -> Result<(), Refused> {
+        if self.finds_by_pattern() && !may_consume_all(&principal, &self.topics()) {
+            self.principal = principal.clone();
+            self.look_now();
+            self.look_if_due().await;
+        }
+        let mut topics = self.topics();
+        let given = self.shelf.partitions().into_iter();
+        topics.extend(given.map(|partition| partition.topic));
+        topics.sort();
+        topics.dedup();
+        consumes(&principal, &topics).map(drop)
+    }
+
+    fn finds_by_pattern(&self) -> bool {
+        match &self.source {
+            Source::Subscribed(subscribed) => matches!(subscribed.wanted, Wanted::Pattern(_)),
+            Source::Nowhere | Source::Assigned => false,
+        }
+    }
+
+    /// What a pattern has found is not all the principal's to read any more: it is to be looked for anew.
+    fn look_now(&mut self) {
+        if let Some(subscribed) = self.subscribed() {
+            subscribed.looks_at = Some(Instant::now());
+        }
     }
 
     /// The topics that the instance reads, each once.
@@ -655,6 +674,18 @@ impl Instance {
             }
         }
     }
+}
+
+/// Which records of these topics the principal is shown, if it may consume them.
+fn consumes(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, Refused> {
+    for topic in topics {
+        decide(principal, Action::Consume, Resource::Topic(topic))?;
+    }
+    Ok(policy::sight(principal, topics)?)
+}
+
+fn may_consume_all(principal: &Principal, topics: &[Arc<str>]) -> bool {
+    topics.iter().all(|topic| may_consume(principal, topic))
 }
 
 fn may_consume(principal: &Principal, topic: &str) -> bool {
