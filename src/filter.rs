@@ -4,7 +4,11 @@
 //! comparisons, all of which must hold. There is nothing in it that can take long: no expressions, no
 //! patterns, at most eight comparisons. A value that is not JSON, or a pointer that leads nowhere,
 //! holds for none but `!=`.
+//!
+//! A filter of a policy ([`Filter::policy`]) decides what may be shown, so it wants nothing that it
+//! cannot judge: there a field that is missing, or that stands twice, holds for nothing at all.
 
+mod field;
 pub mod template;
 
 use std::cmp::Ordering;
@@ -70,6 +74,8 @@ pub struct Filter {
     keys: Vec<Vec<u8>>,
     key_prefixes: Vec<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
+    /// Whether it says what may be shown, and not only what a client wants to see.
+    is_policy: bool,
 }
 
 /// What a comparison is with, as it was written.
@@ -100,7 +106,17 @@ impl Filter {
                 .iter()
                 .map(|(name, value)| (name.clone(), bytes(value)))
                 .collect(),
+            is_policy: false,
         })
+    }
+
+    /// The same filter, of a policy: it wants no record that it cannot judge without doubt.
+    #[must_use]
+    pub fn policy(self) -> Self {
+        Self {
+            is_policy: true,
+            ..self
+        }
     }
 
     /// Wants what both want.
@@ -110,12 +126,16 @@ impl Filter {
         self.keys.extend(other.keys);
         self.key_prefixes.extend(other.key_prefixes);
         self.headers.extend(other.headers);
+        self.is_policy |= other.is_policy;
         self
     }
 
     /// Whether every record is wanted.
     pub fn is_all(&self) -> bool {
-        *self == Self::default()
+        self.conditions.is_empty()
+            && self.keys.is_empty()
+            && self.key_prefixes.is_empty()
+            && self.headers.is_empty()
     }
 
     /// The one key that a record that is wanted has, if it is known.
@@ -138,51 +158,94 @@ impl Filter {
         if !self.key_prefixes.iter().all(begins) {
             return false;
         }
-        let has = |name: &str, value: &[u8]| {
-            record
-                .headers
-                .iter()
-                .any(|header| header.name == *name && header.value.as_deref() == Some(value))
-        };
-        self.headers.iter().all(|(name, value)| has(name, value))
+        self.headers
+            .iter()
+            .all(|(name, value)| self.wants_header(record, name, value))
+    }
+
+    /// Of a name that stands more than once a client means any, while a policy cannot tell which one
+    /// the record's readers go by.
+    fn wants_header(&self, record: &Delivered, name: &str, value: &[u8]) -> bool {
+        let named = || record.headers.iter().filter(|header| header.name == name);
+        let has = named().any(|header| header.value.as_deref() == Some(value));
+        has && (!self.is_policy || named().nth(1).is_none())
     }
 
     fn wants_value(&self, record: &Delivered) -> bool {
         if self.conditions.is_empty() {
             return true;
         }
-        let json = record
-            .value
-            .as_deref()
+        let value = record.value.as_deref();
+        if self.is_policy {
+            return self.conditions.iter().all(|condition| {
+                let found = value.and_then(|json| field::unambiguous(json, &condition.pointer));
+                found.is_some_and(|found| condition.surely_holds(&found))
+            });
+        }
+        let json = value
             .and_then(|value| serde_json::from_slice::<Value>(value).ok())
             .unwrap_or_default();
         self.conditions
             .iter()
-            .all(|condition| condition.holds(&json))
+            .all(|condition| match json.pointer(&condition.pointer) {
+                Some(found) => condition.holds(found),
+                None => condition.comparison == Comparison::NotEqual,
+            })
     }
 }
 
 impl Condition {
-    fn holds(&self, json: &Value) -> bool {
-        let found = json.pointer(&self.pointer);
-        match (self.comparison, found) {
-            (Comparison::Exists, found) => found.is_some(),
-            (Comparison::NotEqual, None) => true,
-            (_, None) => false,
-            (Comparison::Equal, Some(found)) => same(found, &self.against),
-            (Comparison::NotEqual, Some(found)) => !same(found, &self.against),
-            (comparison, Some(found)) => {
-                let order = order(found, &self.against);
-                match comparison {
-                    Comparison::Less => order == Some(Ordering::Less),
-                    Comparison::LessOrEqual => {
-                        matches!(order, Some(Ordering::Less | Ordering::Equal))
-                    }
-                    Comparison::Greater => order == Some(Ordering::Greater),
-                    _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-                }
+    fn holds(&self, found: &Value) -> bool {
+        let order = || order(found, &self.against);
+        match self.comparison {
+            Comparison::Exists => true,
+            Comparison::Equal => same(found, &self.against),
+            Comparison::NotEqual => !same(found, &self.against),
+            Comparison::Less => order() == Some(Ordering::Less),
+            Comparison::LessOrEqual => matches!(order(), Some(Ordering::Less | Ordering::Equal)),
+            Comparison::Greater => order() == Some(Ordering::Greater),
+            Comparison::GreaterOrEqual => {
+                matches!(order(), Some(Ordering::Greater | Ordering::Equal))
             }
         }
+    }
+
+    /// The same of a policy, where things that cannot be compared are not different: 7 and "7" may well
+    /// mean the same, and nobody can say what a list is to a text.
+    fn surely_holds(&self, found: &Value) -> bool {
+        let is_comparable = match self.comparison {
+            Comparison::Exists => true,
+            Comparison::NotEqual => are_comparable(found, &self.against),
+            Comparison::Equal
+            | Comparison::Less
+            | Comparison::LessOrEqual
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual => is_exact(found) && is_exact(&self.against),
+        };
+        is_comparable && self.holds(found)
+    }
+}
+
+/// Whether two values that are not the same are surely different ones. Whatever is there is different
+/// from null.
+fn are_comparable(found: &Value, against: &Value) -> bool {
+    match (found, against) {
+        (Value::Number(_), Value::Number(_)) => is_exact(found) && is_exact(against),
+        (Value::String(_), Value::String(_)) | (Value::Bool(_), Value::Bool(_)) => true,
+        (_, Value::Null) => true,
+        _ => false,
+    }
+}
+
+/// Whether a number is held as it was written. Where integers are too large for 64 bits, and beyond
+/// what a double counts one by one, different numbers become the same.
+fn is_exact(value: &Value) -> bool {
+    const COUNTED: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+            number.as_f64().is_some_and(|float| float.abs() < COUNTED)
+        }
+        _ => true,
     }
 }
 
@@ -194,10 +257,16 @@ fn same(a: &Value, b: &Value) -> bool {
 /// Numbers by value, strings by their code points; other things have no order.
 fn order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => Some(a.cmp(&b)),
-            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
-        },
+        (Value::Number(a), Value::Number(b)) => {
+            // As doubles, large integers that are different would be the same.
+            if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {
+                return Some(a.cmp(&b));
+            }
+            if let (Some(a), Some(b)) = (a.as_u64(), b.as_u64()) {
+                return Some(a.cmp(&b));
+            }
+            a.as_f64()?.partial_cmp(&b.as_f64()?)
+        }
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         _ => None,
     }
@@ -423,6 +492,112 @@ mod tests {
             assert!(!holds(condition, value), "{condition}");
         }
         assert!(!holds("/a exists", "not json"));
+    }
+
+    #[test]
+    fn large_integers_are_compared_whole() {
+        let value = r#"{"id":18446744073709551614}"#;
+        assert!(holds("/id==18446744073709551614", value));
+        assert!(!holds("/id==18446744073709551615", value));
+        assert!(holds("/id<18446744073709551615", value));
+    }
+
+    fn policy(condition: &str) -> Filter {
+        let spec = Spec {
+            condition: Some(condition.to_owned()),
+            ..Spec::default()
+        };
+        Filter::new(&spec).unwrap().policy()
+    }
+
+    #[test]
+    fn a_policy_shows_what_it_can_judge_alone() {
+        let shows =
+            |condition: &str, value: &str| policy(condition).wants(&record(None, value, &[]));
+        for (condition, value) in [
+            (r#"/a!="x""#, r#"{"a":"y"}"#),
+            (r#"/a!="x""#, r#"{"a":"y","b":1,"b":2}"#),
+            ("/a!=1", r#"{"a":2}"#),
+            ("/a!=true", r#"{"a":false}"#),
+            ("/a!=null", r#"{"a":[1]}"#),
+            ("/a==null", r#"{"a":null}"#),
+            ("/a==1;/a<1.5", r#"{"a":1.0}"#),
+            ("/a exists", r#"{"a":null}"#),
+        ] {
+            assert!(shows(condition, value), "{condition} {value}");
+        }
+        for condition in [
+            r#"/a!="x""#,
+            "/a!=1",
+            "/a!=null",
+            r#"/a=="y""#,
+            "/a exists",
+            "/a<1",
+            "/a>=1",
+        ] {
+            for value in [
+                "",
+                "null",
+                "7",
+                "not json",
+                r#"{"a":"y""#,
+                r#"{"a":"y"} {"a":"y"}"#,
+                "{}",
+                r#"{"b":"y"}"#,
+                r#"{"a":"y","a":"y"}"#,
+                r#"{"a":2,"a":2}"#,
+                r#"{"a":"x","\u0061":"y"}"#,
+            ] {
+                assert!(!shows(condition, value), "{condition} {value}");
+            }
+            let mut gone = record(None, "", &[]);
+            gone.value = None;
+            assert!(!policy(condition).wants(&gone), "{condition}");
+        }
+    }
+
+    #[test]
+    fn in_a_policy_what_cannot_be_compared_is_not_different() {
+        let shows =
+            |condition: &str, value: &str| policy(condition).wants(&record(None, value, &[]));
+        for (condition, value) in [
+            (r#"/a!="7""#, r#"{"a":7}"#),
+            ("/a!=7", r#"{"a":"7"}"#),
+            (r#"/a!="x""#, r#"{"a":["x"]}"#),
+            (r#"/a!="x""#, r#"{"a":{"b":"x"}}"#),
+            (r#"/a!="x""#, r#"{"a":null}"#),
+            (
+                "/a==100000000000000000001",
+                r#"{"a":100000000000000000002}"#,
+            ),
+            (
+                "/a!=100000000000000000001",
+                r#"{"a":100000000000000000002}"#,
+            ),
+            ("/a!=9007199254740993", r#"{"a":9007199254740993.0}"#),
+        ] {
+            assert!(!shows(condition, value), "{condition} {value}");
+        }
+    }
+
+    #[test]
+    fn a_policy_wants_its_header_once() {
+        let spec = Spec {
+            headers: BTreeMap::from([("h".to_owned(), "a".to_owned())]),
+            ..Spec::default()
+        };
+        let (client, policy) = (
+            Filter::new(&spec).unwrap(),
+            Filter::new(&spec).unwrap().policy(),
+        );
+        let once = record(None, "1", &[("h", "a"), ("other", "b"), ("other", "c")]);
+        assert!(client.wants(&once) && policy.wants(&once));
+        for headers in [[("h", "a"), ("h", "b")], [("h", "a"), ("h", "a")]] {
+            let twice = record(None, "1", &headers);
+            assert!(client.wants(&twice) && !policy.wants(&twice) && !policy.may_want(&twice));
+        }
+        let both = client.and(policy);
+        assert!(!both.wants(&record(None, "1", &[("h", "a"), ("h", "a")])));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A door that gives records away asks [`sight`] for the topics that it reads, and gives only what the
 //! [`Sight`] shows, beside whatever the client wants to see of it. A claim that a filter needs and the
-//! token does not have is a refusal: then nothing is shown.
+//! token does not have is a refusal: then nothing is shown. Nor is a record that a filter cannot judge,
+//! see [`Filter::policy`].
 
 use std::sync::Arc;
 

@@ -159,6 +159,8 @@ impl Template {
             keys: one(&self.key)?,
             key_prefixes: one(&self.key_prefix)?,
             headers: headers.collect::<Result<_, _>>()?,
+            // Places for claims are what only policies have.
+            is_policy: true,
         })
     }
 }

@@ -33,6 +33,8 @@ mod reading_faults;
 #[cfg(feature = "embedded")]
 mod recipes;
 #[cfg(feature = "embedded")]
+mod record_visibility;
+#[cfg(feature = "embedded")]
 mod strangers;
 mod support_selftest;
 #[cfg(feature = "embedded")]
