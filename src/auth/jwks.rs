@@ -1,6 +1,10 @@
-//! An issuer's public keys, from its JWKS URL: cached, refreshed in the background, asked for at once
-//! when a token names an unknown key (but not more often than every 30 s), and kept while the issuer
-//! cannot be reached.
+//! An issuer's public keys, from its JWKS URL: cached, refreshed in the background, and asked for at
+//! once when a token names an unknown key.
+//!
+//! What the issuer says holds: a set that it answers with replaces the one before, also where nothing in
+//! it can be used, since that is how an issuer withdraws its keys. Only while it cannot be asked, or its
+//! answer is no set, do the keys that it gave last go on, and that for a time with an end
+//! (`auth.jwks_max_age_s`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +12,26 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::Jwk;
 use parking_lot::RwLock;
+use reqwest::redirect::{Attempt, Policy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::Key;
+use crate::config::jwks_url;
 use crate::fetch::{body, causes};
 
-/// How often the keys are asked for without need.
-const REFRESH: Duration = Duration::from_secs(600);
-/// How often an unknown key may make us ask, and how soon a failed attempt is repeated.
-const AT_MOST_EVERY: Duration = Duration::from_secs(30);
+/// How often the keys are asked for without need. The docs promise that a key is gone five minutes after
+/// the issuer has withdrawn it, so this leaves time for a slow answer.
+const REFRESH: Duration = Duration::from_secs(240);
+/// How soon a failed attempt is repeated.
+const RETRY: Duration = Duration::from_secs(30);
+/// How often tokens with unknown keys may make us ask: seldom enough for the issuer, and so often that
+/// a stranger who makes such tokens up does not keep out those who have a new key.
+const AT_MOST_EVERY: Duration = Duration::from_secs(5);
+/// How often an issuer may send us on to another place of its own.
+const REDIRECTS: usize = 3;
 /// Longest time for an answer, to its last byte.
 const TIME: Duration = Duration::from_secs(5);
 /// Largest answer.
@@ -37,14 +49,43 @@ pub struct Jwks {
 struct Inner {
     url: String,
     client: reqwest::Client,
-    keys: RwLock<Option<Arc<[Key]>>>,
-    /// When the issuer was last asked; held while it is being asked.
-    asked: Mutex<Option<Instant>>,
+    /// How long the keys go on while the issuer cannot be asked.
+    max_age: Duration,
+    known: RwLock<Option<Known>>,
+    /// The last attempt; held while the issuer is being asked.
+    asked: Mutex<Option<Asked>>,
 }
 
-/// The keys have never been had.
+/// A set of keys.
+#[derive(Debug, Clone)]
+struct Known {
+    keys: Arc<[Key]>,
+    /// Another one for each set that is not as the one before.
+    edition: u64,
+    /// The issuer's words, to find out whether the next ones are others.
+    body: Arc<[u8]>,
+    /// When the issuer was asked for it, at the last time that it gave it.
+    at: Instant,
+}
+
+/// An attempt to get the keys.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    ended: Instant,
+    worked: bool,
+}
+
+/// There are no keys, or none that are new enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoKeys;
+
+/// Keys that may have signed a token.
+#[derive(Debug)]
+pub(super) struct Fitting {
+    pub(super) keys: Vec<Key>,
+    /// Of which edition of the issuer's keys; see [`Jwks::edition`].
+    pub(super) edition: u64,
+}
 
 /// A set whose keys are read one by one, so that a broken one does not spoil the others.
 #[derive(Deserialize)]
@@ -53,28 +94,43 @@ struct Set<'a> {
     keys: Vec<&'a RawValue>,
 }
 
+/// Follows an issuer to other places of its own server. Elsewhere the keys would be somebody else's word.
+fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let stays = attempt
+        .previous()
+        .first()
+        .is_some_and(|first| first.origin() == attempt.url().origin());
+    if !stays {
+        attempt.error("it redirects to another server, whose keys are not taken")
+    } else if attempt.previous().len() > REDIRECTS {
+        attempt.error("it redirects too often")
+    } else {
+        attempt.follow()
+    }
+}
+
 impl Jwks {
-    /// The keys at `url`. [`Jwks::keep_fresh`] gets them.
+    /// The keys at `url`, which go on for `max_age` when the issuer cannot be asked any more.
+    /// [`Jwks::keep_fresh`] gets them.
     ///
     /// # Errors
     ///
-    /// The HTTP client cannot be made, or the URL is none.
-    pub fn new(url: &str) -> Result<Self, String> {
-        let parsed = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err("expected an http or https URL".to_owned());
-        }
-        let client = reqwest::Client::builder()
+    /// The HTTP client cannot be made, or the URL is none that keys are taken from.
+    pub fn new(url: &str, max_age: Duration) -> Result<Self, String> {
+        let mut client = reqwest::Client::builder()
             .timeout(TIME)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| error.to_string())?;
+            .redirect(Policy::custom(redirect))
+            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+        if jwks_url(url)?.scheme() == "http" {
+            // A proxy would be no loopback.
+            client = client.no_proxy();
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 url: url.to_owned(),
-                client,
-                keys: RwLock::default(),
+                client: client.build().map_err(|error| error.to_string())?,
+                max_age,
+                known: RwLock::default(),
                 asked: Mutex::default(),
             }),
         })
@@ -86,8 +142,9 @@ impl Jwks {
         tokio::spawn(async move {
             while let Some(inner) = weak.upgrade() {
                 let worked = inner.ask().await;
+                let pause = inner.pause(if worked { REFRESH } else { RETRY });
                 drop(inner);
-                sleep(if worked { REFRESH } else { AT_MOST_EVERY }).await;
+                sleep(pause).await;
             }
         });
     }
@@ -98,55 +155,104 @@ impl Jwks {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<Key>, NoKeys> {
+    ) -> Result<Fitting, NoKeys> {
         let known = self.inner.known();
         let is_known = match (&known, id) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(keys), Some(id)) => keys.iter().any(|key| key.is(id)),
+            (Some(known), Some(id)) => known.keys.iter().any(|key| key.is(id)),
         };
-        let keys = if is_known {
+        let known = if is_known {
             known
         } else {
             self.inner.ask().await;
             self.inner.known()
         };
-        let keys = keys.ok_or(NoKeys)?;
-        Ok(keys
-            .iter()
-            .filter(|key| key.fits(id, algorithm))
-            .cloned()
-            .collect())
+        let known = known.ok_or(NoKeys)?;
+        let fitting = known.keys.iter().filter(|key| key.fits(id, algorithm));
+        Ok(Fitting {
+            keys: fitting.cloned().collect(),
+            edition: known.edition,
+        })
+    }
+
+    /// Of which edition the issuer's keys are. A token that was verified by another one is to be
+    /// verified again, as its key may be gone.
+    pub(super) fn edition(&self) -> Option<u64> {
+        let known = self.inner.known.read();
+        let known = known.as_ref().filter(|known| self.inner.is_fresh(known))?;
+        Some(known.edition)
     }
 }
 
 impl Inner {
-    fn known(&self) -> Option<Arc<[Key]>> {
-        self.keys.read().clone()
+    /// The keys, unless they are too old.
+    fn known(&self) -> Option<Known> {
+        let known = self.known.read();
+        known.as_ref().filter(|known| self.is_fresh(known)).cloned()
     }
 
-    /// Asks the issuer, unless that was done within [`AT_MOST_EVERY`]. True when its keys are known
-    /// afterwards. Those who come while it is being asked wait for the answer.
+    fn is_fresh(&self, known: &Known) -> bool {
+        known.at.elapsed() < self.max_age
+    }
+
+    /// So long, but short enough that keys are had anew before they are too old.
+    fn pause(&self, usual: Duration) -> Duration {
+        usual.min(self.max_age / 2)
+    }
+
+    /// Asks the issuer, unless that was done within [`AT_MOST_EVERY`]. True when the last attempt
+    /// worked. Those who come while it is being asked wait for the answer.
     async fn ask(&self) -> bool {
         let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < AT_MOST_EVERY) {
-            return self.keys.read().is_some();
+        let every = self.pause(AT_MOST_EVERY);
+        if let Some(last) = *asked
+            && last.ended.elapsed() < every
+        {
+            return last.worked;
         }
+        let began = Instant::now();
         let answer = match timeout(TIME, self.fetch()).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", TIME.as_secs())),
         };
-        *asked = Some(Instant::now());
-        match answer.and_then(|body| self.read(&body)) {
-            Ok(keys) => {
-                *self.keys.write() = Some(keys);
-                true
-            }
+        let worked = self.take(answer, began);
+        *asked = Some(Asked {
+            ended: Instant::now(),
+            worked,
+        });
+        worked
+    }
+
+    /// Takes the answer to a question that was put at `began`. True when it is a key set.
+    fn take(&self, answer: Result<Vec<u8>, String>, began: Instant) -> bool {
+        let read = answer.and_then(|body| Ok((self.read(&body)?, body)));
+        let (keys, body) = match read {
+            Ok(read) => read,
             Err(error) => {
                 tracing::warn!(url = self.url, error, "an issuer's keys could not be had");
-                false
+                return false;
             }
+        };
+        if keys.is_empty() {
+            tracing::warn!(
+                url = self.url,
+                "an issuer has no key that can be used: all of its tokens are refused"
+            );
         }
+        let mut known = self.known.write();
+        let (keys, edition) = match &*known {
+            Some(before) if *before.body == *body => (Arc::clone(&before.keys), before.edition),
+            Some(before) => (keys, before.edition.wrapping_add(1)),
+            None => (keys, 0),
+        };
+        *known = Some(Known {
+            keys,
+            edition,
+            body: body.into(),
+            at: began,
+        });
+        true
     }
 
     async fn fetch(&self) -> Result<Vec<u8>, String> {
@@ -170,7 +276,11 @@ impl Inner {
                 .and_then(|jwk| Key::jwk(&jwk));
             match key {
                 Ok(_) if keys.len() >= KEYS => {
-                    return Err(format!("more than {KEYS} keys"));
+                    tracing::warn!(
+                        url = self.url,
+                        "an issuer has more than {KEYS} keys: those after them are left out"
+                    );
+                    break;
                 }
                 Ok(key) => keys.push(key),
                 Err(error) => {
@@ -178,9 +288,9 @@ impl Inner {
                 }
             }
         }
-        if keys.is_empty() {
-            return Err("no key in the set can be used".to_owned());
-        }
         Ok(keys.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

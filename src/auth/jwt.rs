@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3Builder;
 
 use super::identity::Identity;
-use super::jwks::{Jwks, NoKeys};
+use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::{Denied, Permission};
 use super::refusals::TooMany;
@@ -27,7 +27,7 @@ const MOST_KEY_BYTES: u64 = 1 << 20;
 const MAX_PERMISSIONS: usize = 1_000;
 /// Most bytes of verified tokens that are remembered.
 const CACHE_BYTES: u64 = 32 << 20;
-/// How long a token is taken as verified: also how long one outlives its key's removal.
+/// How long a token is taken as verified, if its issuer's keys stay the same.
 const CACHE_TIME: Duration = Duration::from_secs(300);
 
 /// Why a token was not accepted. The text goes to the client, and never holds the token.
@@ -42,7 +42,7 @@ pub enum Refused {
     /// It is not valid.
     #[error("{0}")]
     Invalid(String),
-    /// It cannot be checked now: the issuer's keys have never been had.
+    /// It cannot be checked now: the issuer's keys have never been had, or not for too long.
     #[error("the issuer's keys cannot be had now; try again")]
     KeysUnavailable,
     /// It was not looked at: the audit log has to tell of whatever comes of it, and cannot.
@@ -71,7 +71,17 @@ pub struct Verifier {
     leeway: u64,
     /// Hashed fast, as a token is a kilobyte and comes with each request; by a seed, so that nobody can
     /// aim at a place of it.
-    verified: Cache<String, Principal, Xxh3Builder>,
+    verified: Cache<String, Verified, Xxh3Builder>,
+}
+
+/// What was found out about a token.
+#[derive(Debug, Clone)]
+struct Verified {
+    principal: Principal,
+    /// Whose it is, by the place in the settings.
+    issuer: usize,
+    /// Of which edition of the issuer's keys; those from a file stay as they are.
+    edition: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -114,7 +124,7 @@ impl Verifier {
         let mut issuers = Vec::new();
         let mut errors = Vec::new();
         for (index, issuer) in settings.issuers.iter().enumerate() {
-            match Issuer::new(index, issuer, settings.leeway) {
+            match Issuer::new(index, issuer, settings) {
                 Ok(issuer) => issuers.push(issuer),
                 Err(error) => errors.push(format!("auth.issuers[{index}]: {error}")),
             }
@@ -150,25 +160,50 @@ impl Verifier {
     ///
     /// [`Refused`].
     pub async fn verify(&self, token: &str) -> Result<Principal, Refused> {
-        if let Some(principal) = self.verified.get(token) {
-            let expires = principal.expires().unwrap_or(0);
+        let before = self.verified.get(token);
+        if let Some(verified) = &before
+            && self.still_holds(verified)
+        {
+            let expires = verified.principal.expires().unwrap_or(0);
             return if now() < expires.saturating_add(self.leeway) {
-                Ok(principal)
+                Ok(verified.principal.clone())
             } else {
                 Err(invalid("the token has expired"))
             };
         }
-        let principal = self.check(token).await?;
-        self.verified.insert(token.to_owned(), principal.clone());
-        Ok(principal)
+        match self.check(token).await {
+            Ok(verified) => {
+                let principal = verified.principal.clone();
+                self.verified.insert(token.to_owned(), verified);
+                Ok(principal)
+            }
+            Err(refused) => {
+                // Where it could not be judged, it is still one that was good.
+                if before.is_some() && refused != Refused::KeysUnavailable {
+                    self.verified.invalidate(token);
+                }
+                Err(refused)
+            }
+        }
     }
 
-    /// Whether the token's signature was looked at not long ago.
+    /// Whether the keys of its issuer are those that the token was verified with.
+    fn still_holds(&self, verified: &Verified) -> bool {
+        match self.issuers.get(verified.issuer).map(|issuer| &issuer.keys) {
+            Some(Keys::Fixed(_)) => true,
+            Some(Keys::Jwks(jwks)) => {
+                verified.edition.is_some() && jwks.edition() == verified.edition
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the token was found good not long ago, be it with keys that the issuer has replaced since.
     pub fn remembers(&self, token: &str) -> bool {
         self.verified.contains_key(token)
     }
 
-    async fn check(&self, token: &str) -> Result<Principal, Refused> {
+    async fn check(&self, token: &str) -> Result<Verified, Refused> {
         if token.len() > MAX_TOKEN {
             return Err(invalid(format!(
                 "the token is larger than {MAX_TOKEN} bytes"
@@ -189,7 +224,7 @@ impl Verifier {
         }
         let claimed = claimed.issuer;
         let mut refused = invalid("the token is of no issuer that is accepted here");
-        for issuer in &self.issuers {
+        for (index, issuer) in self.issuers.iter().enumerate() {
             if issuer.name.is_some() && issuer.name != claimed {
                 continue;
             }
@@ -198,7 +233,13 @@ impl Verifier {
                 continue;
             }
             match issuer.check(token, header.kid.as_deref(), header.alg).await {
-                Ok(claims) => return self.principal(issuer, &claims),
+                Ok((claims, edition)) => {
+                    return Ok(Verified {
+                        principal: self.principal(issuer, &claims)?,
+                        issuer: index,
+                        edition,
+                    });
+                }
                 Err(error) => refused = error,
             }
         }
@@ -261,7 +302,7 @@ impl Verifier {
 }
 
 impl Issuer {
-    fn new(index: usize, settings: &IssuerSettings, leeway: Duration) -> Result<Self, String> {
+    fn new(index: usize, settings: &IssuerSettings, auth: &AuthSettings) -> Result<Self, String> {
         let keys = match &settings.keys {
             KeySource::SecretFile(path) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
@@ -275,11 +316,12 @@ impl Issuer {
                 Keys::Fixed(key.map_err(|error| format!("key_file: {error}"))?)
             }
             KeySource::JwksUrl(url) => {
-                Keys::Jwks(Jwks::new(url).map_err(|error| format!("jwks_url: {error}"))?)
+                let jwks = Jwks::new(url, auth.jwks_max_age);
+                Keys::Jwks(jwks.map_err(|error| format!("jwks_url: {error}"))?)
             }
         };
         let mut validation = Validation {
-            leeway: leeway.as_secs(),
+            leeway: auth.leeway.as_secs(),
             validate_nbf: true,
             ..Validation::default()
         };
@@ -308,17 +350,18 @@ impl Issuer {
         })
     }
 
+    /// What the token claims, and of which edition the keys are that it was verified with.
     async fn check(
         &self,
         token: &str,
         key_id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Map<String, Value>, Refused> {
-        let keys = match &self.keys {
-            Keys::Fixed(key) if key.fits(None, algorithm) => vec![key.clone()],
-            Keys::Fixed(_) => Vec::new(),
+    ) -> Result<(Map<String, Value>, Option<u64>), Refused> {
+        let (keys, edition) = match &self.keys {
+            Keys::Fixed(key) if key.fits(None, algorithm) => (vec![key.clone()], None),
+            Keys::Fixed(_) => (Vec::new(), None),
             Keys::Jwks(jwks) => match jwks.fitting(key_id, algorithm).await {
-                Ok(keys) => keys,
+                Ok(Fitting { keys, edition }) => (keys, Some(edition)),
                 Err(NoKeys) => return Err(Refused::KeysUnavailable),
             },
         };
@@ -327,7 +370,7 @@ impl Issuer {
         let mut refused = invalid("the token is signed with a key that is not known here");
         for key in keys {
             match decode::<Map<String, Value>>(token, key.key(), &validation) {
-                Ok(data) => return Ok(data.claims),
+                Ok(data) => return Ok((data.claims, edition)),
                 Err(error) => refused = told(error.kind()),
             }
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
 
+use super::jwks_url::jwks_url;
 use super::tables::{self, Read, one_text, unknown_field};
 use super::value::{Raw, list_to_toml, name_of, quote};
 use super::{IssuerSettings, KeySource};
@@ -73,8 +74,9 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
                 keys.push(("key_file", KeySource::KeyFile(PathBuf::from(text))));
             }),
             "jwks_url" => one_text(value)
-                .and_then(|text| web_address(&text))
-                .map(|url| {
+                .and_then(|text| jwks_url(&text).map(|_| text))
+                .map(|text| {
+                    let url = text.trim().to_owned();
                     keys.push(("jwks_url", KeySource::JwksUrl(url)));
                 }),
             unknown => Err(unknown_field(unknown, &FIELDS, "an issuer")),
@@ -186,20 +188,6 @@ fn read_algorithms(raw: &Raw) -> Result<Vec<Algorithm>, String> {
         }
     }
     Ok(algorithms)
-}
-
-/// Judged by the parser of the client that will fetch it.
-fn web_address(text: &str) -> Result<String, String> {
-    const EXPECTED: &str = "expected a URL such as https://id.example/jwks.json";
-    let url = reqwest::Url::parse(text).map_err(|error| format!("{EXPECTED}: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(EXPECTED.into());
-    }
-    // The URL is shown and logged.
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without a user and password: keys are public".into());
-    }
-    Ok(text.trim().to_owned())
 }
 
 /// The list as TOML has it on one line.

@@ -474,6 +474,11 @@ pub(super) static KEYS: &[Key] = &[
         "How far the clocks of issuers and the gateway may differ, in seconds.",
     ),
     key(
+        "auth.jwks_max_age_s",
+        Slot::Seconds(|s| &mut s.auth.jwks_max_age, (1, WEEK_S)),
+        "How long the last keys of a jwks_url are good, in seconds, while the issuer cannot be reached or does not answer with a key set. After that its tokens are answered with 503 until it does.",
+    ),
+    key(
         "auth.permissions_claim",
         Slot::Claim(|s| &mut s.auth.permissions_claim),
         "A claim of tokens, or a path of claims with dots, that lists permissions. They count beside those of the claim scope.",

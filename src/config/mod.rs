@@ -9,7 +9,7 @@
 //! - `permission.rs`: `action:pattern`
 //! - `properties.rs`: librdkafka's properties, some of which are secrets
 //! - `tables.rs`: lists of tables; `issuers.rs`: `[[auth.issuers]]`; `topics.rs`: `[[auth.topic_filters]]`
-//!   and `[[streams.keyed_topics]]`
+//!   and `[[streams.keyed_topics]]`; `jwks_url.rs`: where keys may come from
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `check.rs`: what must hold between settings before anything listens
@@ -21,6 +21,7 @@ mod check;
 mod files;
 mod issuers;
 mod items;
+mod jwks_url;
 mod keys;
 mod load;
 mod permission;
@@ -43,6 +44,7 @@ use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
 pub use self::items::read_network;
+pub use self::jwks_url::jwks_url;
 pub use self::keys::{is_setting, variable_of};
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text};
 pub use self::permission::{Action, PermissionError, read_permission};
@@ -349,6 +351,8 @@ pub struct AuthSettings {
     pub issuers: Vec<IssuerSettings>,
     /// `leeway_s`: how far clocks may differ.
     pub leeway: Duration,
+    /// `jwks_max_age_s`: how long the keys of an issuer go on that cannot be asked any more.
+    pub jwks_max_age: Duration,
     /// `permissions_claim`: a claim (a path with dots) with a list of permissions.
     pub permissions_claim: Option<String>,
     /// `certificate_realm`: makes the subjects of client certificates those of a realm.
@@ -572,6 +576,7 @@ impl Default for AuthSettings {
             mode: AuthMode::None,
             issuers: Vec::new(),
             leeway: Duration::from_secs(30),
+            jwks_max_age: Duration::from_secs(3600),
             permissions_claim: None,
             certificate_realm: None,
             roles_claim: None,

@@ -216,6 +216,7 @@ fn a_jwks_url_is_one_of_the_web_without_credentials() {
         "file:///keys",
         "https://",
         "//a/keys",
+        "http://id.example/keys",
     ] {
         let line = said_of(&format!("jwks_url = '{url}'"));
         assert!(line.contains("jwks_url (flag --set): expected a"), "{line}");
@@ -433,6 +434,7 @@ fn claims_and_times_are_held_to() {
         "auth.permissions_claim=https://id.example/permissions",
         "auth.roles_claim=realm_access.roles",
         "auth.leeway_s=0",
+        "auth.jwks_max_age_s=60",
         "auth.sse_ticket_ttl_s=60",
         "auth.allow_query_token=true",
     ]))
@@ -444,6 +446,7 @@ fn claims_and_times_are_held_to() {
     );
     assert_eq!(auth.roles_claim.as_deref(), Some("realm_access.roles"));
     assert_eq!(auth.leeway.as_secs(), 0);
+    assert_eq!(auth.jwks_max_age.as_secs(), 60);
     assert_eq!(auth.sse_ticket_ttl.as_secs(), 60);
     assert!(auth.allow_query_token);
     for set in [
@@ -454,6 +457,7 @@ fn claims_and_times_are_held_to() {
         "auth.roles_claim=[\"a\"]",
         "auth.leeway_s=3601",
         "auth.leeway_s=-1",
+        "auth.jwks_max_age_s=0",
         "auth.sse_ticket_ttl_s=0",
         "auth.sse_ticket_ttl_s=604801",
         "auth.ticket_key_file=",

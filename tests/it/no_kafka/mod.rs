@@ -18,6 +18,8 @@ mod envoy;
 mod expiry;
 #[cfg(feature = "embedded")]
 mod identities;
+#[cfg(feature = "embedded")]
+mod issuer_keys;
 mod members;
 #[cfg(feature = "embedded")]
 mod nginx;

@@ -1,0 +1,76 @@
+//! Where an issuer's keys may be fetched from.
+
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+/// The address of a key set. Whoever can change the answer on its way can sign tokens, so it is an https
+/// one, or plain http that does not leave the machine.
+///
+/// # Errors
+///
+/// What was expected instead.
+pub fn jwks_url(text: &str) -> Result<Url, String> {
+    const EXPECTED: &str = "expected a URL such as https://id.example/jwks.json";
+    // By the parser of the client that will fetch it.
+    let url = Url::parse(text).map_err(|error| format!("{EXPECTED}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(EXPECTED.to_owned());
+    }
+    // The URL is shown and logged.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("expected a URL without a user and password: keys are public".to_owned());
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(
+            "expected an https URL, or http to a loopback address: on the way over plain http, others \
+             can put their keys in the place of the issuer's"
+                .to_owned(),
+        );
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_by_https_or_from_this_machine() {
+        for text in [
+            "https://id.example/keys",
+            "https://10.0.0.1:8443/keys",
+            "http://localhost:8080/keys",
+            "http://LOCALHOST/keys",
+            "http://127.0.0.1:8080/keys",
+            "http://127.8.9.10/keys",
+            "http://[::1]:8080/keys",
+            "http://[::ffff:127.0.0.1]/keys",
+        ] {
+            assert!(jwks_url(text).is_ok(), "{text}");
+        }
+        for text in [
+            "http://id.example/keys",
+            "http://10.0.0.1/keys",
+            "http://0.0.0.0/keys",
+            "http://[::]/keys",
+            "http://localhost.id.example/keys",
+            "http://127.0.0.1.id.example/keys",
+        ] {
+            let error = jwks_url(text).unwrap_err();
+            assert!(
+                error.starts_with("expected an https URL"),
+                "{text}: {error}"
+            );
+        }
+    }
+}
