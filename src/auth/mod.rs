@@ -492,10 +492,9 @@ impl Authenticator {
             }
             Err(refused) => refused,
         };
-        // It is not their fault when they cannot be checked.
-        if refused != Refused::KeysUnavailable {
-            asker.count()?;
-        }
+        // Also where the issuer's keys cannot be had: such a token costs a wait for the issuer, and anyone
+        // can make one up. Who was let in before is still looked at, see `costs_a_check`.
+        asker.count()?;
         asker.is_unknown(&refused);
         Err(refused)
     }

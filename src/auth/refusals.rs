@@ -2,7 +2,8 @@
 //! costs a signature check, so whoever sends nothing else is told to wait before it is looked at.
 //!
 //! Only refusals count, so that it does not matter how many good callers share an address; and whoever
-//! shows a token that was verified before is let in all the same, whatever his neighbours do.
+//! shows a token that was verified before is let in all the same, whatever his neighbours do. A token
+//! that cannot be judged, because its issuer's keys cannot be had, is refused like any other.
 //!
 //! Buckets hold one second's worth, as those of `http::rate` do. They are not governor's, since a
 //! bucket must be looked into here without taking from it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, client, send};
-use crate::support::tokens::{Issuer, claims, signed_by_issuer};
+use crate::support::tokens::{Issuer, SECRET, claims, sign, signed_by_issuer, token};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -90,6 +90,58 @@ async fn a_stranger_with_unknown_keys_does_not_keep_out_a_new_one() {
         list(&gateway, &two).await.status == 200
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_cannot_be_judged_counts_as_a_refusal_of_its_address() {
+    // It never gives a key.
+    let issuer = Issuer::start(&[]).await;
+    issuer.serve("out of order".to_owned());
+    let issuers = format!(
+        "[{{ issuer = \"https://issuer.test\", audience = \"tidegate\", secret_file = \"secret\" }}, \
+         {{ issuer = \"https://other.test\", jwks_url = \"{}\" }}]",
+        issuer.url()
+    );
+    let gateway = Gateway::embedded()
+        .file("secret", SECRET)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", &issuers)
+        .set("limits.refused_per_second", "1")
+        .start()
+        .await;
+    let known = token("ann", "consume:*");
+    assert_eq!(list(&gateway, &known).await.status, 200);
+    let mut other = claims("eve", "consume:*");
+    other["iss"] = "https://other.test".into();
+    let unjudged = signed_by_issuer(&other, "one");
+    assert_eq!(list(&gateway, &unjudged).await.status, 503);
+    let (client, url) = (client(), gateway.url("/topics"));
+    // Many at once, so that a slow machine sends more than one a second too.
+    eventually(BOUND, async || {
+        let many = (0..50).map(|_| send(client.get(&url).bearer_auth(&unjudged)));
+        let many = futures::future::join_all(many).await;
+        many.iter()
+            .all(|reply| [429, 503].contains(&reply.status.as_u16()))
+            && many.iter().any(|reply| reply.status == 429)
+    })
+    .await;
+    // Who was let in before still is, whatever a neighbour at the same address does.
+    for _ in 0..20 {
+        let unjudged = send(client.get(&url).bearer_auth(&unjudged));
+        let (_, reply) = tokio::join!(unjudged, list(&gateway, &known));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    // And a forged one is refused as ever.
+    let forged = sign(
+        &claims("ann", "admin:*"),
+        b"another secret, of much the same length",
+    );
+    let reply = list(&gateway, &forged).await;
+    assert!(
+        [401, 429].contains(&reply.status.as_u16()),
+        "{}",
+        reply.status
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
