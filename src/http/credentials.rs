@@ -12,6 +12,16 @@ use crate::auth::{Credential, Page};
 /// Query parameters that carry credentials: no handler gets to see them, nor does a log.
 pub const QUERY_CREDENTIALS: [&str; 2] = ["ticket", "access_token"];
 
+/// Whether a query carries credentials, whatever they are worth.
+pub fn are_in(query: Option<&str>) -> bool {
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let mut names = pairs.filter_map(|pair| pair.split('=').next());
+    names.any(|name| {
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        QUERY_CREDENTIALS.contains(&&*name)
+    })
+}
+
 /// What a subprotocol that carries a token begins with.
 const SUBPROTOCOL: &str = "tidegate.bearer.";
 
@@ -164,6 +174,28 @@ mod tests {
             true,
         );
         assert_eq!(both.ok(), Some(Found::Token("a".into())));
+    }
+
+    #[test]
+    fn credentials_in_a_query_are_noticed_however_they_are_written() {
+        for query in [
+            "access_token=a",
+            "from=1&ticket=b",
+            "ticket",
+            "access_token=&x=1",
+            "%61ccess_token=a",
+        ] {
+            assert!(are_in(Some(query)), "{query}");
+        }
+        for query in [
+            None,
+            Some(""),
+            Some("from=1"),
+            Some("x=ticket"),
+            Some("tickets=1"),
+        ] {
+            assert!(!are_in(query), "{query:?}");
+        }
     }
 
     #[test]

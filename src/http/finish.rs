@@ -1,5 +1,5 @@
 //! The outermost layer: gives every request its id, writes every error's body, answers for handlers
-//! that panic, counts and logs.
+//! that panic, keeps answers out of caches whose addresses hold credentials, counts and logs.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 
+use super::credentials;
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use crate::observe::metrics::Requests;
@@ -76,6 +77,7 @@ impl Service<Request> for Finished {
         let method = request.method().clone();
         let access_log = self.settings.access_log;
         let path = access_log.then(|| request.uri().path().to_owned());
+        let has_query_credentials = credentials::are_in(request.uri().query());
         drop_trailing_slash(request.uri_mut());
         if self.settings.shares_id {
             request.extensions_mut().insert(id.clone());
@@ -98,6 +100,9 @@ impl Service<Request> for Finished {
             let status = response.status();
             if status.is_client_error() || status.is_server_error() {
                 write_error(&mut response, &id, method == Method::HEAD);
+            }
+            if has_query_credentials {
+                forbid_caching(&mut response);
             }
             let route = match response.extensions().get::<AnsweredBy>() {
                 Some(AnsweredBy(route)) => route.as_str(),
@@ -135,6 +140,21 @@ fn panicked(cause: &(dyn Any + Send)) -> Response {
         .unwrap_or("unknown");
     tracing::error!(cause, "a handler panicked");
     ApiError::internal().into_response()
+}
+
+/// A cache would keep the answer under an address with a credential in it (RFC 6750, section 2.3). An
+/// answer that forbids caching may say more beside that, so it keeps its own words.
+fn forbid_caching(response: &mut Response) {
+    let headers = response.headers_mut();
+    let forbids = headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
+        let directives = value.to_str().unwrap_or_default().split(',');
+        directives
+            .map(str::trim)
+            .any(|one| one.eq_ignore_ascii_case("no-store"))
+    });
+    if !forbids {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 /// Clients of the reference may end a path with a slash, which means nothing there or here.
@@ -237,6 +257,52 @@ mod tests {
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(body["error_code"], 500);
         assert_eq!(body["request_id"], headers[X_REQUEST_ID].to_str().unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_cache_keeps_an_answer_by_a_credential() {
+        for (own, expected) in [
+            (None, "no-store"),
+            (Some("public, max-age=60"), "no-store"),
+            (Some("No-Store, no-transform"), "No-Store, no-transform"),
+        ] {
+            let answers = move |uri: Uri| async move {
+                if uri.path() != "/there" {
+                    return StatusCode::NOT_FOUND.into_response();
+                }
+                let mut response = StatusCode::OK.into_response();
+                if let Some(own) = own {
+                    let own = HeaderValue::from_static(own);
+                    response.headers_mut().insert(header::CACHE_CONTROL, own);
+                }
+                response
+            };
+            let settings = Finish {
+                access_log: false,
+                embedded: false,
+                shares_id: false,
+            };
+            let router = Router::new().fallback(answers);
+            for (uri, is_kept_out) in [
+                ("/there?access_token=a", true),
+                ("/there/?from=1&ticket=a", true),
+                ("/nowhere?access_token=a", true),
+                ("/there?from=1", false),
+            ] {
+                let mut request = Request::new(Body::empty());
+                *request.uri_mut() = Uri::from_static(uri);
+                let answered = finished(router.clone(), settings).call(request).await;
+                let answered = answered.unwrap();
+                let said = answered.headers().get(header::CACHE_CONTROL);
+                let said = said.map(|value| value.to_str().unwrap());
+                let wanted = match (is_kept_out, answered.status()) {
+                    (true, StatusCode::OK) => Some(expected),
+                    (true, _) => Some("no-store"),
+                    (false, _) => own,
+                };
+                assert_eq!(said, wanted, "{uri} {own:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ mod openapi;
 mod packed_bodies;
 mod producing_faults;
 #[cfg(feature = "embedded")]
+mod query_credentials;
+#[cfg(feature = "embedded")]
 mod rates;
 mod reading_faults;
 #[cfg(feature = "embedded")]
