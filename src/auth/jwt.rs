@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3Builder;
 use super::identity::Identity;
 use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
-use super::permission::{Denied, Permission};
+use super::permission::{Ceiling, Denied, Permission};
 use super::refusals::TooMany;
 use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
@@ -91,6 +91,8 @@ struct Issuer {
     /// in a token that it is another's.
     identity: String,
     realm: Option<String>,
+    /// `None`: its tokens may do whatever they say.
+    permissions_allowed: Option<Vec<String>>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     keys: Keys,
@@ -284,6 +286,16 @@ impl Verifier {
                 "the token has more than {MAX_PERMISSIONS} permissions"
             )));
         }
+        let ceiling = match &issuer.permissions_allowed {
+            None => Ceiling::None,
+            // One that could not be read would allow nothing. The settings' checks let none through.
+            Some(texts) => Ceiling::At(
+                texts
+                    .iter()
+                    .filter_map(|text| Permission::parse(text, &identity).ok())
+                    .collect(),
+            ),
+        };
         let expires = claims.get("exp").and_then(seconds);
         let kept = self.rules.kept.iter().filter_map(|name| {
             let value = at_path(claims, &path(name))?;
@@ -292,6 +304,7 @@ impl Verifier {
         Ok(Principal::from_inner(Inner {
             identity: Arc::new(identity),
             grants: Grants::These(permissions),
+            ceiling,
             topics: None,
             expires,
             shown_by: ShownBy::Itself,
@@ -344,6 +357,7 @@ impl Issuer {
                 None => format!("auth.issuers[{index}]"),
             },
             realm: settings.realm.clone(),
+            permissions_allowed: settings.permissions_allowed.clone(),
             algorithms: settings.algorithms.clone(),
             validation,
             keys,

@@ -32,7 +32,7 @@ use asker::{Asker, Decision};
 use certificate::{ClientCertificate, Unusable};
 use identity::{Identity, Kind};
 use jwt::{Refused, Verifier, now};
-use permission::{Action, Denied, Permission, Resource};
+use permission::{Action, Ceiling, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
 use ticket::{Purpose, Tickets};
@@ -59,6 +59,8 @@ impl Eq for Principal {}
 struct Inner {
     identity: Arc<Identity>,
     grants: Grants,
+    /// The settings' word on its issuer, above which no permission counts.
+    ceiling: Ceiling,
     /// `None`: any topic; else these only, within the permissions.
     topics: Option<Vec<String>>,
     /// Seconds since 1970 from which the principal is not one any more: the end of its token, or of its
@@ -110,6 +112,22 @@ impl Principal {
         Self::new(identity, Grants::These(permissions), None).under(&Arc::default())
     }
 
+    /// One that may do just this, but nothing above a ceiling.
+    #[cfg(test)]
+    pub(crate) fn below(name: &str, permissions: Vec<Permission>, most: Vec<Permission>) -> Self {
+        Self::from_inner(Inner {
+            identity: Arc::new(Identity::of_token("issuer", name.to_owned())),
+            grants: Grants::These(permissions),
+            ceiling: Ceiling::At(most),
+            topics: None,
+            expires: None,
+            shown_by: ShownBy::Itself,
+            ticket_expires: None,
+            claims: BTreeMap::new(),
+        })
+        .under(&Arc::default())
+    }
+
     /// One whose token expires, in seconds since 1970.
     #[cfg(test)]
     pub(crate) fn expiring(name: &str, permissions: Vec<Permission>, expires: u64) -> Self {
@@ -121,6 +139,7 @@ impl Principal {
         Self::from_inner(Inner {
             identity: Arc::new(identity),
             grants,
+            ceiling: Ceiling::None,
             topics: None,
             expires,
             shown_by: ShownBy::Itself,
@@ -129,13 +148,15 @@ impl Principal {
         })
     }
 
-    /// The same principal where the gateway itself has it do just this. The audit log tells of it.
+    /// The same principal where the gateway itself has it do just this, which no ceiling of its issuer
+    /// is about. The audit log tells of it.
     #[must_use]
     pub fn with_only(&self, permission: Permission) -> Self {
         Self {
             inner: Arc::new(Inner {
                 identity: Arc::clone(&self.inner.identity),
                 grants: Grants::These(vec![permission]),
+                ceiling: Ceiling::None,
                 topics: None,
                 expires: self.inner.expires,
                 shown_by: ShownBy::Itself,
@@ -290,12 +311,17 @@ impl Principal {
         &self.inner.grants
     }
 
+    fn ceiling(&self) -> &Ceiling {
+        &self.inner.ceiling
+    }
+
     /// Whether nothing is hidden from it, whatever a ticket confines it to.
     fn may_do_everything(&self) -> bool {
-        match &self.inner.grants {
+        let may = match &self.inner.grants {
             Grants::Everything => true,
             Grants::These(list) => list.iter().any(|one| one.action() == Action::Admin),
-        }
+        };
+        may && self.inner.ceiling.allows_everything()
     }
 
     /// Whether a ticket confines the principal to other topics, or to another action.

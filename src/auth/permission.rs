@@ -114,12 +114,51 @@ impl fmt::Display for Permission {
     }
 }
 
+/// What a principal may do at the most, whatever its permissions say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Ceiling {
+    /// As much as its permissions say.
+    None,
+    /// No more than these also allow.
+    At(Vec<Permission>),
+}
+
+impl Ceiling {
+    /// Whether `action` on `resource` is within it.
+    fn allows(&self, action: Action, resource: Resource<'_>) -> bool {
+        match self {
+            Self::None => true,
+            Self::At(list) => list.iter().any(|one| one.allows(action, resource)),
+        }
+    }
+
+    /// Whether nothing is above it.
+    pub(super) fn allows_everything(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::At(list) => list.iter().any(|one| one.action == Action::Admin),
+        }
+    }
+}
+
 /// Why something may not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The permission that would have been needed.
     #[error("the permission {action}:{resource} is missing")]
     Missing {
+        /// What was asked for.
+        action: Action,
+        /// The topic, group or other name it was asked for.
+        resource: String,
+    },
+    /// The principal has a permission for it, but its issuer's tokens may not do so much.
+    #[error(
+        "the permission {action}:{resource} is above what tokens of this issuer may do \
+         (permissions_allowed of its auth.issuers)"
+    )]
+    AboveCeiling {
         /// What was asked for.
         action: Action,
         /// The topic, group or other name it was asked for.
@@ -181,23 +220,30 @@ fn judge<'a>(
     action: Action,
     resource: Resource<'_>,
 ) -> Result<Granted<'a>, Denied> {
+    // Topics of Kafka and of its tools are for whoever may do everything.
+    let needed = match resource {
+        Resource::Topic(name) if keeper(name) != Keeper::Users => Action::Admin,
+        _ => action,
+    };
     let granted = match principal.grants() {
         _ if principal.is_kept_from(action, resource) => None,
         Grants::Everything => Some(Granted::ToAll),
-        Grants::These(permissions) => {
-            let internal =
-                matches!(resource, Resource::Topic(name) if keeper(name) != Keeper::Users);
-            let action = if internal { Action::Admin } else { action };
-            permissions
-                .iter()
-                .find(|permission| permission.allows(action, resource))
-                .map(Granted::By)
-        }
+        Grants::These(permissions) => permissions
+            .iter()
+            .find(|permission| permission.allows(needed, resource))
+            .map(Granted::By),
     };
-    granted.ok_or_else(|| Denied::Missing {
+    let granted = granted.ok_or_else(|| Denied::Missing {
         action,
         resource: resource.to_string(),
-    })
+    })?;
+    if !principal.ceiling().allows(needed, resource) {
+        return Err(Denied::AboveCeiling {
+            action,
+            resource: resource.to_string(),
+        });
+    }
+    Ok(granted)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::asker::Decision;
 use super::identity::Identity;
 use super::jwt::{Refused, now};
-use super::permission::{Action, Denied, Permission};
+use super::permission::{Action, Ceiling, Denied, Permission};
 use super::{Grants, Inner, Page, Principal, ShownBy};
 
 /// What the key is for, so that whatever else is made of the same secret is of no use here.
@@ -93,6 +93,8 @@ struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     topics: Option<Vec<String>>,
     permissions: Vec<Permission>,
+    /// Never left out: a ticket that does not say that there is no ceiling is not taken.
+    ceiling: Ceiling,
     /// When the token behind it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
@@ -191,14 +193,20 @@ impl Tickets {
         };
         let until = principal.expires();
         let expires = (now + ttl).min(until.unwrap_or(u64::MAX));
+        let needed = |list: &[Permission]| {
+            let needed = list
+                .iter()
+                .filter(|permission| purpose.needs(permission.action()));
+            needed.cloned().collect()
+        };
         let permissions = match principal.grants() {
             // Where nobody is asked who they are, nobody looks at a ticket; elsewhere it is worth nothing.
             Grants::Everything => Vec::new(),
-            Grants::These(list) => list
-                .iter()
-                .filter(|permission| purpose.needs(permission.action()))
-                .cloned()
-                .collect(),
+            Grants::These(list) => needed(list),
+        };
+        let ceiling = match principal.ceiling() {
+            Ceiling::None => Ceiling::None,
+            Ceiling::At(list) => Ceiling::At(needed(list)),
         };
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| NotMinted::Unsealed(error.to_string()))?;
@@ -209,6 +217,7 @@ impl Tickets {
             purpose,
             topics,
             permissions,
+            ceiling,
             until,
             origin,
             claims: principal.inner.claims.clone(),
@@ -254,6 +263,7 @@ impl Tickets {
         Ok(Principal::from_inner(Inner {
             identity: Arc::new(claims.of),
             grants: Grants::These(claims.permissions),
+            ceiling: claims.ceiling,
             topics: claims.topics,
             expires: claims.until,
             shown_by: ShownBy::Ticket(purpose),
@@ -438,14 +448,38 @@ mod tests {
             purpose: Purpose::Sse,
             topics: None,
             permissions: Vec::new(),
+            ceiling: Ceiling::None,
             until: None,
             origin: None,
             claims: BTreeMap::new(),
         };
-        let mut claims = serde_json::to_value(claims).unwrap();
+        let claims = serde_json::to_value(claims).unwrap();
         assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok());
-        claims.as_object_mut().unwrap().remove("permissions");
-        assert!(serde_json::from_value::<Claims>(claims).is_err());
+        for field in ["permissions", "ceiling"] {
+            let mut without = claims.clone();
+            without.as_object_mut().unwrap().remove(field);
+            assert!(
+                serde_json::from_value::<Claims>(without).is_err(),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ticket_carries_the_ceiling_of_its_principal() {
+        for purpose in [Purpose::Sse, Purpose::WebSocket] {
+            for list in [&["consume:*", "produce:*"][..], &["admin:*"]] {
+                let most = permissions(&["consume:orders.*", "describe:*"]);
+                let ann = Principal::below("ann", permissions(list), most);
+                let minted = tickets(1).mint(&ann, purpose, None, None).unwrap();
+                let page = Page::Unnamed(None);
+                let ticket = tickets(1).check(&minted.ticket, purpose, page).unwrap();
+                assert!(may(&ticket, "orders.eu") && !may(&ticket, "payments"));
+                let writes = decide(&ticket, Action::Produce, Resource::Topic("orders.eu"));
+                assert!(writes.is_err(), "{purpose:?} {list:?}");
+                assert!(!ticket.may_do_everything(), "{purpose:?} {list:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,14 +6,15 @@ use jsonwebtoken::Algorithm;
 
 use super::jwks_url::jwks_url;
 use super::tables::{self, Read, one_text, unknown_field};
-use super::value::{Raw, list_to_toml, name_of, quote};
+use super::value::{Raw, list_to_toml, name_of, permissions, quote};
 use super::{IssuerSettings, KeySource};
 
 /// The fields of one issuer.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "issuer",
     "realm",
     "audience",
+    "permissions_allowed",
     "algorithms",
     "secret_file",
     "key_file",
@@ -49,6 +50,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     let mut issuer = None;
     let mut realm = None;
     let mut audience = Vec::new();
+    let mut permissions_allowed = None;
     let mut algorithms = None;
     let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
     for entry in entries {
@@ -64,6 +66,19 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
                 }
             }),
             "audience" => several_texts(value).map(|texts| audience = texts),
+            "permissions_allowed" => permissions(value).and_then(|list| {
+                match list.is_empty() {
+                true => Err(
+                    "expected at least one permission: leave the field out where its tokens may do \
+                     whatever they say"
+                        .to_owned(),
+                ),
+                false => {
+                    permissions_allowed = Some(list);
+                    Ok(())
+                }
+            }
+            }),
             "algorithms" => {
                 read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
             }
@@ -122,6 +137,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         issuer,
         realm,
         audience,
+        permissions_allowed,
         algorithms,
         keys: source,
     });
@@ -202,6 +218,9 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         }
         if !settings.audience.is_empty() {
             fields.push(format!("audience = {}", list_to_toml(&settings.audience)));
+        }
+        if let Some(list) = &settings.permissions_allowed {
+            fields.push(format!("permissions_allowed = {}", list_to_toml(list)));
         }
         let algorithms = names_of(&settings.algorithms);
         fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));

@@ -396,6 +396,8 @@ pub struct IssuerSettings {
     pub realm: Option<String>,
     /// `audience`: of which a token's `aud` must have one; empty accepts any and none.
     pub audience: Vec<String>,
+    /// `permissions_allowed`: what its tokens may do at the most; `None` is whatever they say.
+    pub permissions_allowed: Option<Vec<String>>,
     /// `algorithms`: which its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// One of `secret_file`, `key_file` and `jwks_url`.

@@ -457,8 +457,8 @@ fn texts(raw: &Raw) -> Option<Vec<&str>> {
     }
 }
 
-/// A role's permissions: a list, or a string with spaces between them, as in a token's scope.
-fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
+/// Permissions of a role or an issuer: a list, or a string with spaces between them, as in a token's scope.
+pub(super) fn permissions(raw: &Raw) -> Result<Vec<String>, String> {
     let opened = raw.opened();
     let parts: Vec<&str> = match &*opened {
         Raw::Text(text) | Raw::Word(text) => text.split_whitespace().collect(),

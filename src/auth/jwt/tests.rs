@@ -21,6 +21,7 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
             realm: None,
             issuer: Some("https://issuer".to_owned()),
             audience: vec!["tidegate".to_owned()],
+            permissions_allowed: None,
             algorithms: vec![Algorithm::HS256],
             keys: KeySource::SecretFile(file.path().to_owned()),
         }],
@@ -88,6 +89,48 @@ async fn scopes_claims_and_roles_are_permissions() {
         (Action::Produce, "user.bob"),
         (Action::Consume, "payments"),
         (Action::Delete, "new.a"),
+    ] {
+        assert!(!may(&principal, action, topic), "{action} {topic}");
+    }
+}
+
+/// What is found out about a token with `more` claims, where the issuer's table has other settings.
+async fn verify_with(
+    change: impl FnOnce(&mut IssuerSettings),
+    more: Value,
+) -> Result<Principal, String> {
+    let file = secret_file();
+    let mut settings = settings(&file);
+    change(&mut settings.issuers[0]);
+    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let token = sign(&claims(more), SECRET, Algorithm::HS256);
+    verifier.verify(&token).await.map_err(|e| e.to_string())
+}
+
+#[tokio::test]
+async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
+    let most = ["consume:orders.eu", "produce:*.{sub}", "describe:logs.*"];
+    let principal = verify_with(
+        |issuer| issuer.permissions_allowed = Some(most.map(str::to_owned).to_vec()),
+        json!({
+            "https://tidegate/permissions": ["admin:*"],
+            "realm_access": {"roles": ["operator"]},
+        }),
+    )
+    .await
+    .unwrap();
+    for (action, topic) in [
+        (Action::Consume, "orders.eu"),
+        (Action::Produce, "user.ann"),
+        (Action::Describe, "logs.a"),
+    ] {
+        assert!(may(&principal, action, topic), "{action} {topic}");
+    }
+    for (action, topic) in [
+        (Action::Consume, "orders.us"),
+        (Action::Produce, "user.bob"),
+        (Action::Consume, "logs.a"),
+        (Action::Create, "user.ann"),
     ] {
         assert!(!may(&principal, action, topic), "{action} {topic}");
     }
@@ -235,6 +278,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         realm: None,
         issuer: None,
         audience: vec![],
+        permissions_allowed: None,
         algorithms: vec![Algorithm::HS256],
         keys,
     };

@@ -89,3 +89,64 @@ fn what_is_no_permission_is_told() {
 fn without_authentication_everyone_may_do_everything() {
     decide(&Principal::anonymous(), Action::Admin, Cluster).unwrap();
 }
+
+#[test]
+fn nothing_is_allowed_above_a_ceiling() {
+    let ann = Identity::of_token("issuer", "ann".to_owned());
+    let list = |texts: &[&str]| {
+        let texts = texts.iter();
+        texts
+            .map(|text| Permission::parse(text, &ann).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let most = ["consume:orders.*", "group:{sub}-*", "describe:*"];
+    for own in [&["admin:*"][..], &["consume:*", "group:*", "produce:*"]] {
+        let ann = Principal::below("ann", list(own), list(&most));
+        for (action, resource) in [
+            (Action::Consume, Topic("orders.eu")),
+            (Action::Describe, Topic("orders.eu")),
+            (Action::Group, Group("ann-web")),
+            (Action::Describe, Topic("payments")),
+        ] {
+            let allowed = decide(&ann, action, resource);
+            assert_eq!(allowed, Ok(()), "{own:?} {action}:{resource}");
+            assert!(super::may(&ann, action, resource));
+        }
+        for (action, resource) in [
+            (Action::Consume, Topic("payments")),
+            (Action::Produce, Topic("orders.eu")),
+            (Action::Group, Group("bob-web")),
+            (Action::Consume, Topic("__consumer_offsets")),
+            (Action::Describe, Topic("__consumer_offsets")),
+            (Action::Transact, Transaction("t")),
+            (Action::Admin, Cluster),
+        ] {
+            let denied = decide(&ann, action, resource);
+            assert!(denied.is_err(), "{own:?} {action}:{resource}");
+            assert!(!super::may(&ann, action, resource));
+        }
+        assert!(!ann.may_do_everything());
+    }
+    // The ceiling gives nothing of itself.
+    let little = Principal::below("ann", list(&["consume:orders.eu"]), list(&["admin:*"]));
+    assert!(decide(&little, Action::Consume, Topic("orders.eu")).is_ok());
+    assert!(decide(&little, Action::Consume, Topic("orders.us")).is_err());
+    assert!(!little.may_do_everything());
+}
+
+#[test]
+fn what_is_above_the_ceiling_is_told_from_what_is_missing() {
+    let ann = Identity::of_token("issuer", "ann".to_owned());
+    let list = |text: &str| vec![Permission::parse(text, &ann).unwrap()];
+    let ann = Principal::below("ann", list("produce:*"), list("consume:orders"));
+    let denied = |action| {
+        let denied = decide(&ann, action, Topic("orders")).unwrap_err();
+        denied.to_string()
+    };
+    let above = denied(Action::Produce);
+    assert!(
+        above.contains("produce:orders is above") && above.contains("permissions_allowed"),
+        "{above}"
+    );
+    assert!(denied(Action::Consume).contains("consume:orders is missing"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::identity::Identity;
-use super::super::permission::Permission;
+use super::super::permission::{Ceiling, Permission};
 use super::super::{Grants, Inner, ShownBy};
 use super::*;
 use crate::record::TimestampType;
@@ -30,6 +30,7 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     Principal::from_inner(Inner {
         identity: Arc::new(ann),
         grants: Grants::These(vec![permission]),
+        ceiling: Ceiling::None,
         topics: None,
         expires: None,
         shown_by: ShownBy::Itself,
@@ -139,6 +140,7 @@ fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
     let unsaid = Principal::from_inner(Inner {
         identity: Arc::clone(ann.identity()),
         grants: Grants::Everything,
+        ceiling: Ceiling::None,
         topics: None,
         expires: None,
         shown_by: ShownBy::Itself,
@@ -150,6 +152,19 @@ fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
         Err(Hidden::Unsaid { .. })
     ));
     assert!(!may_see(&unsaid, "orders") && may_see(&ann, "orders"));
+}
+
+#[test]
+fn admin_below_a_ceiling_is_shown_what_filters_leave() {
+    let policies = policies(&[("orders", "{sub}")]);
+    let all = |text: &str| {
+        let ann = Identity::of_token("issuer", "ann".to_owned());
+        vec![Permission::parse(text, &ann).unwrap()]
+    };
+    let below = |most: &str| Principal::below("ann", all("admin:*"), all(most)).under(&policies);
+    assert_eq!(sees(&below("admin:*"), &["orders"]), Ok(Sight::Everything));
+    let sight = sees(&below("consume:*"), &["orders"]).unwrap();
+    assert_ne!(sight, Sight::Everything);
 }
 
 #[test]

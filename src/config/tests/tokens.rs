@@ -190,6 +190,35 @@ fn an_issuer_has_keys_from_one_place() {
 }
 
 #[test]
+fn an_issuer_may_have_a_ceiling_of_permissions() {
+    let issuers = issuers_of(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\npermissions_allowed = \"consume:a group:{sub}-*\"\n",
+    )
+    .expect("the issuers are sound");
+    assert_eq!(issuers[0].permissions_allowed, None);
+    let list = issuers[1].permissions_allowed.as_deref();
+    assert_eq!(
+        list,
+        Some(&["consume:a".to_owned(), "group:{sub}-*".to_owned()][..])
+    );
+    for (value, said) in [
+        ("[]", "expected at least one permission"),
+        ("''", "expected at least one permission"),
+        ("['consume']", "expected action:pattern"),
+        ("['read:a']", "expected one of produce, "),
+        ("['admin:a']", "admin takes no pattern but *"),
+        ("['consume:{user}']", "expected no braces but"),
+        ("1", "expected a list of permissions"),
+    ] {
+        let line = said_of(&format!("key_file = 'a', permissions_allowed = {value}"));
+        let start = "auth.issuers[0].permissions_allowed (flag --set): ";
+        assert!(line.starts_with(start) && line.contains(said), "{line}");
+    }
+}
+
+#[test]
 fn unknown_fields_of_an_issuer_name_the_nearest() {
     for (field, hint) in [
         ("isuer", "did you mean issuer?"),
@@ -527,7 +556,7 @@ fn a_secret_is_the_files_bytes_without_the_line_end() {
 #[test]
 fn issuers_are_shown_with_their_source() {
     let folder = folder_of_files(
-        "auth.mode = \"jwt\"\n[[auth.issuers]]\nissuer = \"a \\\"b\\\"\"\naudience = \"c\"\nsecret_file = \"{dir}/secret\"\n\
+        "auth.mode = \"jwt\"\n[[auth.issuers]]\nissuer = \"a \\\"b\\\"\"\naudience = \"c\"\npermissions_allowed = \"consume:a\"\nsecret_file = \"{dir}/secret\"\n\
          [[auth.issuers]]\njwks_url = \"https://id.example/keys\"\nalgorithms = [\"ES256\"]\n",
     );
     let loaded = load_lines(&in_folder(folder.path())).expect("the issuers are sound");

@@ -20,6 +20,8 @@ mod expiry;
 mod identities;
 #[cfg(feature = "embedded")]
 mod issuer_keys;
+#[cfg(feature = "embedded")]
+mod issuer_rules;
 mod members;
 #[cfg(feature = "embedded")]
 mod nginx;

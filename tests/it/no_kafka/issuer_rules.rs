@@ -1,0 +1,79 @@
+//! What the settings of an issuer make of its tokens: how much they may do, and of whom they are.
+
+use serde_json::json;
+
+use crate::support::gateway::{Builder, Gateway};
+use crate::support::http::{Reply, client, send};
+use crate::support::tokens::{SECRET, claims, sign, token};
+use crate::support::ws::at;
+
+const OTHER: &str = "the other issuer's secret, as long as the first";
+
+/// Two issuers, the first of which has `more` in its table.
+fn gateway(more: &str) -> Builder {
+    let issuers = format!(
+        "[{{ issuer = \"https://issuer.test\", secret_file = \"secret\", {more} }}, \
+         {{ issuer = \"https://other.test\", secret_file = \"other\" }}]"
+    );
+    Gateway::embedded()
+        .file("secret", SECRET)
+        .file("other", OTHER)
+        .set("auth.mode", "jwt")
+        .set("auth.issuers", &issuers)
+}
+
+/// A token of the issuer for which nothing is set.
+fn others_token(scope: &str) -> String {
+    let mut claims = claims("ann", scope);
+    claims["iss"] = json!("https://other.test");
+    sign(&claims, OTHER.as_bytes())
+}
+
+async fn write(gateway: &Gateway, token: &str, topic: &str) -> Reply {
+    let request = client()
+        .post(gateway.url(&format!("/topics/{topic}/records")))
+        .json(&json!({"value": 1}));
+    send(request.bearer_auth(token)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
+    let most = r#"permissions_allowed = ["produce:orders", "consume:orders", "group:*"]"#;
+    let gateway = gateway(most).start().await;
+    for scope in ["admin:*", "produce:* consume:*"] {
+        let own = token("ann", scope);
+        let reply = write(&gateway, &own, "orders").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let reply = write(&gateway, &own, "payments").await;
+        assert_eq!(reply.status, 403, "{}", reply.text());
+        for part in ["produce:payments", "permissions_allowed"] {
+            assert!(reply.text().contains(part), "{}", reply.text());
+        }
+        let reply = write(&gateway, &others_token(scope), "payments").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        // Lists show no more than may be seen.
+        let listed = send(client().get(gateway.url("/topics")).bearer_auth(&own)).await;
+        assert!(
+            listed.text().contains("orders") && !listed.text().contains("payments"),
+            "{}",
+            listed.text()
+        );
+        // A ticket is no way around it.
+        let asked = client().post(gateway.url("/tickets")).bearer_auth(&own);
+        let ticket = send(asked.json(&json!({"kind": "ws"}))).await;
+        let ticket = ticket.json()["ticket"].as_str().unwrap().to_owned();
+        let mut session = at(&gateway, &format!("/ws?ticket={ticket}"))
+            .connect()
+            .await;
+        session.until("welcome").await;
+        for (id, topic, answer) in [(1, "orders", "produced"), (2, "payments", "error")] {
+            session
+                .send(json!({"type": "produce", "id": id, "topic": topic, "records": [{"value": 1}]}))
+                .await;
+            assert_eq!(session.answer(id).await["type"], answer, "{topic}");
+        }
+    }
+    // It takes away and gives nothing.
+    let reply = write(&gateway, &token("ann", "consume:*"), "orders").await;
+    assert_eq!(reply.status, 403, "{}", reply.text());
+}
