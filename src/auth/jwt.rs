@@ -93,6 +93,8 @@ struct Issuer {
     realm: Option<String>,
     /// `None`: its tokens may do whatever they say.
     permissions_allowed: Option<Vec<String>>,
+    /// Whether the words of their `scope` count as permissions.
+    scope: bool,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     keys: Keys,
@@ -261,7 +263,7 @@ impl Verifier {
         let identity =
             Identity::of_token(&issuer.identity, subject).in_realm(issuer.realm.as_deref());
         let mut texts: Vec<&str> = Vec::new();
-        match claims.get("scope") {
+        match claims.get("scope").filter(|_| issuer.scope) {
             None => {}
             Some(Value::String(scope)) => texts.extend(scope.split_ascii_whitespace()),
             Some(_) => return Err(invalid("the token's scope is not a text")),
@@ -358,6 +360,7 @@ impl Issuer {
             },
             realm: settings.realm.clone(),
             permissions_allowed: settings.permissions_allowed.clone(),
+            scope: settings.scope,
             algorithms: settings.algorithms.clone(),
             validation,
             keys,

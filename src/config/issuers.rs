@@ -10,11 +10,12 @@ use super::value::{Raw, list_to_toml, name_of, permissions, quote};
 use super::{IssuerSettings, KeySource};
 
 /// The fields of one issuer.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "issuer",
     "realm",
     "audience",
     "permissions_allowed",
+    "scope",
     "algorithms",
     "secret_file",
     "key_file",
@@ -51,6 +52,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     let mut realm = None;
     let mut audience = Vec::new();
     let mut permissions_allowed = None;
+    let mut scope = true;
     let mut algorithms = None;
     let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
     for entry in entries {
@@ -79,6 +81,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
                 }
             }
             }),
+            "scope" => flag(value).map(|read| scope = read),
             "algorithms" => {
                 read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
             }
@@ -138,6 +141,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         realm,
         audience,
         permissions_allowed,
+        scope,
         algorithms,
         keys: source,
     });
@@ -169,6 +173,11 @@ fn names_of(algorithms: &[Algorithm]) -> Vec<&'static str> {
         .iter()
         .filter_map(|one| name_of(*one, &ALGORITHMS))
         .collect()
+}
+
+fn flag(raw: &Raw) -> Result<bool, String> {
+    raw.switch()
+        .ok_or_else(|| format!("expected true or false, got {}", raw.kind()))
 }
 
 fn several_texts(raw: &Raw) -> Result<Vec<String>, String> {
@@ -221,6 +230,9 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         }
         if let Some(list) = &settings.permissions_allowed {
             fields.push(format!("permissions_allowed = {}", list_to_toml(list)));
+        }
+        if !settings.scope {
+            fields.push("scope = false".to_owned());
         }
         let algorithms = names_of(&settings.algorithms);
         fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));

@@ -398,6 +398,8 @@ pub struct IssuerSettings {
     pub audience: Vec<String>,
     /// `permissions_allowed`: what its tokens may do at the most; `None` is whatever they say.
     pub permissions_allowed: Option<Vec<String>>,
+    /// `scope`: whether the words of its tokens' `scope` count as permissions.
+    pub scope: bool,
     /// `algorithms`: which its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// One of `secret_file`, `key_file` and `jwks_url`.

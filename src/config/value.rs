@@ -134,7 +134,7 @@ impl Raw {
     }
 
     /// As true or false.
-    fn switch(&self) -> Option<bool> {
+    pub(super) fn switch(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
             Self::Word(text) => text.trim().parse().ok(),

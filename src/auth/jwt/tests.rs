@@ -22,6 +22,7 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
             issuer: Some("https://issuer".to_owned()),
             audience: vec!["tidegate".to_owned()],
             permissions_allowed: None,
+            scope: true,
             algorithms: vec![Algorithm::HS256],
             keys: KeySource::SecretFile(file.path().to_owned()),
         }],
@@ -134,6 +135,22 @@ async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
     ] {
         assert!(!may(&principal, action, topic), "{action} {topic}");
     }
+}
+
+#[tokio::test]
+async fn a_scope_counts_only_where_it_is_on() {
+    let more = json!({"https://tidegate/permissions": ["create:new.*"]});
+    let principal = verify_with(|issuer| issuer.scope = false, more)
+        .await
+        .unwrap();
+    assert!(may(&principal, Action::Create, "new.a"));
+    assert!(!may(&principal, Action::Consume, "orders.eu"));
+    // Nobody looks at what is in it.
+    let more = json!({"scope": ["consume:orders.*"]});
+    let principal = verify_with(|issuer| issuer.scope = false, more)
+        .await
+        .unwrap();
+    assert!(!may(&principal, Action::Consume, "orders.eu"));
 }
 
 #[tokio::test]
@@ -279,6 +296,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         issuer: None,
         audience: vec![],
         permissions_allowed: None,
+        scope: true,
         algorithms: vec![Algorithm::HS256],
         keys,
     };

@@ -219,6 +219,22 @@ fn an_issuer_may_have_a_ceiling_of_permissions() {
 }
 
 #[test]
+fn the_scope_of_an_issuers_tokens_may_be_off() {
+    let issuers = issuers_of(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\nscope = false\n",
+    )
+    .expect("the issuers are sound");
+    assert!(issuers[0].scope && !issuers[1].scope);
+    let line = said_of("key_file = 'a', scope = 'scp'");
+    assert!(
+        line.ends_with("].scope (flag --set): expected true or false, got a string"),
+        "{line}"
+    );
+}
+
+#[test]
 fn unknown_fields_of_an_issuer_name_the_nearest() {
     for (field, hint) in [
         ("isuer", "did you mean issuer?"),

@@ -68,7 +68,9 @@ async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
         session.until("welcome").await;
         for (id, topic, answer) in [(1, "orders", "produced"), (2, "payments", "error")] {
             session
-                .send(json!({"type": "produce", "id": id, "topic": topic, "records": [{"value": 1}]}))
+                .send(
+                    json!({"type": "produce", "id": id, "topic": topic, "records": [{"value": 1}]}),
+                )
                 .await;
             assert_eq!(session.answer(id).await["type"], answer, "{topic}");
         }
@@ -76,4 +78,20 @@ async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
     // It takes away and gives nothing.
     let reply = write(&gateway, &token("ann", "consume:*"), "orders").await;
     assert_eq!(reply.status, 403, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scope_counts_only_where_it_is_on() {
+    let gateway = gateway("scope = false")
+        .set("auth.permissions_claim", "permissions")
+        .start()
+        .await;
+    let reply = write(&gateway, &token("ann", "produce:*"), "orders").await;
+    assert_eq!(reply.status, 403, "{}", reply.text());
+    let reply = write(&gateway, &others_token("produce:*"), "orders").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let mut claims = claims("ann", "openid");
+    claims["permissions"] = json!(["produce:orders"]);
+    let reply = write(&gateway, &sign(&claims, SECRET.as_bytes()), "orders").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
