@@ -95,6 +95,8 @@ struct Issuer {
     permissions_allowed: Option<Vec<String>>,
     /// Whether the words of their `scope` count as permissions.
     scope: bool,
+    /// What names the principal.
+    principal_claim: Vec<String>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     keys: Keys,
@@ -255,10 +257,14 @@ impl Verifier {
         issuer: &Issuer,
         claims: &Map<String, Value>,
     ) -> Result<Principal, Refused> {
-        let subject = match claims.get("sub") {
+        let named = || issuer.principal_claim.join(".");
+        let subject = match at_path(claims, &issuer.principal_claim) {
             Some(Value::String(subject)) if !subject.is_empty() => subject.clone(),
-            Some(_) => return Err(invalid("the token's sub is not a text")),
-            None => return Err(invalid("the token has no sub")),
+            Some(Value::String(_)) => {
+                return Err(invalid(format!("the token's {} is empty", named())));
+            }
+            Some(_) => return Err(invalid(format!("the token's {} is not a text", named()))),
+            None => return Err(invalid(format!("the token has no {}", named()))),
         };
         let identity =
             Identity::of_token(&issuer.identity, subject).in_realm(issuer.realm.as_deref());
@@ -340,7 +346,11 @@ impl Issuer {
             validate_nbf: true,
             ..Validation::default()
         };
-        let mut required = vec!["exp", "sub"];
+        let principal_claim = path(&settings.principal_claim);
+        let mut required = vec!["exp"];
+        if principal_claim == [IssuerSettings::SUBJECT] {
+            required.push(IssuerSettings::SUBJECT);
+        }
         if let Some(name) = &settings.issuer {
             validation.set_issuer(&[name]);
             required.push("iss");
@@ -361,6 +371,7 @@ impl Issuer {
             realm: settings.realm.clone(),
             permissions_allowed: settings.permissions_allowed.clone(),
             scope: settings.scope,
+            principal_claim,
             algorithms: settings.algorithms.clone(),
             validation,
             keys,

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
 
+use super::items;
 use super::jwks_url::jwks_url;
 use super::tables::{self, Read, one_text, unknown_field};
 use super::value::{Raw, list_to_toml, name_of, permissions, quote};
 use super::{IssuerSettings, KeySource};
 
 /// The fields of one issuer.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "issuer",
     "realm",
     "audience",
     "permissions_allowed",
     "scope",
+    "principal_claim",
     "algorithms",
     "secret_file",
     "key_file",
@@ -53,6 +55,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     let mut audience = Vec::new();
     let mut permissions_allowed = None;
     let mut scope = true;
+    let mut principal_claim = IssuerSettings::SUBJECT.to_owned();
     let mut algorithms = None;
     let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
     for entry in entries {
@@ -82,6 +85,16 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
             }
             }),
             "scope" => flag(value).map(|read| scope = read),
+            "principal_claim" => one_text(value).and_then(|text| match items::claim(&text) {
+                Some(claim) => {
+                    principal_claim = claim;
+                    Ok(())
+                }
+                None => Err(format!(
+                    "expected a claim, or a path of them with dots, got {}",
+                    value.quoted()
+                )),
+            }),
             "algorithms" => {
                 read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
             }
@@ -142,6 +155,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         audience,
         permissions_allowed,
         scope,
+        principal_claim,
         algorithms,
         keys: source,
     });
@@ -233,6 +247,10 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         }
         if !settings.scope {
             fields.push("scope = false".to_owned());
+        }
+        if settings.principal_claim != IssuerSettings::SUBJECT {
+            let claim = quote(&settings.principal_claim);
+            fields.push(format!("principal_claim = {claim}"));
         }
         let algorithms = names_of(&settings.algorithms);
         fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));

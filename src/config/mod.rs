@@ -400,10 +400,17 @@ pub struct IssuerSettings {
     pub permissions_allowed: Option<Vec<String>>,
     /// `scope`: whether the words of its tokens' `scope` count as permissions.
     pub scope: bool,
+    /// `principal_claim`: the claim (a path with dots) that names the principal.
+    pub principal_claim: String,
     /// `algorithms`: which its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// One of `secret_file`, `key_file` and `jwks_url`.
     pub keys: KeySource,
+}
+
+impl IssuerSettings {
+    /// The claim that names the principal where nothing else is said.
+    pub const SUBJECT: &str = "sub";
 }
 
 /// Where an issuer's keys come from.

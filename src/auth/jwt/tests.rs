@@ -23,6 +23,7 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
             audience: vec!["tidegate".to_owned()],
             permissions_allowed: None,
             scope: true,
+            principal_claim: IssuerSettings::SUBJECT.to_owned(),
             algorithms: vec![Algorithm::HS256],
             keys: KeySource::SecretFile(file.path().to_owned()),
         }],
@@ -151,6 +152,48 @@ async fn a_scope_counts_only_where_it_is_on() {
         .await
         .unwrap();
     assert!(!may(&principal, Action::Consume, "orders.eu"));
+}
+
+#[tokio::test]
+async fn another_claim_may_name_the_principal() {
+    let by = async |claim: &str, more: Value| {
+        let claim = claim.to_owned();
+        verify_with(|issuer| issuer.principal_claim = claim, more).await
+    };
+    for (claim, more) in [
+        ("email", json!({"email": "ann@x"})),
+        ("email", json!({"email": "ann@x", "sub": null})),
+        ("act.email", json!({"act": {"email": "ann@x"}})),
+        (
+            "https://x.example/e",
+            json!({"https://x.example/e": "ann@x"}),
+        ),
+    ] {
+        let principal = by(claim, more).await.unwrap();
+        assert_eq!(principal.name(), "ann@x", "{claim}");
+        // What the permissions say of the subject is about it, too.
+        assert!(may(&principal, Action::Produce, "user.ann@x"), "{claim}");
+        assert!(!may(&principal, Action::Produce, "user.ann"), "{claim}");
+    }
+    for (more, why) in [
+        (json!({}), "has no email"),
+        (json!({"email": ""}), "email is empty"),
+        (json!({"email": 7}), "email is not a text"),
+        (json!({"email": ["ann@x"]}), "email is not a text"),
+        (json!({"email": {"a": "ann@x"}}), "email is not a text"),
+    ] {
+        let error = by("email", more.clone()).await.unwrap_err();
+        assert!(error.contains(why), "{more}: {error}");
+    }
+    // Null is no name either.
+    let file = secret_file();
+    let mut settings = settings(&file);
+    settings.issuers[0].principal_claim = "email".to_owned();
+    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let mut claims = claims(json!({}));
+    claims["email"] = Value::Null;
+    let token = sign(&claims, SECRET, Algorithm::HS256);
+    assert!(verifier.verify(&token).await.is_err());
 }
 
 #[tokio::test]
@@ -297,6 +340,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         audience: vec![],
         permissions_allowed: None,
         scope: true,
+        principal_claim: IssuerSettings::SUBJECT.to_owned(),
         algorithms: vec![Algorithm::HS256],
         keys,
     };

@@ -235,6 +235,23 @@ fn the_scope_of_an_issuers_tokens_may_be_off() {
 }
 
 #[test]
+fn a_claim_of_an_issuers_tokens_names_the_principal() {
+    let issuers = issuers_of(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\nprincipal_claim = \"act.email\"\n",
+    )
+    .expect("the issuers are sound");
+    assert_eq!(issuers[0].principal_claim, "sub");
+    assert_eq!(issuers[1].principal_claim, "act.email");
+    for value in ["''", "'a..b'", "'.'", "1", "['sub']"] {
+        let line = said_of(&format!("key_file = 'a', principal_claim = {value}"));
+        let start = "auth.issuers[0].principal_claim (flag --set): expected a";
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
 fn unknown_fields_of_an_issuer_name_the_nearest() {
     for (field, hint) in [
         ("isuer", "did you mean issuer?"),

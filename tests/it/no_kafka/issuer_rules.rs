@@ -95,3 +95,25 @@ async fn a_scope_counts_only_where_it_is_on() {
     let reply = write(&gateway, &sign(&claims, SECRET.as_bytes()), "orders").await;
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_claim_may_name_the_principal() {
+    let gateway = gateway(r#"principal_claim = "client.id""#).start().await;
+    let mut claims = claims("7f3a", "produce:{sub}.*");
+    claims["client"] = json!({"id": "billing"});
+    let own = sign(&claims, SECRET.as_bytes());
+    for (topic, status) in [("billing.a", 200), ("7f3a.a", 403)] {
+        let reply = write(&gateway, &own, topic).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
+    for (client, said) in [
+        (json!(null), "client.id"),
+        (json!({"id": ""}), "client.id is empty"),
+        (json!({"id": 7}), "client.id is not a text"),
+    ] {
+        claims["client"] = client;
+        let reply = write(&gateway, &sign(&claims, SECRET.as_bytes()), "billing.a").await;
+        assert_eq!(reply.status, 401, "{}", reply.text());
+        assert!(reply.text().contains(said), "{}", reply.text());
+    }
+}
