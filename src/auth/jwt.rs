@@ -97,6 +97,8 @@ struct Issuer {
     scope: bool,
     /// What names the principal.
     principal_claim: Vec<String>,
+    /// The `typ` that its tokens must have, as [`media_type`] makes it; `None`: any will do, and none.
+    typ: Option<String>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     keys: Keys,
@@ -238,6 +240,12 @@ impl Verifier {
                 refused = invalid("the token's algorithm is not accepted");
                 continue;
             }
+            if let Some(typ) = &issuer.typ
+                && header.typ.as_deref().map(media_type).as_ref() != Some(typ)
+            {
+                refused = invalid(format!("the token's header does not have the typ {typ}"));
+                continue;
+            }
             match issuer.check(token, header.kid.as_deref(), header.alg).await {
                 Ok((claims, edition)) => {
                     return Ok(Verified {
@@ -372,6 +380,7 @@ impl Issuer {
             permissions_allowed: settings.permissions_allowed.clone(),
             scope: settings.scope,
             principal_claim,
+            typ: settings.typ.as_deref().map(media_type),
             algorithms: settings.algorithms.clone(),
             validation,
             keys,
@@ -443,6 +452,16 @@ impl Claimed {
             issuer: text("iss")?,
             expires: number("exp")?,
         })
+    }
+}
+
+/// A `typ` as it is compared: a media type knows no case, and tokens may leave `application/` out (RFC
+/// 7515, section 4.1.9).
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    match typ.strip_prefix("application/") {
+        Some(rest) => rest.to_owned(),
+        None => typ,
     }
 }
 

@@ -11,13 +11,14 @@ use super::value::{Raw, list_to_toml, name_of, permissions, quote};
 use super::{IssuerSettings, KeySource};
 
 /// The fields of one issuer.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "issuer",
     "realm",
     "audience",
     "permissions_allowed",
     "scope",
     "principal_claim",
+    "typ",
     "algorithms",
     "secret_file",
     "key_file",
@@ -56,6 +57,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
     let mut permissions_allowed = None;
     let mut scope = true;
     let mut principal_claim = IssuerSettings::SUBJECT.to_owned();
+    let mut typ = None;
     let mut algorithms = None;
     let mut keys: Vec<(&'static str, KeySource)> = Vec::new();
     for entry in entries {
@@ -95,6 +97,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
                     value.quoted()
                 )),
             }),
+            "typ" => one_text(value).map(|text| typ = Some(text.trim().to_owned())),
             "algorithms" => {
                 read_algorithms(value).map(|named| algorithms = Some((named, entry.at)))
             }
@@ -156,6 +159,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         permissions_allowed,
         scope,
         principal_claim,
+        typ,
         algorithms,
         keys: source,
     });
@@ -251,6 +255,9 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         if settings.principal_claim != IssuerSettings::SUBJECT {
             let claim = quote(&settings.principal_claim);
             fields.push(format!("principal_claim = {claim}"));
+        }
+        if let Some(typ) = &settings.typ {
+            fields.push(format!("typ = {}", quote(typ)));
         }
         let algorithms = names_of(&settings.algorithms);
         fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));

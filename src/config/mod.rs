@@ -402,6 +402,8 @@ pub struct IssuerSettings {
     pub scope: bool,
     /// `principal_claim`: the claim (a path with dots) that names the principal.
     pub principal_claim: String,
+    /// `typ`: what the header of its tokens says of their type; `None` is whatever it says.
+    pub typ: Option<String>,
     /// `algorithms`: which its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// One of `secret_file`, `key_file` and `jwks_url`.

@@ -24,6 +24,7 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
             permissions_allowed: None,
             scope: true,
             principal_claim: IssuerSettings::SUBJECT.to_owned(),
+            typ: None,
             algorithms: vec![Algorithm::HS256],
             keys: KeySource::SecretFile(file.path().to_owned()),
         }],
@@ -197,6 +198,52 @@ async fn another_claim_may_name_the_principal() {
 }
 
 #[tokio::test]
+async fn a_token_of_another_type_is_refused_where_one_is_asked_for() {
+    let file = secret_file();
+    let is_taken = async |asked: Option<&str>, typ: Option<&str>| {
+        let mut settings = settings(&file);
+        settings.issuers[0].typ = asked.map(str::to_owned);
+        let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+        let header = Header {
+            typ: typ.map(str::to_owned),
+            ..Header::new(Algorithm::HS256)
+        };
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let token = encode(&header, &claims(json!({})), &key).unwrap();
+        match verifier.verify(&token).await {
+            Ok(_) => true,
+            Err(refused) => {
+                assert!(refused.to_string().contains("typ at+jwt"), "{refused}");
+                false
+            }
+        }
+    };
+    for asked in ["at+jwt", "AT+JWT", "application/at+jwt"] {
+        for typ in [
+            "at+jwt",
+            "at+JWT",
+            "application/at+jwt",
+            "Application/AT+JWT",
+        ] {
+            assert!(is_taken(Some(asked), Some(typ)).await, "{asked} {typ}");
+        }
+        for typ in [
+            None,
+            Some("JWT"),
+            Some(""),
+            Some("application/"),
+            Some("text/at+jwt"),
+            Some("at+jwt "),
+        ] {
+            assert!(!is_taken(Some(asked), typ).await, "{asked} {typ:?}");
+        }
+    }
+    for typ in [None, Some("JWT"), Some("at+jwt"), Some("anything")] {
+        assert!(is_taken(None, typ).await, "{typ:?}");
+    }
+}
+
+#[tokio::test]
 async fn claims_that_are_not_as_they_should_be_are_refused() {
     let past = now() - 120;
     for (more, why) in [
@@ -341,6 +388,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         permissions_allowed: None,
         scope: true,
         principal_claim: IssuerSettings::SUBJECT.to_owned(),
+        typ: None,
         algorithms: vec![Algorithm::HS256],
         keys,
     };

@@ -252,6 +252,23 @@ fn a_claim_of_an_issuers_tokens_names_the_principal() {
 }
 
 #[test]
+fn an_issuer_may_ask_for_a_type_of_tokens() {
+    let issuers = issuers_of(
+        "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\n\
+         [[auth.issuers]]\nsecret_file = \"{dir}/secret\"\ntyp = \"at+jwt\"\n",
+    )
+    .expect("the issuers are sound");
+    assert_eq!(issuers[0].typ, None);
+    assert_eq!(issuers[1].typ.as_deref(), Some("at+jwt"));
+    for value in ["''", "' '", "1", "['at+jwt']"] {
+        let line = said_of(&format!("key_file = 'a', typ = {value}"));
+        let start = "auth.issuers[0].typ (flag --set): expected a string, got ";
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
 fn unknown_fields_of_an_issuer_name_the_nearest() {
     for (field, hint) in [
         ("isuer", "did you mean issuer?"),
@@ -589,7 +606,7 @@ fn a_secret_is_the_files_bytes_without_the_line_end() {
 #[test]
 fn issuers_are_shown_with_their_source() {
     let folder = folder_of_files(
-        "auth.mode = \"jwt\"\n[[auth.issuers]]\nissuer = \"a \\\"b\\\"\"\naudience = \"c\"\npermissions_allowed = \"consume:a\"\nsecret_file = \"{dir}/secret\"\n\
+        "auth.mode = \"jwt\"\n[[auth.issuers]]\nissuer = \"a \\\"b\\\"\"\naudience = \"c\"\npermissions_allowed = \"consume:a\"\nscope = false\nprincipal_claim = \"email\"\ntyp = \"at+jwt\"\nsecret_file = \"{dir}/secret\"\n\
          [[auth.issuers]]\njwks_url = \"https://id.example/keys\"\nalgorithms = [\"ES256\"]\n",
     );
     let loaded = load_lines(&in_folder(folder.path())).expect("the issuers are sound");

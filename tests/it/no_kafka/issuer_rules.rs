@@ -1,5 +1,6 @@
 //! What the settings of an issuer make of its tokens: how much they may do, and of whom they are.
 
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
 use crate::support::gateway::{Builder, Gateway};
@@ -116,4 +117,28 @@ async fn another_claim_may_name_the_principal() {
         assert_eq!(reply.status, 401, "{}", reply.text());
         assert!(reply.text().contains(said), "{}", reply.text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_another_type_is_refused_where_one_is_asked_for() {
+    let gateway = gateway(r#"typ = "at+jwt""#).start().await;
+    let of_type = |typ: Option<&str>| {
+        let header = Header {
+            typ: typ.map(str::to_owned),
+            ..Header::new(Algorithm::HS256)
+        };
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        encode(&header, &claims("ann", "produce:*"), &key).unwrap()
+    };
+    for (typ, status) in [
+        (Some("at+jwt"), 200),
+        (Some("application/AT+JWT"), 200),
+        (Some("JWT"), 401),
+        (None, 401),
+    ] {
+        let reply = write(&gateway, &of_type(typ), "orders").await;
+        assert_eq!(reply.status, status, "{typ:?}: {}", reply.text());
+    }
+    let reply = write(&gateway, &others_token("produce:*"), "orders").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
