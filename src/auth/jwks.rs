@@ -1,5 +1,5 @@
-//! An issuer's public keys, from its JWKS URL: cached, refreshed in the background, and asked for at
-//! once when a token names an unknown key.
+//! An issuer's public keys, from its JWKS URL or from where its discovery document says: cached,
+//! refreshed in the background, and asked for at once when a token names an unknown key.
 //!
 //! What the issuer says holds: a set that it answers with replaces the one before, also where nothing in
 //! it can be used, since that is how an issuer withdraws its keys. Only while it cannot be asked, or its
@@ -12,6 +12,7 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::Jwk;
 use parking_lot::RwLock;
+use reqwest::Url;
 use reqwest::redirect::{Attempt, Policy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,8 +20,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::Key;
-use crate::config::jwks_url;
-use crate::fetch::{body, causes};
+use crate::config::{discovery_url, jwks_url};
+use crate::fetch::{body, causes, words};
 
 /// How often the keys are asked for without need. The docs promise that a key is gone five minutes after
 /// the issuer has withdrawn it, so this leaves time for a slow answer.
@@ -47,8 +48,13 @@ pub struct Jwks {
 
 #[derive(Debug)]
 struct Inner {
-    url: String,
+    /// Of the key set, or of the discovery document that names its place.
+    url: Url,
+    /// Whose discovery document it is, if it is one.
+    issuer: Option<String>,
     client: reqwest::Client,
+    /// For plain http, which does not leave the machine, not by a proxy either.
+    loopback: reqwest::Client,
     /// How long the keys go on while the issuer cannot be asked.
     max_age: Duration,
     known: RwLock<Option<Known>>,
@@ -87,6 +93,27 @@ pub(super) struct Fitting {
     pub(super) edition: u64,
 }
 
+/// What is needed of a discovery document (OpenID Connect Discovery 1.0, section 3).
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Where the keys are by the words of a discovery document, which has to be this issuer's: whoever serves
+/// several could have mixed them up.
+fn keys_by(document: &[u8], issuer: &str) -> Result<Url, String> {
+    let document: Document = serde_json::from_slice(document)
+        .map_err(|error| words(&format!("not a discovery document: {error}")))?;
+    if document.issuer != issuer {
+        let other = words(&document.issuer);
+        return Err(format!(
+            "the discovery document is another issuer's: {other}"
+        ));
+    }
+    jwks_url(&document.jwks_uri).map_err(|error| format!("jwks_uri: {error}"))
+}
+
 /// A set whose keys are read one by one, so that a broken one does not spoil the others.
 #[derive(Deserialize)]
 struct Set<'a> {
@@ -117,18 +144,36 @@ impl Jwks {
     ///
     /// The HTTP client cannot be made, or the URL is none that keys are taken from.
     pub fn new(url: &str, max_age: Duration) -> Result<Self, String> {
-        let mut client = reqwest::Client::builder()
-            .timeout(TIME)
-            .redirect(Policy::custom(redirect))
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-        if jwks_url(url)?.scheme() == "http" {
-            // A proxy would be no loopback.
-            client = client.no_proxy();
-        }
+        Self::of(jwks_url(url)?, None, max_age)
+    }
+
+    /// The same with the keys at the place that the discovery document of `issuer` names, each time that
+    /// they are asked for.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be made, or the issuer is no URL that keys are taken from.
+    pub fn discovered(issuer: &str, max_age: Duration) -> Result<Self, String> {
+        Self::of(discovery_url(issuer)?, Some(issuer.to_owned()), max_age)
+    }
+
+    fn of(url: Url, issuer: Option<String>, max_age: Duration) -> Result<Self, String> {
+        let client = || {
+            reqwest::Client::builder()
+                .timeout(TIME)
+                .redirect(Policy::custom(redirect))
+                .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+        };
+        let made = |client: reqwest::ClientBuilder| {
+            let made = client.build();
+            made.map_err(|error| error.to_string())
+        };
         Ok(Self {
             inner: Arc::new(Inner {
-                url: url.to_owned(),
-                client: client.build().map_err(|error| error.to_string())?,
+                url,
+                issuer,
+                client: made(client())?,
+                loopback: made(client().no_proxy())?,
                 max_age,
                 known: RwLock::default(),
                 asked: Mutex::default(),
@@ -230,13 +275,17 @@ impl Inner {
         let (keys, body) = match read {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(url = self.url, error, "an issuer's keys could not be had");
+                tracing::warn!(
+                    url = self.url.as_str(),
+                    error,
+                    "an issuer's keys could not be had"
+                );
                 return false;
             }
         };
         if keys.is_empty() {
             tracing::warn!(
-                url = self.url,
+                url = self.url.as_str(),
                 "an issuer has no key that can be used: all of its tokens are refused"
             );
         }
@@ -256,7 +305,22 @@ impl Inner {
     }
 
     async fn fetch(&self) -> Result<Vec<u8>, String> {
-        let request = self.client.get(&self.url).send();
+        let Some(issuer) = &self.issuer else {
+            return self.get(&self.url).await;
+        };
+        let document = self.get(&self.url).await?;
+        let url = keys_by(&document, issuer)?;
+        self.get(&url)
+            .await
+            .map_err(|error| format!("{error} ({})", words(url.as_str())))
+    }
+
+    async fn get(&self, url: &Url) -> Result<Vec<u8>, String> {
+        let client = match url.scheme() {
+            "http" => &self.loopback,
+            _ => &self.client,
+        };
+        let request = client.get(url.clone()).send();
         let response = request.await.map_err(causes)?;
         if !response.status().is_success() {
             return Err(format!("the answer is {}", response.status()));
@@ -277,14 +341,18 @@ impl Inner {
             match key {
                 Ok(_) if keys.len() >= KEYS => {
                     tracing::warn!(
-                        url = self.url,
+                        url = self.url.as_str(),
                         "an issuer has more than {KEYS} keys: those after them are left out"
                     );
                     break;
                 }
                 Ok(key) => keys.push(key),
                 Err(error) => {
-                    tracing::debug!(url = self.url, error, "a key of the set is left out");
+                    tracing::debug!(
+                        url = self.url.as_str(),
+                        error,
+                        "a key of the set is left out"
+                    );
                 }
             }
         }

@@ -348,6 +348,10 @@ impl Issuer {
                 let jwks = Jwks::new(url, auth.jwks_max_age);
                 Keys::Jwks(jwks.map_err(|error| format!("jwks_url: {error}"))?)
             }
+            KeySource::Discovered(issuer) => {
+                let jwks = Jwks::discovered(issuer, auth.jwks_max_age);
+                Keys::Jwks(jwks.map_err(|error| format!("issuer: {error}"))?)
+            }
         };
         let mut validation = Validation {
             leeway: auth.leeway.as_secs(),

@@ -178,7 +178,7 @@ fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
                     files::check(file),
                 );
             }
-            KeySource::JwksUrl(_) => {}
+            KeySource::JwksUrl(_) | KeySource::Discovered(_) => {}
         }
     }
     errors

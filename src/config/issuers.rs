@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jsonwebtoken::Algorithm;
 
 use super::items;
-use super::jwks_url::jwks_url;
+use super::jwks_url::{discovery_url, jwks_url};
 use super::tables::{self, Read, one_text, unknown_field};
 use super::value::{Raw, list_to_toml, name_of, permissions, quote};
 use super::{IssuerSettings, KeySource};
@@ -124,13 +124,20 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
         1 => keys.remove(0),
         // What was mistyped may have been the one that is missing.
         0 if read.problems.len() > problems_before => return,
-        0 => {
-            return read.refuse(
-                path,
-                at,
-                "expected one of secret_file, key_file and jwks_url",
-            );
-        }
+        0 => match issuer
+            .as_deref()
+            .map(|issuer| (issuer, discovery_url(issuer)))
+        {
+            Some((issuer, Ok(_))) => ("discovered keys", KeySource::Discovered(issuer.to_owned())),
+            Some((_, Err(_))) | None => {
+                return read.refuse(
+                    path,
+                    at,
+                    "expected one of secret_file, key_file and jwks_url, or an issuer that is an \
+                     https URL, where its keys can be found",
+                );
+            }
+        },
         _ => {
             let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
             let text = format!("has {}: leave all but one out", names.join(" and "));
@@ -182,7 +189,7 @@ fn default_algorithms(keys: &KeySource) -> Vec<Algorithm> {
     match keys {
         // A secret says nothing of its own about which; this is what everyone signs with.
         KeySource::SecretFile(_) => vec![Algorithm::HS256],
-        KeySource::KeyFile(_) | KeySource::JwksUrl(_) => fitting(keys),
+        KeySource::KeyFile(_) | KeySource::JwksUrl(_) | KeySource::Discovered(_) => fitting(keys),
     }
 }
 
@@ -261,13 +268,15 @@ pub(super) fn to_toml(issuers: &[IssuerSettings]) -> String {
         }
         let algorithms = names_of(&settings.algorithms);
         fields.push(format!("algorithms = {}", list_to_toml(&algorithms)));
-        fields.push(match &settings.keys {
-            KeySource::SecretFile(path) => {
-                format!("secret_file = {}", quote(&path.to_string_lossy()))
+        fields.extend(
+            match &settings.keys {
+                KeySource::SecretFile(path) => Some(("secret_file", path.to_string_lossy())),
+                KeySource::KeyFile(path) => Some(("key_file", path.to_string_lossy())),
+                KeySource::JwksUrl(url) => Some(("jwks_url", url.into())),
+                KeySource::Discovered(_) => None,
             }
-            KeySource::KeyFile(path) => format!("key_file = {}", quote(&path.to_string_lossy())),
-            KeySource::JwksUrl(url) => format!("jwks_url = {}", quote(url)),
-        });
+            .map(|(name, value)| format!("{name} = {}", quote(&value))),
+        );
         format!("{{ {} }}", fields.join(", "))
     };
     let all: Vec<_> = issuers.iter().map(one).collect();

@@ -1,4 +1,4 @@
-//! Where an issuer's keys may be fetched from.
+//! Where an issuer's keys may be fetched from, and where it says so.
 
 use std::net::IpAddr;
 
@@ -31,6 +31,21 @@ pub fn jwks_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The address of an issuer's discovery document (OpenID Connect Discovery 1.0, section 4), for which the
+/// same holds as for its key set.
+///
+/// # Errors
+///
+/// What was expected of the issuer.
+pub fn discovery_url(issuer: &str) -> Result<Url, String> {
+    let url = jwks_url(issuer)?;
+    if url.query().is_some() || url.fragment().is_some() || issuer.trim() != issuer {
+        return Err("expected a URL without a query, a fragment and spaces around it".to_owned());
+    }
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    jwks_url(&format!("{base}/.well-known/openid-configuration"))
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -43,6 +58,43 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_issuer_tells_of_its_keys_at_a_place_below_it() {
+        for (issuer, document) in [
+            (
+                "https://id.example",
+                "https://id.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://id.example/",
+                "https://id.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://id.example/realms/shop",
+                "https://id.example/realms/shop/.well-known/openid-configuration",
+            ),
+            (
+                "http://127.0.0.1:8080/a/",
+                "http://127.0.0.1:8080/a/.well-known/openid-configuration",
+            ),
+        ] {
+            assert_eq!(discovery_url(issuer).unwrap().as_str(), document);
+        }
+        for issuer in [
+            "id.example",
+            "http://id.example",
+            "https://id.example?a=b",
+            "https://id.example/#a",
+            "https://me:secret@id.example",
+            " https://id.example",
+            "https://id.example/a ",
+        ] {
+            let error = discovery_url(issuer).unwrap_err();
+            assert!(error.starts_with("expected a"), "{issuer}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
 
     #[test]
     fn keys_come_by_https_or_from_this_machine() {

@@ -476,7 +476,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.jwks_max_age_s",
         Slot::Seconds(|s| &mut s.auth.jwks_max_age, (1, WEEK_S)),
-        "How long the last keys of a jwks_url are good, in seconds, while the issuer cannot be reached or does not answer with a key set. After that its tokens are answered with 503 until it does.",
+        "How long the last keys that were fetched from an issuer are good, in seconds, while the issuer cannot be reached or does not answer with a key set. After that its tokens are answered with 503 until it does.",
     ),
     key(
         "auth.permissions_claim",
@@ -515,7 +515,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.issuers",
         Slot::Issuers(|s| &mut s.auth.issuers),
-        "Whose tokens are accepted, a table for each. issuer: their iss. realm: issuers with the same one give a subject to the same principal; without it only one issuer's subjects are. audience: one or several, of which their aud must have one. permissions_allowed: a list of permissions; its tokens may do no more than these also allow, whatever they say. scope: whether the words of their scope count as permissions (true). principal_claim: the claim, or path of claims, that names the principal (sub). typ: the type that the header of its tokens must name, such as at+jwt. algorithms: what they may be signed with. And one of secret_file (a shared secret of at least 32 bytes), key_file (a public key in PEM) and jwks_url (a JWK set).",
+        "Whose tokens are accepted, a table for each. issuer: their iss. realm: issuers with the same one give a subject to the same principal; without it only one issuer's subjects are. audience: one or several, of which their aud must have one. permissions_allowed: a list of permissions; its tokens may do no more than these also allow, whatever they say. scope: whether the words of their scope count as permissions (true). principal_claim: the claim, or path of claims, that names the principal (sub). typ: the type that the header of its tokens must name, such as at+jwt. algorithms: what they may be signed with. And one of secret_file (a shared secret of at least 32 bytes), key_file (a public key in PEM) and jwks_url (a JWK set); with none of them the keys are found by OpenID Connect Discovery, for which issuer is an https URL.",
     )
     .when_unset(
         "no token is accepted",

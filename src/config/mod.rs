@@ -44,7 +44,7 @@ use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
 pub use self::items::read_network;
-pub use self::jwks_url::jwks_url;
+pub use self::jwks_url::{discovery_url, jwks_url};
 pub use self::keys::{is_setting, variable_of};
 pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text};
 pub use self::permission::{Action, PermissionError, read_permission};
@@ -406,7 +406,7 @@ pub struct IssuerSettings {
     pub typ: Option<String>,
     /// `algorithms`: which its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
-    /// One of `secret_file`, `key_file` and `jwks_url`.
+    /// One of `secret_file`, `key_file` and `jwks_url`, or none where `issuer` tells of its keys.
     pub keys: KeySource,
 }
 
@@ -424,6 +424,8 @@ pub enum KeySource {
     KeyFile(PathBuf),
     /// `jwks_url`: a JWK set.
     JwksUrl(String),
+    /// None of these: a JWK set, where the discovery document of this `issuer` says.
+    Discovered(String),
 }
 
 /// `[tls]`: for both listeners.

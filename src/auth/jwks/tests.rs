@@ -193,3 +193,83 @@ fn keys_are_not_fetched_over_plain_http_from_elsewhere() {
         assert!(Jwks::new(url, HOUR).is_err(), "{url}");
     }
 }
+
+/// A server that also says, as an issuer, where its keys are: `{own}` is its address.
+async fn issuer(document: &'static str) -> (String, Arc<AtomicUsize>) {
+    let address = Arc::new(std::sync::OnceLock::<String>::new());
+    let own = Arc::clone(&address);
+    let (url, asked) = server(move |path| match path {
+        "/.well-known/openid-configuration" => {
+            let own = own.get().cloned().unwrap_or_default();
+            ok(&document.replace("{own}", &own))
+        }
+        "/certs" => ok(&set(&["own"])),
+        _ => "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    })
+    .await;
+    address.set(url.clone()).unwrap();
+    (url, asked)
+}
+
+#[tokio::test]
+async fn an_issuer_says_where_its_keys_are() {
+    let (own, asked) = issuer(r#"{"issuer":"{own}","jwks_uri":"{own}/certs","x":[1]}"#).await;
+    let jwks = Jwks::discovered(&own, HOUR).unwrap();
+    let fetched = jwks.inner.fetch().await;
+    assert!(jwks.inner.take(fetched, Instant::now()) && has(&jwks, "own"));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // With a slash at its end it is another issuer, with its document at the same place.
+    let jwks = Jwks::discovered(&format!("{own}/"), HOUR).unwrap();
+    let error = jwks.inner.fetch().await.unwrap_err();
+    assert!(error.contains("another issuer's"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_discovery_document_that_is_not_as_it_should_be_gives_no_keys() {
+    for (document, said) in [
+        (
+            r#"{"issuer":"https://other","jwks_uri":"{own}/certs"}"#,
+            "another issuer's: https://other",
+        ),
+        (
+            r#"{"issuer":"{own}","jwks_uri":"http://id.example/certs"}"#,
+            "jwks_uri: expected an https URL",
+        ),
+        (
+            r#"{"issuer":"{own}","jwks_uri":"file:///certs"}"#,
+            "jwks_uri: expected a URL",
+        ),
+        (r#"{"issuer":"{own}"}"#, "missing field `jwks_uri`"),
+        (r#"{"jwks_uri":"{own}/certs"}"#, "missing field `issuer`"),
+        (
+            r#"{"issuer":"{own}","issuer":"{own}","jwks_uri":"{own}/certs"}"#,
+            "duplicate field",
+        ),
+        ("nonsense", "not a discovery document"),
+        (
+            r#"{"issuer":"{own}","jwks_uri":"{own}/elsewhere"}"#,
+            "404 Not Found",
+        ),
+    ] {
+        let (own, _) = issuer(document).await;
+        let jwks = Jwks::discovered(&own, HOUR).unwrap();
+        let error = jwks.inner.fetch().await.unwrap_err();
+        assert!(error.contains(said), "{document}: {error}");
+        // What was had before goes on, as with any other failure.
+        assert!(answers(&jwks, &set(&["one"])));
+        assert!(!jwks.inner.take(Err(error), Instant::now()) && has(&jwks, "one"));
+    }
+}
+
+#[tokio::test]
+async fn a_discovery_document_may_not_redirect_elsewhere() {
+    let (other, asked) = issuer(r#"{"issuer":"{own}","jwks_uri":"{own}/certs"}"#).await;
+    let to = format!("{other}/.well-known/openid-configuration");
+    let (own, _) = server(move |_| moved(&to)).await;
+    let jwks = Jwks::discovered(&own, HOUR).unwrap();
+    let error = jwks.inner.fetch().await.unwrap_err();
+    assert!(error.contains("redirects to another server"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert!(Jwks::discovered("http://id.example", HOUR).is_err());
+}

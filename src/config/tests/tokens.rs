@@ -116,7 +116,7 @@ fn everything_wrong_with_issuers_is_told_at_once_where_it_is() {
             "auth.issuers[0].audiense (file tidegate.toml line 5): unknown field; did you mean audience?",
             "auth.issuers[1].audience (file tidegate.toml line 8): expected at least one: leave the field out where any will do",
             "auth.issuers[1].algorithms (file tidegate.toml line 10): HS256 does not go with key_file: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
-            "auth.issuers[2] (file tidegate.toml line 12): expected one of secret_file, key_file and jwks_url",
+            "auth.issuers[2] (file tidegate.toml line 12): expected one of secret_file, key_file and jwks_url, or an issuer that is an https URL, where its keys can be found",
         ]
     );
 }
@@ -172,11 +172,13 @@ fn an_algorithm_goes_with_its_kind_of_key() {
 
 #[test]
 fn an_issuer_has_keys_from_one_place() {
-    let line = said_of("issuer = 'a'");
-    assert!(
-        line.ends_with("expected one of secret_file, key_file and jwks_url"),
-        "{line}"
-    );
+    for issuer in ["a", "http://id.example", "https://id.example?a=b"] {
+        let line = said_of(&format!("issuer = '{issuer}'"));
+        assert_eq!(
+            line,
+            "auth.issuers[0] (flag --set): expected one of secret_file, key_file and jwks_url, or an issuer that is an https URL, where its keys can be found"
+        );
+    }
     let line = said_of("");
     assert!(
         line.starts_with("auth.issuers[0] (flag --set): expected one of"),
@@ -266,6 +268,31 @@ fn an_issuer_may_ask_for_a_type_of_tokens() {
         let start = "auth.issuers[0].typ (flag --set): expected a string, got ";
         assert!(line.starts_with(start), "{line}");
     }
+}
+
+#[test]
+fn an_issuer_that_is_a_url_needs_no_other_word_on_its_keys() {
+    let text = "[auth]\nmode = \"jwt\"\n\
+         [[auth.issuers]]\nissuer = \"https://id.example/realms/a\"\naudience = \"b\"\n\
+         [[auth.issuers]]\nissuer = \"http://localhost:8080\"\nalgorithms = \"ES256\"\n\
+         [[auth.issuers]]\nissuer = \"https://id.example\"\nsecret_file = \"{dir}/secret\"\n";
+    let issuers = issuers_of(text).expect("the issuers are sound");
+    let found = KeySource::Discovered("https://id.example/realms/a".to_owned());
+    assert_eq!(issuers[0].keys, found);
+    assert_eq!(issuers[0].algorithms, ASYMMETRIC);
+    let found = KeySource::Discovered("http://localhost:8080".to_owned());
+    assert_eq!(issuers[1].keys, found);
+    assert_eq!(issuers[1].algorithms, [Algorithm::ES256]);
+    assert!(matches!(issuers[2].keys, KeySource::SecretFile(_)));
+    let folder = folder_of_files(text);
+    let loaded = load_lines(&in_folder(folder.path())).expect("the issuers are sound");
+    let again = load_text(&show(&loaded)).expect("what is shown is sound");
+    assert_eq!(again.settings, loaded.settings);
+    let line = said_of("issuer = 'https://id.example', algorithms = 'HS256'");
+    assert!(
+        line.contains("HS256 does not go with discovered keys"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -161,3 +161,48 @@ async fn keys_over_plain_http_from_another_machine_are_a_mistake_in_the_settings
         assert!(ended.stderr.contains(part), "{}", ended.stderr);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_alone_is_enough_to_find_its_keys() {
+    let issuer = Issuer::start(&["one"]).await;
+    let gateway = Gateway::embedded()
+        .set("auth.mode", "jwt")
+        .set(
+            "auth.issuers",
+            &format!("[{{ issuer = \"{}\" }}]", issuer.name()),
+        )
+        .start()
+        .await;
+    let by = |name: &str, key_id: &str| {
+        let mut claims = claims("ann", "consume:*");
+        claims["iss"] = name.into();
+        signed_by_issuer(&claims, key_id)
+    };
+    is_answered(&gateway, &by(&issuer.name(), "one"), 200).await;
+    let other = by("https://issuer.test", "one");
+    assert_eq!(list(&gateway, &other).await.status, 401);
+    issuer.rotate(&["two"]);
+    is_answered(&gateway, &by(&issuer.name(), "two"), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_not_taken_by_the_word_of_another_issuers_document() {
+    let issuer = Issuer::start(&["one"]).await;
+    issuer.discover("https://other.test", &issuer.url());
+    let gateway = Gateway::embedded()
+        .set("auth.mode", "jwt")
+        .set(
+            "auth.issuers",
+            &format!("[{{ issuer = \"{}\" }}]", issuer.name()),
+        )
+        .start()
+        .await;
+    let mut claims = claims("ann", "consume:*");
+    claims["iss"] = issuer.name().into();
+    let token = signed_by_issuer(&claims, "one");
+    assert_eq!(list(&gateway, &token).await.status, 503);
+    issuer.discover(&issuer.name(), "http://id.example/keys");
+    assert_eq!(list(&gateway, &token).await.status, 503);
+    issuer.discover(&issuer.name(), &issuer.url());
+    is_answered(&gateway, &token, 200).await;
+}

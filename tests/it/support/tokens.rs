@@ -84,6 +84,7 @@ pub fn signed_by_issuer(claims: &Value, key_id: &str) -> String {
 pub struct Issuer {
     address: SocketAddr,
     body: Arc<Mutex<String>>,
+    document: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -91,19 +92,25 @@ impl Issuer {
     /// Serves its key under these ids, beside broken ones.
     pub async fn start(key_ids: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let issuer = Self {
-            address: listener.local_addr().unwrap(),
+            address,
             body: Arc::new(Mutex::new(set(key_ids))),
+            document: Arc::default(),
             asked: Arc::default(),
         };
+        issuer.discover(&issuer.name(), &issuer.url());
         let (body, asked) = (Arc::clone(&issuer.body), Arc::clone(&issuer.asked));
+        let document = Arc::clone(&issuer.document);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 asked.fetch_add(1, Ordering::SeqCst);
-                let body = body.lock().clone();
+                let (body, document) = (body.lock().clone(), document.lock().clone());
                 tokio::spawn(async move {
                     let mut request = [0; 4096];
-                    let _ = socket.read(&mut request).await;
+                    let read = socket.read(&mut request).await.unwrap_or_default();
+                    let discovers = request[..read].starts_with(b"GET /.well-known/");
+                    let body = if discovers { document } else { body };
                     let head = format!(
                         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
                          content-length: {}\r\nconnection: close\r\n\r\n",
@@ -120,6 +127,16 @@ impl Issuer {
     /// Where the keys are.
     pub fn url(&self) -> String {
         format!("http://{}/jwks.json", self.address)
+    }
+
+    /// Its name, below which it says where the keys are.
+    pub fn name(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Says from now on that it is called `name` and that the keys are at `url`.
+    pub fn discover(&self, name: &str, url: &str) {
+        *self.document.lock() = json!({"issuer": name, "jwks_uri": url}).to_string();
     }
 
     /// Serves something else from now on.
