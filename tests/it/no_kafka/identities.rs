@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, client, send};
 use crate::support::tokens::{SECRET, claims, sign};
-use crate::support::ws::at;
+use crate::support::ws::{Client, at};
 
 const OTHER: &str = "the other issuer's secret, as long as the first";
 const BOUND: Duration = Duration::from_secs(60);
@@ -134,6 +134,54 @@ async fn the_same_subject_of_another_issuer_is_somebody_else() {
         let line = (json!("ann"), json!("token"), json!(issuer));
         assert!(writers.contains(&line), "{writers:?}");
     }
+}
+
+/// A session of the bearer of this token.
+async fn session(gateway: &Gateway, token: &str) -> Client {
+    let mut session = at(gateway, "/ws").token(token).connect().await;
+    session.until("welcome").await;
+    session
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_a_principal_has_in_a_group_is_refused_to_others() {
+    let gateway = gateway("").start().await;
+    let all = "produce:* consume:* group:*";
+    assert_eq!(write_once(&gateway, &ours(all), "first").await.status, 200);
+
+    let options = json!({"instance_id": "tab", "offset_reset": "earliest"});
+    let mut before = session(&gateway, &ours(all)).await;
+    before.subscribe("web", "orders", options.clone()).await;
+    before.records(1).await;
+    let mut other = session(&gateway, &theirs(all)).await;
+    other
+        .send(json!({
+            "type": "subscribe", "sub": "o", "group": "web", "topics": ["orders"],
+            "instance_id": "tab",
+        }))
+        .await;
+    let error = other.until("error").await;
+    assert_eq!(
+        (&error["code"], &error["field"], &error["sub"]),
+        (&json!("forbidden"), &json!("instance_id"), &json!("o")),
+        "{error}"
+    );
+    // The owner reads on.
+    assert_eq!(write_once(&gateway, &ours(all), "second").await.status, 200);
+    before.records(1).await;
+    // The same principal takes over, as ever.
+    let mut next = session(&gateway, &ours(all)).await;
+    next.subscribe("web", "orders", options).await;
+    assert_eq!(before.closed().await.code, Some(4505));
+    next.bye().await;
+    other.bye().await;
+
+    // A consumer instance is refused to whoever else makes one of its name, and stays.
+    assert_eq!(make(&gateway, &ours(all), "one").await.status, 200);
+    let taken = make(&gateway, &theirs(all), "one").await;
+    assert_eq!(taken.status, 409, "{}", taken.text());
+    assert_eq!(taken.json()["field"], "/name");
+    assert_eq!(delete(&gateway, &ours(all), "one").await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

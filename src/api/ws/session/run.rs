@@ -499,7 +499,19 @@ impl Run {
             return self.join(*options);
         };
         let claims = self.gateway.sessions().claims();
-        let (claim, before) = claims.claim(&options.group, instance);
+        let Some(principal) = self.session.principal() else {
+            let nobody = Fault::new(FaultKind::NotAuthorized, "nobody is known");
+            let now = Instant::now().into_std();
+            return self.session.not_joined(nobody, now);
+        };
+        let claimed = claims.claim(&options.group, instance, principal.identity());
+        let (claim, before) = match claimed {
+            Ok(claimed) => claimed,
+            Err(foreign) => {
+                let now = Instant::now().into_std();
+                return self.session.instance_refused(&foreign, now);
+            }
+        };
         self.claim = Some(claim);
         self.taken = false;
         match before {

@@ -8,6 +8,7 @@ use super::effect::Effect;
 use super::group::{Ending, Over, Subscription};
 use super::options::{self, Options, Topics};
 use super::{Phase, Session, draining, short, tail};
+use crate::api::ws::claims::Foreign;
 use crate::api::ws::protocol::client::{Mode, Subscribe};
 use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::{Error, ServerFrame, Unsubscribed};
@@ -186,6 +187,11 @@ impl Session {
         self.over(Over::Failed(fault), now);
     }
 
+    /// The static member that it was to be is another principal's.
+    pub fn instance_refused(&mut self, foreign: &Foreign, now: Instant) {
+        self.over(Over::Refused(*foreign), now);
+    }
+
     /// Something happened in the group.
     pub fn member(&mut self, event: member::Event, now: Instant) {
         let over = self.with_group(now, |group, sink| group.event(event, sink));
@@ -218,6 +224,14 @@ impl Session {
                 self.send(&ServerFrame::Unsubscribed(Unsubscribed { id, sub }));
             }
             Over::Ended(Ending::Forbidden | Ending::Session) => {}
+            Over::Refused(foreign) => {
+                let error = Error {
+                    sub: Some(sub),
+                    field: Some("instance_id".to_owned()),
+                    ..Error::new("forbidden", foreign.to_string())
+                };
+                self.refuse_subscription(error, now);
+            }
             Over::Failed(fault) => {
                 let fenced = matches!(
                     fault.kafka_error,

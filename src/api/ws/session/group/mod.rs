@@ -26,6 +26,7 @@ use std::time::Instant;
 use self::going::{Going, Leaving};
 use super::options::{Options, Topics};
 use super::{Clock, Effect, Out};
+use crate::api::ws::claims::Foreign;
 use crate::api::ws::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::api::ws::protocol::{Id, Partition};
 use crate::auth::policy::Sight;
@@ -55,6 +56,8 @@ pub enum Over {
     Ended(Ending),
     /// Kafka ended it.
     Failed(Fault),
+    /// It was to be a static member that is another principal's.
+    Refused(Foreign),
 }
 
 /// What an answer from Kafka is for.

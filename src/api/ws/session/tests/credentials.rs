@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::super::Effect;
 use super::{Play, permissions};
+use crate::api::ws::claims::Foreign;
 use crate::auth::Principal;
 use crate::kafka::member::Command;
 
@@ -68,6 +69,22 @@ fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
     play.resolve(&["orders"]);
     assert_eq!(play.frame()["code"], "forbidden");
     assert!(play.session.group().is_none());
+}
+
+#[test]
+fn a_static_member_of_another_principal_is_refused_by_name() {
+    let mut play = Play::open();
+    play.subscribe(json!({"instance_id": "tab"}));
+    play.frames();
+    play.session.instance_refused(&Foreign, play.now);
+    let error = play.frame();
+    assert_eq!(
+        (&error["code"], &error["sub"], &error["field"]),
+        (&json!("forbidden"), &json!("o"), &json!("instance_id"))
+    );
+    assert_eq!(error["retriable"], false);
+    assert!(play.session.group().is_none());
+    assert!(play.session.end().is_none());
 }
 
 #[test]
