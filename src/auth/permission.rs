@@ -215,6 +215,13 @@ pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> boo
     judge(principal, action, resource).is_ok()
 }
 
+/// Whether a first use by `principal` may create the topic, where `kafka.auto_create_topics` is on:
+/// whoever may create it, or write to it. To read it is not enough.
+pub fn may_create(principal: &Principal, topic: &str) -> bool {
+    let topic = Resource::Topic(topic);
+    may(principal, Action::Create, topic) || may(principal, Action::Produce, topic)
+}
+
 fn judge<'a>(
     principal: &'a Principal,
     action: Action,

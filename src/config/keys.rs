@@ -294,8 +294,9 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "kafka.auto_create_topics",
         Slot::Maybe(|s| &mut s.kafka.auto_create_topics),
-        "Whether a topic is created when it is first written to or subscribed to. Never one whose name \
-         begins with __: these belong to Kafka and its tools.",
+        "Whether a topic is created when it is first written to or subscribed to by someone who may produce \
+         to it or create it: consume alone creates nothing. Never one whose name begins with __: these \
+         belong to Kafka and its tools.",
     )
     .when_unset("only on the embedded broker", "false"),
     key(

@@ -45,7 +45,7 @@ impl Before {
         }
     }
 
-    /// Looks at `topics`, which are made first if they are not there and that is wanted.
+    /// Looks at `topics`.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Before {
         let mut found = Vec::with_capacity(topics.len());
         let mut partitions = Vec::new();
         for name in topics {
-            let topic = metadata.ensure_topic(&name).await?;
+            let topic = metadata.topic(&name).await?;
             let ids = topic.partitions.iter().map(|partition| partition.id);
             partitions.extend(ids.map(|id| TopicPartition::new(Arc::clone(&name), id)));
             found.push((name, topic));

@@ -321,6 +321,20 @@ impl Metadata {
         }
     }
 
+    /// The topic `name`, to read from. Reading alone creates nothing: only for one who `may_create` it
+    /// is it created first, as by [`Metadata::ensure_topic`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::ensure_topic`].
+    pub async fn topic_to_read(&self, name: &str, may_create: bool) -> Result<Arc<Topic>, Fault> {
+        if may_create {
+            self.ensure_topic(name).await
+        } else {
+            self.topic(name).await
+        }
+    }
+
     /// Gives `topic` back if the gateway's own Kafka user has `right` on it. One that lacks it is
     /// asked for again first: an ACL that was just added holds at once.
     ///

@@ -238,6 +238,21 @@ async fn without_leave_nothing_is_created() {
 }
 
 #[tokio::test]
+async fn a_reader_that_may_not_create_a_topic_is_told_that_there_is_none() {
+    let options = MetadataOptions {
+        auto_create: true,
+        unknown: Duration::ZERO,
+        ..MetadataOptions::default()
+    };
+    let (broker, metadata) = started(options).await;
+    let fault = metadata.topic_to_read("new", false).await;
+    assert_eq!(fault.expect_err("none").kind, FaultKind::UnknownTopic);
+    assert_eq!(broker.request_count(ApiKey::CreateTopics), 0);
+    metadata.topic_to_read("new", true).await.expect("created");
+    metadata.topic_to_read("new", false).await.expect("there");
+}
+
+#[tokio::test]
 async fn a_topic_of_kafka_or_its_tools_is_not_created() {
     let options = MetadataOptions {
         auto_create: true,

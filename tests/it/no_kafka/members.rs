@@ -17,10 +17,16 @@ use crate::support::plain::{Plain, PlainOutgoing};
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// A broker that has the topic that the members read: they create none.
+async fn broker() -> FaultBroker {
+    let broker = FaultBroker::start().await;
+    broker.create_topic("orders", 1);
+    broker
+}
+
 async fn cluster(bootstrap: &str) -> Cluster {
     let mut settings = Settings::default();
     settings.kafka.bootstrap_servers = bootstrap.to_owned();
-    settings.kafka.auto_create_topics = Some(true);
     settings.kafka.metadata_timeout = Duration::from_secs(2);
     Cluster::start(&settings.kafka, &settings.limits, &settings.websocket)
         .await
@@ -105,6 +111,7 @@ async fn the_embedded_broker_has_groups() {
     let settings = Settings::default();
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket);
     let cluster = cluster.await.unwrap();
+    cluster.metadata.ensure_topic("orders").await.unwrap();
     let mut member = cluster.members.join(earliest()).unwrap();
     assert_eq!(assigned(&mut member).await, (0, Some(0)));
     write(cluster.bootstrap_servers(), 1).await;
@@ -120,7 +127,7 @@ async fn the_embedded_broker_has_groups() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nothing_helps_against_ends_the_member() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     for (error, kind) in [
         (
@@ -147,7 +154,7 @@ async fn what_nothing_helps_against_ends_the_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_without_the_protocol_is_told_so() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     broker.set_api_versions(ApiKey::ConsumerGroupHeartbeat, 9, 9);
     let cluster = cluster(&broker.bootstrap()).await;
 
@@ -160,7 +167,7 @@ async fn a_broker_without_the_protocol_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fenced_member_loses_its_partitions_and_joins_again() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     let mut member = cluster.members.join(earliest()).unwrap();
     assigned(&mut member).await;
@@ -181,7 +188,7 @@ async fn a_fenced_member_loses_its_partitions_and_joins_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_place_is_guessed_while_it_cannot_be_looked_up() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     let mut first = cluster.members.join(earliest()).unwrap();
     assigned(&mut first).await;
@@ -209,9 +216,8 @@ async fn no_place_is_guessed_while_it_cannot_be_looked_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_delivered_while_its_start_cannot_be_committed() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
-    broker.create_topic("orders", 1);
     write(&broker.bootstrap(), 3).await;
     // Shorter than the pauses between its tries, so that the place is looked up again, too.
     let timing = Timing {
@@ -260,7 +266,7 @@ async fn nothing_is_delivered_while_its_start_cannot_be_committed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_is_tried_until_it_is_answered_or_its_time_is_over() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     // Five refusals take some three seconds.
     let timing = Timing {
@@ -320,7 +326,7 @@ async fn a_leader_that_moved_is_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_dropped_stops_to_heartbeat() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     let mut member = cluster.members.join(earliest()).unwrap();
     assigned(&mut member).await;
@@ -347,7 +353,7 @@ async fn a_member_that_is_dropped_stops_to_heartbeat() {
 /// A heartbeat that was on its way when the topics changed is answered after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_topics_are_subscribed_to_while_a_heartbeat_is_under_way() {
-    let broker = FaultBroker::start().await;
+    let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     let mut member = cluster.members.join(earliest()).unwrap();
     assigned(&mut member).await;

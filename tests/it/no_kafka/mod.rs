@@ -17,6 +17,8 @@ mod envoy;
 #[cfg(feature = "embedded")]
 mod expiry;
 #[cfg(feature = "embedded")]
+mod first_use;
+#[cfg(feature = "embedded")]
 mod identities;
 #[cfg(feature = "embedded")]
 mod issuer_keys;

@@ -37,7 +37,7 @@ pub(super) use self::instance::{Unfit, fits};
 use super::media;
 use crate::api::records::partitions::sight;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide};
+use crate::auth::permission::{Action, Resource, decide, may_create};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::record::TopicPartition;
@@ -173,7 +173,8 @@ async fn known(
     may_consume(principal, partitions.clone().map(|p| &*p.topic))?;
     let metadata = &gateway.cluster().metadata;
     for (index, partition) in partitions.enumerate() {
-        let topic = metadata.ensure_topic(&partition.topic).await;
+        let may_create = may_create(principal, &partition.topic);
+        let topic = metadata.topic_to_read(&partition.topic, may_create).await;
         let topic = topic.map_err(|fault| of_kafka(&fault).at(format!("/{list}/{index}/topic")))?;
         topic
             .partition(partition.partition)

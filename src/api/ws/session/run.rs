@@ -26,7 +26,7 @@ use crate::api::ws::protocol::server::Error;
 use crate::api::ws::registry::Seat;
 use crate::api::ws::socket::{self, Driver, End, Limits};
 use crate::auth::asker::Asker;
-use crate::auth::permission::{Action, Permission};
+use crate::auth::permission::{Action, Permission, may_create};
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
@@ -379,9 +379,13 @@ impl Run {
                     Done::Authenticated(found.map_err(|refused| refused.to_string()))
                 }));
             }
-            Effect::Resolve(ticket, topics) => self.work.push(Box::pin(async move {
-                Done::Resolved(ticket, resolve(&gateway, &topics).await)
-            })),
+            Effect::Resolve(ticket, topics) => {
+                let principal = self.session.principal().cloned();
+                self.work.push(Box::pin(async move {
+                    let found = resolve(&gateway, principal.as_ref(), &topics).await;
+                    Done::Resolved(ticket, found)
+                }));
+            }
             Effect::LookFor(topics) => self.look_for(topics, 0),
             Effect::Join(options) => self.claim_and_join(options),
             Effect::Command(command) => self.tell(command),
@@ -753,14 +757,20 @@ async fn taken(claim: Option<&Claim>) {
     }
 }
 
-/// The topics of a list, created where that is wanted, or all that a pattern may match.
-async fn resolve(gateway: &Gateway, topics: &Topics) -> Result<Vec<Arc<str>>, Fault> {
+/// The topics of a list, created where that is wanted and the principal may, or all that a pattern may
+/// match.
+async fn resolve(
+    gateway: &Gateway,
+    principal: Option<&Principal>,
+    topics: &Topics,
+) -> Result<Vec<Arc<str>>, Fault> {
     let metadata = &gateway.cluster().metadata;
     match topics {
         Topics::Names(names) => {
             let mut found = Vec::with_capacity(names.len());
             for name in names {
-                let topic = metadata.ensure_topic(name).await?;
+                let may_create = principal.is_some_and(|principal| may_create(principal, name));
+                let topic = metadata.topic_to_read(name, may_create).await?;
                 let topic = metadata.granted(topic, Right::Read).await?;
                 found.push(Arc::clone(&topic.name));
             }

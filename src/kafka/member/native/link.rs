@@ -268,9 +268,10 @@ pub(super) async fn subscribe(consumer: &Consumer, options: &Options) -> Result<
     }
 }
 
-/// Whether the topics exist, created first where that is wanted, and may be read: krafka waits without
-/// a word for a topic that does not come, and tries a refused fetch again and again. Who `was_member`
-/// goes on without a topic that was deleted meanwhile, and has it again once it is there again.
+/// Whether the topics exist and may be read: krafka waits without a word for a topic that does not come,
+/// and tries a refused fetch again and again. Who `was_member` goes on without a topic that was deleted
+/// meanwhile, and has it again once it is there again. No topic is created here: a member does not know
+/// on whose behalf it reads, and whoever has it join has found the topics.
 pub(super) async fn check_topics(
     shared: &Shared,
     topics: impl Iterator<Item = &str>,
@@ -278,15 +279,11 @@ pub(super) async fn check_topics(
 ) -> Result<(), Fault> {
     let metadata = &shared.metadata;
     for name in topics {
-        let topic = if was_member {
-            match metadata.topic(name).await {
-                Err(fault) if fault.kind == FaultKind::UnknownTopic => continue,
-                found => found?,
-            }
-        } else {
-            metadata.ensure_topic(name).await?
+        let granted = async {
+            let topic = metadata.topic(name).await?;
+            metadata.granted(topic, Right::Read).await
         };
-        match metadata.granted(topic, Right::Read).await {
+        match granted.await {
             Err(fault) if was_member && fault.kind == FaultKind::UnknownTopic => {}
             granted => {
                 granted?;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{ANSWER, AUTO_COMMIT, Happened, Instance, LAST_SETTLING, LEAVING, no_answer};
 use super::{Refused, Source, Wanted};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::permission::{Action, Resource, decide, may, may_create};
 use crate::auth::policy::{self, Sight};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -717,7 +717,8 @@ async fn find(cluster: &Cluster, wanted: &Wanted, principal: &Principal) -> Resu
     };
     for (index, name) in names.iter().enumerate() {
         let known = async {
-            let topic = metadata.ensure_topic(name).await?;
+            let may_create = may_create(principal, name);
+            let topic = metadata.topic_to_read(name, may_create).await?;
             metadata.granted(topic, Right::Read).await
         };
         match known.await {

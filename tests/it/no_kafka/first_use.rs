@@ -1,0 +1,103 @@
+//! Who creates a topic by a first use, where `kafka.auto_create_topics` is on: whoever may write to it or
+//! create it. Who may only read creates nothing.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::Gateway;
+use crate::support::http::{Reply, client, send};
+use crate::support::tokens::token;
+use crate::support::ws::{Client, at};
+
+async fn post(gateway: &Gateway, path: &str, token: &str, body: Value) -> Reply {
+    let request = client()
+        .post(gateway.url(path))
+        .header("content-type", "application/vnd.kafka.v2+json")
+        .bearer_auth(token);
+    send(request.body(body.to_string())).await
+}
+
+/// Whether there is a topic of this name, as someone sees it who may do everything.
+async fn is_there(gateway: &Gateway, topic: &str) -> bool {
+    let request = client()
+        .get(gateway.url("/topics"))
+        .bearer_auth(token("root", "admin:*"));
+    let reply = send(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.text().contains(&format!("\"{topic}\""))
+}
+
+async fn session(gateway: &Gateway, token: &str) -> Client {
+    let mut session = at(gateway, "/ws").token(token).connect().await;
+    session.until("welcome").await;
+    session
+}
+
+/// An instance of `name` in the group `web`.
+async fn make(gateway: &Gateway, token: &str, name: &str) {
+    let made = post(gateway, "/consumers/web", token, json!({"name": name})).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consume_alone_creates_no_topic() {
+    let gateway = Gateway::embedded().with_tokens().start().await;
+    let reader = token("ann", "consume:* group:*");
+
+    let mut socket = session(&gateway, &reader).await;
+    let subscribe = json!({
+        "type": "subscribe", "id": 1, "sub": "o", "group": "g", "topics": ["orders"],
+    });
+    let refused = socket.ask(subscribe).await;
+    assert_eq!(
+        (&refused["type"], &refused["code"]),
+        (&json!("error"), &json!("topic_not_found")),
+        "{refused}"
+    );
+    socket.bye().await;
+
+    make(&gateway, &reader, "one").await;
+    let base = "/consumers/web/instances/one";
+    let assigned = post(
+        &gateway,
+        &format!("{base}/assignments"),
+        &reader,
+        json!({"partitions": [{"topic": "orders", "partition": 0}]}),
+    )
+    .await;
+    assert_eq!(assigned.status, 404, "{}", assigned.text());
+    let subscribed = post(
+        &gateway,
+        &format!("{base}/subscription"),
+        &reader,
+        json!({"topics": ["orders"]}),
+    )
+    .await;
+    // A topic that is still to come is taken, as the reference takes it.
+    assert_eq!(subscribed.status, 204, "{}", subscribed.text());
+    assert!(!is_there(&gateway, "orders").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_may_write_to_a_topic_or_create_it_creates_it() {
+    let gateway = Gateway::embedded().with_tokens().start().await;
+    for more in ["produce", "create", "admin"] {
+        let reader = token("ann", &format!("consume:* group:* {more}:*"));
+        let topic = format!("by-session-{more}");
+        let mut socket = session(&gateway, &reader).await;
+        socket.subscribe(&topic, &topic, json!({})).await;
+        socket.bye().await;
+        assert!(is_there(&gateway, &topic).await, "{topic}");
+
+        let topic = format!("by-instance-{more}");
+        make(&gateway, &reader, more).await;
+        let assigned = post(
+            &gateway,
+            &format!("/consumers/web/instances/{more}/assignments"),
+            &reader,
+            json!({"partitions": [{"topic": topic, "partition": 0}]}),
+        )
+        .await;
+        assert_eq!(assigned.status, 204, "{}", assigned.text());
+        assert!(is_there(&gateway, &topic).await, "{topic}");
+    }
+}
