@@ -39,6 +39,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::client::Tokens;
+use super::fault::addresses::without_addresses;
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
@@ -810,9 +811,11 @@ fn connect(
         refused: Some(refused.clone()),
         unplaced: unplaced(config),
     };
-    let client = config
-        .create_with_context(context)
-        .map_err(|error| Fault::new(FaultKind::Other, format!("librdkafka: {error}")))?;
+    let client = config.create_with_context(context).map_err(|error| {
+        let error = error.to_string();
+        let told = without_addresses(&error);
+        Fault::new(FaultKind::Other, format!("librdkafka: {told}"))
+    })?;
     let live = Arc::new(Live::new(client, number));
     login.add(&live);
     Ok(live)

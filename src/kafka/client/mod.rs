@@ -168,14 +168,18 @@ pub async fn krafka(clients: &Clients, role: Role) -> Result<Kafka, Fault> {
     let builder = connection.apply(Kafka::builder(bootstrap(settings)));
     match tokio::time::timeout(bound, builder.connect()).await {
         Ok(connected) => connected.map_err(Fault::from),
-        Err(_) => Err(Fault::new(
-            FaultKind::TimedOut,
-            format!(
-                "No broker of {} answered within {} ms. Check bootstrap_servers and the brokers.",
-                bootstrap(settings),
-                bound.as_millis()
-            ),
-        )),
+        Err(_) => {
+            let bound = bound.as_millis();
+            // Clients are not told where the brokers are.
+            let bootstrap = bootstrap(settings);
+            tracing::warn!("no broker of {bootstrap} answered within {bound} ms");
+            Err(Fault::new(
+                FaultKind::TimedOut,
+                format!(
+                    "No broker answered within {bound} ms. Check bootstrap_servers and the brokers."
+                ),
+            ))
+        }
     }
 }
 

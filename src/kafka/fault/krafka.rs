@@ -2,6 +2,7 @@
 
 use krafka::error::{KrafkaError, ProtocolErrorKind};
 
+use super::addresses::told_without_addresses;
 use super::{Fault, FaultKind};
 
 impl From<KrafkaError> for Fault {
@@ -16,12 +17,18 @@ impl From<&KrafkaError> for Fault {
             KrafkaError::Broker { code, message } => {
                 // krafka repeats the code where the broker sent no text of its own.
                 let detail = Some(message.as_str()).filter(|m| *m != format!("{code:?}"));
-                Self::from_protocol_code(code.to_i16(), detail)
+                let detail = detail.map(told_without_addresses);
+                Self::from_protocol_code(code.to_i16(), detail.as_deref())
             }
-            KrafkaError::Network(source) => from_network(&source.to_string()),
+            KrafkaError::Network(source) => {
+                from_network(&told_without_addresses(&source.to_string()))
+            }
             KrafkaError::Timeout { operation } => Self::new(
                 FaultKind::TimedOut,
-                format!("Kafka did not answer in time: {operation}."),
+                format!(
+                    "Kafka did not answer in time: {}.",
+                    told_without_addresses(operation)
+                ),
             ),
             KrafkaError::DeliveryTimeout {
                 possibly_written,
@@ -30,20 +37,29 @@ impl From<&KrafkaError> for Fault {
                 maybe_written: *possibly_written,
                 ..Self::new(
                     FaultKind::TimedOut,
-                    format!("No acknowledgement came in time: {message}."),
+                    format!(
+                        "No acknowledgement came in time: {}.",
+                        told_without_addresses(message)
+                    ),
                 )
             },
             KrafkaError::Auth { message, .. } => Self::new(
                 FaultKind::Unauthenticated,
                 format!(
-                    "The broker and the gateway do not accept each other: {message}. Check the \
-                     sasl.* and ssl.* properties."
+                    "The broker and the gateway do not accept each other: {}. Check the sasl.* and \
+                     ssl.* properties.",
+                    told_without_addresses(message)
                 ),
             ),
-            KrafkaError::Protocol { kind, message } => from_protocol_kind(*kind, message),
+            KrafkaError::Protocol { kind, message } => {
+                from_protocol_kind(*kind, &told_without_addresses(message))
+            }
             KrafkaError::Config { message } => Self::new(
                 FaultKind::Invalid,
-                format!("The Kafka client refuses this: {message}"),
+                format!(
+                    "The Kafka client refuses this: {}",
+                    told_without_addresses(message)
+                ),
             ),
             KrafkaError::UnknownTopic { topic } => Self::unknown_topic(topic),
             // Asked for with a reset policy of "none": the position was outside of the log.
@@ -56,13 +72,19 @@ impl From<&KrafkaError> for Fault {
             },
             KrafkaError::Fenced { message } => Self::new(
                 FaultKind::Other,
-                format!("A newer client with the same identity took over: {message}"),
+                format!(
+                    "A newer client with the same identity took over: {}",
+                    told_without_addresses(message)
+                ),
             ),
             KrafkaError::TransactionAbortable { message } => Self {
                 kafka_error: Some("TRANSACTION_ABORTABLE"),
                 ..Self::new(
                     FaultKind::Other,
-                    format!("The transaction must be aborted: {message}"),
+                    format!(
+                        "The transaction must be aborted: {}",
+                        told_without_addresses(message)
+                    ),
                 )
             },
             KrafkaError::OutOfOrderSequence { .. } => Self {
@@ -71,13 +93,19 @@ impl From<&KrafkaError> for Fault {
             },
             KrafkaError::Closed { message } => Self::new(
                 FaultKind::Unavailable,
-                format!("The Kafka client is closed: {message}"),
+                format!(
+                    "The Kafka client is closed: {}",
+                    told_without_addresses(message)
+                ),
             ),
             other => Self {
                 retriable: other.is_retriable(),
                 ..Self::new(
                     FaultKind::Other,
-                    format!("The Kafka client failed: {other}"),
+                    format!(
+                        "The Kafka client failed: {}",
+                        told_without_addresses(&other.to_string())
+                    ),
                 )
             },
         }

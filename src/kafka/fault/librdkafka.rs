@@ -4,6 +4,7 @@
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::addresses::told_without_addresses;
 use super::{Fault, FaultKind, protocol};
 
 impl Fault {
@@ -30,11 +31,14 @@ impl From<KafkaError> for Fault {
             ),
             KafkaError::ClientCreation(description) => Self::new(
                 FaultKind::Invalid,
-                format!("librdkafka could not start with these properties: {description}"),
+                format!(
+                    "librdkafka could not start with these properties: {}",
+                    told_without_addresses(description)
+                ),
             ),
             other => match other.rdkafka_error_code() {
                 Some(code) => Self::from_librdkafka_code(code),
-                None => Self::new(FaultKind::Other, other.to_string()),
+                None => Self::new(FaultKind::Other, told_without_addresses(&other.to_string())),
             },
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Both client libraries' errors become a [`Fault`] here, so that the doors need one table to turn
 //! Kafka's errors into theirs. `protocol` is the table of the protocol's error codes, `librdkafka`
-//! and `krafka` turn each library's errors into faults by it.
+//! and `krafka` turn each library's errors into faults by it. Faults reach clients, so `addresses` takes
+//! out of the libraries' words where the brokers are.
 
+pub(super) mod addresses;
 mod krafka;
 mod librdkafka;
 mod protocol;

@@ -192,6 +192,31 @@ fn a_broken_connection_that_is_a_refusal_or_a_wrong_protocol_is_recognised() {
 }
 
 #[test]
+fn krafkas_words_have_no_broker_addresses() {
+    const ADDRESS: &str = "kafka-1.internal:9092";
+    let words = format!("connection to {ADDRESS} failed");
+    let network = std::io::Error::new(std::io::ErrorKind::NotConnected, words.clone());
+    for error in [
+        KrafkaError::network(network),
+        KrafkaError::timeout(&words),
+        KrafkaError::auth(&words),
+        KrafkaError::config(&words),
+        KrafkaError::closed(&words),
+        KrafkaError::illegal_state(&words),
+        KrafkaError::delivery_timeout(true, &words),
+        KrafkaError::protocol_kind(ProtocolErrorKind::TruncatedFrame, &words),
+        KrafkaError::broker(ErrorCode::NotController, &words),
+    ] {
+        let fault = Fault::from(&error);
+        assert!(
+            fault.message.contains("connection to a broker failed"),
+            "{fault}"
+        );
+        assert!(!fault.message.contains("kafka-1"), "{fault}");
+    }
+}
+
+#[test]
 fn krafkas_own_errors_keep_their_meaning() {
     let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     for (error, kind, retriable) in [

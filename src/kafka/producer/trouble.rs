@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
+use crate::kafka::fault::addresses::without_addresses;
 use crate::kafka::fault::{Fault, FaultKind};
 
 /// How long a complaint counts. While its cause lasts it comes again: librdkafka says the same about
@@ -35,8 +36,10 @@ pub(super) struct Troubles {
 struct Trouble {
     at: Instant,
     logged: Instant,
-    /// In the words of the library.
+    /// In the words of the library, as they are logged.
     reason: String,
+    /// The same as clients are told it.
+    told: String,
     fault: Fault,
     /// No broker at all is connected.
     all_down: bool,
@@ -63,10 +66,12 @@ impl Troubles {
                 now
             }
         };
+        let told = without_addresses(&reason).into_owned();
         *last = Some(Trouble {
             at: now,
             logged,
-            fault: fault(code, &reason),
+            fault: fault(code, &told),
+            told,
             reason,
             all_down: all_down || old.is_some_and(|old| old.all_down),
         });
@@ -98,7 +103,7 @@ impl Troubles {
             _ => Fault {
                 message: format!(
                     "{} The Kafka client's last complaint: {}.",
-                    fault.message, trouble.reason
+                    fault.message, trouble.told
                 ),
                 ..fault
             },

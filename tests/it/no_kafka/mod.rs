@@ -5,6 +5,7 @@ mod attack;
 mod audit;
 #[cfg(feature = "embedded")]
 mod bad_tokens;
+mod broker_addresses;
 mod browser;
 #[cfg(feature = "embedded")]
 mod cors;

@@ -50,6 +50,28 @@ fn what_may_pass_is_only_added() {
 }
 
 #[test]
+fn nobody_is_told_where_a_broker_is() {
+    let troubles = Troubles::default();
+    for (code, reason) in [
+        (
+            Code::BrokerTransportFailure,
+            "kafka-1.internal:9092/1: Connect to ipv4#10.0.0.7:9092 failed",
+        ),
+        (
+            Code::SSL,
+            "ssl://kafka-1.internal:9092/1: SSL handshake failed with 10.0.0.7:9092",
+        ),
+    ] {
+        troubles.note(code, reason);
+        let fault = given_up(&troubles, Code::MessageTimedOut);
+        assert!(fault.message.contains("broker 1: "), "{fault}");
+        for place in ["internal", "10.0.0.7", "9092"] {
+            assert!(!fault.message.contains(place), "{fault}");
+        }
+    }
+}
+
+#[test]
 fn who_may_write_nothing_is_told_so() {
     let troubles = Troubles::default();
     troubles.note(Code::ClusterAuthorizationFailed, "Failed to acquire PID");
