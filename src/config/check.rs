@@ -4,11 +4,13 @@
 
 use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
+
 use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
-use super::{AuditTo, AuthMode, GroupEngine, KafkaSettings, KeySource};
+use super::{AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaSettings, KeySource};
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -164,6 +166,9 @@ fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
     if let Some(file) = &settings.auth.ticket_key_file {
         judge("auth.ticket_key_file", secret(file));
     }
+    if let Some(problem) = ticket_key_of_an_issuer(&settings.auth) {
+        judge("auth.ticket_key_file", Err(problem));
+    }
     if let AuditTo::File(file) = &settings.telemetry.audit {
         judge("telemetry.audit", files::check_appendable(file));
     }
@@ -182,6 +187,21 @@ fn named_files(loaded: &Loaded) -> Vec<ConfigError> {
         }
     }
     errors
+}
+
+/// Whoever can sign tokens of one issuer could make tickets of anybody's with the same secret.
+fn ticket_key_of_an_issuer(auth: &AuthSettings) -> Option<String> {
+    let key = read_secret(auth.ticket_key_file.as_ref()?).ok()?;
+    let is_the_key = |file: &PathBuf| {
+        read_secret(file).is_ok_and(|secret| secret.expose_secret() == key.expose_secret())
+    };
+    let index = auth.issuers.iter().position(|issuer| match &issuer.keys {
+        KeySource::SecretFile(file) => is_the_key(file),
+        KeySource::KeyFile(_) | KeySource::JwksUrl(_) => false,
+    })?;
+    Some(format!(
+        "the same secret as that of auth.issuers[{index}], so that this issuer could make tickets for everybody: expected a secret of the gateway's own, such as `openssl rand -hex 32` prints"
+    ))
 }
 
 fn broker(loaded: &Loaded, has_embedded: bool) -> Vec<ConfigError> {

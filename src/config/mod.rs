@@ -27,6 +27,7 @@ mod load;
 mod permission;
 mod properties;
 mod sample;
+mod secrets;
 mod show;
 mod tables;
 mod topics;

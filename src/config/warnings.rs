@@ -1,15 +1,16 @@
 //! What is allowed and seldom meant. `config check` says it, and so does the log at the start.
 
 use super::load::Loaded;
+use super::secrets;
 use super::{AuthMode, Settings};
 
 /// A line for each, which begins with the setting's path.
 pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
     let settings = &loaded.settings;
+    let mut warnings = secrets::warnings(loaded);
     if settings.auth.mode == AuthMode::None {
-        return Vec::new();
+        return warnings;
     }
-    let mut warnings = Vec::new();
     for (index, issuer) in settings.auth.issuers.iter().enumerate() {
         if issuer.audience.is_empty() {
             warnings.push(format!(

@@ -156,7 +156,7 @@ fn a_first_use_creates_a_topic_for_those_who_may_write_to_it_or_create_it() {
     let may_create = |permission: &str, topic: &str| {
         let ann = Identity::of_token("issuer", "ann".to_owned());
         let permissions = vec![Permission::parse(permission, &ann).unwrap()];
-        super::may_create(&Principal::with_permissions("ann", permissions), topic)
+        may_create(&Principal::with_permissions("ann", permissions), topic)
     };
     for permission in ["produce:orders", "create:orders", "admin:*"] {
         assert!(may_create(permission, "orders"), "{permission}");

@@ -24,16 +24,44 @@ const ASYMMETRIC: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
+/// Where the embedded broker is asked for by name, unless a cluster is named: tokens alone do not start it.
+fn by_name(inputs: Inputs) -> Inputs {
+    let names_cluster = |set: &String| set.starts_with("kafka.bootstrap_servers=");
+    Inputs {
+        embedded: !inputs.set.iter().any(names_cluster),
+        ..inputs
+    }
+}
+
+fn with_set(set: &[&str]) -> Inputs {
+    by_name(super::with_set(set))
+}
+
+fn with_env(env: &[(&str, &str)]) -> Inputs {
+    by_name(super::with_env(env))
+}
+
+fn in_folder(cwd: &Path) -> Inputs {
+    by_name(super::in_folder(cwd))
+}
+
 /// A folder with a secret, a public key and a settings file, in which `{dir}` is the folder.
 fn folder_of_files(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).expect("the file is written");
     };
-    write("secret", "0123456789abcdef0123456789abcdef\r\n");
+    write("secret", "9f86d081884c7d659a2feaa0c55ad015\r\n");
+    keep_to_the_owner(&folder.path().join("secret"));
     write("public.pem", "-----BEGIN PUBLIC KEY-----\n");
     write("tidegate.toml", &in_dir(&folder, text));
     folder
+}
+
+fn keep_to_the_owner(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, mode).expect("the file is the test's own");
 }
 
 fn in_dir(folder: &tempfile::TempDir, text: &str) -> String {
@@ -334,9 +362,11 @@ fn a_jwks_url_is_one_of_the_web_without_credentials() {
 
 #[test]
 fn issuers_are_a_list_of_tables() {
-    let line = complaint_about_text("auth.mode = \"jwt\"\n[auth.issuers]\nsecret_file = \"a\"\n");
+    let line = complaint_about_text(
+        "auth.mode = \"jwt\"\nkafka.embedded = true\n[auth.issuers]\nsecret_file = \"a\"\n",
+    );
     assert!(
-        line.starts_with("auth.issuers (file tidegate.toml line 2)"),
+        line.starts_with("auth.issuers (file tidegate.toml line 3)"),
         "{line}"
     );
     assert!(
@@ -506,6 +536,66 @@ fn what_is_seldom_meant_is_warned_of() {
 }
 
 #[test]
+fn secrets_that_are_none_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder_of_files(
+        "[auth]\nmode = \"jwt\"\nticket_key_file = \"{dir}/ticket.key\"\n\
+         [[auth.issuers]]\naudience = \"a\"\nsecret_file = \"{dir}/secret\"\n\
+         [kafka.properties]\n\"ssl.key.location\" = \"{dir}/kafka.pem\"\n",
+    );
+    let path = |name: &str| folder.path().join(name);
+    for (name, text) in [
+        ("ticket.key", "changeme".repeat(4)),
+        ("kafka.pem", "x".to_owned()),
+    ] {
+        std::fs::write(path(name), text).expect("written");
+        keep_to_the_owner(&path(name));
+    }
+    let warnings = || {
+        let loaded = load_lines(&in_folder(folder.path()));
+        loaded.expect("the settings are sound").warnings()
+    };
+    let said = warnings();
+    assert!(
+        said.len() == 1
+            && said[0].starts_with("auth.ticket_key_file: ")
+            && said[0].contains("can be guessed"),
+        "{said:?}"
+    );
+    for name in ["secret", "kafka.pem"] {
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(path(name), mode).expect("set");
+    }
+    let said = warnings();
+    for key in [
+        "kafka.properties.ssl.key.location",
+        "auth.issuers[0].secret_file",
+    ] {
+        let is_said = |line: &String| line.starts_with(key) && line.contains("can read");
+        assert!(said.iter().any(is_said), "{said:?}");
+    }
+    assert!(!said.join(" ").contains("changeme"), "{said:?}");
+}
+
+#[test]
+fn the_ticket_key_is_not_an_issuers_secret() {
+    let folder = folder_of_files(
+        "[auth]\nmode = \"jwt\"\nticket_key_file = \"{dir}/ticket.key\"\n\
+         [[auth.issuers]]\njwks_url = \"https://id.example/keys\"\n\
+         [[auth.issuers]]\nissuer = \"b\"\nsecret_file = \"{dir}/secret\"\n",
+    );
+    let key = folder.path().join("ticket.key");
+    // The line's end is no part of it.
+    std::fs::write(&key, "9f86d081884c7d659a2feaa0c55ad015").expect("written");
+    let line = complaint(&in_folder(folder.path()));
+    assert!(line.starts_with("auth.ticket_key_file (file"), "{line}");
+    assert!(line.contains("auth.issuers[1]"), "{line}");
+    assert!(!line.contains("9f86"), "{line}");
+    std::fs::write(&key, "3c6e0b8a9c15224a8228b9a98ca1531d").expect("written");
+    load_lines(&in_folder(folder.path())).expect("another secret");
+}
+
+#[test]
 fn permissions_are_an_action_and_a_pattern() {
     for text in [
         "produce:*",
@@ -622,8 +712,8 @@ fn files_that_cannot_be_used_are_named_with_their_keys() {
 fn a_secret_is_the_files_bytes_without_the_line_end() {
     let folder = folder_of_files("");
     let secret = read_secret(&folder.path().join("secret")).expect("the secret is sound");
-    assert_eq!(secret.expose_secret(), b"0123456789abcdef0123456789abcdef");
-    assert!(!format!("{secret:?}").contains("0123"));
+    assert_eq!(secret.expose_secret(), b"9f86d081884c7d659a2feaa0c55ad015");
+    assert!(!format!("{secret:?}").contains("9f86"));
     let long = folder.path().join("long");
     std::fs::write(&long, vec![b'a'; (64 << 10) + 1]).expect("written");
     let problem = read_secret(&long).expect_err("too long");
@@ -643,7 +733,7 @@ fn issuers_are_shown_with_their_source() {
     let expected = "{ algorithms = [\"ES256\"], jwks_url = \"https://id.example/keys\" }]";
     assert!(line.contains(expected), "{line}");
     assert!(line.ends_with("  # file tidegate.toml line 2"), "{line}");
-    assert!(!shown.contains("0123456789abcdef"), "{shown}");
+    assert!(!shown.contains("9f86d081"), "{shown}");
 
     // What is shown loads as the same.
     let again = load_text(&shown).expect("the output is sound");
