@@ -30,7 +30,7 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
         errors.extend(audit(loaded));
     }
     if knows(&["listen", "kafka.bootstrap_servers", "kafka.embedded"]) {
-        errors.extend(broker(loaded, has_embedded));
+        errors.extend(broker(loaded, has_embedded, knows(&["auth.mode"])));
     }
     if knows(&["kafka.group_engine"]) && loaded.settings.kafka.group_engine == GroupEngine::Classic
     {
@@ -204,7 +204,9 @@ fn ticket_key_of_an_issuer(auth: &AuthSettings) -> Option<String> {
     ))
 }
 
-fn broker(loaded: &Loaded, has_embedded: bool) -> Vec<ConfigError> {
+/// A cluster, or the embedded broker where that is meant. Unasked it starts only for a trial: where nobody
+/// but this machine can connect, and no tokens are asked for.
+fn broker(loaded: &Loaded, has_embedded: bool, knows_mode: bool) -> Vec<ConfigError> {
     let kafka = &loaded.settings.kafka;
     if !kafka.uses_embedded() {
         let contradiction = kafka.embedded.then(|| {
@@ -235,6 +237,19 @@ fn broker(loaded: &Loaded, has_embedded: bool) -> Vec<ConfigError> {
             format!(
                 "no bootstrap servers, and the embedded broker starts unasked only on loopback while listen ({}) has {address}: expected a cluster's host:port, or --embedded for a trial in memory",
                 loaded.source("listen")
+            ),
+        ));
+    }
+    if !kafka.embedded
+        && errors.is_empty()
+        && knows_mode
+        && loaded.settings.auth.mode == AuthMode::Jwt
+    {
+        errors.push(loaded.error(
+            "kafka.bootstrap_servers",
+            format!(
+                "no bootstrap servers, and the embedded broker, which forgets all records when it stops, does not start unasked while auth.mode ({}) is \"jwt\": expected a cluster's host:port, or --embedded for a trial in memory",
+                loaded.source("auth.mode")
             ),
         ));
     }

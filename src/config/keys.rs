@@ -279,12 +279,12 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "kafka.bootstrap_servers",
         Slot::Servers(|s| &mut s.kafka.bootstrap_servers),
-        "The cluster's first addresses as host:port, separated by commas. Empty: an embedded broker in memory, for trials, which starts by itself only when every public listener is on loopback.",
+        "The cluster's first addresses as host:port, separated by commas. Empty: an embedded broker in memory, for trials, which starts by itself only when every public listener is on loopback and auth.mode is none.",
     ),
     key(
         "kafka.embedded",
         Slot::Switch(|s| &mut s.kafka.embedded),
-        "Asks for the embedded broker by name, so that it starts on any listener.",
+        "Asks for the embedded broker by name, so that it starts on any listener and with tokens.",
     ),
     key(
         "kafka.embedded_max_bytes",

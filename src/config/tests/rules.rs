@@ -83,6 +83,28 @@ fn the_embedded_broker_starts_unasked_on_loopback_only() {
 }
 
 #[test]
+fn the_embedded_broker_starts_with_tokens_only_when_it_is_asked_for() {
+    const TOKENS: [&str; 2] = [
+        "auth.mode=jwt",
+        "auth.issuers=[{jwks_url = \"https://id.example/keys\"}]",
+    ];
+    let line = complaint(&with_set(&TOKENS));
+    assert!(
+        line.starts_with("kafka.bootstrap_servers (default): no bootstrap servers"),
+        "{line}"
+    );
+    assert!(line.contains("auth.mode (flag --set) is \"jwt\""), "{line}");
+    assert!(line.contains("--embedded"), "{line}");
+    // On an address that others reach it is said once, too.
+    complaint(&listening("0.0.0.0:1", &TOKENS));
+    let mut inputs = with_set(&TOKENS);
+    inputs.embedded = true;
+    load_lines(&inputs).expect("asked for by name");
+    let [mode, issuers] = TOKENS;
+    load_lines(&with_set(&[mode, issuers, CLUSTER])).expect("a cluster");
+}
+
+#[test]
 fn both_start_up_rules_speak_at_once() {
     let lines = complaints(&listening("0.0.0.0:1", &[]));
     assert_eq!(lines.len(), 2, "{lines:#?}");

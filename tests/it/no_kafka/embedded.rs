@@ -130,3 +130,19 @@ async fn a_trial_is_not_shown_to_the_world_by_accident() {
     let readyz = http::get(&asked_for.management_url("/readyz")).await;
     assert_eq!(readyz.json()["broker"], "embedded");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_set_up_tokens_gets_no_trial_by_accident() {
+    let Err(ended) = Gateway::unconfigured().with_tokens().try_start().await else {
+        panic!("it started");
+    };
+    assert_eq!(ended.status.code(), Some(2));
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    for words in ["kafka.bootstrap_servers", "auth.mode", "--embedded"] {
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+
+    let asked_for = Gateway::embedded().with_tokens().start().await;
+    let readyz = http::get(&asked_for.management_url("/readyz")).await;
+    assert_eq!(readyz.json()["broker"], "embedded");
+}
