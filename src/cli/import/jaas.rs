@@ -22,10 +22,20 @@ impl Jaas {
     }
 }
 
+/// A login that cannot be carried over. The gateway then listens on loopback alone: with another identity
+/// than the product had, or none, it could do other things for whoever connects.
+fn drop_login(draft: &mut Draft, entry: &Entry, reason: &str) {
+    draft.leave(entry, reason);
+    draft.close(&format!(
+        "the login to Kafka was not carried over: {reason}"
+    ));
+}
+
 /// Carries a login over to librdkafka's names. What cannot be read is never repeated.
 pub(super) fn carry(draft: &mut Draft, role: Role, entry: &Entry) {
     let Some(jaas) = read(&entry.value) else {
-        return draft.leave(
+        return drop_login(
+            draft,
             entry,
             "it could not be read: expected MODULE required name=\"value\" …;",
         );
@@ -36,20 +46,23 @@ pub(super) fn carry(draft: &mut Draft, role: Role, entry: &Entry) {
                 .option("tokenauth")
                 .is_some_and(|value| value == "true")
             {
-                return draft.leave(entry, "logging in with a delegation token is not offered");
+                let reason = "logging in with a delegation token is not offered";
+                return drop_login(draft, entry, reason);
             }
             carry_option(draft, role, entry, &jaas, &["username"], "sasl.username");
             carry_option(draft, role, entry, &jaas, &["password"], "sasl.password");
             if jaas.option("username").is_none() && jaas.option("password").is_none() {
-                draft.leave(entry, "it has no username and no password");
+                drop_login(draft, entry, "it has no username and no password");
             }
         }
         "OAuthBearerLoginModule" => by_token(draft, role, entry, &jaas),
-        "Krb5LoginModule" => draft.leave(
+        "Krb5LoginModule" => drop_login(
+            draft,
             entry,
             "Kerberos is not offered: use PLAIN, SCRAM or OAUTHBEARER, or client certificates",
         ),
-        _ => draft.leave(
+        _ => drop_login(
+            draft,
             entry,
             "its login module is none that is known here: PLAIN, SCRAM and OAUTHBEARER are offered",
         ),

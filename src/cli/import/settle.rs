@@ -15,6 +15,8 @@ const NO_BROKER: &str = "set-me.invalid:9092";
 
 const TLS_FAILED: &str = "the listeners had TLS, which could not be carried over";
 
+const LOGIN_FAILED: &str = "the login to Kafka was not carried over";
+
 /// See the file's first lines.
 pub(super) fn settle(draft: &mut Draft, product: &str) {
     loop {
@@ -26,7 +28,11 @@ pub(super) fn settle(draft: &mut Draft, product: &str) {
         }
         let mut changed = false;
         for (path, problem) in &problems {
-            changed |= draft.take_back(problem, |setting| setting.path() == *path);
+            let is_taken_back = draft.take_back(problem, |setting| setting.path() == *path);
+            if is_taken_back && is_of_login(path) {
+                draft.close(LOGIN_FAILED);
+            }
+            changed |= is_taken_back;
         }
         // What is missing, and not what is there, can be at fault.
         if !changed {
@@ -144,7 +150,7 @@ fn without(draft: &mut Draft, path: &str, problem: &str) -> bool {
     if path == "limits.record_bytes" {
         return draft.take_back(&reason, |setting| setting.path() == "http.max_body_bytes");
     }
-    if is_kafka && path.contains(".sasl.") {
+    if is_of_login(path) {
         return without_login(draft, &reason);
     }
     if is_kafka && path.contains(".ssl.") {
@@ -166,12 +172,14 @@ fn without(draft: &mut Draft, path: &str, problem: &str) -> bool {
         })
 }
 
+/// Whether a setting is part of how the gateway logs in to Kafka.
+fn is_of_login(path: &str) -> bool {
+    path.starts_with("kafka.") && path.contains(".sasl.")
+}
+
 /// A login that is not whole is none. What was encrypted stays so.
 fn without_login(draft: &mut Draft, reason: &str) -> bool {
-    let changed = draft.take_back(reason, |setting| {
-        let path = setting.path();
-        path.starts_with("kafka.") && path.contains(".sasl.")
-    });
+    let changed = draft.take_back(reason, |setting| is_of_login(&setting.path()));
     let protocols: Vec<(String, String)> = draft
         .texts()
         .filter(|(path, name, _)| path.starts_with("kafka.") && *name == "security.protocol")
@@ -187,6 +195,9 @@ fn without_login(draft: &mut Draft, reason: &str) -> bool {
     }
     if lowered {
         draft.remark("THE LOGIN TO KAFKA WAS NOT CARRIED OVER, so that brokers will refuse the gateway until it is set.");
+    }
+    if changed || lowered {
+        draft.close(LOGIN_FAILED);
     }
     changed || lowered
 }

@@ -323,6 +323,37 @@ fn a_login_that_is_not_whole_leaves_the_connection_encrypted() {
 }
 
 #[test]
+fn who_loses_the_login_to_kafka_listens_on_loopback_alone() {
+    const LOGIN: &str = "client.security.protocol=SASL_SSL\nclient.sasl.mechanism=PLAIN\n";
+    const PLAIN: &str = "client.sasl.jaas.config=a.PlainLoginModule required";
+    for lost in [
+        format!("{LOGIN}{PLAIN} username=\"u\" password=\"hunter2\""),
+        format!("{LOGIN}{PLAIN} username \"u\";"),
+        format!("{LOGIN}{PLAIN};"),
+        format!("{LOGIN}client.sasl.jaas.config=com.example.OwnLoginModule required a=\"b\";"),
+        format!(
+            "{LOGIN}client.sasl.jaas.config=com.sun.security.auth.module.Krb5LoginModule required;"
+        ),
+        // It was of no use where it stands, perhaps, or the protocol comes from elsewhere.
+        format!("{PLAIN} username"),
+        LOGIN.to_owned(),
+    ] {
+        let found = confluent(&lost);
+        let settings = &found.loaded.settings;
+        assert_eq!(settings.server.listen, ["127.0.0.1:8082"], "{}", found.toml);
+        assert!(
+            found.toml.contains("ONLY THIS MACHINE CAN CONNECT"),
+            "{}",
+            found.toml
+        );
+        assert!(!found.toml.contains("hunter2"), "{}", found.toml);
+    }
+    let kept = format!("{LOGIN}{PLAIN} username=\"u\" password=\"p\";");
+    let found = confluent(&kept);
+    assert_eq!(found.loaded.settings.server.listen, ["0.0.0.0:8082"]);
+}
+
+#[test]
 fn a_client_that_asks_for_tokens_is_carried_over() {
     let found = strimzi(
         "kafka.security.protocol=SASL_SSL\nkafka.sasl.mechanism=OAUTHBEARER\nkafka.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id=\"c\" oauth.client.secret=\"s\" oauth.token.endpoint.uri=\"https://id.example/token\";",
