@@ -1,14 +1,20 @@
 //! Consumer instances when the broker errs: the rows of the reference's table that only it can bring
 //! about.
 
+use std::time::Duration;
+
 use krafka::error::ErrorCode;
 use krafka::testing::ApiKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
+
+/// Longest wait for a line of the log.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A gateway before the broker, and the address of an instance on it.
 async fn start(kafka: &FaultBroker) -> (Gateway, String) {
@@ -145,4 +151,31 @@ async fn without_a_broker_it_is_said_that_there_is_none() {
         );
         assert!(!reply.header("retry-after").is_empty(), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_uri_of_a_host_that_a_client_made_up_is_logged_once() {
+    const WORDS: &str = "set advertised_url";
+    let kafka = FaultBroker::start().await;
+    let gateway = Gateway::builder(&kafka.bootstrap()).start().await;
+    let make = async |host: &str| {
+        let request = client()
+            .post(gateway.url("/consumers/web"))
+            .header("host", host);
+        let made = send(request).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        made.json()["base_uri"].as_str().unwrap().to_owned()
+    };
+    let said = || gateway.stderr().matches(WORDS).count();
+    // The gateway knows that name of its own.
+    make("localhost:8082").await;
+    assert_eq!(said(), 0);
+    for host in ["gateway:8082", "other:8082"] {
+        let base = make(host).await;
+        assert!(base.starts_with(&format!("http://{host}/")), "{base}");
+    }
+    eventually(BOUND, async || said() > 0).await;
+    let log = gateway.terminate().await.stderr;
+    assert_eq!(log.matches(WORDS).count(), 1, "{log}");
+    assert!(log.contains("gateway:8082"), "{log}");
 }

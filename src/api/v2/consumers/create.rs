@@ -17,6 +17,7 @@ use super::{Name, done, found, has, kind, read};
 use crate::api::v2::answer;
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
+use crate::config::address::Address;
 use crate::gateway::Gateway;
 use crate::http::client::{Forwarded, ListenerAddress};
 use crate::http::cross_site::host_of;
@@ -25,6 +26,8 @@ use crate::http::extract::Path;
 use crate::kafka::admin::Isolation;
 use crate::kafka::member::Reset;
 
+/// Longest part of a Host that is logged.
+const SHOWN: usize = 200;
 /// Longest name of an instance, in bytes.
 const MAX_NAME: usize = 249;
 /// Most of `fetch.min.bytes`, as in the reference.
@@ -210,10 +213,34 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
         None => "http",
     };
     let host = match host_of(request)?.filter(|host| !host.is_empty()) {
-        Some(host) => host.to_owned(),
+        Some(host) => {
+            let own = request.extensions().get::<ListenerAddress>();
+            let is_the_clients =
+                told.is_none() && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
+            if is_the_clients && gateway.instances().is_first_unknown_host() {
+                tracing::warn!(
+                    host = host.chars().take(SHOWN).collect::<String>(),
+                    "base_uri of consumer instances is made of the Host that the client sent, which may be \
+                     anything: set advertised_url"
+                );
+            }
+            host.to_owned()
+        }
         None => own_host(request),
     };
     Ok(Forwarded::url(told.as_ref(), scheme, &host, &path))
+}
+
+/// Whether a Host is known to be the gateway's without a client's word for it: one of `http.allowed_hosts`,
+/// the address of the listener, or this machine.
+fn is_own(host: &str, own: Option<SocketAddr>, allowed: &[String]) -> bool {
+    let Some(address) = Address::parse_with_default_port(host, 0) else {
+        return false;
+    };
+    let bare = |name: &str| name.trim_matches(['[', ']']).to_ascii_lowercase();
+    let name = bare(&address.host);
+    let is_listener = own.is_some_and(|own| name.parse() == Ok(own.ip().to_canonical()));
+    address.is_loopback() || is_listener || allowed.iter().any(|allowed| bare(allowed) == name)
 }
 
 /// What a client that names no host has most likely called.
@@ -373,6 +400,25 @@ fn made_up(process: Option<&str>) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_the_gateways_own_where_that_is_known() {
+        let allowed = ["gw.example".to_owned(), "[2001:db8::1]".to_owned()];
+        let own = "10.0.0.7:8082".parse().unwrap();
+        for host in [
+            "localhost:8082",
+            "127.0.0.1",
+            "[::1]:8082",
+            "10.0.0.7:8082",
+            "GW.example:443",
+            "[2001:db8::1]",
+        ] {
+            assert!(is_own(host, Some(own), &allowed), "{host}");
+        }
+        for host in ["gateway", "10.0.0.8", "evil.example:8082", "", "a b"] {
+            assert!(!is_own(host, Some(own), &allowed), "{host}");
+        }
+    }
 
     #[test]
     fn names_that_are_made_up_are_uuids_after_the_processs_id() {

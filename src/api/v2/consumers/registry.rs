@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +37,8 @@ struct Inner {
     most: usize,
     shares: Arc<Shares>,
     tasks: TaskTracker,
+    /// An instance's address was made of a Host that nobody vouches for.
+    has_unknown_host: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -96,6 +99,7 @@ impl Instances {
                 most: limits.instances,
                 shares: Shares::new(settings, limits.instances_per_principal),
                 tasks: TaskTracker::new(),
+                has_unknown_host: AtomicBool::new(false),
                 known: Mutex::default(),
             }),
         }
@@ -191,6 +195,12 @@ impl Instances {
     /// What trusted proxies say of the requests that make instances.
     pub fn proxies(&self) -> &Proxies {
         &self.inner.proxies
+    }
+
+    /// Whether an instance's address is made of a Host that nobody vouches for, for the first time: it is
+    /// logged once.
+    pub fn is_first_unknown_host(&self) -> bool {
+        !self.inner.has_unknown_host.swap(true, Ordering::Relaxed)
     }
 
     /// Tells all of them that the gateway stops: reads end with what there is, requests under way are
