@@ -197,7 +197,7 @@ fn ticket_key_of_an_issuer(auth: &AuthSettings) -> Option<String> {
     };
     let index = auth.issuers.iter().position(|issuer| match &issuer.keys {
         KeySource::SecretFile(file) => is_the_key(file),
-        KeySource::KeyFile(_) | KeySource::JwksUrl(_) => false,
+        KeySource::KeyFile(_) | KeySource::JwksUrl(_) | KeySource::Discovered(_) => false,
     })?;
     Some(format!(
         "the same secret as that of auth.issuers[{index}], so that this issuer could make tickets for everybody: expected a secret of the gateway's own, such as `openssl rand -hex 32` prints"
