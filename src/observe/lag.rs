@@ -63,7 +63,7 @@ pub(super) fn render(text: &mut String) {
 }
 
 /// The text of a label. The name of a group may have any characters.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
         match char {

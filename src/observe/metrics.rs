@@ -13,7 +13,7 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 
-use super::lag;
+use super::{groups, lag};
 
 /// Upper bounds of the request duration histogram, in seconds.
 const DURATION_BUCKETS: &[f64] = &[
@@ -80,10 +80,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Bytes,
         "The bytes of their keys, values and headers"
     );
-    describe_counter!(
-        "kafka_group_rebalances_total",
-        "Times that the partitions of a group member of this process changed, by group"
-    );
     describe_histogram!(
         "kafka_commit_duration_seconds",
         Unit::Seconds,
@@ -135,10 +131,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Records written by WebSocket sessions"
     );
     describe_streams();
-    describe_gauge!(
-        "rest_consumer_instances",
-        "Consumer instances of the compatible REST API, by group"
-    );
     describe_counter!(
         "rest_consumer_instances_ended_total",
         "Consumer instances that ended, by reason"
@@ -158,6 +150,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 pub fn render(handle: &PrometheusHandle) -> String {
     let mut text = handle.render();
     lag::render(&mut text);
+    groups::render(&mut text);
     text
 }
 
@@ -306,7 +299,7 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-/// Most topics, and most groups, that have a label of their own; the rest share one.
+/// Most topics that have a label of their own; the rest share one.
 const OWN_LABELS: usize = 1_000;
 /// The label that they share.
 const OTHERS: &str = "(other)";
@@ -316,16 +309,10 @@ const OTHERS: &str = "(other)";
 type Labelled = LazyLock<RwLock<HashSet<String>>>;
 
 static TOPICS: Labelled = LazyLock::new(RwLock::default);
-static GROUPS: Labelled = LazyLock::new(RwLock::default);
 
 /// The label of a topic, so that labels are bounded however many topics there are.
 pub fn topic_label(topic: &str) -> SharedString {
     own_label(&TOPICS, topic).unwrap_or(SharedString::const_str(OTHERS))
-}
-
-/// The label of a consumer group, bounded in the same way.
-pub fn group_label(group: &str) -> SharedString {
-    own_label(&GROUPS, group).unwrap_or(SharedString::const_str(OTHERS))
 }
 
 fn own_label(labelled: &Labelled, name: &str) -> Option<SharedString> {

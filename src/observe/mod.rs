@@ -1,6 +1,7 @@
 //! What operators see: metrics, logs, health, and who was let do what.
 
 pub mod audit;
+pub mod groups;
 pub mod lag;
 pub mod logging;
 pub mod metrics;

@@ -43,6 +43,7 @@ use self::lag::Lags;
 use super::append_time::AppendTimes;
 use super::client::{Clients, ReaderTuning};
 use super::metadata::Metadata;
+use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::{Delivered, TopicPartition};
@@ -57,6 +58,8 @@ const COMMANDS: usize = 64;
 pub struct Options {
     /// The group's id.
     pub group: String,
+    /// On whose behalf it joins, for the metrics.
+    pub owner: Option<Arc<Identity>>,
     /// Makes the member a static one (KIP-345).
     pub instance_id: Option<String>,
     /// What it subscribes to; at least one.
@@ -84,6 +87,7 @@ impl Options {
     ) -> Self {
         Self {
             group: group.into(),
+            owner: None,
             instance_id: None,
             topics: topics.into_iter().map(Into::into).collect(),
             isolation: Isolation::Committed,

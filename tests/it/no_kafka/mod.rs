@@ -20,6 +20,8 @@ mod expiry;
 #[cfg(feature = "embedded")]
 mod first_use;
 #[cfg(feature = "embedded")]
+mod group_metrics;
+#[cfg(feature = "embedded")]
 mod identities;
 #[cfg(feature = "embedded")]
 mod issuer_keys;

@@ -113,7 +113,7 @@ async fn a_member_that_is_not_let_in_is_told_to_who_reads() {
         base.split("/consumers").next().unwrap()
     ));
     assert_eq!(send(written.json(&json!({"value": 1}))).await.status, 200);
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(80);
+    let end = tokio::time::Instant::now() + Duration::from_secs(80);
     let beginning = format!("{base}/positions/beginning");
     loop {
         let place = json!({"partitions": []});

@@ -17,7 +17,7 @@ use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::client::Proxies;
 use crate::kafka::Cluster;
-use crate::observe::metrics::group_label;
+use crate::observe::groups::GroupMetrics;
 
 /// Group and name.
 type Key = (String, String);
@@ -55,6 +55,8 @@ struct Entry {
     owner: Arc<Identity>,
     id: u64,
     _share: Share,
+    /// It is counted as long as this is there.
+    _metrics: GroupMetrics,
 }
 
 /// Why an instance was not made.
@@ -138,11 +140,11 @@ impl Instances {
         let id = known.next;
         let entry = Entry {
             handle,
+            _metrics: GroupMetrics::of_instance(&key.0, &owner),
             owner,
             id,
             _share: share,
         };
-        metrics::gauge!("rest_consumer_instances", "group" => group_label(&key.0)).increment(1.0);
         known.instances.insert(key.clone(), entry);
         drop(known);
         let forgets = Forgets {
@@ -237,8 +239,6 @@ impl Drop for Forgets {
             return;
         }
         known.instances.remove(&self.key);
-        metrics::gauge!("rest_consumer_instances", "group" => group_label(&self.key.0))
-            .decrement(1.0);
     }
 }
 

@@ -529,7 +529,9 @@ impl Run {
         }
     }
 
-    fn join(&mut self, options: member::Options) {
+    fn join(&mut self, mut options: member::Options) {
+        let principal = self.session.principal();
+        options.owner = principal.map(|principal| Arc::clone(principal.identity()));
         if self.session.is_closed() || self.session.group().is_none_or(|g| g.is_leaving()) {
             let ended = Event::Ended(None);
             return self.session.member(ended, Instant::now().into_std());

@@ -62,6 +62,7 @@ use crate::kafka::append_time::Begun;
 use crate::kafka::attached::Attached;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
+use crate::observe::groups::GroupMetrics;
 use crate::record::TopicPartition;
 
 /// How long a poll waits for records. It also bounds how late a rebalance is noticed.
@@ -208,6 +209,8 @@ struct Engine {
     seat: Arc<Seat>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
+    /// What is told of the group to operators.
+    metrics: GroupMetrics,
     /// Events that are not in the channel yet.
     outbox: Outbox,
     /// Ends a rest.
@@ -267,6 +270,7 @@ impl Engine {
             reset: options.reset,
             bound: shared.bound,
         };
+        let metrics = GroupMetrics::of_member(&options.group, options.owner.as_ref());
         let options = Arc::new(options);
         Self {
             asker: Arc::new(asker),
@@ -278,6 +282,7 @@ impl Engine {
             options,
             commands,
             events,
+            metrics,
             outbox: Outbox::default(),
             wake: Arc::default(),
             link: None,

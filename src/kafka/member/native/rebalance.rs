@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::commits::{Commit, Landing, Purpose, Results};
@@ -17,7 +16,6 @@ use crate::kafka::member::place::Places;
 use crate::kafka::member::start::Starter;
 use crate::kafka::member::{Assigned, Event, Release, State};
 use crate::kafka::metadata::Topic;
-use crate::observe::metrics::group_label;
 use crate::record::TopicPartition;
 
 impl Engine {
@@ -82,8 +80,7 @@ impl Engine {
     }
 
     pub(super) fn assigned(&mut self, places: Vec<link::Place>) {
-        counter!("kafka_group_rebalances_total", "group" => group_label(&self.options.group))
-            .increment(1);
+        self.metrics.rebalanced();
         self.joined = true;
         self.was_member = true;
         self.was_in = true;

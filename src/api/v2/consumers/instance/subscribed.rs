@@ -556,8 +556,10 @@ impl Instance {
     fn join(&mut self) -> Result<(), Refused> {
         let options = Arc::clone(&self.options);
         let cluster = Arc::clone(&self.cluster);
+        let owner = Arc::clone(self.principal.identity());
         if let Some(subscribed) = self.subscribed() {
             let member = cluster.members.join(member::Options {
+                owner: Some(owner),
                 isolation: options.isolation,
                 reset: options.reset,
                 // Else nothing is committed but what the client orders.

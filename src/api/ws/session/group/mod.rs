@@ -327,6 +327,8 @@ impl Subscription {
         self.joined = true;
         sink.effects.push(Effect::Join(Box::new(member::Options {
             group: self.options.group.clone(),
+            // The session's driver knows.
+            owner: None,
             instance_id: self.options.instance_id.clone(),
             topics: self.topics.clone(),
             isolation: self.options.isolation,
