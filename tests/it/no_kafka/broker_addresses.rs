@@ -32,11 +32,11 @@ async fn errors_have_no_broker_addresses_and_the_log_has_them() {
     let listed = get(&gateway.url("/topics")).await;
     for reply in [written, read, listed] {
         assert!(reply.status.is_server_error(), "{}", reply.text());
-        assert_no_address(&reply.text());
+        assert_no_address(reply.text());
     }
     let ready = get(&gateway.url("/ready")).await;
     assert_eq!(ready.status, 503, "{}", ready.text());
-    assert_no_address(&ready.text());
+    assert_no_address(ready.text());
 
     let mut session = Client::welcomed(&gateway).await;
     let subscribe = json!({
