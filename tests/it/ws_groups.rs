@@ -136,6 +136,41 @@ async fn frames_behind_a_subscribe_are_handled_in_order() {
     client.bye().await;
 }
 
+/// The subscription of the address is there from the first frame on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_behind_the_short_way_are_handled_in_order() {
+    let (gateway, plain) = (gateway().await, broker().await.plain());
+    let topic = topic("ws-short-behind");
+    plain.create_topic(&topic, 1, &[]).await;
+    fill(gateway, &topic, 0, 0..3).await;
+    for group in ["", &format!("&group={topic}&offset_reset=earliest")] {
+        let path = format!("/ws?topics={topic}{group}&from=earliest");
+        let mut client = at(gateway, &path).connect().await;
+        let frames = [
+            json!({"type": "pause", "id": 1, "sub": "main"}),
+            json!({"type": "resume", "id": 2, "sub": "main"}),
+            json!({"type": "pause", "id": 3, "sub": "none"}),
+        ];
+        client
+            .send_texts(frames.map(|frame| frame.to_string()))
+            .await;
+        let mut answers = Vec::new();
+        let mut records = Vec::new();
+        while answers.len() < 3 || records.len() < 3 {
+            let frame = client.next().await;
+            if let Some(id) = frame["id"].as_i64() {
+                answers.push((id, frame["type"].as_str().unwrap().to_owned()));
+            }
+            records.extend(frame["records"].as_array().into_iter().flatten().cloned());
+        }
+        answers.sort_unstable();
+        let expected = [(1, "ok"), (2, "ok"), (3, "error")];
+        assert_eq!(answers, expected.map(|(id, kind)| (id, kind.to_owned())));
+        assert_eq!(offsets(&records), [0, 1, 2]);
+        client.bye().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_topic_is_told_and_the_others_go_on() {
     let (gateway, plain) = (gateway().await, broker().await.plain());

@@ -181,6 +181,80 @@ async fn records_of_a_gateway_that_is_killed_come_to_the_next() {
     next.bye().await;
 }
 
+/// Ways in which a session is over that has two records, handled neither: what it is told first, and
+/// whatever ends it.
+#[derive(Debug, Clone, Copy)]
+enum Over {
+    /// They are to come again later.
+    Delayed,
+    /// They are to become dead letters, which their topic does not take.
+    DeadLetters,
+    /// The gateway stops, and has told so.
+    Drained,
+    /// The gateway does not answer the group any more, so that it loses the partition.
+    Frozen,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_a_session_comes_to_the_next_however_it_ends() {
+    let kafka = broker().await;
+    let plain = kafka.plain();
+    let case = |over: Over| {
+        let plain = &plain;
+        async move {
+            let gone = Gateway::start(&kafka.bootstrap()).await;
+            let topic = topic("ws-waits");
+            plain.create_topic(&topic, 1, &[]).await;
+            let dead = format!("{topic}.dlq");
+            plain
+                .create_topic(&dead, 1, &[("max.message.bytes", "1")])
+                .await;
+            fill(&gone, &topic, 0, 0..3).await;
+            let mut client = Client::welcomed(&gone).await;
+            client
+                .subscribe(&topic, &topic, with("individual", json!({})))
+                .await;
+            fill(&gone, &topic, 0, 3..5).await;
+            let records = client.records(2).await;
+            assert_eq!(offsets(&records), [3, 4], "{over:?}");
+            let mut nack =
+                json!({"type": "nack", "id": "nack", "sub": "o", "tags": tags(&records)});
+            match over {
+                Over::Delayed => {
+                    nack["delay_ms"] = 600_000.into();
+                    assert_eq!(client.ask(nack).await["type"], "acked");
+                    client.drop_dead();
+                }
+                Over::DeadLetters => {
+                    nack["dead_letter"] = true.into();
+                    assert_eq!(client.ask(nack).await["type"], "acked");
+                    client.drop_dead();
+                }
+                Over::Drained => {
+                    gone.ask_to_end();
+                    client.until("drain").await;
+                    client.closed().await;
+                }
+                Over::Frozen => gone.pause(),
+            }
+
+            let gateway = gateway().await;
+            let mut next = Client::welcomed(gateway).await;
+            next.subscribe(&topic, &topic, with("individual", json!({})))
+                .await;
+            assert_eq!(offsets(&next.records(2).await), [3, 4], "{over:?}");
+            next.bye().await;
+        }
+    };
+    let all = [
+        Over::Delayed,
+        Over::DeadLetters,
+        Over::Drained,
+        Over::Frozen,
+    ];
+    futures::future::join_all(all.map(case)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_start_together_start_at_the_end() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
