@@ -13,7 +13,7 @@ use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
 use crate::support::plain::{Isolation, Plain};
-use crate::support::{eventually, kafka, metric, topic};
+use crate::support::{assert_readable, eventually, kafka, metric, topic};
 
 /// `message.timeout.ms`, as the gateway sets it, and what librdkafka and a busy machine may add.
 const LONGEST: Duration = Duration::from_secs(20 + 35);
@@ -249,6 +249,7 @@ async fn what_waited_in_vain_is_told_so() {
     assert!(!told.not.is_empty() || !told.maybe.is_empty());
     assert!(told.slowest < Duration::from_secs(3 + 35));
     told.check(&broker.plain(), "burst").await;
+    assert_readable(&gateway.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

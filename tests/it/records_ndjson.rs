@@ -7,14 +7,16 @@ use futures::StreamExt;
 use futures::stream;
 use reqwest::Body;
 use serde_json::Value;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, send};
-use crate::support::{eventually, kafka, topic};
+use crate::support::{eventually, kafka, metric, topic};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -311,6 +313,72 @@ async fn a_stream_without_progress_ends_and_a_broken_one_keeps_what_came() {
     socket.shutdown().await.unwrap();
     let plain = kafka.plain();
     eventually(BOUND, async || plain.watermarks(&topic, 0).await.1 == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_cut_hands_over_nothing_more() {
+    const LINE: &[u8] = b"c\r\n{\"value\":2}\n\r\n";
+    let broker = Broker::start().await;
+    let gateway = Gateway::builder(&broker.bootstrap())
+        .set("kafka.producer.message.timeout.ms", "300000")
+        .set("http.request_timeout_ms", "300000")
+        .start()
+        .await;
+    let plain = broker.plain();
+    plain.create_topic("cut", 1, &[]).await;
+    let path = "/topics/cut/records";
+    let mut socket = open(&gateway, path).await;
+    socket.write_all(b"c\r\n{\"value\":1}\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("\"offset\":0") {
+        let read = timeout(BOUND, socket.read_buf(&mut answer)).await.unwrap();
+        assert!(read.unwrap() > 0);
+    }
+    // Lines come until as many are under way as may be.
+    broker.pause();
+    let held = async || metric(&gateway, "kafka_producer_queue_records").await;
+    let mut before = -1.0;
+    let full = async {
+        loop {
+            for _ in 0..50 {
+                socket.write_all(LINE).await.unwrap();
+            }
+            let now = held().await;
+            if now > 0.0 && now == before {
+                return;
+            }
+            before = now;
+        }
+    };
+    timeout(BOUND, full).await.unwrap();
+    // As much more as goes, and then it is cut.
+    let more = LINE.repeat(1_000);
+    let mut sent = 0;
+    socket.writable().await.unwrap();
+    while let Ok(written) = socket.try_write(&more) {
+        sent += written / LINE.len();
+    }
+    assert!(sent > 4_000, "{sent}");
+    SockRef::from(&socket)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(socket);
+    broker.resume();
+    eventually(BOUND, async || {
+        metric(&gateway, "http_connections").await == 0.0
+    })
+    .await;
+    // What was handed over is written, with the little that had been read, and nothing behind it.
+    eventually(BOUND, async || held().await == 0.0).await;
+    let (status, next) = post(&gateway, path, "{\"value\":3}").await;
+    assert_eq!(status, 200);
+    let before = i64::from(before as u16);
+    let offset = next[0]["offset"].as_i64().unwrap();
+    assert!(
+        (1 + before..=1 + before + 2_000).contains(&offset),
+        "{before}, {offset}"
+    );
+    assert_eq!(plain.watermarks("cut", 0).await.1, offset + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

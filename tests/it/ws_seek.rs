@@ -233,6 +233,14 @@ async fn a_seek_goes_to_any_kind_of_place() {
             "invalid_frame",
             "positions[0].offset",
         ),
+        // Seconds since 1970, where milliseconds are meant.
+        (
+            json!({"type": "seek", "positions": [
+                {"topic": topic, "partition": 0, "timestamp": 1_700_000_000}
+            ]}),
+            "invalid_frame",
+            "positions[0].timestamp",
+        ),
     ] {
         let mut frame = frame;
         frame["sub"] = "o".into();
@@ -245,6 +253,16 @@ async fn a_seek_goes_to_any_kind_of_place() {
             "{shown}"
         );
     }
+    let from = json!({"timestamp": 1_700_000_000});
+    let error = error_of(
+        &mut client,
+        json!({"type": "subscribe", "id": "s", "sub": "s", "topics": [topic], "group": "s", "from": from}),
+    )
+    .await;
+    assert_eq!(
+        (&error["code"], &error["field"]),
+        (&json!("invalid_subscription"), &json!("from.timestamp"))
+    );
     client.bye().await;
 }
 

@@ -117,6 +117,8 @@ async fn the_short_way_without_a_group_is_a_tail() {
     for (query, code) in [
         (format!("topics={name}&from=now"), 4511),
         (format!("topics={name}&from=committed"), 4511),
+        (format!("topics={name}&from=1700000000"), 4511),
+        (format!("topics={name}&group=g&from=1700000000"), 4511),
         (format!("topics={name}&ack=auto"), 4511),
         (format!("topics={name}&fields=id"), 4511),
         (format!("topics={name}&where=/price%3E"), 4511),
@@ -217,6 +219,17 @@ async fn what_a_tail_cannot_be_is_named() {
             json!({"from": {"timestamp": -1}}),
             "invalid_subscription",
             "from.timestamp",
+        ),
+        // Seconds since 1970, where milliseconds are meant.
+        (
+            json!({"from": {"timestamp": 1_700_000_000}}),
+            "invalid_subscription",
+            "from.timestamp",
+        ),
+        (
+            json!({"from": "1700000000"}),
+            "invalid_subscription",
+            "from",
         ),
         (json!({"from": "AAAAAAAA"}), "invalid_subscription", "from"),
         (json!({"from": "x:0@1"}), "invalid_subscription", "from"),

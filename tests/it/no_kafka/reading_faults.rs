@@ -7,10 +7,10 @@ use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
+use crate::support::{assert_readable, eventually};
 
 const TOPIC: &str = "orders";
 
@@ -72,6 +72,7 @@ async fn a_fetch_that_fails_is_tried_again() {
         "{}",
         gateway.stderr()
     );
+    assert_readable(&gateway.stderr());
 }
 
 /// The handle that is at hand knows the old leader, which is gone and cannot say so.
@@ -144,6 +145,7 @@ async fn a_silent_broker_is_a_timeout_and_does_not_spoil_what_comes_after() {
         "{}",
         gateway.stderr()
     );
+    assert_readable(&gateway.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::http;
+use crate::support::{assert_readable, http};
 
 /// How long it is away.
 const AWAY: Duration = Duration::from_secs(30);
@@ -130,5 +130,6 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
             Outage::Frozen => kafka.resume(),
         }
     }
+    assert_readable(&gateway.stderr());
     assert!(gateway.terminate().await.status.success());
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::write;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::{eventually, http, topic};
+use crate::support::{assert_readable, eventually, http, topic};
 
 /// The node that is frozen, and the partition that it leads.
 const SILENT: i32 = 3;
@@ -122,15 +122,17 @@ async fn a_page_has_what_the_other_brokers_have_and_names_the_partitions_of_the_
     let one = gateway.url(&format!("/topics/{name}/partitions/0/records/1"));
     assert_eq!(http::get(&one).await.json()["value"], "second-0");
 
-    // The gateway is ready all the time, and says so at once.
-    let mut slow = 0;
+    // The gateway is ready all the time, and asks no broker before it says so: that would take seconds.
+    let mut times = Vec::new();
     for _ in 0..50 {
         let begun = Instant::now();
         assert_eq!(http::get(&readyz).await.status, 200);
-        slow += u32::from(begun.elapsed() > Duration::from_millis(250));
+        times.push(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(slow <= 5, "{slow} of 50 answers were slow");
+    times.sort_unstable();
+    println!("ready: p50 {:?}, longest {:?}", times[25], times[49]);
+    assert!(times[25] < SECOND, "{times:?}");
     // The log names the broker.
     let line = async || {
         let log = gateway.stderr();
@@ -159,6 +161,7 @@ async fn a_page_has_what_the_other_brokers_have_and_names_the_partitions_of_the_
     );
     let again = async || gateway.stderr().contains("answers again");
     eventually(BOUND, again).await;
+    assert_readable(&gateway.stderr());
     assert!(gateway.terminate().await.status.success());
 }
 

@@ -112,6 +112,17 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// What a gateway logs is for those who run it: no value stands there as the code writes it for itself.
+#[track_caller]
+pub fn assert_readable(log: &str) {
+    const OF_CODE: [&str; 9] = [
+        "Some(", "None,", "Ok(", "Err(", "Os {", "Custom {", "kind:", "Error {", "Fault {",
+    ];
+    let of_code = |line: &&str| OF_CODE.iter().any(|of_code| line.contains(of_code));
+    let bad = log.lines().find(of_code);
+    assert_eq!(bad, None, "a value of the code in the log");
+}
+
 /// What a metric without labels stands at now, 0 when it has not been counted yet; the sum over its
 /// labels when it has some.
 pub async fn metric(gateway: &Gateway, name: &str) -> f64 {

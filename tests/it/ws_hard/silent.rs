@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::plain::{Plain, PlainOutgoing};
-use crate::support::topic;
 use crate::support::ws::Client;
+use crate::support::{assert_readable, topic};
 
 /// How long records are written meanwhile.
 const WHILE: Duration = Duration::from_secs(25);
@@ -111,5 +111,6 @@ async fn a_member_goes_on_with_other_brokers_partitions_while_one_is_silent() {
         }
     }
     println!("back after {:?}", begun.elapsed());
+    assert_readable(&gateway.stderr());
     assert!(gateway.terminate().await.status.success());
 }
