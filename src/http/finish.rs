@@ -1,5 +1,6 @@
 //! The outermost layer: gives every request its id, writes every error's body, answers for handlers
-//! that panic, keeps answers out of caches whose addresses hold credentials, counts and logs.
+//! that panic, keeps answers out of caches whose addresses hold credentials, counts and logs, and holds
+//! refusals back where nothing else is answered (`held_back.rs`).
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use tower::Service;
 use super::credentials;
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
+use super::wire::Wire;
 use crate::observe::metrics::Requests;
 
 /// Stands in every answer while the trial broker is in use, so that nobody takes it for a cluster.
@@ -82,6 +84,7 @@ impl Service<Request> for Finished {
         if self.settings.shares_id {
             request.extensions_mut().insert(id.clone());
         }
+        let wire = request.extensions().get::<Arc<Wire>>().cloned();
         let mut router = self.router.clone();
         let (settings, requests) = (self.settings, Arc::clone(&self.requests));
         Box::pin(async move {
@@ -118,6 +121,9 @@ impl Service<Request> for Finished {
                 );
             }
             response.headers_mut().insert(X_REQUEST_ID, id.into_value());
+            if let Some(hold) = wire.and_then(|wire| wire.refused().answered(status)) {
+                tokio::time::sleep(hold).await;
+            }
             Ok(response)
         })
     }

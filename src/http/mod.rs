@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod error;
 pub mod extract;
 pub mod finish;
+pub mod held_back;
 pub mod idempotency;
 pub mod negotiate;
 pub mod rate;

@@ -15,6 +15,8 @@ use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::held_back::Refused;
+
 /// The handle, in each request's extensions. Over HTTP/2 several requests share a connection, and
 /// its end is the end of all of them.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ pub struct Wire {
     aborted: AtomicBool,
     timed_out: AtomicBool,
     over: AtomicBool,
+    refused: Refused,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -38,6 +41,11 @@ impl Wire {
     /// last piece was taken before a flush has gone out with it.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Acquire)
+    }
+
+    /// How its requests have been answered.
+    pub fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     /// Whether the connection is gone: nothing more goes out.

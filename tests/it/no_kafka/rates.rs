@@ -366,3 +366,24 @@ async fn who_was_let_in_before_does_not_suffer_from_a_neighbour() {
         assert_eq!(topics("192.0.2.1", &bob).await, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_of_what_is_refused_is_held_back() {
+    let gateway = Gateway::embedded().start().await;
+    let client = client();
+    let post = async |body: &'static str| {
+        let request = client.post(gateway.url(RECORDS));
+        let request = request.header("content-type", "application/json");
+        http::send(request.body(body)).await.status
+    };
+    for _ in 0..100 {
+        assert_eq!(post("no JSON").await, 400);
+    }
+    let begun = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(post("no JSON").await, 400);
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(290), "{took:?}");
+    assert_eq!(post("{\"value\":1}").await, 200);
+}
