@@ -42,6 +42,34 @@ pub struct Bodies {
 struct Total {
     kept: AtomicU64,
     most: u64,
+    /// `http_body_bytes`, which shows `kept`.
+    shown: metrics::Gauge,
+}
+
+impl Total {
+    /// Counts so many bytes more; whether there is room for them. Without room nothing is counted.
+    fn take(&self, bytes: u64) -> bool {
+        let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.most {
+            self.kept.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.shown.increment(for_gauge(bytes));
+        true
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.shown.decrement(for_gauge(bytes));
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float, and bodies are far smaller than 2^52"
+)]
+fn for_gauge(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 impl Bodies {
@@ -51,6 +79,7 @@ impl Bodies {
             inner: Arc::new(Total {
                 kept: AtomicU64::new(0),
                 most: settings.body_total_bytes,
+                shown: metrics::gauge!("http_body_bytes"),
             }),
         }
     }
@@ -85,16 +114,12 @@ impl Part {
     /// 503 when all bodies together would keep more than they may. The part is as it was.
     pub fn keeps(&mut self, bytes: usize) -> Result<(), ApiError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let kept = &self.total.kept;
         if bytes <= self.bytes {
-            kept.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.total.give_back(self.bytes - bytes);
             self.bytes = bytes;
             return Ok(());
         }
-        let more = bytes - self.bytes;
-        let before = kept.fetch_add(more, Ordering::Relaxed);
-        if before.saturating_add(more) > self.total.most {
-            kept.fetch_sub(more, Ordering::Relaxed);
+        if !self.total.take(bytes - self.bytes) {
             metrics::counter!("http_bodies_refused_total").increment(1);
             return Err(ApiError::plain(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -113,7 +138,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.total.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.give_back(self.bytes);
     }
 }
 

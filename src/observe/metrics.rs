@@ -49,6 +49,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "http_connections_refused_total",
         "Connections closed at once, by the limit that was reached"
     );
+    describe_gauge!(
+        "http_body_bytes",
+        Unit::Bytes,
+        "What request bodies that wait in memory take now, of limits.body_total_bytes"
+    );
     describe_counter!(
         "http_bodies_refused_total",
         "Requests whose bodies found no room in limits.body_total_bytes"
