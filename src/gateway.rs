@@ -52,7 +52,7 @@ impl Gateway {
         let streams = Streams::new(&settings);
         let instances = Instances::new(&settings, Arc::clone(&cluster), budget);
         let bodies = Bodies::new(&settings.limits);
-        let writer = Writer::new(Arc::clone(&cluster), &settings.limits);
+        let writer = Writer::new(Arc::clone(&cluster), &settings);
         Self {
             inner: Arc::new(Inner {
                 settings,

@@ -2,6 +2,8 @@
 //! to [`Writer::begin`], and nothing else calls the producer: permission, limits and what a topic asks
 //! of records stand here once, for every door.
 
+mod principal_header;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent, count_refused};
 use crate::record::Outgoing;
+use principal_header::PrincipalHeader;
 
 /// Longest time to ask the cluster why a record was not taken.
 const EXPLAIN: Duration = Duration::from_secs(2);
@@ -61,6 +64,17 @@ pub enum Field {
     Record,
     /// Its `partition`.
     Partition,
+    /// Its `headers`.
+    Headers,
+}
+
+/// Whose words the headers of records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Headers {
+    /// A client's, which cannot speak for the gateway.
+    OfClient,
+    /// The gateway's own, and those of a record that stood in a topic.
+    OfGateway,
 }
 
 /// The write pipeline.
@@ -69,6 +83,7 @@ pub struct Writer {
     cluster: Arc<Cluster>,
     record_bytes: usize,
     records_per_request: usize,
+    principal_header: Option<PrincipalHeader>,
 }
 
 /// A batch that was handed over; [`Begun::outcomes`] waits for what becomes of it.
@@ -82,12 +97,14 @@ pub struct Begun {
 }
 
 impl Writer {
-    /// A pipeline that writes to `cluster` within `limits`.
-    pub fn new(cluster: Arc<Cluster>, limits: &crate::config::LimitSettings) -> Self {
+    /// A pipeline that writes to `cluster` by `settings`.
+    pub fn new(cluster: Arc<Cluster>, settings: &crate::config::Settings) -> Self {
+        let header = settings.kafka.principal_header.as_deref();
         Self {
             cluster,
-            record_bytes: limits.record_bytes,
-            records_per_request: limits.records_per_request,
+            record_bytes: settings.limits.record_bytes,
+            records_per_request: settings.limits.records_per_request,
+            principal_header: header.map(PrincipalHeader::new),
         }
     }
 
@@ -109,6 +126,26 @@ impl Writer {
         Ok(begun.outcomes().await)
     }
 
+    /// Writes a dead letter for the session of `principal`. Its headers are those of a record that stood
+    /// in a topic, and so are as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::submit`] under [`Strictness::Whole`].
+    pub async fn submit_dead_letter(
+        &self,
+        principal: &Principal,
+        topic: &str,
+        mut letter: Outgoing,
+    ) -> Result<Vec<Outcome>, Rejected> {
+        if let Some(header) = &self.principal_header {
+            header.set_aside(&mut letter);
+        }
+        let (letter, whole) = (vec![letter], Strictness::Whole);
+        let begun = self.begin_with(principal, topic, letter, whole, Headers::OfGateway);
+        Ok(begun.await?.outcomes().await)
+    }
+
     /// The first half of [`Writer::submit`]: checks the records and hands them over. Batches that
     /// are begun one after the other stand in the topic in that order.
     ///
@@ -119,8 +156,21 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
+        records: Vec<Outgoing>,
+        strictness: Strictness,
+    ) -> Result<Begun, Rejected> {
+        let headers = Headers::OfClient;
+        self.begin_with(principal, topic, records, strictness, headers)
+            .await
+    }
+
+    async fn begin_with(
+        &self,
+        principal: &Principal,
+        topic: &str,
         mut records: Vec<Outgoing>,
         strictness: Strictness,
+        headers: Headers,
     ) -> Result<Begun, Rejected> {
         permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         if records.len() > self.records_per_request {
@@ -133,7 +183,10 @@ impl Writer {
         if lacks_any(&topic, &records) {
             topic = Box::pin(self.looked_at_again(topic)).await?;
         }
-        let mut faults = self.check(&topic, &records, strictness)?;
+        let mut faults = self.check(&topic, &records, strictness, headers)?;
+        if let Some(header) = &self.principal_header {
+            header.put_on(principal.identity(), &mut records);
+        }
         self.check_rules(&topic, &records, &mut faults).await;
         self.cluster
             .admit(records.iter().map(|r| r.size() as u64).sum())?;
@@ -173,10 +226,11 @@ impl Writer {
         topic: &Topic,
         records: &[Outgoing],
         strictness: Strictness,
+        headers: Headers,
     ) -> Result<Vec<(usize, Fault)>, Rejected> {
         let mut faults = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let Some((field, fault)) = self.fault_in(topic, record) else {
+            let Some((field, fault)) = self.fault_in(topic, record, headers) else {
                 continue;
             };
             if strictness == Strictness::Whole {
@@ -235,7 +289,12 @@ impl Writer {
         }
     }
 
-    fn fault_in(&self, topic: &Topic, record: &Outgoing) -> Option<(Field, Fault)> {
+    fn fault_in(
+        &self,
+        topic: &Topic,
+        record: &Outgoing,
+        headers: Headers,
+    ) -> Option<(Field, Fault)> {
         let size = record.size();
         if size > self.record_bytes {
             let limit = self.record_bytes;
@@ -249,6 +308,12 @@ impl Writer {
                     ),
                 ),
             ));
+        }
+        if headers == Headers::OfClient
+            && let Some(header) = &self.principal_header
+            && let Some(fault) = header.fault_in(record)
+        {
+            return Some((Field::Headers, fault));
         }
         let partition = record.partition?;
         let fault = topic.partition(partition).err()?;

@@ -11,6 +11,7 @@ use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::size_to_text;
 use super::{AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaSettings, KeySource};
+use crate::delivery::is_of_dead_letters;
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.
@@ -45,8 +46,22 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["limits.body_total_bytes", "http.max_body_bytes"]) {
         errors.extend(total_of_bodies(loaded));
     }
+    if knows(&["kafka.principal_header"]) {
+        errors.extend(principal_header(loaded));
+    }
     errors.extend(named_files(loaded));
     errors
+}
+
+/// A dead letter has headers of the gateway's own, which say something else.
+fn principal_header(loaded: &Loaded) -> Option<ConfigError> {
+    let name = loaded.settings.kafka.principal_header.as_deref()?;
+    is_of_dead_letters(name).then(|| {
+        let problem = format!(
+            "{name} is a header that dead letters have for something else: expected another name, such as \"written-by\""
+        );
+        loaded.error("kafka.principal_header", problem)
+    })
 }
 
 /// Two listeners on one address could not both start.

@@ -300,6 +300,12 @@ pub(super) static KEYS: &[Key] = &[
     )
     .when_unset("only on the embedded broker", "false"),
     key(
+        "kafka.principal_header",
+        Slot::Name(|s| &mut s.kafka.principal_header),
+        "The name of a header that the gateway puts on every record that it writes, with who wrote it: {\"known_by\":…,\"issuer\":…,\"principal\":…}, as in the audit log. Records of clients that have a header of this name, or of this name behind original-, in whatever case, are refused.",
+    )
+    .when_unset("no header is added", "\"written-by\""),
+    key(
         "kafka.metadata_timeout_ms",
         Slot::Millis(|s| &mut s.kafka.metadata_timeout, (1, 300_000)),
         "Longest wait for Kafka's answer about topics, offsets and the like, in milliseconds.",

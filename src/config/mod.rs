@@ -128,6 +128,8 @@ pub struct KafkaSettings {
     pub embedded_max_bytes: u64,
     /// `auto_create_topics`; `None` means: only on the embedded broker.
     pub auto_create_topics: Option<bool>,
+    /// `principal_header`: the header that says who wrote a record; `None`: none does.
+    pub principal_header: Option<String>,
     /// `metadata_timeout_ms`: longest wait for an answer about topics, offsets and the like.
     pub metadata_timeout: Duration,
     /// `group_engine`: how sessions are members of consumer groups.
@@ -576,6 +578,7 @@ impl Default for KafkaSettings {
             embedded: false,
             embedded_max_bytes: 64 << 20,
             auto_create_topics: None,
+            principal_header: None,
             metadata_timeout: Duration::from_secs(5),
             group_engine: GroupEngine::Auto,
             properties: Properties::new(),

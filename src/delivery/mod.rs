@@ -26,7 +26,7 @@ mod window;
 
 use std::time::Duration;
 
-pub use dead_letter::{Reason, dead_letter};
+pub use dead_letter::{ORIGINAL, Reason, dead_letter, is_of_dead_letters};
 pub use ledger::{
     DeadLetter, DeadLetterId, Delivery, Flow, Ledger, Left, Place, Refused, Stale, Take, Took,
     Verdict,

@@ -208,6 +208,9 @@ impl ApiError {
         let mut error = Self::new(status, code, fault.message.clone());
         error.body.kafka_error = fault.kafka_error;
         error.body.maybe_written = fault.maybe_written.then_some(true);
+        if fault.kind == FaultKind::ReservedHeader {
+            error = error.at("/headers");
+        }
         if fault.retriable {
             error.retry()
         } else {
@@ -277,6 +280,7 @@ fn status_of(kind: FaultKind) -> (StatusCode, u32) {
         // Not a 401: it is the gateway that could not log in, the client can do nothing about it.
         FaultKind::Unauthenticated => (StatusCode::SERVICE_UNAVAILABLE, 503),
         FaultKind::Invalid => (StatusCode::BAD_REQUEST, 40002),
+        FaultKind::ReservedHeader => (StatusCode::UNPROCESSABLE_ENTITY, 422),
         FaultKind::Exists => (StatusCode::CONFLICT, 409),
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 413),
         FaultKind::OffsetOutOfRange => (StatusCode::GONE, 410),
@@ -353,6 +357,7 @@ impl ApiError {
                 let pointer = match field {
                     Field::Record => place(index),
                     Field::Partition => format!("{}/partition", place(index)),
+                    Field::Headers => format!("{}/headers", place(index)),
                 };
                 let error = Self::from_fault(&fault);
                 if pointer.is_empty() {

@@ -387,7 +387,7 @@ fn written(time: jiff::Timestamp) -> String {
 }
 
 /// The text, or its beginning and its hash.
-fn short(text: &str) -> Cow<'_, str> {
+pub fn short(text: &str) -> Cow<'_, str> {
     let Some((end, _)) = text.char_indices().nth(TEXT) else {
         return Cow::Borrowed(text);
     };

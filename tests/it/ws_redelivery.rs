@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed, fill, gateway, spot};
 use crate::support::plain::{Plain, PlainOutgoing, PlainRecord};
-use crate::support::topic;
-use crate::support::ws::{Client, offsets, tags};
+use crate::support::tokens::token;
+use crate::support::ws::{Client, at, offsets, tags};
+use crate::support::{eventually, http, topic};
 
 fn header<'a>(record: &'a PlainRecord, name: &str) -> Option<&'a str> {
     let found = record.headers.iter().find(|(known, _)| known == name)?;
@@ -522,4 +523,73 @@ async fn a_record_may_be_given_up_at_once() {
         tag = tags(&again)[0];
     }
     client.bye().await;
+}
+
+/// The gateway's own choice of a topic needs no right of the client's, so that the log is where it stands
+/// who had it written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_stands_in_the_audit_log_and_says_whose_session_gave_it_up() {
+    let broker = broker().await;
+    let gateway = Gateway::builder(&broker.bootstrap())
+        .with_tokens()
+        .set("telemetry.audit", "audit.log")
+        .set("kafka.principal_header", "written-by")
+        .set("kafka.metadata_timeout_ms", "30000")
+        .start()
+        .await;
+    let (plain, topic) = (broker.plain(), topic("ws-told"));
+    let dead = format!("{topic}.dlq");
+    plain.create_topic(&topic, 1, &[]).await;
+    plain.create_topic(&dead, 1, &[]).await;
+    let bob = token("bob", &format!("produce:{topic}"));
+    let one = http::client().post(gateway.url(&format!("/topics/{topic}/records")));
+    let written = http::send(one.bearer_auth(bob).json(&json!({"value": 1}))).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    // Without a right to write anything.
+    let ann = token("ann", &format!("consume:{topic} group:{topic}"));
+    let connecting = at(&gateway, "/ws")
+        .token(&ann)
+        .header("x-request-id", "ann");
+    let mut client = connecting.connect().await;
+    client.until("welcome").await;
+    let options = json!({"offset_reset": "earliest", "commit_interval_ms": 100});
+    client.subscribe(&topic, &topic, options).await;
+    let records = client.records(1).await;
+    let nack = json!({
+        "type": "nack", "sub": "o", "id": 1, "tags": tags(&records), "dead_letter": true,
+    });
+    assert_eq!(client.ask(nack).await["type"], "acked");
+    committed(&plain, &topic, &topic, 0, 1).await;
+    client.bye().await;
+
+    let letters = plain.consume_all(&dead).await;
+    assert_eq!(letters.len(), 1);
+    let by = |name| {
+        format!(r#"{{"known_by":"token","issuer":"https://issuer.test","principal":"{name}"}}"#)
+    };
+    assert_eq!(header(&letters[0], "written-by"), Some(&*by("ann")));
+    assert_eq!(
+        header(&letters[0], "original-written-by"),
+        Some(&*by("bob"))
+    );
+    let names = letters[0].headers.iter().map(|(name, _)| name);
+    assert_eq!(names.filter(|name| *name == "written-by").count(), 1);
+
+    let path = gateway.folder().join("audit.log");
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["action"] == "produce" && line["resource"] == dead)
+            .collect()
+    };
+    eventually(Duration::from_secs(60), async || !lines().is_empty()).await;
+    let lines = lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["principal"], "ann");
+    assert_eq!(lines[0]["request_id"], "ann");
+    assert_eq!(lines[0]["allowed"], true);
 }

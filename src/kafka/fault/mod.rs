@@ -45,6 +45,8 @@ pub enum FaultKind {
     Unauthenticated,
     /// The request made no sense to the broker.
     Invalid,
+    /// The record has a header that only the gateway writes.
+    ReservedHeader,
     /// The thing to be created exists already.
     Exists,
     /// The record is larger than the topic or the broker takes.
@@ -77,6 +79,7 @@ impl Fault {
             FaultKind::NotAuthorized => "not_authorized",
             FaultKind::Unauthenticated => "unauthenticated",
             FaultKind::Invalid => "invalid",
+            FaultKind::ReservedHeader => "reserved_header",
             FaultKind::Exists => "exists",
             FaultKind::TooLarge => "too_large",
             FaultKind::OffsetOutOfRange => "offset_out_of_range",

@@ -35,6 +35,8 @@ mod nginx_instances;
 mod openapi;
 #[cfg(feature = "embedded")]
 mod packed_bodies;
+#[cfg(feature = "embedded")]
+mod principal_header;
 mod producing_faults;
 #[cfg(feature = "embedded")]
 mod query_credentials;

@@ -15,6 +15,8 @@ use crate::kafka::producer::Outcome;
 use crate::record::{Outgoing, Unplaced};
 use crate::write::Rejected;
 
+/// A record's headers, from where the record is.
+const HEADERS: &str = "/headers";
 /// After `produce_overrun`.
 const OVERRUN_RETRY_MS: u64 = 100;
 
@@ -211,13 +213,22 @@ fn results(outcomes: Vec<Outcome>, unfit: Vec<(usize, ProduceError)>) -> Vec<Pro
         all.push(ProduceResult::Failed { error });
     }
     all.extend(outcomes);
+    for (index, result) in all.iter_mut().enumerate() {
+        if let ProduceResult::Failed { error } = result
+            && error.field.as_deref() == Some(HEADERS)
+        {
+            error.field = Some(format!("/records/{index}{HEADERS}"));
+        }
+    }
     all
 }
 
 fn produce_error(fault: &Fault) -> ProduceError {
     let code = match fault.kind {
         FaultKind::TooLarge => "message_too_large",
-        FaultKind::UnknownPartition | FaultKind::Invalid => "invalid_record",
+        FaultKind::UnknownPartition | FaultKind::Invalid | FaultKind::ReservedHeader => {
+            "invalid_record"
+        }
         FaultKind::UnknownTopic => "topic_not_found",
         FaultKind::NotAuthorized => "forbidden",
         FaultKind::Unavailable | FaultKind::QueueFull => "kafka_unavailable",
@@ -228,7 +239,7 @@ fn produce_error(fault: &Fault) -> ProduceError {
         code,
         message: fault.message.clone(),
         retriable: fault.retriable,
-        field: None,
+        field: (fault.kind == FaultKind::ReservedHeader).then(|| HEADERS.to_owned()),
         kafka_error: fault.kafka_error,
         maybe_written: fault.maybe_written,
     }

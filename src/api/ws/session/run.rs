@@ -805,7 +805,7 @@ async fn dead_letter(
     };
     let submitted = gateway
         .writer()
-        .submit(&principal, topic, vec![record], Strictness::Whole)
+        .submit_dead_letter(&principal, topic, record)
         .await;
     match submitted {
         Ok(outcomes) => outcomes
