@@ -274,19 +274,28 @@ impl Principal {
     }
 
     /// How long that is from now; nothing where it has expired, as a token may have that is taken because
-    /// clocks differ (`auth.leeway_s`).
+    /// clocks differ (`auth.leeway_s`). No longer than what a clock can be asked to wait for, whatever the
+    /// token says.
     pub fn time_left(&self) -> Option<Duration> {
-        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(self.inner.expires?))?;
-        Some(
-            expires
-                .duration_since(SystemTime::now())
-                .unwrap_or_default(),
-        )
+        self.inner.expires.map(time_until)
+    }
+
+    /// The same from when it is so many milliseconds after 1970.
+    pub fn time_left_from(&self, wall_ms: i64) -> Option<Duration> {
+        let from = Duration::from_millis(u64::try_from(wall_ms).unwrap_or_default());
+        self.inner
+            .expires
+            .map(|expires| time_between(from, expires))
     }
 
     /// The same as a time to wait for.
     pub fn expires_at(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.time_left()?)
+        Some(Instant::now() + self.time_left()?)
+    }
+
+    /// How long the ticket that was shown is good, like [`Principal::time_left`].
+    pub fn ticket_time_left(&self) -> Option<Duration> {
+        self.inner.ticket_expires.map(time_until)
     }
 
     /// When the ticket that was shown expires, in seconds since 1970. What was begun with it goes on.
@@ -338,6 +347,23 @@ impl Principal {
             (Some(_) | None, _) => false,
         }
     }
+}
+
+/// The longest time that the gateway waits for the end of a credential: thirty years. A token may name a
+/// time that no clock of the system can count to.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// How long it is until then, in seconds since 1970.
+fn time_until(seconds: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    time_between(now.unwrap_or_default(), seconds)
+}
+
+/// How long it is from a time after 1970 until so many seconds after 1970.
+fn time_between(from: Duration, seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+        .saturating_sub(from)
+        .min(LONGEST)
 }
 
 /// How long before its end a credential's bearer is told of it, when it is shown with so much time left:
@@ -613,4 +639,25 @@ fn random_key() -> Result<SecretSlice<u8>, String> {
     getrandom::fill(&mut key)
         .map_err(|error| format!("the system has no random numbers: {error}"))?;
     Ok(key.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_credential_can_be_waited_for_whatever_it_is() {
+        for expires in [u64::MAX, u64::MAX / 1000, i64::MAX as u64, 1 << 50] {
+            let principal = Principal::expiring("ann", Vec::new(), expires);
+            assert_eq!(principal.time_left(), Some(LONGEST), "{expires}");
+            assert_eq!(principal.time_left_from(i64::MIN), Some(LONGEST));
+            assert!(principal.expires_at().unwrap() > Instant::now());
+            assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
+        }
+        let principal = Principal::expiring("ann", Vec::new(), 1_000);
+        assert_eq!(principal.time_left(), Some(Duration::ZERO));
+        let left = principal.time_left_from(998_500);
+        assert_eq!(left, Some(Duration::from_millis(1_500)));
+        assert_eq!(Principal::anonymous().time_left(), None);
+    }
 }

@@ -16,6 +16,7 @@ use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
 use crate::support::tokens::{SECRET, claims, seconds_from_now, sign, token};
+use crate::support::ws::at;
 
 const BOUND: Duration = Duration::from_secs(90);
 /// How long what expires in a test is good for: long enough to be used before on a busy machine.
@@ -173,6 +174,105 @@ async fn an_instance_does_nothing_for_a_principal_that_may_not_consume_any_more(
             .status,
         204
     );
+}
+
+/// Reads with a token that expires while nothing comes, beside one that begins later and waits for as long
+/// as a read may: the first is over when its token is, and before the other.
+async fn waits_for_its_token_only(gateway: &Gateway, url: &str) -> Reply {
+    // Shorter than the longest wait, 25 s.
+    const LEFT: i64 = 10;
+    let mut claims = claims("ann", "consume:*");
+    let expires = seconds_from_now(LEFT);
+    claims["exp"] = expires.into();
+    let short = sign(&claims, SECRET.as_bytes());
+    let long = token("ann", "consume:*");
+    let read = |token: &str| send(client().get(gateway.url(url)).bearer_auth(token));
+    let read_short = read(&short);
+    let read_long = read(&long);
+    let reply = tokio::select! {
+        biased;
+        reply = read_short => reply,
+        reply = read_long => panic!("it waits for longer than its token is good: {reply:?}"),
+    };
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let now = seconds_from_now(0);
+    assert!(now >= expires - 1, "it ended {} s before", expires - now);
+    reply
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_waits_returns_when_its_token_expires() {
+    let (gateway, _, _) = with_instance().await;
+    let url = "/topics/orders/records?from=latest&wait=25000";
+    let page = waits_for_its_token_only(&gateway, url).await.json();
+    assert_eq!(page["records"], json!([]), "{page}");
+    assert!(page["next"].is_string(), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_a_partition_returns_when_its_token_expires() {
+    let (gateway, _, all) = with_instance().await;
+    let one = json!({"value": 1, "partition": 0});
+    let written = client().post(gateway.url("/topics/waits/records"));
+    let written = send(written.bearer_auth(&all).json(&one)).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    let url = "/topics/waits/partitions/0/records?offset=1&timeout=25000&max_bytes=1000";
+    let read = waits_for_its_token_only(&gateway, url).await;
+    assert_eq!(read.text(), "[]");
+}
+
+/// `exp` is a number that the client's issuer chooses. No clock counts to the largest of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_may_expire_after_the_end_of_time() {
+    let (gateway, base, _) = with_instance().await;
+    for expires in [u64::MAX, u64::MAX / 1000, u64::MAX >> 1] {
+        let mut claims = claims("ann", "group:* consume:* produce:*");
+        claims["exp"] = expires.into();
+        let token = sign(&claims, SECRET.as_bytes());
+        let records = gateway.url("/topics/orders/records");
+        for (kind, body) in [
+            ("application/json", "{\"value\":1,\"partition\":0}"),
+            ("application/x-ndjson", "{\"value\":1,\"partition\":0}\n"),
+        ] {
+            let request = client().post(&records).bearer_auth(&token);
+            let written = send(request.header("content-type", kind).body(body)).await;
+            assert_eq!(written.status, 200, "{}", written.text());
+            assert!(written.json()["offset"].is_i64(), "{}", written.text());
+        }
+        for (path, accept) in [
+            (
+                "/topics/orders/records?from=latest&wait=1",
+                "application/json",
+            ),
+            (
+                "/topics/orders/records?from=earliest&until=end",
+                "text/event-stream",
+            ),
+            (
+                "/topics/orders/partitions/0/records?offset=0&timeout=1",
+                "*/*",
+            ),
+        ] {
+            let request = client().get(gateway.url(path)).header("accept", accept);
+            let read = send(request.bearer_auth(&token)).await;
+            assert_eq!(read.status, 200, "{path}: {}", read.text());
+        }
+        let partitions = json!({"partitions": [{"topic": "orders", "partition": 0}]});
+        let assignments = format!("{base}/assignments");
+        let assigned = call(Method::POST, &assignments, &token, &partitions).await;
+        assert_eq!(assigned.status, 204, "{}", assigned.text());
+        let read = format!("{base}/records?timeout=1");
+        let read = call(Method::GET, &read, &token, &Value::Null).await;
+        assert_eq!(read.status, 200, "{}", read.text());
+        let ticket = client().post(gateway.url("/tickets")).bearer_auth(&token);
+        let ticket = send(ticket.json(&json!({"kind": "sse"}))).await;
+        assert_eq!(ticket.status, 201, "{}", ticket.text());
+        let mut session = at(&gateway, "/ws").token(&token).connect().await;
+        session.until("welcome").await;
+        let pong = session.ask(json!({"type": "ping", "id": 1})).await;
+        assert_eq!(pong["type"], "pong", "{pong}");
+        session.bye().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

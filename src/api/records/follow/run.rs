@@ -31,7 +31,6 @@ use super::frames::{self, Door};
 use super::lane::Lane;
 use super::registry::Seat;
 use crate::api::records::partitions::Part;
-use crate::auth::jwt::now;
 use crate::auth::{Principal, notice};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
@@ -108,10 +107,9 @@ struct Expiry {
 }
 
 impl Expiry {
-    /// Of what is good until then. A page that gets a new ticket when it is told must not be told at
+    /// Of what is good until then, for so long. A page that gets a new ticket when it is told must not be told at
     /// once where those are short-lived.
-    fn new(seconds: u64, begun: Instant) -> Self {
-        let left = Duration::from_secs(seconds.saturating_sub(now()));
+    fn new(seconds: u64, left: Duration, begun: Instant) -> Self {
         let before = notice(left);
         Self {
             seconds,
@@ -155,12 +153,14 @@ impl Run {
             .unwrap_or(gateway.settings().streams.heartbeat);
         let expiry = principal
             .expires()
-            .map(|seconds| Expiry::new(seconds, begun));
+            .zip(principal.time_left())
+            .map(|(seconds, left)| Expiry::new(seconds, left, begun));
         let ticket = principal
             .ticket_expires()
             // With its token it ends the stream, and that is told.
             .filter(|seconds| principal.expires() != Some(*seconds))
-            .map(|seconds| Expiry::new(seconds, begun));
+            .zip(principal.ticket_time_left())
+            .map(|(seconds, left)| Expiry::new(seconds, left, begun));
         let read = parts
             .iter()
             .map(|part| {

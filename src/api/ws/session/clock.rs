@@ -1,6 +1,6 @@
 //! The time of day, as it follows from the time that is handed to a session.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The time of day at some moment, so that all later ones follow from it.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +28,8 @@ impl Clock {
             .unwrap_or_default()
     }
 
-    /// When it is `wall_ms`.
-    pub(super) fn at(&self, wall_ms: i64) -> Instant {
-        match u64::try_from(wall_ms - self.wall_ms) {
-            Ok(later) => self.at + Duration::from_millis(later),
-            Err(_) => self.at,
-        }
+    /// The moment from which it counts, and the time of day then.
+    pub(super) fn begun(&self) -> (Instant, i64) {
+        (self.at, self.wall_ms)
     }
 }

@@ -189,9 +189,9 @@ impl Session {
     }
 
     pub(super) fn expires(&self) -> Option<Instant> {
-        let expires = self.principal.as_ref()?.expires()?;
-        let ms = i64::try_from(expires).ok()?.checked_mul(1_000)?;
-        Some(self.clock.at(ms))
+        let principal = self.principal.as_ref()?;
+        let (begun, wall_ms) = self.clock.begun();
+        Some(begun + principal.time_left_from(wall_ms)?)
     }
 
     /// Tells the client once that its token is about to expire.

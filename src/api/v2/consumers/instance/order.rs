@@ -263,7 +263,7 @@ impl Handle {
             None => (timeout, None),
             // It is taken for as long as clocks may differ, and does not wait.
             Some(Duration::ZERO) => (Duration::ZERO, None),
-            Some(left) => (timeout, Instant::now().checked_add(left)),
+            Some(left) => (timeout, Some(Instant::now() + left)),
         };
         let read = Read {
             timeout,

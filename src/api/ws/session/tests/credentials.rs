@@ -139,6 +139,18 @@ fn a_token_that_expires_ends_the_session_unless_it_is_renewed() {
 }
 
 #[test]
+fn a_credential_may_be_good_for_longer_than_clocks_count() {
+    for at in [u64::MAX, i64::MAX as u64, i64::MAX as u64 / 1000] {
+        let ann = Principal::expiring("ann", permissions(&["consume:*"]), at);
+        let mut play = Play::new(Some(ann), false);
+        play.pass(Duration::from_secs(60));
+        assert!(!play.session.is_closed(), "{at}");
+        let frames = play.frames();
+        assert!(frames.iter().all(|f| f["type"] != "auth_expiring"), "{at}");
+    }
+}
+
+#[test]
 fn a_credential_that_does_not_last_is_told_of_once_and_late() {
     let at = 1_700_000_000 + 30;
     let token = |expires| Principal::expiring("ann", permissions(&["consume:*"]), expires);
