@@ -110,6 +110,48 @@ enum Keys {
     Jwks(Jwks),
 }
 
+/// How far an issuer got with a token that it does not take. Of several issuers the one that got further
+/// knows more about what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its algorithm is none of the issuer's.
+    Algorithm,
+    /// Its `typ` is not the issuer's.
+    Type,
+    /// The issuer has no key for it.
+    Key,
+    /// It is not signed with the issuer's key.
+    Signature,
+    /// The issuer's keys cannot be had, so that it may be a good one.
+    Unjudged,
+    /// It is signed with the issuer's key, and so is this issuer's and no other's.
+    Claims,
+}
+
+/// The refusal of the issuer that knows most about a token.
+struct Refusal {
+    refused: Refused,
+    /// The stage where it alone decides, then whether the token names the issuer, then the stage.
+    weight: Option<(Stage, bool, Stage)>,
+}
+
+impl Refusal {
+    fn of_nobody() -> Self {
+        Self {
+            refused: invalid("the token is of no issuer that is accepted here"),
+            weight: None,
+        }
+    }
+
+    /// Takes the place of the one before if it tells more.
+    fn or(&mut self, is_named: bool, stage: Stage, refused: Refused) {
+        let weight = Some((stage.max(Stage::Signature), is_named, stage));
+        if weight > self.weight {
+            *self = Self { refused, weight };
+        }
+    }
+}
+
 /// How claims become permissions.
 #[derive(Debug)]
 struct Rules {
@@ -231,19 +273,22 @@ impl Verifier {
             return Err(told(&ErrorKind::ExpiredSignature));
         }
         let claimed = claimed.issuer;
-        let mut refused = invalid("the token is of no issuer that is accepted here");
+        let mut refusal = Refusal::of_nobody();
         for (index, issuer) in self.issuers.iter().enumerate() {
             if issuer.name.is_some() && issuer.name != claimed {
                 continue;
             }
+            let is_named = issuer.name.is_some();
             if !issuer.algorithms.contains(&header.alg) {
-                refused = invalid("the token's algorithm is not accepted");
+                let refused = invalid("the token's algorithm is not accepted");
+                refusal.or(is_named, Stage::Algorithm, refused);
                 continue;
             }
             if let Some(typ) = &issuer.typ
                 && header.typ.as_deref().map(media_type).as_ref() != Some(typ)
             {
-                refused = invalid(format!("the token's header does not have the typ {typ}"));
+                let refused = invalid(format!("the token's header does not have the typ {typ}"));
+                refusal.or(is_named, Stage::Type, refused);
                 continue;
             }
             match issuer.check(token, header.kid.as_deref(), header.alg).await {
@@ -254,10 +299,10 @@ impl Verifier {
                         edition,
                     });
                 }
-                Err(error) => refused = error,
+                Err((stage, refused)) => refusal.or(is_named, stage, refused),
             }
         }
-        Err(refused)
+        Err(refusal.refused)
     }
 
     fn principal(
@@ -391,28 +436,34 @@ impl Issuer {
         })
     }
 
-    /// What the token claims, and of which edition the keys are that it was verified with.
+    /// What the token claims, and of which edition the keys are that it was verified with; or how far it
+    /// got, and why no further.
     async fn check(
         &self,
         token: &str,
         key_id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<(Map<String, Value>, Option<u64>), Refused> {
+    ) -> Result<(Map<String, Value>, Option<u64>), (Stage, Refused)> {
         let (keys, edition) = match &self.keys {
             Keys::Fixed(key) if key.fits(None, algorithm) => (vec![key.clone()], None),
             Keys::Fixed(_) => (Vec::new(), None),
             Keys::Jwks(jwks) => match jwks.fitting(key_id, algorithm).await {
                 Ok(Fitting { keys, edition }) => (keys, Some(edition)),
-                Err(NoKeys) => return Err(Refused::KeysUnavailable),
+                Err(NoKeys) => return Err((Stage::Unjudged, Refused::KeysUnavailable)),
             },
         };
         let mut validation = self.validation.clone();
         validation.algorithms = vec![algorithm];
-        let mut refused = invalid("the token is signed with a key that is not known here");
+        let unknown = invalid("the token is signed with a key that is not known here");
+        let mut refused = (Stage::Key, unknown);
         for key in keys {
             match decode::<Map<String, Value>>(token, key.key(), &validation) {
                 Ok(data) => return Ok((data.claims, edition)),
-                Err(error) => refused = told(error.kind()),
+                // The claims are looked at when the signature has been found right.
+                Err(error) if is_of_claims(error.kind()) => {
+                    return Err((Stage::Claims, told(error.kind())));
+                }
+                Err(error) => refused = (Stage::Signature, told(error.kind())),
             }
         }
         Err(refused)
@@ -514,6 +565,20 @@ fn seconds(value: &Value) -> Option<u64> {
     value
         .as_u64()
         .or_else(|| value.as_f64().map(|seconds| seconds as u64))
+}
+
+/// Whether it is the claims that are wrong with a token.
+fn is_of_claims(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ExpiredSignature
+            | ErrorKind::ImmatureSignature
+            | ErrorKind::InvalidIssuer
+            | ErrorKind::InvalidAudience
+            | ErrorKind::InvalidSubject
+            | ErrorKind::MissingRequiredClaim(_)
+            | ErrorKind::InvalidClaimFormat(_)
+    )
 }
 
 /// What a client is told of an error. Texts of the library may quote the token.

@@ -406,3 +406,75 @@ async fn keys_that_cannot_be_read_are_all_told() {
     assert!(errors[0].contains("32"), "{errors:?}");
     assert!(errors[3].contains("auth.issuers[3]"), "{errors:?}");
 }
+
+/// Issuers beside each other, whatever their order: what is told is what the token's own issuer finds.
+#[tokio::test]
+async fn of_several_issuers_the_one_that_knows_most_says_what_is_wrong() {
+    const OTHER: &str = "another secret, which is long enough for HS256 as well";
+    let file = secret_file();
+    let other_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other_file.path(), OTHER).unwrap();
+    let own = settings(&file).issuers[0].clone();
+    let other = |change: &dyn Fn(&mut IssuerSettings)| {
+        let mut other = IssuerSettings {
+            issuer: None,
+            keys: KeySource::SecretFile(other_file.path().to_owned()),
+            ..own.clone()
+        };
+        change(&mut other);
+        other
+    };
+    let any = other(&|_| {});
+    let rsa = other(&|other| other.algorithms = vec![Algorithm::HS512]);
+    let typed = other(&|other| other.typ = Some("at+jwt".to_owned()));
+    let elsewhere = other(&|other| other.issuer = Some("https://elsewhere".to_owned()));
+    // Nobody listens there.
+    let away = KeySource::JwksUrl("http://127.0.0.1:1/keys".to_owned());
+    let unjudged = other(&|other| other.keys = away.clone());
+    let own_away = other(&|other| {
+        other.issuer.clone_from(&own.issuer);
+        other.keys = away.clone();
+    });
+    let good = || claims(json!({}));
+    let audience = || claims(json!({"aud": "others"}));
+    let nobodys = || claims(json!({"iss": "https://nobody"}));
+    let forged = "a secret that is none of an issuer's, and long enough";
+    let cases = [
+        // It is signed by its own issuer: what others say of it is beside the point.
+        (&own, &any, audience(), SECRET, "another audience"),
+        (&own, &rsa, audience(), SECRET, "another audience"),
+        (&own, &typed, audience(), SECRET, "another audience"),
+        (&own, &unjudged, audience(), SECRET, "another audience"),
+        (&own, &any, audience(), OTHER, "another audience"),
+        // It is signed by nobody: its own issuer says so, not one that would take another algorithm or typ.
+        (&own, &any, good(), forged, "signature is wrong"),
+        (&own, &rsa, good(), forged, "signature is wrong"),
+        (&own, &typed, good(), forged, "signature is wrong"),
+        (&rsa, &typed, good(), forged, "have the typ at+jwt"),
+        // Where it may be a good one, nobody can say that it is not.
+        (&own_away, &any, good(), SECRET, "keys cannot be had"),
+        (&own, &unjudged, good(), forged, "keys cannot be had"),
+        (&own, &elsewhere, nobodys(), SECRET, "of no issuer"),
+        (&own, &elsewhere, good(), forged, "signature is wrong"),
+    ];
+    for (one, two, claims, secret, says) in cases {
+        for issuers in [[one, two], [two, one]] {
+            let settings = AuthSettings {
+                issuers: issuers.map(IssuerSettings::clone).to_vec(),
+                ..settings(&file)
+            };
+            let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+            let token = sign(&claims, secret, Algorithm::HS256);
+            let error = verifier.verify(&token).await.unwrap_err().to_string();
+            assert!(error.contains(says), "{claims} {issuers:?}: {error}");
+        }
+    }
+    // And a good one is taken, whoever else there is.
+    let settings = AuthSettings {
+        issuers: vec![typed, unjudged, own.clone()],
+        ..settings(&file)
+    };
+    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let token = sign(&good(), SECRET, Algorithm::HS256);
+    verifier.verify(&token).await.unwrap();
+}
