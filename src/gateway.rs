@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use crate::api::budget::Budget;
 use crate::api::records::follow::registry::Streams;
 use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Principal};
 use crate::config::Settings;
 use crate::http::body::{self, Bodies};
 use crate::http::error::ApiError;
@@ -51,7 +51,7 @@ impl Gateway {
         let sessions = Sessions::new(&settings, Arc::clone(&budget));
         let streams = Streams::new(&settings);
         let instances = Instances::new(&settings, Arc::clone(&cluster), budget);
-        let bodies = Bodies::new(&settings.limits);
+        let bodies = Bodies::new(&settings.limits, &settings.http);
         let writer = Writer::new(Arc::clone(&cluster), &settings);
         Self {
             inner: Arc::new(Inner {
@@ -107,13 +107,17 @@ impl Gateway {
         &self.inner.bodies
     }
 
-    /// The whole body of a request of someone who is known.
+    /// The whole body of a request, whose principal the guard has found.
     ///
     /// # Errors
     ///
     /// As [`body::read`].
-    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-        body::read_within(self.bodies(), &self.settings().http, headers, body).await
+    pub async fn body(&self, parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
+        // Without the guard nobody is known, and nobody's body is read.
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.ok_or_else(ApiError::internal)?;
+        let part = self.bodies().part(principal);
+        body::read_within(part, &self.settings().http, &parts.headers, body).await
     }
 
     /// The WebSocket sessions.

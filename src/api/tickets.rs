@@ -75,7 +75,8 @@ pub async fn create(
     let page = parts.headers.get(header::ORIGIN);
     let page = page.and_then(|page| page.to_str().ok()).map(str::to_owned);
     let time = gateway.settings().http.request_timeout;
-    let body = body::read(gateway.bodies(), &parts.headers, body, MAX_BODY, time).await?;
+    let part = gateway.bodies().part(&principal);
+    let body = body::read(part, &parts.headers, body, MAX_BODY, time).await?;
     let asked: TicketRequest = if body.iter().all(u8::is_ascii_whitespace) {
         TicketRequest::default()
     } else {

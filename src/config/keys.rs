@@ -602,7 +602,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.body_total_bytes",
         Slot::Total(|s| &mut s.limits.body_total_bytes, (1 << 20, TIB)),
-        "Most bytes of request bodies that wait in memory, of all requests together; above it 503. At least http.max_body_bytes.",
+        "Most bytes of request bodies that wait in memory, of all requests together; above it 503. At least http.max_body_bytes. One principal has half of it at the most, or http.max_body_bytes if that is more; above it 429.",
     ),
     key(
         "limits.buffer_total_bytes",

@@ -3,7 +3,9 @@
 //! Bodies that wait in memory, because they have not come to their end or are being worked on, are
 //! counted together: [`Bodies`]. A body counts until the last piece of it is gone. Beyond the total a
 //! request gets a 503 rather than a place to wait in, so that those that are under way come to an end.
+//! One principal has half of the total at the most (429 beyond it), so that others find room.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,10 +14,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::encoding;
 use super::error::ApiError;
+use crate::auth::Principal;
+use crate::auth::identity::Identity;
 use crate::config::{HttpSettings, LimitSettings};
 
 /// How much of a body that is over the limit is still read and thrown away: a client that writes
@@ -42,23 +47,79 @@ pub struct Bodies {
 struct Total {
     kept: AtomicU64,
     most: u64,
+    /// What each principal has of it. Everyone is not one of them.
+    of: Mutex<HashMap<Arc<Identity>, u64>>,
+    most_of_one: u64,
     /// `http_body_bytes`, which shows `kept`.
     shown: metrics::Gauge,
 }
 
+/// Why there is no room for a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// All bodies together would take so many bytes or more.
+    #[error("the bodies of all requests under way are over {0} bytes (limits.body_total_bytes)")]
+    Total(u64),
+    /// The principal's bodies would.
+    #[error(
+        "the bodies of the principal's requests under way are over {0} bytes, half of \
+         limits.body_total_bytes or one largest body"
+    )]
+    OfPrincipal(u64),
+}
+
+impl Full {
+    /// The error of a request whose body it is; `more` is what else there is to say.
+    pub fn error(self, more: &str) -> ApiError {
+        let status = match self {
+            Self::Total(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OfPrincipal(_) => StatusCode::TOO_MANY_REQUESTS,
+        };
+        ApiError::plain(status, format!("{self}; {more}")).retry_after(RETRY_AFTER)
+    }
+}
+
 impl Total {
-    /// Counts so many bytes more; whether there is room for them. Without room nothing is counted.
-    fn take(&self, bytes: u64) -> bool {
+    /// Counts so many bytes more of this principal. Without room for them nothing is counted.
+    fn take(&self, bytes: u64, principal: Option<&Arc<Identity>>) -> Result<(), Full> {
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.most {
-            self.kept.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
+        let taken = match before.saturating_add(bytes) > self.most {
+            true => Err(Full::Total(self.most)),
+            false => principal.map_or(Ok(()), |one| self.take_of(bytes, one)),
+        };
+        match taken {
+            Ok(()) => self.shown.increment(for_gauge(bytes)),
+            Err(_) => {
+                self.kept.fetch_sub(bytes, Ordering::Relaxed);
+            }
         }
-        self.shown.increment(for_gauge(bytes));
-        true
+        taken
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn take_of(&self, bytes: u64, principal: &Arc<Identity>) -> Result<(), Full> {
+        let mut of = self.of.lock();
+        let before = of.get(principal).copied().unwrap_or_default();
+        let after = before.saturating_add(bytes);
+        if after > self.most_of_one {
+            return Err(Full::OfPrincipal(self.most_of_one));
+        }
+        of.insert(Arc::clone(principal), after);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: u64, principal: Option<&Arc<Identity>>) {
+        if bytes == 0 {
+            return;
+        }
+        if let Some(principal) = principal {
+            let mut of = self.of.lock();
+            if let Some(kept) = of.get_mut(principal) {
+                *kept = kept.saturating_sub(bytes);
+                if *kept == 0 {
+                    of.remove(principal);
+                }
+            }
+        }
         self.shown.decrement(for_gauge(bytes));
         self.kept.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -73,21 +134,27 @@ fn for_gauge(bytes: u64) -> f64 {
 }
 
 impl Bodies {
-    /// None yet, by `settings`.
-    pub fn new(settings: &LimitSettings) -> Self {
+    /// None yet, by these settings.
+    pub fn new(limits: &LimitSettings, http: &HttpSettings) -> Self {
+        let most = limits.body_total_bytes;
+        let one_body = u64::try_from(http.max_body_bytes).unwrap_or(u64::MAX);
         Self {
             inner: Arc::new(Total {
                 kept: AtomicU64::new(0),
-                most: settings.body_total_bytes,
+                most,
+                of: Mutex::default(),
+                // Half of a small total might be less than one body may have.
+                most_of_one: (most / 2).max(one_body),
                 shown: metrics::gauge!("http_body_bytes"),
             }),
         }
     }
 
-    /// The part of one body, which has nothing yet.
-    pub fn part(&self) -> Part {
+    /// The part of one body of this principal, which has nothing yet.
+    pub fn part(&self, principal: &Principal) -> Part {
         Part {
             total: Arc::clone(&self.inner),
+            principal: (!principal.is_anonymous()).then(|| Arc::clone(principal.identity())),
             bytes: 0,
         }
     }
@@ -97,12 +164,20 @@ impl Bodies {
     fn kept(&self) -> u64 {
         self.inner.kept.load(Ordering::Relaxed)
     }
+
+    /// Whether no principal has any.
+    #[cfg(test)]
+    fn is_nobodys(&self) -> bool {
+        self.inner.of.lock().is_empty()
+    }
 }
 
 /// What one body keeps; given back when it is dropped.
 #[derive(Debug)]
 pub struct Part {
     total: Arc<Total>,
+    /// `None` where all callers are one.
+    principal: Option<Arc<Identity>>,
     bytes: u64,
 }
 
@@ -111,25 +186,15 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// 503 when all bodies together would keep more than they may. The part is as it was.
-    pub fn keeps(&mut self, bytes: usize) -> Result<(), ApiError> {
+    /// [`Full`]. The part is as it was.
+    pub fn keeps(&mut self, bytes: usize) -> Result<(), Full> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let principal = self.principal.as_ref();
         if bytes <= self.bytes {
-            self.total.give_back(self.bytes - bytes);
-            self.bytes = bytes;
-            return Ok(());
-        }
-        if !self.total.take(bytes - self.bytes) {
+            self.total.give_back(self.bytes - bytes, principal);
+        } else if let Err(full) = self.total.take(bytes - self.bytes, principal) {
             metrics::counter!("http_bodies_refused_total").increment(1);
-            return Err(ApiError::plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "the bodies of all requests under way are over {} bytes \
-                     (limits.body_total_bytes); try again after Retry-After seconds",
-                    self.total.most
-                ),
-            )
-            .retry_after(RETRY_AFTER));
+            return Err(full);
         }
         self.bytes = bytes;
         Ok(())
@@ -138,7 +203,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.total.give_back(self.bytes);
+        self.total.give_back(self.bytes, self.principal.as_ref());
     }
 }
 
@@ -154,13 +219,13 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// Reads the whole body within the limits of `settings`.
+/// Reads the whole body within the limits of `settings`, into this part.
 ///
 /// # Errors
 ///
 /// As [`read`].
 pub async fn read_within(
-    bodies: &Bodies,
+    part: Part,
     settings: &HttpSettings,
     headers: &HeaderMap,
     body: Body,
@@ -170,9 +235,8 @@ pub async fn read_within(
         request_timeout,
         ..
     } = *settings;
-    let part = Some(bodies.part());
     collect(
-        part,
+        Some(part),
         headers,
         body,
         (max_body_bytes, NAMED),
@@ -181,21 +245,21 @@ pub async fn read_within(
     .await
 }
 
-/// Reads the whole body: at most `limit` bytes, within `time`. A packed one is unpacked; the limit
+/// Reads the whole body into this part: at most `limit` bytes, within `time`. A packed one is unpacked; the limit
 /// holds for what comes out.
 ///
 /// # Errors
 ///
 /// 413 over the limit, 408 when it does not arrive in time, 400 when the client breaks off, 415 for
-/// an encoding other than gzip, 503 over the total of all bodies.
+/// an encoding other than gzip, 503 over the total of all bodies, 429 over the principal's part of it.
 pub async fn read(
-    bodies: &Bodies,
+    part: Part,
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     time: Duration,
 ) -> Result<Bytes, ApiError> {
-    collect(Some(bodies.part()), headers, body, (limit, ""), time).await
+    collect(Some(part), headers, body, (limit, ""), time).await
 }
 
 /// What comes of a body on a route that is open to everyone: nothing is read beyond some hundred
@@ -263,7 +327,8 @@ async fn collect(
             drop((first, whole));
             part.keeps(0).ok();
             discard(body, DISCARD_TIME).await;
-            return Err(full.header(
+            let error = full.error("try again after Retry-After seconds");
+            return Err(error.header(
                 header::CONNECTION,
                 header::HeaderValue::from_static("close"),
             ));
@@ -358,20 +423,37 @@ mod tests {
     use super::*;
 
     fn bodies(most: u64) -> Bodies {
-        Bodies::new(&LimitSettings {
+        let limits = LimitSettings {
             body_total_bytes: most,
             ..LimitSettings::default()
-        })
+        };
+        let http = HttpSettings {
+            max_body_bytes: 1_000,
+            ..HttpSettings::default()
+        };
+        Bodies::new(&limits, &http)
+    }
+
+    fn named(name: &str) -> Principal {
+        Principal::with_permissions(name, Vec::new())
     }
 
     async fn read(bodies: &Bodies, pieces: &[usize]) -> Result<Bytes, ApiError> {
+        read_of(&Principal::anonymous(), bodies, pieces).await
+    }
+
+    async fn read_of(
+        principal: &Principal,
+        bodies: &Bodies,
+        pieces: &[usize],
+    ) -> Result<Bytes, ApiError> {
         let pieces: Vec<_> = pieces
             .iter()
             .map(|length| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; *length])))
             .collect();
         let body = Body::from_stream(futures::stream::iter(pieces));
         super::read(
-            bodies,
+            bodies.part(principal),
             &HeaderMap::new(),
             body,
             1 << 20,
@@ -409,5 +491,33 @@ mod tests {
         drop((first, second));
         read(&bodies, &[10_000]).await.unwrap();
         assert_eq!(bodies.kept(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_principal_leaves_half_of_the_total_to_others() {
+        let bodies = bodies(10_000);
+        let (ann, bob) = (named("ann"), named("bob"));
+        let first = read_of(&ann, &bodies, &[3_000]).await.unwrap();
+        let error = read_of(&ann, &bodies, &[1_000, 2_000]).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(error.message().contains("over 5000 bytes"), "{error:?}");
+        let second = read_of(&ann, &bodies, &[2_000]).await.unwrap();
+        let others = read_of(&bob, &bodies, &[5_000]).await.unwrap();
+        // Together they have all of it.
+        let error = read_of(&bob, &bodies, &[1]).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop((first, second));
+        read_of(&ann, &bodies, &[5_000]).await.unwrap();
+        drop(others);
+        assert_eq!(bodies.kept(), 0);
+        assert!(bodies.is_nobodys());
+    }
+
+    #[tokio::test]
+    async fn one_largest_body_has_room_whatever_the_total() {
+        let bodies = bodies(1_500);
+        read_of(&named("ann"), &bodies, &[1_000]).await.unwrap();
+        let error = read_of(&named("ann"), &bodies, &[1_001]).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::TOO_MANY_REQUESTS);
     }
 }

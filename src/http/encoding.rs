@@ -210,9 +210,10 @@ mod tests {
             header::CONTENT_ENCODING,
             HeaderValue::from_str(encoding).unwrap(),
         );
-        let bodies = body::Bodies::new(&crate::config::LimitSettings::default());
+        let settings = crate::config::Settings::default();
+        let bodies = body::Bodies::new(&settings.limits, &settings.http);
         body::read(
-            &bodies,
+            bodies.part(&crate::auth::Principal::anonymous()),
             &headers,
             bytes.into(),
             limit,

@@ -159,7 +159,7 @@ pub async fn post(
     query.finish()?;
     negotiate::accept(&parts.headers, &[JSON])?;
     let key = key_of(&parts.headers)?;
-    let body = gateway.body(&parts.headers, body).await?;
+    let body = gateway.body(&parts, body).await?;
     let Some(key) = key else {
         let parsed = decoder.decode(&parts.headers, body)?;
         return Ok(write(&gateway, &principal, &topic, parsed)

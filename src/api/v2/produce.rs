@@ -210,7 +210,7 @@ async fn produce(
         let partition = partition.map(partitions::number).transpose()?;
         let (parts, body) = request.into_parts();
         let is_brief = is_brief(parts.uri.query())?;
-        let body = gateway.body(&parts.headers, body).await?;
+        let body = gateway.body(&parts, body).await?;
         let records = request::records(&body, format, partition)?;
         let count = records.len();
         let written = gateway

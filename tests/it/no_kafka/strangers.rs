@@ -241,6 +241,39 @@ async fn all_bodies_together_have_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_principal_leaves_half_of_the_bodies_to_others() {
+    let gateway = jwt()
+        .set("limits.body_total_bytes", "16 MiB")
+        .set("http.max_body_bytes", "6 MiB")
+        .start()
+        .await;
+    let post = |name: &str, kind: &str, body: reqwest::Body| {
+        client()
+            .post(gateway.url("/topics/orders/records"))
+            .bearer_auth(token(name, "produce:*"))
+            .header("content-type", kind)
+            .body(body)
+    };
+    let json = "application/json";
+    let held = tokio::spawn(post("ann", json, unfinished(6 << 20)).send());
+    let kept = async || metric(&gateway, "http_body_bytes").await;
+    eventually(BOUND, async || kept().await >= f64::from(6 << 20)).await;
+    let large = |name| send(post(name, json, vec![b' '; 6 << 20].into()));
+    let refused = large("ann").await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("limits.body_total_bytes"), "{message}");
+    // Others do not notice: spaces are read, and are no JSON.
+    let other = large("bob").await;
+    assert_eq!(other.status, 400, "{}", other.text());
+    let small = send(post("ann", json, "{\"value\":1}".into())).await;
+    assert_eq!(small.status, 200, "{}", small.text());
+    held.abort();
+    eventually(BOUND, async || large("ann").await.status == 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_asked_for_is_not_judged() {
     let open = Gateway::embedded().start().await;
     let asks = jwt().start().await;

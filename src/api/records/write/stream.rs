@@ -33,7 +33,7 @@ use crate::api::records::parse::{self, Formats};
 use crate::api::records::{NDJSON, encode};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
-use crate::http::body::{Part, discard};
+use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::kafka::metadata::Topic;
@@ -106,12 +106,12 @@ pub async fn answer(
         stall: settings.http.request_timeout,
         expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
+        part: gateway.bodies().part(&principal),
         principal,
         topic,
         formats,
         results,
         lines: Lines::new(limit),
-        part: gateway.bodies().part(),
         gateway,
         batch: Batch::default(),
         under_way: FuturesOrdered::new(),
@@ -189,8 +189,8 @@ enum End {
     NotRead,
     /// The gateway is about to stop.
     Stopping,
-    /// The bodies of all requests are over their total.
-    Full,
+    /// There is no room for what waits of the body.
+    Full(Full),
     /// The client's token or certificate has expired.
     Expired,
     /// What comes out of the packed body is far more than the client sends.
@@ -252,8 +252,8 @@ impl Run {
                     if let Err(end) = self.take_lines().await {
                         return end;
                     }
-                    if self.part.keeps(self.lines.waiting()).is_err() {
-                        return End::Full;
+                    if let Err(full) = self.part.keeps(self.lines.waiting()) {
+                        return End::Full(full);
                     }
                 }
             }
@@ -445,16 +445,7 @@ impl Run {
             End::Corrupt => Some(ApiError::bad_request(format!(
                 "the body cannot be unpacked as gzip; {written} records were written before"
             ))),
-            End::Full => Some(
-                ApiError::plain(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    format!(
-                        "the bodies of all requests under way are over limits.body_total_bytes; \
-                         {written} records were written before"
-                    ),
-                )
-                .retry(),
-            ),
+            End::Full(full) => Some(full.error(&format!("{written} records were written before"))),
             End::Stopping => Some(
                 ApiError::plain(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -97,7 +97,7 @@ pub(super) async fn read(
     media::of_consumer_request(request.headers())?;
     let kind = media::of_consumer_answer(request.headers())?;
     let (parts, body) = request.into_parts();
-    let body = gateway.body(&parts.headers, body);
+    let body = gateway.body(&parts, body);
     let body = body.await.map_err(|error| error.typed(kind))?;
     Ok((kind, body))
 }
