@@ -470,6 +470,7 @@ async fn guard(
             let shown = Shown {
                 principal: None,
                 asker,
+                address: guard.address(&request),
             };
             request.extensions_mut().insert(shown);
             return caught(next.run(request)).await;
@@ -499,6 +500,7 @@ async fn guard(
             let shown = Shown {
                 principal: Some(principal.clone()),
                 asker: asker.clone(),
+                address: guard.address(&request),
             };
             let let_in = principal.is_let_in(route);
             request.extensions_mut().insert(shown);

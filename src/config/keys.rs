@@ -577,7 +577,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "limits.unknown_sessions",
         Slot::Count(|s| &mut s.limits.unknown_sessions, (1, 1_000_000)),
-        "Most WebSocket connections at once whose client has not said yet who it is, and may until websocket.hello_timeout_ms. They take no place of limits.group_sessions, and their frames are at most 16 KiB.",
+        "Most WebSocket connections at once whose client has not said yet who it is, and may until websocket.hello_timeout_ms. They take no place of limits.group_sessions, and their frames are at most 16 KiB. One address has a quarter of these places at the most, or 8 if that is more.",
     ),
     key(
         "limits.instances",

@@ -1,9 +1,12 @@
 //! Which sessions there are, how much they keep together, and the word that the gateway stops.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +18,10 @@ use crate::api::budget::Budget;
 use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
+use crate::http::client::counted_as;
+
+/// So many places of strangers one address may have, however few there are.
+const OF_ADDRESS: usize = 8;
 
 /// All sessions of the process. Clones share them.
 #[derive(Debug, Clone)]
@@ -32,6 +39,9 @@ struct Inner {
     open: AtomicUsize,
     most_unknown: usize,
     unknown: AtomicUsize,
+    /// How many of these each address has.
+    unknown_of: Mutex<HashMap<u128, usize>>,
+    most_of_address: usize,
     shares: Arc<Shares>,
     budget: Arc<Budget>,
     drain: watch::Sender<Option<Duration>>,
@@ -53,6 +63,13 @@ pub enum Full {
          (limits.unknown_sessions): show a token or a ticket when you connect, or try again"
     )]
     Unknown,
+    /// A quarter of `limits.unknown_sessions`.
+    #[error(
+        "this address has {0} connections whose clients have not said who they are, which is as many \
+         as it may (a quarter of limits.unknown_sessions): show a token or a ticket when you connect, \
+         or try again"
+    )]
+    OfAddress(usize),
     /// `limits.buffer_total_bytes`.
     #[error("the gateway has no memory for more sessions (limits.buffer_total_bytes)")]
     Memory,
@@ -67,6 +84,8 @@ pub struct Seat {
     sessions: Sessions,
     /// Whose session it is is known: it is one of all, and none of the few of strangers.
     known: bool,
+    /// Where a stranger comes from, as addresses are counted.
+    address: Option<u128>,
     share: Option<Share>,
     buffered: u64,
 }
@@ -97,6 +116,8 @@ impl Sessions {
                 open: AtomicUsize::new(0),
                 most_unknown: settings.limits.unknown_sessions,
                 unknown: AtomicUsize::new(0),
+                unknown_of: Mutex::default(),
+                most_of_address: (settings.limits.unknown_sessions / 4).max(OF_ADDRESS),
                 shares: Shares::new(settings, settings.limits.sessions_per_principal),
                 budget,
                 drain: watch::Sender::new(None),
@@ -151,23 +172,31 @@ impl Sessions {
         self.inner.drain.subscribe()
     }
 
-    /// A place for one more, whose client is known, or is not yet.
+    /// A place for one more, whose client at this address is known, or is not yet.
     ///
     /// # Errors
     ///
     /// [`Full`].
-    pub fn seat(&self, known: bool) -> Result<Seat, Full> {
+    pub fn seat(&self, known: bool, address: Option<IpAddr>) -> Result<Seat, Full> {
         if self.inner.drain.borrow().is_some() {
             return Err(Full::Draining);
         }
         if self.inner.budget.is_used_up() {
             return Err(Full::Memory);
         }
+        let address = address.map(counted_as).filter(|_| !known);
         self.inner.take(known)?;
+        if let Some(address) = address
+            && let Err(full) = self.inner.take_of(address)
+        {
+            self.inner.give_back(known);
+            return Err(full);
+        }
         metrics::gauge!("websocket_sessions").increment(1.0);
         Ok(Seat {
             sessions: self.clone(),
             known,
+            address,
             share: None,
             buffered: 0,
         })
@@ -208,6 +237,26 @@ impl Inner {
     fn give_back(&self, known: bool) {
         self.places(known).fetch_sub(1, Ordering::Relaxed);
     }
+
+    fn take_of(&self, address: u128) -> Result<(), Full> {
+        let mut of = self.unknown_of.lock();
+        let count = of.get(&address).copied().unwrap_or_default();
+        if count >= self.most_of_address {
+            return Err(Full::OfAddress(self.most_of_address));
+        }
+        of.insert(address, count + 1);
+        Ok(())
+    }
+
+    fn give_back_of(&self, address: u128) {
+        let mut of = self.unknown_of.lock();
+        if let Some(count) = of.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                of.remove(&address);
+            }
+        }
+    }
 }
 
 impl Seat {
@@ -231,6 +280,9 @@ impl Seat {
         if !self.known {
             inner.take(true)?;
             inner.give_back(false);
+            if let Some(address) = self.address.take() {
+                inner.give_back_of(address);
+            }
             self.known = true;
         }
         self.share = Some(share);
@@ -254,6 +306,9 @@ impl Drop for Seat {
         self.share = None;
         let inner = &self.sessions.inner;
         inner.give_back(self.known);
+        if let Some(address) = self.address {
+            inner.give_back_of(address);
+        }
         metrics::gauge!("websocket_sessions").decrement(1.0);
     }
 }
@@ -282,8 +337,8 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let sessions = sessions(AuthMode::Jwt);
-        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true).unwrap()).collect();
-        assert_eq!(sessions.seat(true).unwrap_err(), Full::Sessions);
+        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true, None).unwrap()).collect();
+        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Sessions);
         assert_eq!(sessions.count(), 3);
         seats[0].belongs_to(&named("ann")).unwrap();
         seats[0].belongs_to(&named("ann")).unwrap();
@@ -291,7 +346,7 @@ mod tests {
         assert_eq!(seats[2].belongs_to(&named("ann")), Err(Full::OfPrincipal));
         seats[2].belongs_to(&named("bob")).unwrap();
         drop(seats.remove(0));
-        let mut seat = sessions.seat(true).unwrap();
+        let mut seat = sessions.seat(true, None).unwrap();
         seat.belongs_to(&named("ann")).unwrap();
         drop((seat, seats));
         assert_eq!(sessions.count(), 0);
@@ -302,7 +357,7 @@ mod tests {
     fn without_authentication_a_principal_has_no_share() {
         let sessions = sessions(AuthMode::None);
         for _ in 0..2 {
-            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true).unwrap()).collect();
+            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true, None).unwrap()).collect();
             for seat in &mut seats {
                 seat.belongs_to(&named("anonymous")).unwrap();
             }
@@ -312,13 +367,15 @@ mod tests {
     #[test]
     fn strangers_take_no_place_of_those_who_are_known() {
         let sessions = sessions(AuthMode::Jwt);
-        let mut strangers: Vec<_> = (0..2).map(|_| sessions.seat(false).unwrap()).collect();
-        assert_eq!(sessions.seat(false).unwrap_err(), Full::Unknown);
-        let mut seats: Vec<_> = (0..2).map(|_| sessions.seat(true).unwrap()).collect();
+        let mut strangers: Vec<_> = (0..2)
+            .map(|_| sessions.seat(false, None).unwrap())
+            .collect();
+        assert_eq!(sessions.seat(false, None).unwrap_err(), Full::Unknown);
+        let mut seats: Vec<_> = (0..2).map(|_| sessions.seat(true, None).unwrap()).collect();
         // One says who it is: it has a place among the others, and another stranger may come.
         strangers[0].belongs_to(&named("ann")).unwrap();
-        strangers.push(sessions.seat(false).unwrap());
-        assert_eq!(sessions.seat(true).unwrap_err(), Full::Sessions);
+        strangers.push(sessions.seat(false, None).unwrap());
+        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Sessions);
         assert_eq!(strangers[1].belongs_to(&named("bob")), Err(Full::Sessions));
         seats.pop();
         strangers[1].belongs_to(&named("bob")).unwrap();
@@ -329,15 +386,50 @@ mod tests {
     }
 
     #[test]
+    fn strangers_of_one_address_leave_places_to_those_of_others() {
+        let mut settings = Settings::default();
+        settings.auth.mode = AuthMode::Jwt;
+        settings.limits.unknown_sessions = 40;
+        let sessions = Sessions::new(&settings, Arc::new(Budget::new(1 << 20)));
+        let one = Some(IpAddr::from([203, 0, 113, 1]));
+        let another = Some(IpAddr::from([203, 0, 113, 2]));
+        let mut seats: Vec<_> = (0..10)
+            .map(|_| sessions.seat(false, one).unwrap())
+            .collect();
+        assert_eq!(sessions.seat(false, one).unwrap_err(), Full::OfAddress(10));
+        // Whoever is known is not counted, and whoever says who it is is so no more.
+        let known = sessions.seat(true, one).unwrap();
+        seats[0].belongs_to(&named("ann")).unwrap();
+        seats.push(sessions.seat(false, one).unwrap());
+        seats.extend((0..10).map(|_| sessions.seat(false, another).unwrap()));
+        assert_eq!(
+            sessions.seat(false, another).unwrap_err(),
+            Full::OfAddress(10)
+        );
+        seats.remove(5);
+        seats.push(sessions.seat(false, one).unwrap());
+        // The customer of a provider has 64 bits of addresses.
+        let of = |last| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        seats.extend((0..10).map(|last| sessions.seat(false, of(last)).unwrap()));
+        assert_eq!(
+            sessions.seat(false, of(99)).unwrap_err(),
+            Full::OfAddress(10)
+        );
+        drop((seats, known));
+        assert_eq!(sessions.count(), 0);
+        assert!(sessions.inner.unknown_of.lock().is_empty());
+    }
+
+    #[test]
     fn windows_shrink_as_memory_does() {
         let sessions = sessions(AuthMode::None);
-        let mut one = sessions.seat(true).unwrap();
-        let mut two = sessions.seat(true).unwrap();
+        let mut one = sessions.seat(true, None).unwrap();
+        let mut two = sessions.seat(true, None).unwrap();
         assert_eq!(one.holds(700), 0);
         assert_eq!(two.holds(100), 2);
         assert_eq!(two.holds(200), 4);
         assert_eq!(two.holds(300), 8);
-        assert_eq!(sessions.seat(true).unwrap_err(), Full::Memory);
+        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Memory);
         assert_eq!(one.holds(0), 0);
         drop(two);
         assert_eq!(sessions.inner.budget.tenths(), 0);
@@ -349,6 +441,6 @@ mod tests {
         let told = sessions.draining();
         sessions.drain(Duration::from_secs(1));
         assert_eq!(*told.borrow(), Some(Duration::from_secs(1)));
-        assert_eq!(sessions.seat(true).unwrap_err(), Full::Draining);
+        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Draining);
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /ws`: what is asked before a connection becomes a session. All that can be known before is
 //! answered as HTTP; browsers cannot read that, so what is found later has close codes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +36,8 @@ pub struct Shown {
     pub principal: Option<Principal>,
     /// Whose request it was, for whoever is found out later.
     pub asker: Asker,
+    /// Where it comes from, as limits count it.
+    pub address: Option<IpAddr>,
 }
 
 /// Open a session over a WebSocket
@@ -92,7 +94,8 @@ pub async fn get(
     let key = handshake(&request)?;
     let protocol = subprotocol(request.headers())?;
     let short = short(request.uri().query())?;
-    let seat = seat(&gateway, shown.principal.as_ref())?;
+    let address = shown.address;
+    let seat = seat(&gateway, shown.principal.as_ref(), address)?;
     let peer = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
@@ -286,10 +289,14 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
     Ok((short != Short::default()).then_some(short))
 }
 
-fn seat(gateway: &Gateway, principal: Option<&Principal>) -> Result<Seat, ApiError> {
+fn seat(
+    gateway: &Gateway,
+    principal: Option<&Principal>,
+    address: Option<IpAddr>,
+) -> Result<Seat, ApiError> {
     let found = gateway
         .sessions()
-        .seat(principal.is_some())
+        .seat(principal.is_some(), address)
         .and_then(|mut seat| {
             if let Some(principal) = principal {
                 seat.belongs_to(principal.identity())?;
@@ -298,7 +305,7 @@ fn seat(gateway: &Gateway, principal: Option<&Principal>) -> Result<Seat, ApiErr
         });
     found.map_err(|full| {
         let status = match full {
-            Full::OfPrincipal => StatusCode::TOO_MANY_REQUESTS,
+            Full::OfPrincipal | Full::OfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
             Full::Draining | Full::Sessions | Full::Unknown | Full::Memory => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -122,6 +122,8 @@ async fn unknown(gateway: &Gateway) -> TcpStream {
 async fn frames_of_strangers_are_small() {
     let gateway = jwt()
         .set("websocket.hello_timeout_ms", "60000")
+        // A quarter of them is for one address.
+        .set("limits.unknown_sessions", "1000")
         .start()
         .await;
     let before = peak_bytes(&gateway);
@@ -206,6 +208,40 @@ async fn strangers_fill_no_place_of_those_who_are_known() {
         "{goodbye}"
     );
     bob.bye().await;
+    ann.bye().await;
+    for stranger in strangers {
+        stranger.drop_dead();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_of_one_address_leave_places_to_those_of_others() {
+    let gateway = jwt()
+        .set("http.trusted_proxies", "127.0.0.1")
+        .set("limits.unknown_sessions", "40")
+        .set("websocket.hello_timeout_ms", "600000")
+        .start()
+        .await;
+    let from = |address: &str| at(&gateway, "/ws").header("x-forwarded-for", address);
+    let mut strangers = Vec::new();
+    for _ in 0..10 {
+        strangers.push(from("203.0.113.1").connect().await);
+    }
+    let (status, body, headers) = from("203.0.113.1").refused().await;
+    assert_eq!(status, 429, "{body}");
+    let message = body["message"].as_str().unwrap();
+    assert!(message.contains("limits.unknown_sessions"), "{message}");
+    assert!(headers.contains_key("retry-after"));
+    strangers.push(from("203.0.113.2").connect().await);
+    // Whoever shows a token there is no stranger, and who says in the first frame who it is no longer.
+    let good = token("ann", "consume:*");
+    let mut ann = from("203.0.113.1").token(&good).connect().await;
+    ann.until("welcome").await;
+    strangers[0]
+        .send(json!({"type": "hello", "token": token("bob", "consume:*")}))
+        .await;
+    strangers[0].until("welcome").await;
+    strangers.push(from("203.0.113.1").connect().await);
     ann.bye().await;
     for stranger in strangers {
         stranger.drop_dead();
