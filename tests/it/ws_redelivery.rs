@@ -587,9 +587,10 @@ async fn a_dead_letter_stands_in_the_audit_log_and_says_whose_session_gave_it_up
             .collect()
     };
     eventually(Duration::from_secs(60), async || !lines().is_empty()).await;
-    let lines = lines();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(lines[0]["principal"], "ann");
-    assert_eq!(lines[0]["request_id"], "ann");
-    assert_eq!(lines[0]["allowed"], true);
+    // One for each try.
+    for line in lines() {
+        assert_eq!(line["principal"], "ann", "{line}");
+        assert_eq!(line["request_id"], "ann", "{line}");
+        assert_eq!(line["allowed"], true, "{line}");
+    }
 }
