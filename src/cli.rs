@@ -131,10 +131,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match command {
-        Command::Serve(args) => match checked(&args.into_inputs()) {
-            Ok(loaded) => serve(loaded),
-            Err(errors) => refuse(&errors),
-        },
+        Command::Serve(args) => {
+            let inputs = args.into_inputs();
+            let file = config::settings_file(&inputs);
+            let sources = server::Sources::new(file, Box::new(move || checked(&inputs)));
+            match sources.read() {
+                Ok(loaded) => serve(loaded, sources),
+                Err(errors) => refuse(&errors),
+            }
+        }
         Command::Config(ConfigCommand::Show(args)) => show(&args.into_inputs()),
         Command::Config(ConfigCommand::Check(args)) => match checked(&args.into_inputs()) {
             Ok(loaded) => {
@@ -155,13 +160,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Starts the gateway and returns when it has stopped.
-fn serve(loaded: Loaded) -> ExitCode {
+fn serve(loaded: Loaded, sources: server::Sources) -> ExitCode {
     let warnings = loaded.warnings();
     let settings = loaded.settings;
     if let Err(problem) = observe::logging::install(&settings.telemetry) {
         return fail(&problem);
     }
-    for warning in warnings {
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -169,7 +174,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         .build();
     let served = match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(server::serve(settings));
+            let served = runtime.block_on(server::serve(settings, sources, warnings));
             // What hangs after the grace period (a blocking client call) does not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
             served.map_err(|error| error.to_string())

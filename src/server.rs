@@ -9,6 +9,8 @@ mod activity;
 mod addresses;
 mod connection;
 mod listener;
+mod reload;
+mod stamps;
 mod tls;
 
 use std::net::SocketAddr;
@@ -33,8 +35,10 @@ use crate::observe;
 use crate::observe::audit::Audit;
 use connection::Door;
 use listener::Listener;
+use reload::Reload;
 use tls::Tls;
 
+pub use reload::Sources;
 pub use tls::{TlsError, check as check_tls};
 
 /// Longest time for the producer to hand over what is left after the requests have ended.
@@ -45,6 +49,9 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Longest time for sessions that were cut to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often files that may be replaced are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Pause between two rounds of the metrics' upkeep.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -82,20 +89,27 @@ pub enum ServeError {
     Cut,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. `settings` were read from `sources`, which are read again
+/// when they change; `warned` is what the log was told of them.
 ///
 /// # Errors
 ///
 /// [`ServeError`]; all but [`ServeError::Cut`] before anything was served.
-pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+pub async fn serve(
+    settings: Settings,
+    sources: Sources,
+    warned: Vec<String>,
+) -> Result<(), ServeError> {
     let metrics = observe::metrics::install().map_err(|e| ServeError::System(e.to_string()))?;
     let mut signals = Signals::new()?;
+    let hangup = listened_to(SignalKind::hangup())?;
     raise_open_files();
     let public = Listener::bind_all("listen", &settings.server.listen).await?;
     let management_addresses: Vec<String> =
         settings.server.management_listen.iter().cloned().collect();
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
+    let reload = Reload::new(sources, &settings, warned);
 
     let audit = Audit::open(&settings.telemetry).map_err(ServeError::Audit)?;
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
@@ -116,6 +130,8 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
     let connections = TaskTracker::new();
 
+    let management_closing = CancellationToken::new();
+    tokio::spawn(reload.watch(gateway.clone(), hangup, management_closing.clone()));
     tokio::spawn(upkeep(metrics.clone()));
     let public_addresses = addresses(&public);
     let management_addresses = addresses(&management);
@@ -132,7 +148,6 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         process: observe::metrics::process(),
     });
     let management_door = Arc::new(Door::management(&settings, router).with_tls(tls.clone()));
-    let management_closing = CancellationToken::new();
     let management_connections = TaskTracker::new();
     for listener in management {
         tokio::spawn(listener.run(
@@ -255,6 +270,10 @@ fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
     listeners.iter().map(Listener::address).collect()
 }
 
+fn listened_to(kind: SignalKind) -> Result<Signal, ServeError> {
+    signal(kind).map_err(|error| ServeError::System(format!("signals: {error}")))
+}
+
 /// SIGTERM and SIGINT. Once they are listened to, neither ends the process by itself any more.
 struct Signals {
     terminate: Signal,
@@ -263,10 +282,9 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, ServeError> {
-        let system = |error: std::io::Error| ServeError::System(format!("signals: {error}"));
         Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(system)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(system)?,
+            terminate: listened_to(SignalKind::terminate())?,
+            interrupt: listened_to(SignalKind::interrupt())?,
         })
     }
 

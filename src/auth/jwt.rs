@@ -1,6 +1,5 @@
 //! JSON Web Tokens (RFC 7519, 8725): which issuer's, with which key, and whose permissions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +15,7 @@ use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::{Ceiling, Denied, Permission};
 use super::refusals::TooMany;
+use super::roles::{Book, MAX_PERMISSIONS, Roles};
 use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
@@ -23,8 +23,6 @@ use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_sec
 const MAX_TOKEN: usize = 16 << 10;
 /// Far above any real key: a larger file was named by mistake.
 const MOST_KEY_BYTES: u64 = 1 << 20;
-/// Most permissions of one token.
-const MAX_PERMISSIONS: usize = 1_000;
 /// Most bytes of verified tokens that are remembered.
 const CACHE_BYTES: u64 = 32 << 20;
 /// How long a token is taken as verified, if its issuer's keys stay the same.
@@ -67,8 +65,10 @@ fn invalid(text: impl Into<String>) -> Refused {
 #[derive(Debug)]
 pub struct Verifier {
     issuers: Vec<Issuer>,
-    rules: Rules,
+    rules: Arc<Rules>,
     leeway: u64,
+    /// Another one after each time that the settings were read again.
+    generation: u64,
     /// Hashed fast, as a token is a kilobyte and comes with each request; by a seed, so that nobody can
     /// aim at a place of it.
     verified: Cache<String, Verified, Xxh3Builder>,
@@ -80,8 +80,10 @@ struct Verified {
     principal: Principal,
     /// Whose it is, by the place in the settings.
     issuer: usize,
-    /// Of which edition of the issuer's keys; those from a file stay as they are.
+    /// Of which edition of the issuer's keys; those from a file stay as they are in one generation.
     edition: Option<u64>,
+    /// Of which [`Verifier`].
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -157,31 +159,25 @@ impl Refusal {
 struct Rules {
     permissions_claim: Option<Vec<String>>,
     roles_claim: Option<Vec<String>>,
-    roles: BTreeMap<String, Vec<String>>,
+    roles: Arc<Book>,
     /// Claims that are kept, by name or path.
     kept: Vec<String>,
 }
 
 impl Verifier {
     /// A verifier for the issuers of `settings`; reads their key files, and starts to ask for the
-    /// keys of those that have a URL. Principals keep the claims that `kept` names. Call it on the
-    /// runtime.
+    /// keys of those that have a URL. Principals keep the claims that `kept` names, and have what `roles`
+    /// says of theirs. Call it on the runtime.
     ///
     /// # Errors
     ///
     /// A line for each issuer whose keys cannot be read.
-    pub fn new(settings: &AuthSettings, kept: Vec<String>) -> Result<Self, Vec<String>> {
-        let mut issuers = Vec::new();
-        let mut errors = Vec::new();
-        for (index, issuer) in settings.issuers.iter().enumerate() {
-            match Issuer::new(index, issuer, settings) {
-                Ok(issuer) => issuers.push(issuer),
-                Err(error) => errors.push(format!("auth.issuers[{index}]: {error}")),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+    pub(super) fn new(
+        settings: &AuthSettings,
+        kept: Vec<String>,
+        roles: Arc<Book>,
+    ) -> Result<Self, Vec<String>> {
+        let issuers = read_issuers(settings, &[])?;
         for issuer in &issuers {
             if let Keys::Jwks(jwks) = &issuer.keys {
                 jwks.keep_fresh();
@@ -189,18 +185,35 @@ impl Verifier {
         }
         Ok(Self {
             issuers,
-            rules: Rules {
+            rules: Arc::new(Rules {
                 permissions_claim: settings.permissions_claim.as_deref().map(path),
                 roles_claim: settings.roles_claim.as_deref().map(path),
-                roles: settings.roles.clone(),
+                roles,
                 kept,
-            },
+            }),
             leeway: settings.leeway.as_secs(),
+            generation: 0,
             verified: Cache::builder()
                 .time_to_live(CACHE_TIME)
                 .max_capacity(CACHE_BYTES)
                 .weigher(|token: &String, _| u32::try_from(token.len() + 512).unwrap_or(u32::MAX))
                 .build_with_hasher(Xxh3Builder::new().with_seed(fastrand::u64(..))),
+        })
+    }
+
+    /// The same with keys from files, and ceilings, as they are now. Keys that have a URL, and what is
+    /// known of tokens, are shared; each token is verified again when it comes.
+    ///
+    /// # Errors
+    ///
+    /// A line for each issuer whose keys cannot be read.
+    pub(super) fn reloaded(&self, settings: &AuthSettings) -> Result<Self, Vec<String>> {
+        Ok(Self {
+            issuers: read_issuers(settings, &self.issuers)?,
+            rules: Arc::clone(&self.rules),
+            leeway: self.leeway,
+            generation: self.generation.wrapping_add(1),
+            verified: self.verified.clone(),
         })
     }
 
@@ -239,6 +252,9 @@ impl Verifier {
 
     /// Whether the keys of its issuer are those that the token was verified with.
     fn still_holds(&self, verified: &Verified) -> bool {
+        if verified.generation != self.generation {
+            return false;
+        }
         match self.issuers.get(verified.issuer).map(|issuer| &issuer.keys) {
             Some(Keys::Fixed(_)) => true,
             Some(Keys::Jwks(jwks)) => {
@@ -297,6 +313,7 @@ impl Verifier {
                         principal: self.principal(issuer, &claims)?,
                         issuer: index,
                         edition,
+                        generation: self.generation,
                     });
                 }
                 Err((stage, refused)) => refusal.or(is_named, stage, refused),
@@ -330,19 +347,23 @@ impl Verifier {
         if let Some(path) = &self.rules.permissions_claim {
             texts.extend(strings(claims, path)?);
         }
-        if let Some(path) = &self.rules.roles_claim {
-            for role in strings(claims, path)? {
-                let permissions = self.rules.roles.get(role).map(Vec::as_slice);
-                texts.extend(permissions.unwrap_or_default().iter().map(String::as_str));
-            }
-        }
+        let identity = Arc::new(identity);
+        let roles = match &self.rules.roles_claim {
+            Some(path) => strings(claims, path)?,
+            None => Vec::new(),
+        };
+        let roles = (!roles.is_empty()).then(|| {
+            let names = roles.into_iter().map(str::to_owned).collect();
+            Roles::new(&self.rules.roles, names, &identity)
+        });
         // Scopes that are no permissions are for others who share the token.
         let permissions: Vec<Permission> = texts
             .into_iter()
             .filter_map(|text| Permission::parse(text, &identity).ok())
             .take(MAX_PERMISSIONS + 1)
             .collect();
-        if permissions.len() > MAX_PERMISSIONS {
+        let by_roles = roles.as_ref().map_or(0, |roles| roles.permissions().len());
+        if permissions.len() + by_roles > MAX_PERMISSIONS {
             return Err(invalid(format!(
                 "the token has more than {MAX_PERMISSIONS} permissions"
             )));
@@ -363,8 +384,11 @@ impl Verifier {
             Some((name.clone(), value.clone()))
         });
         Ok(Principal::from_inner(Inner {
-            identity: Arc::new(identity),
-            grants: Grants::These(permissions),
+            identity,
+            grants: match roles {
+                Some(roles) => Grants::WithRoles(permissions, roles),
+                None => Grants::These(permissions),
+            },
             ceiling,
             topics: None,
             expires,
@@ -375,25 +399,54 @@ impl Verifier {
     }
 }
 
+/// The issuers of `settings`; those of `before` at the same place have the same URL for keys.
+fn read_issuers(settings: &AuthSettings, before: &[Issuer]) -> Result<Vec<Issuer>, Vec<String>> {
+    let mut issuers = Vec::new();
+    let mut errors = Vec::new();
+    for (index, issuer) in settings.issuers.iter().enumerate() {
+        let jwks = before.get(index).and_then(|before| match &before.keys {
+            Keys::Jwks(jwks) => Some(jwks),
+            Keys::Fixed(_) => None,
+        });
+        match Issuer::new(index, issuer, settings, jwks) {
+            Ok(issuer) => issuers.push(issuer),
+            Err(error) => errors.push(format!("auth.issuers[{index}]: {error}")),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(issuers),
+        false => Err(errors),
+    }
+}
+
 impl Issuer {
-    fn new(index: usize, settings: &IssuerSettings, auth: &AuthSettings) -> Result<Self, String> {
-        let keys = match &settings.keys {
-            KeySource::SecretFile(path) => {
+    /// With `jwks`, the keys of its URL that are there already.
+    fn new(
+        index: usize,
+        settings: &IssuerSettings,
+        auth: &AuthSettings,
+        jwks: Option<&Jwks>,
+    ) -> Result<Self, String> {
+        let keys = match (&settings.keys, jwks) {
+            (KeySource::JwksUrl(_) | KeySource::Discovered(_), Some(jwks)) => {
+                Keys::Jwks(jwks.clone())
+            }
+            (KeySource::SecretFile(path), _) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
                 Keys::Fixed(Key::secret(secret.expose_secret()))
             }
-            KeySource::KeyFile(path) => {
+            (KeySource::KeyFile(path), _) => {
                 let pem = read_file(path, MOST_KEY_BYTES);
                 let key = pem.and_then(|pem| {
                     Key::pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
                 });
                 Keys::Fixed(key.map_err(|error| format!("key_file: {error}"))?)
             }
-            KeySource::JwksUrl(url) => {
+            (KeySource::JwksUrl(url), None) => {
                 let jwks = Jwks::new(url, auth.jwks_max_age);
                 Keys::Jwks(jwks.map_err(|error| format!("jwks_url: {error}"))?)
             }
-            KeySource::Discovered(issuer) => {
+            (KeySource::Discovered(issuer), None) => {
                 let jwks = Jwks::discovered(issuer, auth.jwks_max_age);
                 Keys::Jwks(jwks.map_err(|error| format!("issuer: {error}"))?)
             }

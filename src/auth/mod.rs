@@ -15,6 +15,7 @@ mod keys;
 pub mod permission;
 pub mod policy;
 pub mod refusals;
+mod roles;
 pub mod ticket;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -35,7 +37,8 @@ use jwt::{Refused, Verifier, now};
 use permission::{Action, Ceiling, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
-use ticket::{Purpose, Tickets};
+use roles::{Book, Held, Roles};
+use ticket::{Purpose, SealKey, Tickets};
 
 /// Whoever sent a request. Every handler is given one. Cheap to clone.
 #[derive(Clone)]
@@ -74,12 +77,31 @@ struct Inner {
 }
 
 /// What a principal is allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Grants {
     /// All there is: `auth.mode` is `none`.
     Everything,
     /// What one of these says.
     These(Vec<Permission>),
+    /// What one of these says, or one that the settings give to a role of it now.
+    WithRoles(Vec<Permission>, Roles),
+}
+
+impl Grants {
+    /// The permissions of this moment; `None`: whatever there is.
+    fn held(&self) -> Option<Held<'_>> {
+        match self {
+            Self::Everything => None,
+            Self::These(own) => Some(Held {
+                own,
+                by_roles: Arc::default(),
+            }),
+            Self::WithRoles(own, roles) => Some(Held {
+                own,
+                by_roles: roles.permissions(),
+            }),
+        }
+    }
 }
 
 /// What showed who the principal is.
@@ -326,10 +348,8 @@ impl Principal {
 
     /// Whether nothing is hidden from it, whatever a ticket confines it to.
     fn may_do_everything(&self) -> bool {
-        let may = match &self.inner.grants {
-            Grants::Everything => true,
-            Grants::These(list) => list.iter().any(|one| one.action() == Action::Admin),
-        };
+        let held = self.inner.grants.held();
+        let may = held.is_none_or(|held| held.iter().any(|one| one.action() == Action::Admin));
         may && self.inner.ceiling.allows_everything()
     }
 
@@ -426,11 +446,11 @@ impl Page<'_> {
 /// Turns credentials into principals.
 #[derive(Debug)]
 pub struct Authenticator {
-    /// `None`: `auth.mode` is `none`.
-    verifier: Option<Verifier>,
+    /// `None`: `auth.mode` is `none`. Another one after each [`Authenticator::reload`].
+    verifier: Option<RwLock<Arc<Verifier>>>,
     tickets: Tickets,
-    /// What makes a certificate's subject a principal.
-    roles: BTreeMap<String, Vec<String>>,
+    /// What tokens name, and what makes a certificate's subject a principal.
+    roles: Arc<Book>,
     certificate_realm: Option<String>,
     /// What to show, for who shows nothing of use.
     offered: &'static str,
@@ -462,9 +482,13 @@ impl Authenticator {
             None => random_key().map_err(|error| vec![error])?,
         };
         let policies = Policies::new(settings)?;
+        let roles = Arc::new(Book::new(settings.roles.clone()));
         let verifier = match settings.mode {
             AuthMode::None => None,
-            AuthMode::Jwt => Some(Verifier::new(settings, policies.claims())?),
+            AuthMode::Jwt => {
+                let verifier = Verifier::new(settings, policies.claims(), Arc::clone(&roles))?;
+                Some(RwLock::new(Arc::new(verifier)))
+            }
         };
         if verifier.is_some() && settings.ticket_key_file.is_none() {
             tracing::info!(
@@ -477,7 +501,7 @@ impl Authenticator {
         Ok(Self {
             verifier,
             tickets,
-            roles: settings.roles.clone(),
+            roles,
             certificate_realm: settings.certificate_realm.clone(),
             offered: match certificates {
                 false => "a token: Authorization: Bearer …",
@@ -489,6 +513,49 @@ impl Authenticator {
             audit,
             refusals: Refusals::new(refused_per_second).map(Arc::new),
         })
+    }
+
+    /// Takes over what can change while the gateway runs: roles, keys of issuers that are in files,
+    /// `permissions_allowed`, and the key of tickets. All of it, or nothing where a file cannot be used.
+    /// The issuers must be those that it was made with, in their order. Blocking, since files are.
+    ///
+    /// # Errors
+    ///
+    /// Every key that cannot be read, a line each.
+    pub fn reload(&self, settings: &AuthSettings) -> Result<(), Vec<String>> {
+        let key = settings
+            .ticket_key_file
+            .as_deref()
+            .map(read_secret)
+            .transpose()
+            .map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?;
+        let key = key
+            .map(|key| SealKey::new(key.expose_secret()))
+            .transpose()
+            .map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?;
+        let verifier = match self.verifier() {
+            Some(verifier) => Some(Arc::new(verifier.reloaded(settings)?)),
+            None => None,
+        };
+        // Roles come first: a token that the new verifier looks at is to have the new ones.
+        self.roles.replace(settings.roles.clone());
+        if let (Some(current), Some(verifier)) = (&self.verifier, verifier) {
+            *current.write() = verifier;
+        }
+        if let Some(key) = key
+            && let Some(time) = self.tickets.replace_key(key)
+        {
+            tracing::warn!(
+                seconds = time.as_secs(),
+                "the ticket key was replaced: tickets of the one before are taken until they expire; a restart ends them at once"
+            );
+        }
+        Ok(())
+    }
+
+    fn verifier(&self) -> Option<Arc<Verifier>> {
+        let verifier = self.verifier.as_ref()?;
+        Some(Arc::clone(&verifier.read()))
     }
 
     /// Whether there is an audit log.
@@ -553,7 +620,7 @@ impl Authenticator {
 
     /// Whether a signature is looked at to find out who shows this.
     fn costs_a_check(&self, credential: Credential<'_>) -> bool {
-        match (&self.verifier, credential) {
+        match (self.verifier(), credential) {
             (Some(verifier), Credential::Token(token)) => !verifier.remembers(token),
             (Some(_), Credential::StreamTicket(..) | Credential::WebSocketTicket(..)) => true,
             (_, Credential::Certificate(_) | Credential::Other | Credential::None) | (None, _) => {
@@ -569,7 +636,7 @@ impl Authenticator {
         {
             return Err(Refused::Invalid(Unusable::Expired.to_string()));
         }
-        let Some(verifier) = &self.verifier else {
+        let Some(verifier) = self.verifier() else {
             // Nothing else is asked for, so nothing else can be wrong with it.
             return Ok(match credential {
                 Credential::Certificate(certificate) => Principal::new(
@@ -594,18 +661,19 @@ impl Authenticator {
             }
             // A certificate has no claims; a role of its subject's name says what it may do.
             Credential::Certificate(certificate) => {
-                let identity = self.of_certificate(certificate);
-                let role = self.roles.get(&certificate.subject);
-                let permissions = role
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|text| Permission::parse(text, &identity).ok())
-                    .collect();
-                Ok(Principal::new(
+                let identity = Arc::new(self.of_certificate(certificate));
+                let role = vec![certificate.subject.clone()];
+                let roles = Roles::new(&self.roles, role, &identity);
+                Ok(Principal::from_inner(Inner {
                     identity,
-                    Grants::These(permissions),
-                    Some(certificate.expires),
-                ))
+                    grants: Grants::WithRoles(Vec::new(), roles),
+                    ceiling: Ceiling::None,
+                    topics: None,
+                    expires: Some(certificate.expires),
+                    shown_by: ShownBy::Itself,
+                    ticket_expires: None,
+                    claims: BTreeMap::new(),
+                }))
             }
             Credential::Other => Err(Refused::Other(self.offered)),
             Credential::None => Err(Refused::Missing(self.offered)),

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Principal;
 use super::identity::Identity;
-use super::{Grants, Principal};
+use super::roles::Held;
 use crate::config::read_permission;
 use crate::glob::Glob;
 use crate::reserved::{Keeper, keeper};
@@ -197,7 +198,8 @@ impl fmt::Display for Granted<'_> {
 ///
 /// [`Denied`], which names the permission that is missing, or says that the audit log cannot be told.
 pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
-    let verdict = judge(principal, action, resource);
+    let held = principal.grants().held();
+    let verdict = judge(principal, held.as_ref(), action, resource);
     let may_be_done = principal
         .asker
         .is_decided(principal, action, resource, &verdict);
@@ -212,7 +214,8 @@ pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> 
 /// The same for what is only looked at, such as which lines of a list to show: nothing is decided, so
 /// the audit log is told of nothing.
 pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
-    judge(principal, action, resource).is_ok()
+    let held = principal.grants().held();
+    judge(principal, held.as_ref(), action, resource).is_ok()
 }
 
 /// Whether a first use by `principal` may create the topic, where `kafka.auto_create_topics` is on:
@@ -223,7 +226,8 @@ pub fn may_create(principal: &Principal, topic: &str) -> bool {
 }
 
 fn judge<'a>(
-    principal: &'a Principal,
+    principal: &Principal,
+    held: Option<&'a Held<'_>>,
     action: Action,
     resource: Resource<'_>,
 ) -> Result<Granted<'a>, Denied> {
@@ -232,10 +236,10 @@ fn judge<'a>(
         Resource::Topic(name) if keeper(name) != Keeper::Users => Action::Admin,
         _ => action,
     };
-    let granted = match principal.grants() {
+    let granted = match held {
         _ if principal.is_kept_from(action, resource) => None,
-        Grants::Everything => Some(Granted::ToAll),
-        Grants::These(permissions) => permissions
+        None => Some(Granted::ToAll),
+        Some(held) => held
             .iter()
             .find(|permission| permission.allows(needed, resource))
             .map(Granted::By),

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::digest;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,6 +38,9 @@ const WEBSOCKET_TTL: u64 = 30;
 const REMEMBERED: Duration = Duration::from_secs(120);
 /// Most used tickets that are remembered; about 100 bytes each.
 const MOST_REMEMBERED: u64 = 1_000_000;
+
+/// Most keys that are remembered after they were replaced.
+const KEYS_BEFORE: usize = 4;
 
 /// What a ticket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +111,42 @@ struct Claims {
     claims: BTreeMap<String, Value>,
 }
 
+/// What tickets are sealed with.
+pub struct SealKey {
+    key: LessSafeKey,
+    /// Tells it from others.
+    digest: digest::Digest,
+}
+
+impl SealKey {
+    /// What is made of `secret`, of at least 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// No key can be made of it.
+    pub fn new(secret: &[u8]) -> Result<Self, String> {
+        let made = Salt::new(HKDF_SHA256, &[]).extract(secret);
+        let made = made.expand(&[LABEL], &AES_256_GCM_SIV);
+        let key = made
+            .map(|okm| LessSafeKey::new(UnboundKey::from(okm)))
+            .map_err(|_| "no key can be made for tickets".to_owned())?;
+        Ok(Self {
+            key,
+            digest: digest::digest(&digest::SHA256, secret),
+        })
+    }
+}
+
+/// The key that seals, and those before it, which still open what they have sealed.
+struct SealKeys {
+    current: SealKey,
+    /// The newest first, each with the second since 1970 from which it opens nothing.
+    before: Vec<(SealKey, u64)>,
+}
+
 /// Mints and checks tickets.
 pub struct Tickets {
-    key: LessSafeKey,
+    keys: RwLock<SealKeys>,
     sse_ttl: Duration,
     used: Cache<String, ()>,
 }
@@ -128,19 +166,38 @@ impl Tickets {
     ///
     /// No key can be made of it.
     pub fn new(secret: &[u8], sse_ttl: Duration) -> Result<Self, String> {
-        let made = Salt::new(HKDF_SHA256, &[]).extract(secret);
-        let made = made.expand(&[LABEL], &AES_256_GCM_SIV);
-        let key = made
-            .map(|okm| LessSafeKey::new(UnboundKey::from(okm)))
-            .map_err(|_| "no key can be made for tickets".to_owned())?;
+        let keys = SealKeys {
+            current: SealKey::new(secret)?,
+            before: Vec::new(),
+        };
         Ok(Self {
-            key,
+            keys: RwLock::new(keys),
             sse_ttl,
             used: Cache::builder()
                 .time_to_live(REMEMBERED)
                 .max_capacity(MOST_REMEMBERED)
                 .build(),
         })
+    }
+
+    /// Seals with another key from now on. Tickets of the one before are taken as long as one may live
+    /// that was sealed just now; tells how long that is, or nothing where the key is the same.
+    pub fn replace_key(&self, key: SealKey) -> Option<Duration> {
+        let mut keys = self.keys.write();
+        if keys.current.digest.as_ref() == key.digest.as_ref() {
+            return None;
+        }
+        let time = self.sse_ttl.max(Duration::from_secs(WEBSOCKET_TTL));
+        let now = now();
+        // One that comes back seals again, and needs no second place.
+        keys.before.retain(|(before, until)| {
+            *until > now && before.digest.as_ref() != key.digest.as_ref()
+        });
+        let before = std::mem::replace(&mut keys.current, key);
+        let until = now.saturating_add(time.as_secs());
+        keys.before.insert(0, (before, until));
+        keys.before.truncate(KEYS_BEFORE);
+        Some(time)
     }
 
     /// A ticket for `principal`; with `topics`, for these only; for a page of `origin`, if one asks.
@@ -193,20 +250,15 @@ impl Tickets {
         };
         let until = principal.expires();
         let expires = (now + ttl).min(until.unwrap_or(u64::MAX));
-        let needed = |list: &[Permission]| {
-            let needed = list
-                .iter()
-                .filter(|permission| purpose.needs(permission.action()));
-            needed.cloned().collect()
-        };
-        let permissions = match principal.grants() {
+        let is_needed = |permission: &&Permission| purpose.needs(permission.action());
+        let permissions = match principal.grants().held() {
             // Where nobody is asked who they are, nobody looks at a ticket; elsewhere it is worth nothing.
-            Grants::Everything => Vec::new(),
-            Grants::These(list) => needed(list),
+            None => Vec::new(),
+            Some(held) => held.iter().filter(is_needed).cloned().collect(),
         };
         let ceiling = match principal.ceiling() {
             Ceiling::None => Ceiling::None,
-            Ceiling::At(list) => Ceiling::At(needed(list)),
+            Ceiling::At(list) => Ceiling::At(list.iter().filter(is_needed).cloned().collect()),
         };
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| NotMinted::Unsealed(error.to_string()))?;
@@ -278,9 +330,12 @@ impl Tickets {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|error| unsealed(&error))?;
         let unique = Nonce::assume_unique_for_key(nonce);
-        self.key
+        let keys = self.keys.read();
+        let sealing = &keys.current.key;
+        sealing
             .seal_in_place_append_tag(unique, Aad::from([FORM]), &mut sealed)
             .map_err(|error| unsealed(&error))?;
+        drop(keys);
         let mut ticket = vec![FORM];
         ticket.extend(nonce);
         ticket.append(&mut sealed);
@@ -294,13 +349,22 @@ impl Tickets {
         let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
         let (form, rest) = bytes.split_first().filter(|(form, _)| **form == FORM)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut sealed = sealed.to_vec();
-        let opened = self
-            .key
-            .open_in_place(nonce, Aad::from([*form]), &mut sealed)
-            .ok()?;
-        serde_json::from_slice(opened).ok()
+        let open = |key: &SealKey| {
+            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+            let mut sealed = sealed.to_vec();
+            let aad = Aad::from([*form]);
+            let opened = key.key.open_in_place(nonce, aad, &mut sealed).ok()?;
+            serde_json::from_slice::<Claims>(opened).ok()
+        };
+        let keys = self.keys.read();
+        open(&keys.current).or_else(|| {
+            let now = now();
+            let before = keys.before.iter().filter(|(_, until)| now < *until);
+            before.into_iter().find_map(|(key, until)| {
+                // Whoever has the old key could make tickets that last for ever.
+                open(key).filter(|claims| claims.expires <= *until)
+            })
+        })
     }
 }
 
@@ -378,6 +442,30 @@ mod tests {
             let forged = String::from_utf8(forged).unwrap();
             assert!(tickets(1).check(&forged, Purpose::Sse, HERE).is_err());
         }
+    }
+
+    #[test]
+    fn a_replaced_key_opens_its_tickets_as_long_as_they_live() {
+        let shared = tickets(1);
+        let mint = |tickets: &Tickets| tickets.mint(&reader(), Purpose::Sse, None, None).unwrap();
+        let takes = |tickets: &Tickets, minted: &Minted| {
+            tickets.check(&minted.ticket, Purpose::Sse, HERE).is_ok()
+        };
+        let old = mint(&shared);
+        assert_eq!(shared.replace_key(SealKey::new(&[1; 32]).unwrap()), None);
+        let time = shared.replace_key(SealKey::new(&[2; 32]).unwrap());
+        assert_eq!(time, Some(Duration::from_secs(60)));
+        let new = mint(&shared);
+        assert!(takes(&shared, &old) && takes(&shared, &new));
+        assert!(takes(&tickets(2), &new) && !takes(&tickets(1), &new));
+        // A ticket that the old key was made to seal for longer than the gateway lets any live.
+        let long = Tickets::new(&[1; 32], Duration::from_secs(3600)).unwrap();
+        assert!(!takes(&shared, &mint(&long)));
+        for byte in 3..3 + u8::try_from(KEYS_BEFORE).unwrap() {
+            shared.replace_key(SealKey::new(&[byte; 32]).unwrap());
+        }
+        assert!(!takes(&shared, &old), "too many keys ago");
+        assert!(takes(&shared, &new));
     }
 
     #[test]

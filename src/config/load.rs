@@ -219,6 +219,24 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
     reading.finish()
 }
 
+/// The file that these inputs read settings from, which need not be there.
+pub fn settings_file(inputs: &Inputs) -> PathBuf {
+    inputs.cwd.join(file_to_read(inputs).0)
+}
+
+/// The settings file, and whether someone named it (then it must exist).
+fn file_to_read(inputs: &Inputs) -> (PathBuf, bool) {
+    if let Some(path) = &inputs.config_file {
+        return (path.clone(), true);
+    }
+    let variable = inputs.env.iter().find(|(name, _)| *name == *FILE_VARIABLE);
+    match variable {
+        // Empty is how compose files and shells spell "not set".
+        Some((_, path)) if !path.is_empty() => (PathBuf::from(path), true),
+        _ => (PathBuf::from(FILE_NAME), false),
+    }
+}
+
 impl Reading {
     /// Adds what the start-up rules object to.
     pub fn apply_rules(&mut self) {
@@ -243,9 +261,7 @@ impl Reading {
     }
 
     fn read_file(&mut self, inputs: &Inputs) {
-        let Some((path, named)) = self.file_to_read(inputs) else {
-            return;
-        };
+        let (path, named) = file_to_read(inputs);
         match std::fs::read(inputs.cwd.join(&path)) {
             Ok(bytes) => self.read_toml(&path, &bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => {}
@@ -286,19 +302,6 @@ impl Reading {
                     format!("not valid TOML: {}", error.message()),
                 ));
             }
-        }
-    }
-
-    /// The settings file, and whether someone named it (then it must exist).
-    fn file_to_read(&self, inputs: &Inputs) -> Option<(PathBuf, bool)> {
-        if let Some(path) = &inputs.config_file {
-            return Some((path.clone(), true));
-        }
-        let variable = inputs.env.iter().find(|(name, _)| *name == *FILE_VARIABLE);
-        match variable {
-            // Empty is how compose files and shells spell "not set".
-            Some((_, path)) if !path.is_empty() => Some((PathBuf::from(path), true)),
-            _ => Some((PathBuf::from(FILE_NAME), false)),
         }
     }
 

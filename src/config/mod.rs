@@ -14,6 +14,7 @@
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `check.rs`: what must hold between settings before anything listens
 //! - `warnings.rs`: what is allowed and seldom meant
+//! - `take_over.rs`: what may change while the gateway runs
 //! - `sample.rs`, `show.rs`: the sample file and `config show`
 
 pub mod address;
@@ -30,6 +31,7 @@ mod sample;
 mod secrets;
 mod show;
 mod tables;
+mod take_over;
 mod topics;
 mod value;
 mod warnings;
@@ -38,7 +40,7 @@ mod warnings;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
@@ -47,7 +49,9 @@ pub use self::files::{read_file, read_secret};
 pub use self::items::read_network;
 pub use self::jwks_url::{discovery_url, jwks_url};
 pub use self::keys::{is_setting, variable_of};
-pub use self::load::{ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text};
+pub use self::load::{
+    ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text, settings_file,
+};
 pub use self::permission::{Action, PermissionError, read_permission};
 pub use self::properties::Properties;
 pub use self::sample::sample;
@@ -374,6 +378,19 @@ pub struct AuthSettings {
     pub topic_filters: Vec<TopicFilterSettings>,
 }
 
+impl AuthSettings {
+    /// The files that it names, whose contents may be read again while the gateway runs.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let of_issuers = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            KeySource::SecretFile(path) | KeySource::KeyFile(path) => Some(path),
+            KeySource::JwksUrl(_) | KeySource::Discovered(_) => None,
+        });
+        of_issuers
+            .chain(&self.ticket_key_file)
+            .map(PathBuf::as_path)
+    }
+}
+
 /// One entry of `[[auth.topic_filters]]`. In all of it but `topic`, `{claim}` stands for a claim of the
 /// token.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -440,6 +457,16 @@ pub struct TlsSettings {
     pub key: Option<PathBuf>,
     /// `client_ca`: authorities of client certificates; one that a client shows makes its principal.
     pub client_ca: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert, &self.key, &self.client_ca]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
 }
 
 /// `auth.mode`.

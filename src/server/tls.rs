@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::certificate::{ClientCertificate, Unusable};
 use crate::config::TlsSettings;
 use crate::http::wire::Wired;
-use files::{Loaded, Stamps};
+use crate::server::LOOK;
+use crate::server::stamps::Stamps;
+use files::Loaded;
 
 pub use files::TlsError;
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// Encrypted bytes that wait for a slow reader, for each connection: two full records.
 const SEND_BUFFER: usize = 32 << 10;
 /// Bounds on being polite to a client that speaks plain HTTP.
@@ -78,7 +78,7 @@ impl Tls {
     /// Reads the files; `None` when the settings name none.
     pub(super) fn load(settings: &TlsSettings) -> Result<Option<Arc<Self>>, TlsError> {
         // Before the files are read: what changes meanwhile is noticed later.
-        let seen = Stamps::now(settings);
+        let seen = Stamps::now(settings.files());
         let Some(loaded) = files::load(settings)? else {
             return Ok(None);
         };
@@ -138,7 +138,7 @@ impl Tls {
             let settings = self.settings.clone();
             let before = seen.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                let now = Stamps::now(&settings);
+                let now = Stamps::now(settings.files());
                 let read = (now != before).then(|| files::load(&settings));
                 (now, read)
             });

@@ -38,6 +38,11 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
     }
 }
 
+fn verifier_of(settings: &AuthSettings) -> Result<Verifier, Vec<String>> {
+    let roles = Arc::new(Book::new(settings.roles.clone()));
+    Verifier::new(settings, Vec::new(), roles)
+}
+
 fn claims(more: Value) -> Value {
     let mut claims = json!({
         "iss": "https://issuer", "aud": ["other", "tidegate"], "sub": "ann", "exp": now() + 60,
@@ -61,7 +66,7 @@ fn sign(claims: &Value, secret: &str, algorithm: Algorithm) -> String {
 
 async fn verify(more: Value) -> Result<Principal, String> {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
+    let verifier = verifier_of(&settings(&file)).unwrap();
     let token = sign(&claims(more), SECRET, Algorithm::HS256);
     verifier.verify(&token).await.map_err(|e| e.to_string())
 }
@@ -105,7 +110,7 @@ async fn verify_with(
     let file = secret_file();
     let mut settings = settings(&file);
     change(&mut settings.issuers[0]);
-    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let verifier = verifier_of(&settings).unwrap();
     let token = sign(&claims(more), SECRET, Algorithm::HS256);
     verifier.verify(&token).await.map_err(|e| e.to_string())
 }
@@ -190,7 +195,7 @@ async fn another_claim_may_name_the_principal() {
     let file = secret_file();
     let mut settings = settings(&file);
     settings.issuers[0].principal_claim = "email".to_owned();
-    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let verifier = verifier_of(&settings).unwrap();
     let mut claims = claims(json!({}));
     claims["email"] = Value::Null;
     let token = sign(&claims, SECRET, Algorithm::HS256);
@@ -203,7 +208,7 @@ async fn a_token_of_another_type_is_refused_where_one_is_asked_for() {
     let is_taken = async |asked: Option<&str>, typ: Option<&str>| {
         let mut settings = settings(&file);
         settings.issuers[0].typ = asked.map(str::to_owned);
-        let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+        let verifier = verifier_of(&settings).unwrap();
         let header = Header {
             typ: typ.map(str::to_owned),
             ..Header::new(Algorithm::HS256)
@@ -278,7 +283,7 @@ async fn claims_that_are_not_as_they_should_be_are_refused() {
 #[tokio::test]
 async fn a_token_that_says_it_has_expired_is_not_looked_at_further() {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
+    let verifier = verifier_of(&settings(&file)).unwrap();
     let expired = claims(json!({"exp": now() - 120}));
     let forged = sign(
         &expired,
@@ -300,7 +305,7 @@ async fn clocks_may_differ_by_the_leeway() {
 #[tokio::test]
 async fn forged_tokens_are_refused() {
     let file = secret_file();
-    let verifier = Verifier::new(&settings(&file), Vec::new()).unwrap();
+    let verifier = verifier_of(&settings(&file)).unwrap();
     let good = sign(&claims(json!({})), SECRET, Algorithm::HS256);
     let (head, rest) = good.split_once('.').unwrap();
     let (body, signature) = rest.split_once('.').unwrap();
@@ -343,7 +348,7 @@ async fn a_verified_token_is_remembered_until_it_expires() {
         leeway: Duration::ZERO,
         ..settings(&file)
     };
-    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let verifier = verifier_of(&settings).unwrap();
     // One may have expired before it is shown, where the machine stands still for so long.
     let mut token = String::new();
     let mut good = 0;
@@ -401,7 +406,7 @@ async fn keys_that_cannot_be_read_are_all_told() {
         ],
         ..AuthSettings::default()
     };
-    let errors = Verifier::new(&settings, Vec::new()).unwrap_err();
+    let errors = verifier_of(&settings).unwrap_err();
     assert_eq!(errors.len(), 4, "{errors:?}");
     assert!(errors[0].contains("32"), "{errors:?}");
     assert!(errors[3].contains("auth.issuers[3]"), "{errors:?}");
@@ -463,7 +468,7 @@ async fn of_several_issuers_the_one_that_knows_most_says_what_is_wrong() {
                 issuers: issuers.map(IssuerSettings::clone).to_vec(),
                 ..settings(&file)
             };
-            let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+            let verifier = verifier_of(&settings).unwrap();
             let token = sign(&claims, secret, Algorithm::HS256);
             let error = verifier.verify(&token).await.unwrap_err().to_string();
             assert!(error.contains(says), "{claims} {issuers:?}: {error}");
@@ -474,7 +479,56 @@ async fn of_several_issuers_the_one_that_knows_most_says_what_is_wrong() {
         issuers: vec![typed, unjudged, own.clone()],
         ..settings(&file)
     };
-    let verifier = Verifier::new(&settings, Vec::new()).unwrap();
+    let verifier = verifier_of(&settings).unwrap();
     let token = sign(&good(), SECRET, Algorithm::HS256);
     verifier.verify(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_and_ceilings_are_those_that_were_read_last() {
+    let file = secret_file();
+    let mut settings = settings(&file);
+    let verifier = verifier_of(&settings).unwrap();
+    let old = sign(&claims(json!({})), SECRET, Algorithm::HS256);
+    let other = "another secret, of much the same length as the first";
+    let new = sign(&claims(json!({})), other, Algorithm::HS256);
+    assert!(verifier.verify(&old).await.is_ok());
+    assert!(verifier.verify(&new).await.is_err());
+
+    std::fs::write(file.path(), other).unwrap();
+    settings.issuers[0].permissions_allowed = Some(vec!["consume:*".to_owned()]);
+    let verifier = verifier.reloaded(&settings).unwrap();
+    // Such tokens are still listened to while their address is refused too often.
+    assert!(verifier.remembers(&old));
+    assert!(verifier.verify(&old).await.is_err());
+    assert!(!verifier.remembers(&old));
+    let principal = verifier.verify(&new).await.unwrap();
+    assert!(may(&principal, Action::Consume, "orders.eu"));
+    assert!(!may(&principal, Action::Produce, "user.ann"));
+
+    std::fs::write(file.path(), "short").unwrap();
+    let errors = verifier.reloaded(&settings).unwrap_err();
+    assert!(
+        errors[0].contains("auth.issuers[0]: secret_file"),
+        "{errors:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_principal_loses_what_its_role_loses() {
+    let file = secret_file();
+    let settings = settings(&file);
+    let roles = Arc::new(Book::new(settings.roles.clone()));
+    let verifier = Verifier::new(&settings, Vec::new(), Arc::clone(&roles)).unwrap();
+    let named = claims(json!({"realm_access": {"roles": ["operator", "later"]}}));
+    let token = sign(&named, SECRET, Algorithm::HS256);
+    let principal = verifier.verify(&token).await.unwrap();
+    assert!(may(&principal, Action::Consume, "logs.a"));
+    roles.replace(BTreeMap::from([(
+        "later".to_owned(),
+        vec!["consume:bills".to_owned()],
+    )]));
+    assert!(!may(&principal, Action::Consume, "logs.a"));
+    assert!(may(&principal, Action::Consume, "bills"));
+    assert!(may(&principal, Action::Consume, "orders.eu"), "its own");
 }

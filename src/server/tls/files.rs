@@ -1,8 +1,6 @@
 //! The three files of `[tls]`: read, judged and made into what rustls serves with. Blocking, since
 //! files are.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -168,28 +166,4 @@ fn in_words(error: &pem::Error) -> &'static str {
 fn end_of(certificate: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.validity().not_after.timestamp())
-}
-
-/// What tells one state of the files from another without reading them. The time of the last
-/// change of the inode is among it, because tools that install certificates may keep the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamps([Option<Stamp>; 3]);
-
-type Stamp = (u64, u64, u64, [i64; 4]);
-
-impl Stamps {
-    /// How the files are now. One that is not there is a state, too.
-    pub(super) fn now(settings: &TlsSettings) -> Self {
-        let files = [&settings.cert, &settings.key, &settings.client_ca];
-        Self(files.map(|path| {
-            let about = fs::metadata(path.as_deref()?).ok()?;
-            let times = [
-                about.mtime(),
-                about.mtime_nsec(),
-                about.ctime(),
-                about.ctime_nsec(),
-            ];
-            Some((about.dev(), about.ino(), about.len(), times))
-        }))
-    }
 }

@@ -49,6 +49,8 @@ mod recipes;
 mod record_visibility;
 mod security_policy;
 #[cfg(feature = "embedded")]
+mod reload;
+#[cfg(feature = "embedded")]
 mod strangers;
 mod support_selftest;
 #[cfg(feature = "embedded")]

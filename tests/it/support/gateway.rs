@@ -114,6 +114,11 @@ impl Gateway {
         self.process().signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP: it reads its settings again.
+    pub fn reload(&self) {
+        self.process().signal(Signal::HUP);
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub async fn terminate(self) -> Ended {
         self.ask_to_end();
