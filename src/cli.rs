@@ -4,6 +4,7 @@
 
 mod import;
 mod token;
+mod users;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::import::{ImportArgs, Outcome};
 use self::token::TokenArgs;
+use self::users::{KeyArgs, UserArgs};
 use crate::api::offered::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
 use crate::{auth, healthcheck, kafka, observe, server};
@@ -43,6 +45,10 @@ enum Command {
     Asyncapi,
     /// Print a token for development, signed with a shared secret.
     Token(TokenArgs),
+    /// Print a line for auth.users_file: a user, whose password is read from standard input.
+    User(UserArgs),
+    /// Make an API key: a line for auth.users_file on standard output, the key on standard error.
+    Key(KeyArgs),
     /// Ask a running gateway whether it is ready: exit status 0 if so, else 1.
     Healthcheck(HealthcheckArgs),
 }
@@ -134,7 +140,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => {
             let inputs = args.into_inputs();
             let file = config::settings_file(&inputs);
-            let sources = server::Sources::new(file, Box::new(move || checked(&inputs)));
+            let sources = server::Sources::new(file, Box::new(move || checked(&inputs)), warnings);
             match sources.read() {
                 Ok(loaded) => serve(loaded, sources),
                 Err(errors) => refuse(&errors),
@@ -143,7 +149,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(ConfigCommand::Show(args)) => show(&args.into_inputs()),
         Command::Config(ConfigCommand::Check(args)) => match checked(&args.into_inputs()) {
             Ok(loaded) => {
-                for warning in loaded.warnings() {
+                for warning in warnings(&loaded) {
                     say(&format!("warning: {warning}"));
                 }
                 print("ok\n")
@@ -155,13 +161,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Openapi => print(&crate::api::openapi::document_json()),
         Command::Asyncapi => print(&crate::api::ws::protocol::asyncapi::document_json()),
         Command::Token(args) => token(&args),
+        Command::User(args) => made(args.line(io::stdin().lock())),
+        Command::Key(args) => match args.make() {
+            Ok(made) => {
+                say(&format!("key: {}", made.key));
+                print(&format!("{}\n", made.line))
+            }
+            Err(problem) => made(Err(problem)),
+        },
         Command::Healthcheck(args) => healthcheck(args),
     }
 }
 
 /// Starts the gateway and returns when it has stopped.
 fn serve(loaded: Loaded, sources: server::Sources) -> ExitCode {
-    let warnings = loaded.warnings();
+    let warnings = warnings(&loaded);
     let settings = loaded.settings;
     if let Err(problem) = observe::logging::install(&settings.telemetry) {
         return fail(&problem);
@@ -220,6 +234,24 @@ fn token(args: &TokenArgs) -> ExitCode {
     }
 }
 
+/// Prints a line that was asked for.
+fn made(line: Result<String, String>) -> ExitCode {
+    match line {
+        Ok(line) => print(&format!("{line}\n")),
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(ASKED_WRONGLY)
+        }
+    }
+}
+
+/// What is allowed in the settings, and in files that they name, and seldom meant.
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    let mut warnings = loaded.warnings();
+    warnings.extend(auth::users::warnings(&loaded.settings.auth));
+    warnings
+}
+
 /// The settings with every rule applied.
 fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
     let mut reading = config::read(inputs);
@@ -229,7 +261,7 @@ fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
 /// `config` does not know: what the Kafka clients think of their properties, the routes, the
-/// certificates, and the filters of topics.
+/// certificates, the filters of topics, and the users.
 fn apply_rules(reading: &mut Reading) {
     reading.apply_rules();
     let loaded = &reading.loaded;
@@ -263,7 +295,15 @@ fn apply_rules(reading: &mut Reading) {
     let policies = auth::policy::problems(&settings.auth)
         .into_iter()
         .map(|(path, problem)| loaded.error(&path, problem));
-    let errors: Vec<ConfigError> = kafka.chain(routes).chain(tls).chain(policies).collect();
+    let users = auth::users::problems(&settings.auth)
+        .into_iter()
+        .map(|problem| loaded.error("auth.users_file", problem));
+    let errors: Vec<ConfigError> = kafka
+        .chain(routes)
+        .chain(tls)
+        .chain(policies)
+        .chain(users)
+        .collect();
     reading.errors.extend(errors);
 }
 

@@ -13,8 +13,8 @@ const NOT_LET_IN: &str = "The request comes from a page of another origin, which
      permission is missing, which the message names";
 const OTHER_ORIGIN: &str =
     "The request comes from a page of another origin, which is not in `http.cors.origins`";
-const UNAUTHENTICATED: &str = "No token, or one that is not valid (with `auth.mode = \"jwt\"`); \
-     `WWW-Authenticate` says which";
+const UNAUTHENTICATED: &str = "No credentials, or some that are not valid (with `auth.mode = \"jwt\"` or \
+     `\"users\"`); `WWW-Authenticate` says which";
 const MISDIRECTED: &str = "`Host` is not one that is served: without authentication only addresses, names that \
      nobody can register, the host of `advertised_url` and those in `http.allowed_hosts` are";
 const TOO_MANY: &str = "More requests or bytes a second than `limits` allow: try again after \
@@ -41,10 +41,12 @@ pub(super) fn described(mut item: PathItem, access: Access) -> PathItem {
         if access == Access::Open {
             add(operation, "403", OTHER_ORIGIN, &[]);
         } else {
-            operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
+            let ways = ["bearer", "basic", "apiKey"];
+            let needs = ways.map(|way| SecurityRequirement::new(way, [""; 0]));
+            operation.security = Some(needs.into());
             let challenge = [(
                 "WWW-Authenticate",
-                "What is wrong with the token (RFC 6750)",
+                "What is offered, and what is wrong with the token (RFC 6750)",
             )];
             add(operation, "401", UNAUTHENTICATED, &challenge);
             // What handlers say of it is about permissions already.

@@ -4,7 +4,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::Components;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::routes;
 
@@ -36,10 +36,21 @@ pub fn document() -> utoipa::openapi::OpenApi {
              claims and roles are permissions `action:pattern`, such as `consume:orders.*`.",
         ))
         .build();
-    document
-        .components
-        .get_or_insert_with(Components::new)
-        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let basic = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some(
+            "A name and a password of `auth.users_file`, where there is one.",
+        ))
+        .build();
+    let key = ApiKey::Header(ApiKeyValue::with_description(
+        "X-API-Key",
+        "An API key of `auth.users_file`, where there is one. It may also stand in `Authorization: \
+         Bearer`, in the place of a token.",
+    ));
+    let components = document.components.get_or_insert_with(Components::new);
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    components.add_security_scheme("basic", SecurityScheme::Http(basic));
+    components.add_security_scheme("apiKey", SecurityScheme::ApiKey(key));
     document
 }
 

@@ -34,7 +34,7 @@ use crate::gateway::Gateway;
 use crate::http::body;
 use crate::http::client::{Proxies, counted_as};
 use crate::http::cors;
-use crate::http::credentials::{self, Found};
+use crate::http::credentials::{self, Found, Looked};
 use crate::http::cross_site::CrossSite;
 use crate::http::error::ApiError;
 use crate::http::finish::{AnsweredBy, Finish, caught, finished};
@@ -344,12 +344,15 @@ impl Guard {
             return Ok(Found::Nothing);
         }
         let query = request.uri().query();
-        let in_query = auth.allows_query_token();
+        let looked = Looked {
+            query_token: auth.allows_query_token(),
+            keys: auth.takes_keys(),
+        };
         let headers = request.headers();
         match self.access.caller() {
             Caller::Anyone => Ok(Found::Nothing),
-            Caller::AtUpgrade => Ok(credentials::find_at_upgrade(headers, query, in_query)),
-            Caller::Somebody => credentials::find(headers, query, in_query),
+            Caller::AtUpgrade => Ok(credentials::find_at_upgrade(headers, query, looked)),
+            Caller::Somebody => credentials::find(headers, query, looked),
         }
     }
 

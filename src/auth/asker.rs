@@ -64,6 +64,11 @@ impl Asker {
         Self { told, counted }
     }
 
+    /// As whom refusals are counted, where they are.
+    pub(super) fn counted_as(&self) -> Option<u128> {
+        self.counted.as_ref().map(|(_, who)| *who)
+    }
+
     /// Whether there is room for another refusal.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ pub enum Kind {
     Token,
     /// By a client certificate.
     Certificate,
+    /// By a password of `auth.users_file`.
+    User,
+    /// By an API key of `auth.users_file`.
+    Key,
     /// By any of what has this realm in the settings.
     Realm,
 }
@@ -30,6 +34,8 @@ impl Kind {
             Self::Anonymous => "anonymous",
             Self::Token => "token",
             Self::Certificate => "certificate",
+            Self::User => "user",
+            Self::Key => "key",
             Self::Realm => "realm",
         }
     }
@@ -71,6 +77,24 @@ impl Identity {
         }
     }
 
+    /// A name with a password.
+    pub fn of_user(name: &str) -> Self {
+        Self {
+            kind: Kind::User,
+            issuer: "users".to_owned(),
+            subject: name.to_owned(),
+        }
+    }
+
+    /// The name of an API key.
+    pub fn of_key(name: &str) -> Self {
+        Self {
+            kind: Kind::Key,
+            issuer: "keys".to_owned(),
+            subject: name.to_owned(),
+        }
+    }
+
     /// The same subject in a realm, where the settings name one.
     #[must_use]
     pub fn in_realm(self, realm: Option<&str>) -> Self {
@@ -89,7 +113,8 @@ impl Identity {
         self.kind
     }
 
-    /// Whose word it is: the issuer of the token or of the certificate, or the realm. Empty for everyone.
+    /// Whose word it is: the issuer of the token or of the certificate, the realm, or `users` and `keys` of
+    /// the file. Empty for everyone.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -116,6 +141,8 @@ mod tests {
         assert_eq!(ann("a"), ann("a"));
         assert_ne!(ann("a"), ann("b"));
         assert_ne!(ann("a"), Identity::of_certificate("a", "ann"));
+        assert_ne!(ann("users"), Identity::of_user("ann"));
+        assert_ne!(Identity::of_key("ann"), Identity::of_user("ann"));
         assert_ne!(
             Identity::of_token("", "anonymous".to_owned()),
             Identity::anonymous()

@@ -15,7 +15,7 @@ use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::{Ceiling, Denied, Permission};
 use super::refusals::TooMany;
-use super::roles::{Book, MAX_PERMISSIONS, Roles};
+use super::roles::{Book, MAX_PERMISSIONS, Of, Roles};
 use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
@@ -32,11 +32,17 @@ const CACHE_TIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The request carries none.
-    #[error("this needs {0}")]
-    Missing(&'static str),
+    #[error("this needs {}", .0.text)]
+    Missing(Offered),
     /// What it carries is of no kind that is offered.
-    #[error("what Authorization has is of no kind that is taken here; this needs {0}")]
-    Other(&'static str),
+    #[error("what Authorization has is of no kind that is taken here; this needs {}", .0.text)]
+    Other(Offered),
+    /// A name and a password that do not belong together, whichever of them is wrong.
+    #[error("the name or the password is wrong")]
+    Password,
+    /// It was not looked at: too many passwords are being checked.
+    #[error("too many passwords are being checked now; try again")]
+    Busy,
     /// It is not valid.
     #[error("{0}")]
     Invalid(String),
@@ -49,6 +55,15 @@ pub enum Refused {
     /// It was not looked at: too many were refused before.
     #[error("more than {} requests refused in a second (limits.refused_per_second)", .0.limit)]
     TooMany(TooMany),
+}
+
+/// What may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// In words, for messages.
+    pub text: Arc<str>,
+    /// Whether a name and a password are among it (RFC 7617).
+    pub passwords: bool,
 }
 
 impl From<TooMany> for Refused {
@@ -354,7 +369,7 @@ impl Verifier {
         };
         let roles = (!roles.is_empty()).then(|| {
             let names = roles.into_iter().map(str::to_owned).collect();
-            Roles::new(&self.rules.roles, names, &identity)
+            Roles::new(&self.rules.roles, Of::Roles(names), &identity)
         });
         // Scopes that are no permissions are for others who share the token.
         let permissions: Vec<Permission> = texts

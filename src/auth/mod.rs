@@ -12,11 +12,13 @@ pub mod identity;
 mod jwks;
 pub mod jwt;
 mod keys;
+mod passwords;
 pub mod permission;
 pub mod policy;
 pub mod refusals;
 mod roles;
 pub mod ticket;
+pub mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,12 +35,14 @@ use crate::observe::audit::{Audit, Origin};
 use asker::{Asker, Decision};
 use certificate::{ClientCertificate, Unusable};
 use identity::{Identity, Kind};
-use jwt::{Refused, Verifier, now};
+use jwt::{Offered, Refused, Verifier, now};
+use passwords::{Failed, Passwords};
 use permission::{Action, Ceiling, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
-use roles::{Book, Held, Roles};
+use roles::{Book, Held, Of, Roles, Table};
 use ticket::{Purpose, SealKey, Tickets};
+use users::{KEY_PREFIX, Sort, Users};
 
 /// Whoever sent a request. Every handler is given one. Cheap to clone.
 #[derive(Clone)]
@@ -396,8 +400,12 @@ pub fn notice(left: Duration) -> Duration {
 /// What a request shows of itself. The doors find it; see `http::credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// A token, from a header or wherever the door takes one.
+    /// A token, or an API key in its place, from a header or wherever the door takes one.
     Token(&'a str),
+    /// What stands where only an API key may.
+    Key(&'a str),
+    /// A name and its password.
+    Password(&'a str, &'a str),
     /// A ticket for reading event streams, and the page that shows it.
     StreamTicket(&'a str, Page<'a>),
     /// A ticket for a WebSocket, and the page that shows it.
@@ -412,9 +420,12 @@ pub enum Credential<'a> {
 
 impl Credential<'_> {
     /// What it is, for the audit log.
-    const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
+            Self::Token(token) if token.starts_with(KEY_PREFIX) => "an API key is valid",
             Self::Token(_) => "a token is valid",
+            Self::Key(_) => "an API key is valid",
+            Self::Password(..) => "a password is right",
             Self::StreamTicket(..) => "a ticket for streams is valid",
             Self::WebSocketTicket(..) => "a ticket for WebSockets is valid",
             Self::Certificate(_) => "a client certificate is valid",
@@ -452,8 +463,11 @@ pub struct Authenticator {
     /// What tokens name, and what makes a certificate's subject a principal.
     roles: Arc<Book>,
     certificate_realm: Option<String>,
+    /// Whether there is `auth.users_file`, so that passwords and API keys are taken.
+    knows_users: bool,
+    passwords: Passwords,
     /// What to show, for who shows nothing of use.
-    offered: &'static str,
+    offered: Offered,
     anonymous: Principal,
     policies: Arc<Policies>,
     allow_query_token: bool,
@@ -482,10 +496,11 @@ impl Authenticator {
             None => random_key().map_err(|error| vec![error])?,
         };
         let policies = Policies::new(settings)?;
-        let roles = Arc::new(Book::new(settings.roles.clone()));
+        let roles = Arc::new(Book::new(table(settings)?));
         let verifier = match settings.mode {
             AuthMode::None => None,
-            AuthMode::Jwt => {
+            // The settings' checks let no issuers stand beside users alone.
+            AuthMode::Jwt | AuthMode::Users => {
                 let verifier = Verifier::new(settings, policies.claims(), Arc::clone(&roles))?;
                 Some(RwLock::new(Arc::new(verifier)))
             }
@@ -503,10 +518,9 @@ impl Authenticator {
             tickets,
             roles,
             certificate_realm: settings.certificate_realm.clone(),
-            offered: match certificates {
-                false => "a token: Authorization: Bearer …",
-                true => "a token (Authorization: Bearer …) or a client certificate",
-            },
+            knows_users: settings.users_file.is_some(),
+            passwords: Passwords::new().map_err(|error| vec![error])?,
+            offered: offered(settings, certificates),
             anonymous: Principal::anonymous(),
             policies,
             allow_query_token: settings.allow_query_token,
@@ -515,8 +529,8 @@ impl Authenticator {
         })
     }
 
-    /// Takes over what can change while the gateway runs: roles, keys of issuers that are in files,
-    /// `permissions_allowed`, and the key of tickets. All of it, or nothing where a file cannot be used.
+    /// Takes over what can change while the gateway runs: roles, users and API keys, keys of issuers that
+    /// are in files, `permissions_allowed`, and the key of tickets. All of it, or nothing where a file cannot be used.
     /// The issuers must be those that it was made with, in their order. Blocking, since files are.
     ///
     /// # Errors
@@ -533,12 +547,13 @@ impl Authenticator {
             .map(|key| SealKey::new(key.expose_secret()))
             .transpose()
             .map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?;
+        let table = table(settings)?;
         let verifier = match self.verifier() {
             Some(verifier) => Some(Arc::new(verifier.reloaded(settings)?)),
             None => None,
         };
         // Roles come first: a token that the new verifier looks at is to have the new ones.
-        self.roles.replace(settings.roles.clone());
+        self.roles.replace(table);
         if let (Some(current), Some(verifier)) = (&self.verifier, verifier) {
             *current.write() = verifier;
         }
@@ -596,7 +611,7 @@ impl Authenticator {
         {
             return Err(too_many.into());
         }
-        let refused = match self.identify(credential).await {
+        let refused = match self.identify(credential, asker).await {
             Ok(principal) => {
                 let principal = principal.under(&self.policies).asking(asker);
                 if self
@@ -618,18 +633,86 @@ impl Authenticator {
         Err(refused)
     }
 
-    /// Whether a signature is looked at to find out who shows this.
+    /// Whether a signature or a password is looked at to find out who shows this.
     fn costs_a_check(&self, credential: Credential<'_>) -> bool {
         match (self.verifier(), credential) {
+            (Some(_), Credential::Token(token)) if self.is_key(token) => false,
             (Some(verifier), Credential::Token(token)) => !verifier.remembers(token),
-            (Some(_), Credential::StreamTicket(..) | Credential::WebSocketTicket(..)) => true,
-            (_, Credential::Certificate(_) | Credential::Other | Credential::None) | (None, _) => {
-                false
+            (Some(_), Credential::Password(name, password)) => {
+                self.knows_users && !self.passwords.remembers(name, password)
             }
+            (Some(_), Credential::StreamTicket(..) | Credential::WebSocketTicket(..)) => true,
+            // Nobody guesses a key, and to look one up costs next to nothing.
+            (
+                _,
+                Credential::Key(_)
+                | Credential::Certificate(_)
+                | Credential::Other
+                | Credential::None,
+            )
+            | (None, _) => false,
         }
     }
 
-    async fn identify(&self, credential: Credential<'_>) -> Result<Principal, Refused> {
+    /// Whether what stands in the place of a token is an API key.
+    fn is_key(&self, token: &str) -> bool {
+        self.knows_users && token.starts_with(KEY_PREFIX)
+    }
+
+    fn of_key(&self, key: &str) -> Result<Principal, Refused> {
+        let table = self.roles.current();
+        match table.users.of_key(key) {
+            Some(name) => Ok(self.of_users_file(Sort::Key, name)),
+            None => Err(Refused::Invalid("the API key is not valid".to_owned())),
+        }
+    }
+
+    async fn of_password(
+        &self,
+        name: &str,
+        password: &str,
+        asker: &Asker,
+    ) -> Result<Principal, Refused> {
+        if !self.knows_users {
+            return Err(Refused::Other(self.offered.clone()));
+        }
+        let table = self.roles.current();
+        let address = asker.counted_as();
+        match self
+            .passwords
+            .check(&table.users, name, password, address)
+            .await
+        {
+            Ok(()) => Ok(self.of_users_file(Sort::User, name)),
+            Err(Failed::Wrong) => Err(Refused::Password),
+            Err(Failed::Busy) => Err(Refused::Busy),
+        }
+    }
+
+    /// Somebody of the file, who has what it gives at each moment.
+    fn of_users_file(&self, sort: Sort, name: &str) -> Principal {
+        let identity = Arc::new(match sort {
+            Sort::User => Identity::of_user(name),
+            Sort::Key => Identity::of_key(name),
+        });
+        let roles = Roles::new(&self.roles, Of::User(sort, name.to_owned()), &identity);
+        Principal::from_inner(Inner {
+            identity,
+            grants: Grants::WithRoles(Vec::new(), roles),
+            ceiling: Ceiling::None,
+            topics: None,
+            expires: None,
+            shown_by: ShownBy::Itself,
+            ticket_expires: None,
+            claims: BTreeMap::new(),
+        })
+    }
+
+    async fn identify(
+        &self,
+        credential: Credential<'_>,
+        asker: &Asker,
+    ) -> Result<Principal, Refused> {
         // A connection may be kept for longer than the certificate is good that was shown at its beginning.
         if let Credential::Certificate(certificate) = credential
             && certificate.expires <= now()
@@ -645,6 +728,8 @@ impl Authenticator {
                     Some(certificate.expires),
                 ),
                 Credential::Token(_)
+                | Credential::Key(_)
+                | Credential::Password(..)
                 | Credential::StreamTicket(..)
                 | Credential::WebSocketTicket(..)
                 | Credential::Other
@@ -652,7 +737,10 @@ impl Authenticator {
             });
         };
         match credential {
+            Credential::Token(token) if self.is_key(token) => self.of_key(token),
             Credential::Token(token) => verifier.verify(token).await,
+            Credential::Key(key) => self.of_key(key),
+            Credential::Password(name, password) => self.of_password(name, password, asker).await,
             Credential::StreamTicket(ticket, page) => {
                 self.tickets.check(ticket, Purpose::Sse, page)
             }
@@ -663,7 +751,7 @@ impl Authenticator {
             Credential::Certificate(certificate) => {
                 let identity = Arc::new(self.of_certificate(certificate));
                 let role = vec![certificate.subject.clone()];
-                let roles = Roles::new(&self.roles, role, &identity);
+                let roles = Roles::new(&self.roles, Of::Roles(role), &identity);
                 Ok(Principal::from_inner(Inner {
                     identity,
                     grants: Grants::WithRoles(Vec::new(), roles),
@@ -675,8 +763,8 @@ impl Authenticator {
                     claims: BTreeMap::new(),
                 }))
             }
-            Credential::Other => Err(Refused::Other(self.offered)),
-            Credential::None => Err(Refused::Missing(self.offered)),
+            Credential::Other => Err(Refused::Other(self.offered.clone())),
+            Credential::None => Err(Refused::Missing(self.offered.clone())),
         }
     }
 
@@ -690,6 +778,11 @@ impl Authenticator {
         self.verifier.is_some()
     }
 
+    /// Whether `X-API-Key` is looked at: without `auth.users_file` it is somebody else's.
+    pub fn takes_keys(&self) -> bool {
+        self.knows_users
+    }
+
     /// Mints tickets.
     pub fn tickets(&self) -> &Tickets {
         &self.tickets
@@ -698,6 +791,45 @@ impl Authenticator {
     /// Whether `?access_token=` is accepted (`auth.allow_query_token`).
     pub fn allows_query_token(&self) -> bool {
         self.allow_query_token
+    }
+}
+
+/// Roles and users, by the settings and the file that they name.
+fn table(settings: &AuthSettings) -> Result<Table, Vec<String>> {
+    let file = settings.users_file.as_deref();
+    let users = file.map(Users::read).transpose().map_err(|problems| {
+        let about = |problem| format!("auth.users_file: {problem}");
+        problems.into_iter().map(about).collect::<Vec<_>>()
+    })?;
+    Ok(Table {
+        roles: settings.roles.clone(),
+        users: users.unwrap_or_default(),
+    })
+}
+
+/// What the settings offer to whoever shows nothing.
+fn offered(settings: &AuthSettings, certificates: bool) -> Offered {
+    let passwords = settings.users_file.is_some();
+    let mut ways = Vec::new();
+    if settings.mode != AuthMode::Users {
+        ways.push("a token (Authorization: Bearer …)");
+    }
+    if passwords {
+        ways.push("a name and a password (Authorization: Basic …)");
+        ways.push("an API key (Authorization: Bearer tgk_…, or X-API-Key)");
+    }
+    if certificates {
+        ways.push("a client certificate");
+    }
+    let text = match ways.split_last() {
+        Some((last, before)) if !before.is_empty() => {
+            format!("{} or {last}", before.join(", "))
+        }
+        _ => "a token: Authorization: Bearer …".to_owned(),
+    };
+    Offered {
+        text: text.into(),
+        passwords,
     }
 }
 

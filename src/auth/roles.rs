@@ -1,7 +1,7 @@
-//! The roles of the settings, which may be read again while the gateway runs, and what a principal has
-//! by them.
+//! The roles of the settings and what `auth.users_file` gives, which may be read again while the gateway
+//! runs, and what a principal has by them.
 //!
-//! A principal keeps the names of its roles and looks up what they give whenever something is decided.
+//! A principal keeps the names of its roles, or its own in that file, and looks up what they give whenever something is decided.
 //! So what a role loses is lost to sessions that are open, too.
 
 use std::collections::BTreeMap;
@@ -12,12 +12,28 @@ use parking_lot::RwLock;
 
 use super::identity::Identity;
 use super::permission::Permission;
+use super::users::{Given, Sort, Users};
 
 /// Most permissions of one principal.
 pub(super) const MAX_PERMISSIONS: usize = 1_000;
 
-/// The permissions of each role, as they were read last.
-pub(super) type Table = BTreeMap<String, Vec<String>>;
+/// What was read last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    /// The permissions of each role.
+    pub(super) roles: BTreeMap<String, Vec<String>>,
+    /// Names with passwords, and API keys.
+    pub(super) users: Users,
+}
+
+/// By what somebody has permissions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// The roles of these names, of which the settings need not have each.
+    Roles(Vec<String>),
+    /// What the file says of this one.
+    User(Sort, String),
+}
 
 /// The roles as they are now.
 #[derive(Debug, Default)]
@@ -26,21 +42,21 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(roles: Table) -> Self {
+    pub(super) fn new(table: Table) -> Self {
         Self {
-            current: RwLock::new(Arc::new(roles)),
+            current: RwLock::new(Arc::new(table)),
         }
     }
 
-    /// Puts other roles in the place of those that were there.
-    pub(super) fn replace(&self, roles: Table) {
+    /// Puts another table in the place of the one that was there.
+    pub(super) fn replace(&self, table: Table) {
         let mut current = self.current.write();
-        if **current != roles {
-            *current = Arc::new(roles);
+        if **current != table {
+            *current = Arc::new(table);
         }
     }
 
-    fn current(&self) -> Arc<Table> {
+    pub(super) fn current(&self) -> Arc<Table> {
         Arc::clone(&self.current.read())
     }
 }
@@ -48,7 +64,7 @@ impl Book {
 /// The roles of one principal.
 pub(super) struct Roles {
     book: Arc<Book>,
-    names: Vec<String>,
+    of: Of,
     identity: Arc<Identity>,
     /// What they gave at the last look, and by which table.
     found: RwLock<Found>,
@@ -61,12 +77,12 @@ struct Found {
 }
 
 impl Roles {
-    /// The roles of these names, of which the settings need not have each.
-    pub(super) fn new(book: &Arc<Book>, names: Vec<String>, identity: &Arc<Identity>) -> Self {
-        let found = find(book.current(), &names, identity);
+    /// What `of` gives to this identity.
+    pub(super) fn new(book: &Arc<Book>, of: Of, identity: &Arc<Identity>) -> Self {
+        let found = find(book.current(), &of, identity);
         Self {
             book: Arc::clone(book),
-            names,
+            of,
             identity: Arc::clone(identity),
             found: RwLock::new(found),
         }
@@ -81,15 +97,25 @@ impl Roles {
                 return Arc::clone(&found.permissions);
             }
         }
-        let found = find(current, &self.names, &self.identity);
+        let found = find(current, &self.of, &self.identity);
         let permissions = Arc::clone(&found.permissions);
         *self.found.write() = found;
         permissions
     }
 }
 
-fn find(table: Arc<Table>, names: &[String], identity: &Identity) -> Found {
-    let texts = names.iter().filter_map(|name| table.get(name)).flatten();
+fn find(table: Arc<Table>, of: &Of, identity: &Identity) -> Found {
+    // Whoever is not in the file any more has nothing.
+    let nothing = Given::default();
+    let (names, own) = match of {
+        Of::Roles(names) => (names, &nothing.permissions),
+        Of::User(sort, name) => {
+            let given = table.users.given(*sort, name).unwrap_or(&nothing);
+            (&given.roles, &given.permissions)
+        }
+    };
+    let of_roles = names.iter().filter_map(|name| table.roles.get(name));
+    let texts = own.iter().chain(of_roles.flatten());
     // The settings' checks let through none that cannot be read.
     let permissions = texts
         .filter_map(|text| Permission::parse(text, identity).ok())
@@ -103,14 +129,14 @@ fn find(table: Arc<Table>, names: &[String], identity: &Identity) -> Found {
 
 impl fmt::Debug for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Roles").field(&self.names).finish()
+        f.debug_tuple("Roles").field(&self.of).finish()
     }
 }
 
 /// What they give is the settings' word, and the same for all.
 impl PartialEq for Roles {
     fn eq(&self, other: &Self) -> bool {
-        self.names == other.names && self.identity == other.identity
+        self.of == other.of && self.identity == other.identity
     }
 }
 
@@ -134,9 +160,13 @@ mod tests {
 
     fn table(list: &[(&str, &[&str])]) -> Table {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        list.iter()
-            .map(|(name, list)| ((*name).to_owned(), texts(list)))
-            .collect()
+        Table {
+            roles: list
+                .iter()
+                .map(|(name, list)| ((*name).to_owned(), texts(list)))
+                .collect(),
+            users: Users::default(),
+        }
     }
 
     #[test]
@@ -144,7 +174,7 @@ mod tests {
         let book = Arc::new(Book::new(table(&[("reader", &["consume:{sub}.*"])])));
         let ann = Arc::new(Identity::of_token("issuer", "ann".to_owned()));
         let names = vec!["reader".to_owned(), "writer".to_owned()];
-        let roles = Roles::new(&book, names, &ann);
+        let roles = Roles::new(&book, Of::Roles(names), &ann);
         let said = || -> Vec<String> {
             roles
                 .permissions()
@@ -155,7 +185,7 @@ mod tests {
         assert_eq!(said(), ["consume:ann.*"]);
         book.replace(table(&[("writer", &["produce:a", "describe:b"])]));
         assert_eq!(said(), ["produce:a", "describe:b"]);
-        book.replace(Table::new());
+        book.replace(Table::default());
         assert_eq!(said(), [""; 0]);
     }
 }

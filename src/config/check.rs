@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
-use super::value::size_to_text;
+use super::value::{name_of, size_to_text};
 use super::{AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaSettings, KeySource};
 use crate::delivery::is_of_dead_letters;
 
@@ -24,7 +24,7 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["tls.cert", "tls.key"]) {
         errors.extend(tls(loaded, knows(&["tls.client_ca"])));
     }
-    if knows(&["auth.mode", "auth.issuers"]) {
+    if knows(&["auth.mode", "auth.issuers", "auth.users_file"]) {
         errors.extend(auth(loaded, knows(&["listen"])));
     }
     if knows(&["telemetry.audit", "telemetry.audit_required"]) {
@@ -89,7 +89,7 @@ fn listeners(loaded: &Loaded) -> Vec<ConfigError> {
 }
 
 /// The first public address that others than this machine can reach.
-fn reachable(loaded: &Loaded) -> Option<&String> {
+pub(super) fn reachable(loaded: &Loaded) -> Option<&String> {
     let outside =
         |address: &&String| Address::parse(address).is_none_or(|parsed| !parsed.is_loopback());
     loaded.settings.server.listen.iter().find(outside)
@@ -133,6 +133,16 @@ fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
             .is_empty()
             .then(|| loaded.error("auth.mode", problem));
     }
+    if auth.mode == AuthMode::Users {
+        let problem = if auth.users_file.is_none() {
+            "\"users\", but there is no auth.users_file, so that nobody could connect: name one"
+        } else if !auth.issuers.is_empty() {
+            "\"users\", but there are auth.issuers, whose tokens would not be accepted: set auth.mode = \"jwt\", which takes both"
+        } else {
+            return None;
+        };
+        return Some(loaded.error("auth.mode", problem));
+    }
     if *loaded.source("auth.mode") != Source::Default {
         return None;
     }
@@ -141,12 +151,13 @@ fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
         ("auth.issuers", !auth.issuers.is_empty()),
         ("auth.topic_filters", !auth.topic_filters.is_empty()),
         ("auth.roles", !auth.roles.is_empty()),
+        ("auth.users_file", auth.users_file.is_some()),
     ];
     if let Some((key, _)) = meant.iter().find(|(_, is_set)| *is_set) {
         return Some(loaded.error(
             "auth.mode",
             format!(
-                "\"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\", or \"none\" by name"
+                "\"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\" or \"users\", or \"none\" by name"
             ),
         ));
     }
@@ -154,7 +165,7 @@ fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
     Some(loaded.error(
         "auth.mode",
         format!(
-            "listen ({}) has {address}, which is not loopback, so whoever can connect could do everything: listen on loopback, ask for tokens with auth.mode = \"jwt\", or set auth.mode = \"none\" by name",
+            "listen ({}) has {address}, which is not loopback, so whoever can connect could do everything: listen on loopback, ask for credentials with auth.mode = \"jwt\" or \"users\", or set auth.mode = \"none\" by name",
             loaded.source("listen")
         ),
     ))
@@ -258,13 +269,14 @@ fn broker(loaded: &Loaded, has_embedded: bool, knows_mode: bool) -> Vec<ConfigEr
     if !kafka.embedded
         && errors.is_empty()
         && knows_mode
-        && loaded.settings.auth.mode == AuthMode::Jwt
+        && loaded.settings.auth.mode != AuthMode::None
     {
         errors.push(loaded.error(
             "kafka.bootstrap_servers",
             format!(
-                "no bootstrap servers, and the embedded broker, which forgets all records when it stops, does not start unasked while auth.mode ({}) is \"jwt\": expected a cluster's host:port, or --embedded for a trial in memory",
-                loaded.source("auth.mode")
+                "no bootstrap servers, and the embedded broker, which forgets all records when it stops, does not start unasked while auth.mode ({}) is \"{}\": expected a cluster's host:port, or --embedded for a trial in memory",
+                loaded.source("auth.mode"),
+                name_of(loaded.settings.auth.mode, &AuthMode::NAMES).unwrap_or_default()
             ),
         ));
     }

@@ -472,7 +472,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.mode",
         Slot::Auth(|s| &mut s.auth.mode),
-        "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, or a client certificate.",
+        "\"none\": whoever can connect may do everything. It holds unasked only while every public listener is on loopback; on any other address it must be written here. \"jwt\": whoever connects needs a token of one of auth.issuers, a client certificate or, with auth.users_file, a password or an API key. \"users\": the same without tokens.",
     )
     .when_unset("\"none\" on loopback only", "\"jwt\""),
     key(
@@ -508,6 +508,12 @@ pub(super) static KEYS: &[Key] = &[
         Slot::Switch(|s| &mut s.auth.allow_query_token),
         "Whether a token in the query (?access_token=) is accepted. Such URLs end up in histories and logs: a ticket of POST /tickets serves browsers better.",
     ),
+    key(
+        "auth.users_file",
+        Slot::Path(|s| &mut s.auth.users_file),
+        "A file with a line for each user and each API key: name:hash:roles, the hash as htpasswd -B or tidegate user prints it, or as tidegate key does; the roles those of auth.roles, or permissions, between commas. It is read again when it changes.",
+    )
+    .when_unset("no passwords and no API keys", "\"users\""),
     key(
         "auth.ticket_key_file",
         Slot::Path(|s| &mut s.auth.ticket_key_file),

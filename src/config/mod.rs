@@ -370,6 +370,8 @@ pub struct AuthSettings {
     pub roles: BTreeMap<String, Vec<String>>,
     /// `allow_query_token`: whether `?access_token=` is accepted.
     pub allow_query_token: bool,
+    /// `users_file`: names with passwords, and API keys.
+    pub users_file: Option<PathBuf>,
     /// `ticket_key_file`: what tickets are signed with; `None` is a random key for this process.
     pub ticket_key_file: Option<PathBuf>,
     /// `sse_ticket_ttl_s`: how long a ticket for event streams lasts.
@@ -387,6 +389,7 @@ impl AuthSettings {
         });
         of_issuers
             .chain(&self.ticket_key_file)
+            .chain(&self.users_file)
             .map(PathBuf::as_path)
     }
 }
@@ -475,13 +478,19 @@ pub enum AuthMode {
     /// Everyone is anonymous and may do everything.
     #[default]
     None,
-    /// JSON Web Tokens.
+    /// JSON Web Tokens, and what `users_file` has.
     Jwt,
+    /// What `users_file` has, and no tokens.
+    Users,
 }
 
 impl AuthMode {
     /// Every mode by its name in the settings.
-    pub const NAMES: [(&'static str, Self); 2] = [("none", Self::None), ("jwt", Self::Jwt)];
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("none", Self::None),
+        ("jwt", Self::Jwt),
+        ("users", Self::Users),
+    ];
 }
 
 /// `[limits]`.
@@ -628,6 +637,7 @@ impl Default for AuthSettings {
             roles_claim: None,
             roles: BTreeMap::new(),
             allow_query_token: false,
+            users_file: None,
             ticket_key_file: None,
             sse_ticket_ttl: Duration::from_secs(3600),
             topic_filters: Vec::new(),

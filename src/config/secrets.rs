@@ -24,6 +24,9 @@ pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
     if let Some(path) = &settings.tls.key {
         files.push(("tls.key".to_owned(), path));
     }
+    if let Some(path) = &auth.users_file {
+        files.push(("auth.users_file".to_owned(), path));
+    }
     if let Some(path) = &auth.ticket_key_file {
         secrets.push(("auth.ticket_key_file".to_owned(), path));
     }

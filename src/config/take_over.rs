@@ -4,7 +4,7 @@ use super::keys::{KEYS, Slot};
 use super::{AuthSettings, IssuerSettings, KeySource, Properties, Settings};
 
 impl Settings {
-    /// Takes over from `new` what may change while the gateway runs: roles, the key of tickets, and keys
+    /// Takes over from `new` what may change while the gateway runs: roles, users, the key of tickets, and keys
     /// and `permissions_allowed` of issuers. Returns the paths of the settings that differ besides, which
     /// stay as they were.
     pub fn take_over(&mut self, new: &Self) -> Vec<String> {
@@ -18,6 +18,10 @@ fn take_over_auth(own: &mut AuthSettings, new: &AuthSettings) {
     // A random key has no file to be read from, so it neither comes nor goes.
     if own.ticket_key_file.is_some() && new.ticket_key_file.is_some() {
         own.ticket_key_file.clone_from(&new.ticket_key_file);
+    }
+    // What is offered to clients is said once.
+    if own.users_file.is_some() && new.users_file.is_some() {
+        own.users_file.clone_from(&new.users_file);
     }
     let same_issuers = own.issuers.len() == new.issuers.len()
         && own.issuers.iter().zip(&new.issuers).all(may_become);
@@ -98,6 +102,7 @@ mod tests {
 [auth]
 mode = "jwt"
 ticket_key_file = "ticket"
+users_file = "users"
 [[auth.issuers]]
 issuer = "https://a"
 secret_file = "a"
@@ -129,6 +134,7 @@ bootstrap_servers = "a:1"
             ("reader = ", "writer = "),
             ("secret_file = \"a\"", "secret_file = \"c\""),
             ("\"ticket\"", "\"other\""),
+            ("\"users\"", "\"people\""),
             (
                 "jwks_url",
                 "permissions_allowed = [\"consume:a\"]\njwks_url",

@@ -1,5 +1,6 @@
 //! What is allowed and seldom meant. `config check` says it, and so does the log at the start.
 
+use super::check;
 use super::load::Loaded;
 use super::secrets;
 use super::{AuthMode, Settings};
@@ -19,7 +20,16 @@ pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
         }
     }
     let auth = &settings.auth;
-    if !auth.roles.is_empty() && auth.roles_claim.is_none() && settings.tls.client_ca.is_none() {
+    if let Some(address) = check::reachable(loaded)
+        && auth.users_file.is_some()
+        && settings.tls.cert.is_none()
+    {
+        warnings.push(format!(
+            "auth.users_file: passwords and API keys come in the clear, as listen has {address} and there is no tls.cert: set it, or let only a proxy that ends TLS connect"
+        ));
+    }
+    let has_roles_by_name = settings.tls.client_ca.is_some() || auth.users_file.is_some();
+    if !auth.roles.is_empty() && auth.roles_claim.is_none() && !has_roles_by_name {
         warnings.push(
             "auth.roles: set without auth.roles_claim, so that no token has any of them: name the claim that lists roles".to_owned(),
         );
@@ -44,6 +54,9 @@ fn has_several_sources(settings: &Settings) -> bool {
         auth.issuers.iter().map(|one| one.realm.as_ref()).collect();
     if settings.tls.client_ca.is_some() {
         realms.push(auth.certificate_realm.as_ref());
+    }
+    if auth.users_file.is_some() {
+        realms.push(None);
     }
     let first = realms.first().copied().flatten();
     realms.len() > 1 && (first.is_none() || realms.iter().any(|realm| *realm != first))

@@ -17,8 +17,9 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 const MAX_AGE: Duration = Duration::from_secs(7200);
 
 /// Request headers that the API reads, beside those that need no permission.
-const ALLOWED: [HeaderName; 10] = [
+const ALLOWED: [HeaderName; 11] = [
     header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::ACCEPT,

@@ -1,8 +1,10 @@
 //! Where a request carries its credentials, in the order in which they are looked for: the
-//! `Authorization` header (RFC 6750, section 2.1), `?ticket=`, `?access_token=` where that is switched
+//! `Authorization` header (RFC 6750, section 2.1; RFC 7617), `X-API-Key`, `?ticket=`, `?access_token=` where that is switched
 //! on, a verified client certificate. A WebSocket may also carry a token as a subprotocol.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
@@ -22,6 +24,9 @@ pub fn are_in(query: Option<&str>) -> bool {
     })
 }
 
+/// The header of an API key, beside `Authorization: Bearer`.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// What a subprotocol that carries a token begins with.
 const SUBPROTOCOL: &str = "tidegate.bearer.";
 
@@ -30,9 +35,13 @@ const SUBPROTOCOL: &str = "tidegate.bearer.";
 pub enum Found {
     /// A token.
     Token(String),
+    /// An API key that `X-API-Key` has.
+    Key(String),
+    /// A name and a password.
+    Password(String, String),
     /// A ticket.
     Ticket(String),
-    /// An `Authorization` header that is no bearer token.
+    /// An `Authorization` header that is none of these.
     Other,
     /// Neither.
     Nothing,
@@ -47,7 +56,9 @@ impl Found {
     ) -> Credential<'a> {
         match self {
             Self::Ticket(ticket) => Credential::WebSocketTicket(ticket, page),
-            Self::Token(_) | Self::Other | Self::Nothing => self.credential(certificate, page),
+            Self::Token(_) | Self::Key(_) | Self::Password(..) | Self::Other | Self::Nothing => {
+                self.credential(certificate, page)
+            }
         }
     }
 
@@ -59,6 +70,8 @@ impl Found {
     ) -> Credential<'a> {
         match (self, certificate) {
             (Self::Token(token), _) => Credential::Token(token),
+            (Self::Key(key), _) => Credential::Key(key),
+            (Self::Password(name, password), _) => Credential::Password(name, password),
             (Self::Ticket(ticket), _) => Credential::StreamTicket(ticket, page),
             (Self::Other, _) => Credential::Other,
             (Self::Nothing, Some(certificate)) => Credential::Certificate(certificate),
@@ -67,21 +80,26 @@ impl Found {
     }
 }
 
+/// Which credentials are looked for beside those that are everywhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// `?access_token=`.
+    pub query_token: bool,
+    /// `X-API-Key`, which may be somebody else's where there are no keys.
+    pub keys: bool,
+}
+
 /// Looks for credentials in a request's headers and query.
 ///
 /// # Errors
 ///
 /// 401 for a token in the query where that is not switched on.
-pub fn find(
-    headers: &HeaderMap,
-    query: Option<&str>,
-    allows_query_token: bool,
-) -> Result<Found, ApiError> {
-    if let Some(found) = bearer_or_ticket(headers, query) {
+pub fn find(headers: &HeaderMap, query: Option<&str>, looked: Looked) -> Result<Found, ApiError> {
+    if let Some(found) = header_or_ticket(headers, query, looked) {
         return Ok(found);
     }
     if let Some(token) = parameter(query, "access_token") {
-        if !allows_query_token {
+        if !looked.query_token {
             return Err(ApiError::unauthenticated(
                 Some("invalid_request"),
                 "tokens in the query are not accepted (auth.allow_query_token): they end up in \
@@ -95,36 +113,48 @@ pub fn find(
 
 /// The same at a WebSocket's upgrade, where a subprotocol may be a token, and a token in the query is
 /// passed over where that is not switched on: the first frame may still carry one.
-pub fn find_at_upgrade(
-    headers: &HeaderMap,
-    query: Option<&str>,
-    allows_query_token: bool,
-) -> Found {
-    if let Some(found) = bearer_or_ticket(headers, query) {
+pub fn find_at_upgrade(headers: &HeaderMap, query: Option<&str>, looked: Looked) -> Found {
+    if let Some(found) = header_or_ticket(headers, query, looked) {
         return found;
     }
     if let Some(token) = subprotocol_token(headers) {
         return Found::Token(token.to_owned());
     }
-    let token = parameter(query, "access_token").filter(|_| allows_query_token);
+    let token = parameter(query, "access_token").filter(|_| looked.query_token);
     token.map_or(Found::Nothing, Found::Token)
 }
 
-/// What comes first everywhere: a bearer token, and then a ticket.
-fn bearer_or_ticket(headers: &HeaderMap, query: Option<&str>) -> Option<Found> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return parameter(query, "ticket").map(Found::Ticket);
-    };
-    let token = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    Some(match token {
-        Some(token) if !token.is_empty() => Found::Token(token.to_owned()),
-        _ => Found::Other,
-    })
+/// What comes first everywhere: `Authorization`, `X-API-Key`, and then a ticket.
+fn header_or_ticket(headers: &HeaderMap, query: Option<&str>, looked: Looked) -> Option<Found> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let found = value.to_str().ok().and_then(authorization);
+        return Some(found.unwrap_or(Found::Other));
+    }
+    if looked.keys
+        && let Some(value) = headers.get(API_KEY)
+    {
+        // One that cannot be read is not a key, and nothing else is looked for.
+        let key = value.to_str().unwrap_or_default().trim();
+        return Some(Found::Key(key.to_owned()));
+    }
+    parameter(query, "ticket").map(Found::Ticket)
+}
+
+/// What an `Authorization` header has.
+fn authorization(value: &str) -> Option<Found> {
+    let (scheme, rest) = value.trim().split_once(' ')?;
+    let rest = rest.trim();
+    if rest.is_empty() {
+        None
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        Some(Found::Token(rest.to_owned()))
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let text = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+        let (name, password) = text.split_once(':')?;
+        Some(Found::Password(name.to_owned(), password.to_owned()))
+    } else {
+        None
+    }
 }
 
 /// The token among the subprotocols that a WebSocket client offers, which stands beside
@@ -153,12 +183,45 @@ mod tests {
     use super::*;
     use axum::http::{HeaderValue, StatusCode};
 
-    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
     }
 
+    fn in_query(query_token: bool) -> Looked {
+        Looked {
+            query_token,
+            ..Looked::default()
+        }
+    }
+
+    #[test]
+    fn a_name_and_a_password_or_a_key_may_be_shown() {
+        let ann = || Found::Password("ann".into(), "a:b".into());
+        assert_eq!(bearer("Basic YW5uOmE6Yg=="), Ok(ann()));
+        assert_eq!(bearer("basic  YW5uOmE6Yg== "), Ok(ann()));
+        // No colon, no base64, no UTF-8.
+        for bad in ["Basic YW5u", "Basic YW5uOmE6Yg", "Basic /zo=", "Basic"] {
+            assert_eq!(bearer(bad), Ok(Found::Other), "{bad}");
+        }
+        let keyed = headers(API_KEY, "tgk_x");
+        let found = |keys| {
+            let looked = Looked {
+                keys,
+                ..Looked::default()
+            };
+            find(&keyed, Some("ticket=t"), looked).map_err(|e| e.status())
+        };
+        assert_eq!(found(true), Ok(Found::Key("tgk_x".into())));
+        assert_eq!(found(false), Ok(Found::Ticket("t".into())));
+    }
+
     fn bearer(value: &str) -> Result<Found, StatusCode> {
-        find(&headers(header::AUTHORIZATION, value), None, false).map_err(|e| e.status())
+        find(
+            &headers(header::AUTHORIZATION, value),
+            None,
+            Looked::default(),
+        )
+        .map_err(|e| e.status())
     }
 
     #[test]
@@ -171,7 +234,7 @@ mod tests {
         let both = find(
             &headers(header::AUTHORIZATION, "Bearer a"),
             Some("ticket=b"),
-            true,
+            in_query(true),
         );
         assert_eq!(both.ok(), Some(Found::Token("a".into())));
     }
@@ -201,7 +264,8 @@ mod tests {
     #[test]
     fn the_query_may_have_a_ticket_and_where_allowed_a_token() {
         let none = HeaderMap::new();
-        let found = |query, allowed| find(&none, Some(query), allowed).map_err(|e| e.status());
+        let found =
+            |query, allowed| find(&none, Some(query), in_query(allowed)).map_err(|e| e.status());
         assert_eq!(
             found("from=1&ticket=a%2Bb&x=", false),
             Ok(Found::Ticket("a+b".into()))
@@ -226,7 +290,7 @@ mod tests {
             "tidegate.v1, tidegate.bearer.",
         );
         assert_eq!(subprotocol_token(&bare), None);
-        let found = |headers, query| find_at_upgrade(headers, query, false);
+        let found = |headers, query| find_at_upgrade(headers, query, Looked::default());
         assert_eq!(found(&offered, None), Found::Token("a.b.c".into()));
         assert_eq!(found(&offered, Some("ticket=t")), Found::Ticket("t".into()));
         assert_eq!(found(&bare, Some("access_token=a")), Found::Nothing);

@@ -154,6 +154,17 @@ impl ApiError {
         }
     }
 
+    /// Adds the challenge for a name and a password (RFC 7617, section 2.1), where these are offered.
+    #[must_use]
+    fn with_basic(self, is_offered: bool) -> Self {
+        const BASIC: HeaderValue =
+            HeaderValue::from_static("Basic realm=\"tidegate\", charset=\"UTF-8\"");
+        match is_offered {
+            true => self.header(header::WWW_AUTHENTICATE, BASIC),
+            false => self,
+        }
+    }
+
     /// Names the field, parameter or header at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<Cow<'static, str>>) -> Self {
@@ -329,12 +340,16 @@ impl From<TooMany> for ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Missing(_) => Self::unauthenticated(None, refused.to_string()),
-            Refused::Other(_) => {
-                Self::unauthenticated(Some("invalid_request"), refused.to_string())
+            Refused::Missing(ref offered) => {
+                Self::unauthenticated(None, refused.to_string()).with_basic(offered.passwords)
             }
+            Refused::Other(ref offered) => {
+                Self::unauthenticated(Some("invalid_request"), refused.to_string())
+                    .with_basic(offered.passwords)
+            }
+            Refused::Password => Self::unauthenticated(None, refused.to_string()).with_basic(true),
             Refused::Invalid(message) => Self::unauthenticated(Some("invalid_token"), message),
-            Refused::KeysUnavailable | Refused::Untold(_) => {
+            Refused::KeysUnavailable | Refused::Untold(_) | Refused::Busy => {
                 Self::plain(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).retry()
             }
             Refused::TooMany(too_many) => too_many.into(),

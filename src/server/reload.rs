@@ -21,6 +21,8 @@ pub type Read = dyn Fn() -> Result<Loaded, Vec<ConfigError>> + Send + Sync;
 /// Where the settings came from.
 pub struct Sources {
     read: Box<Read>,
+    /// What of them is to be warned of.
+    warnings: fn(&Loaded) -> Vec<String>,
     /// The settings file, which need not be there.
     file: PathBuf,
     /// Its state before it was read.
@@ -37,9 +39,14 @@ impl std::fmt::Debug for Sources {
 
 impl Sources {
     /// To be made before the settings are read for the first time, so that no change is missed.
-    pub fn new(file: PathBuf, read: Box<Read>) -> Self {
+    pub fn new(file: PathBuf, read: Box<Read>, warnings: fn(&Loaded) -> Vec<String>) -> Self {
         let seen = Stamps::now([file.as_path()]);
-        Self { read, file, seen }
+        Self {
+            read,
+            warnings,
+            file,
+            seen,
+        }
     }
 
     /// Reads them.
@@ -195,6 +202,6 @@ fn read_again(sources: &Sources, mut running: Settings, gateway: &Gateway) -> Ou
     Outcome::TakenOver(Box::new(TakenOver {
         running,
         need_restart,
-        warnings: loaded.warnings(),
+        warnings: (sources.warnings)(&loaded),
     }))
 }

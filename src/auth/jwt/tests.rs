@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::super::permission::{Action, Resource, decide};
+use super::super::roles::Table;
 use super::*;
 
 const SECRET: &str = "a secret that is long enough for HS256 to take it";
@@ -38,8 +39,19 @@ fn settings(file: &tempfile::NamedTempFile) -> AuthSettings {
     }
 }
 
+fn table(roles: &BTreeMap<String, Vec<String>>) -> Table {
+    Table {
+        roles: roles.clone(),
+        ..Table::default()
+    }
+}
+
+fn book(roles: &BTreeMap<String, Vec<String>>) -> Book {
+    Book::new(table(roles))
+}
+
 fn verifier_of(settings: &AuthSettings) -> Result<Verifier, Vec<String>> {
-    let roles = Arc::new(Book::new(settings.roles.clone()));
+    let roles = Arc::new(book(&settings.roles));
     Verifier::new(settings, Vec::new(), roles)
 }
 
@@ -518,16 +530,14 @@ async fn keys_and_ceilings_are_those_that_were_read_last() {
 async fn a_principal_loses_what_its_role_loses() {
     let file = secret_file();
     let settings = settings(&file);
-    let roles = Arc::new(Book::new(settings.roles.clone()));
+    let roles = Arc::new(book(&settings.roles));
     let verifier = Verifier::new(&settings, Vec::new(), Arc::clone(&roles)).unwrap();
     let named = claims(json!({"realm_access": {"roles": ["operator", "later"]}}));
     let token = sign(&named, SECRET, Algorithm::HS256);
     let principal = verifier.verify(&token).await.unwrap();
     assert!(may(&principal, Action::Consume, "logs.a"));
-    roles.replace(BTreeMap::from([(
-        "later".to_owned(),
-        vec!["consume:bills".to_owned()],
-    )]));
+    let later = BTreeMap::from([("later".to_owned(), vec!["consume:bills".to_owned()])]);
+    roles.replace(table(&later));
     assert!(!may(&principal, Action::Consume, "logs.a"));
     assert!(may(&principal, Action::Consume, "bills"));
     assert!(may(&principal, Action::Consume, "orders.eu"), "its own");

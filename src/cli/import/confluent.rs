@@ -36,7 +36,7 @@ pub(super) const RULES: Rules = &[
     ("max.request.header.size", To("http.max_header_bytes")),
     ("server.connection.limit", To("limits.connections")),
     ("access.control.allow.origin", Made("`http.cors.origins`; not `*`")),
-    ("authentication.method", Made("`NONE`: `auth.mode = \"none\"`. Others: only this machine is listened to until `auth` is set up")),
+    ("authentication.method", Made("`NONE`: `auth.mode = \"none\"`. Others: only this machine is listened to until `auth` is set up (`BASIC`: `auth.users_file`)")),
     ("ssl.keystore.location", Made("`tls.cert` and `tls.key`, of PEM with both in it")),
     ("ssl.keystore.type", Made("PEM carries over; JKS and PKCS12 have to be converted")),
     ("ssl.truststore.location", Made("`tls.client_ca`, of PEM, where clients are asked for certificates")),

@@ -427,7 +427,7 @@ fn issuers_or_roles_without_a_mode_are_a_forgotten_setting() {
         assert_eq!(
             line,
             format!(
-                "auth.mode (default): \"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\", or \"none\" by name"
+                "auth.mode (default): \"none\", but {key} is set and would do nothing: set auth.mode = \"jwt\" or \"users\", or \"none\" by name"
             )
         );
         load_lines(&with_set(&[set, "auth.mode=none"])).expect("switched off by name");

@@ -58,6 +58,8 @@ mod switched_off;
 #[cfg(feature = "embedded")]
 mod tickets;
 mod tls;
+#[cfg(feature = "embedded")]
+mod users;
 mod v2_codes;
 #[cfg(feature = "embedded")]
 mod v2_consumers;
