@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use moka::future::Cache;
 use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -57,6 +58,8 @@ impl std::fmt::Debug for Passwords {
 }
 
 impl Passwords {
+    /// Remembers nothing yet.
+    ///
     /// # Errors
     ///
     /// The system has no random numbers.
@@ -135,11 +138,11 @@ impl Passwords {
         };
         // bcrypt takes such a password for another one: for its beginning.
         let is_whole = password.len() <= MOST_PASSWORD_BYTES && !password.contains('\0');
-        let password = secrecy::SecretString::from(password);
+        let password = SecretString::from(password);
         let judged = tokio::task::spawn_blocking(move || {
             // It goes on where the client has gone, and keeps its place.
             let _permit = permit;
-            let right = bcrypt::verify(secrecy::ExposeSecret::expose_secret(&password), &hash);
+            let right = bcrypt::verify(password.expose_secret(), &hash);
             (right.unwrap_or(false), hash)
         });
         match judged.await {
