@@ -47,9 +47,9 @@ mod reading_faults;
 mod recipes;
 #[cfg(feature = "embedded")]
 mod record_visibility;
-mod security_policy;
 #[cfg(feature = "embedded")]
 mod reload;
+mod security_policy;
 #[cfg(feature = "embedded")]
 mod strangers;
 mod support_selftest;
