@@ -11,9 +11,10 @@
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 
-# The dependencies first, with an empty crate in place of ours: this layer stays as long as the two
+# The dependencies first, with an empty crate in place of ours: this layer stays as long as these
 # files do, and librdkafka with its OpenSSL takes the most time of all.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \

@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use super::users::Users;
 
-/// How long a password is taken as right, if the user's hash stays the same.
-const CACHE_TIME: Duration = Duration::from_secs(300);
+/// How long a password that nobody shows any more is taken as right, if the user's hash stays the same. One
+/// that is shown again and again stays, so that those who guess hold up nobody who is known.
+const KEPT: Duration = Duration::from_secs(3_600);
 /// Most passwords that are remembered, as a keyed hash.
 const MOST_REMEMBERED: u64 = 10_000;
 /// Longest wait for others' passwords to be checked.
@@ -71,7 +72,7 @@ impl Passwords {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             right: Cache::builder()
-                .time_to_live(CACHE_TIME)
+                .time_to_idle(KEPT)
                 .max_capacity(MOST_REMEMBERED)
                 .build(),
             // The rest of the machine is for those who are known.
