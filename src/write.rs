@@ -12,7 +12,8 @@ use crate::auth::permission::{self, Action, Denied, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
-use crate::kafka::producer::{Outcome, Sending, Sent, count_refused};
+use crate::kafka::producer::{Outcome, Sending, Sent};
+use crate::observe::topics::TopicWrites;
 use crate::record::Outgoing;
 use principal_header::PrincipalHeader;
 
@@ -187,7 +188,9 @@ impl Writer {
         if let Some(header) = &self.principal_header {
             header.put_on(principal.identity(), &mut records);
         }
-        self.check_rules(&topic, &records, &mut faults).await;
+        let metrics = TopicWrites::of(&topic.name, Some(principal.identity()));
+        self.check_rules(&topic, &records, &mut faults, &metrics)
+            .await;
         self.cluster
             .admit(records.iter().map(|r| r.size() as u64).sum())?;
         if !faults.is_empty() {
@@ -195,7 +198,7 @@ impl Writer {
             let mut index = 0..;
             records.retain(|_| bad.next_if(|at| Some(*at) == index.next()).is_none());
         }
-        let sending = self.cluster.producer.begin(&topic, records).await;
+        let sending = self.cluster.producer.begin(&topic, records, metrics).await;
         Ok(Begun {
             sending,
             faults,
@@ -262,6 +265,7 @@ impl Writer {
         topic: &Topic,
         records: &[Outgoing],
         faults: &mut Vec<(usize, Fault)>,
+        metrics: &TopicWrites,
     ) {
         let metadata = &self.cluster.metadata;
         let Some(rules) = metadata.rules(topic).await else {
@@ -283,7 +287,7 @@ impl Writer {
             if let Some(fault) = known.next_if(|(at, _)| *at == index) {
                 faults.push(fault);
             } else if let Some(fault) = fault_in(&rules, record) {
-                count_refused(&topic.name, &fault);
+                metrics.refused(fault.name());
                 faults.push((index, fault));
             }
         }

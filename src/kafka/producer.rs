@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, SharedString};
+use metrics::Histogram;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as NativeHeader, OwnedHeaders};
@@ -43,7 +43,7 @@ use super::fault::addresses::without_addresses;
 use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicWrites;
 use crate::record::{Header, Outgoing, Unplaced, Written};
 use again::Refused;
 use alone::Alone;
@@ -240,15 +240,11 @@ impl std::fmt::Debug for Live {
     }
 }
 
-/// What one topic has waiting in the producer, and its counters.
+/// What one topic has waiting in the producer.
 #[derive(Debug)]
 struct TopicQueue {
     held: Held,
     all: Arc<Held>,
-    produced: Counter,
-    produced_bytes: Counter,
-    /// The topic's label in metrics.
-    label: SharedString,
     /// What the client at work knows of the topic.
     knowledge: Knowledge,
 }
@@ -267,6 +263,8 @@ pub struct Sent {
 #[derive(Debug)]
 struct Batch {
     queue: Arc<TopicQueue>,
+    /// Where its records are counted.
+    metrics: TopicWrites,
     progress: Mutex<Progress>,
 }
 
@@ -336,25 +334,11 @@ impl Drop for Missed {
     }
 }
 
-/// Counts a record that is not written. Rare enough for its counter to be looked up.
-fn count_refusal(label: SharedString, fault: &Fault) {
-    metrics::counter!("kafka_produce_errors_total", "topic" => label, "error" => fault.name())
-        .increment(1);
-}
-
-/// Counts a record of `topic` that is known to be refused before the broker is asked.
-pub fn count_refused(topic: &str, fault: &Fault) {
-    count_refusal(topic_label(topic), fault);
-}
-
 impl Batch {
     fn resolve(&self, index: usize, bytes: u64, outcome: Outcome) {
         match outcome {
-            Ok(_) => {
-                self.queue.produced.increment(1);
-                self.queue.produced_bytes.increment(bytes);
-            }
-            Err(ref fault) => count_refusal(self.queue.label.clone(), fault),
+            Ok(_) => self.metrics.produced(bytes),
+            Err(ref fault) => self.metrics.refused(fault.name()),
         }
         let finished = {
             let mut progress = self.progress.lock();
@@ -565,21 +549,32 @@ impl Producer {
     }
 
     /// Writes `records` to `topic`, in order, and answers with one outcome for each, in the same
-    /// order. Records that librdkafka did not take (its queue is full) have an outcome at once.
+    /// order; they are counted in `metrics`. Records that librdkafka did not take (its queue is full) have an outcome at once.
     ///
     /// Dropping the future does not take back what was handed over already.
-    pub async fn send(self: &Arc<Self>, topic: &Topic, records: Vec<Outgoing>) -> Sent {
-        self.begin(topic, records).await.sent().await
+    pub async fn send(
+        self: &Arc<Self>,
+        topic: &Topic,
+        records: Vec<Outgoing>,
+        metrics: TopicWrites,
+    ) -> Sent {
+        self.begin(topic, records, metrics).await.sent().await
     }
 
     /// The first half of [`Producer::send`]: hands the records over. Batches that are begun one
     /// after the other are in the topic in that order.
-    pub async fn begin(self: &Arc<Self>, topic: &Topic, records: Vec<Outgoing>) -> Sending {
+    pub async fn begin(
+        self: &Arc<Self>,
+        topic: &Topic,
+        records: Vec<Outgoing>,
+        metrics: TopicWrites,
+    ) -> Sending {
         let begun = Instant::now();
         let (waiter, done) = oneshot::channel();
         let queue = self.queue(&topic.name);
         let batch = Arc::new(Batch {
             queue: Arc::clone(&queue),
+            metrics,
             progress: Mutex::new(Progress {
                 outcomes: vec![None; records.len()],
                 timed_out: Vec::new(),
@@ -692,16 +687,10 @@ impl Producer {
         }
         let mut topics = self.topics.write();
         let queue = topics.entry(Arc::clone(topic)).or_insert_with(|| {
-            let label = topic_label(topic);
             Arc::new(TopicQueue {
                 held: Held::default(),
                 all: Arc::clone(&self.held),
-                produced: metrics::counter!(
-                    "kafka_messages_produced_total", "topic" => label.clone()),
-                produced_bytes: metrics::counter!(
-                    "kafka_bytes_produced_total", "topic" => label.clone()),
                 knowledge: Knowledge::default(),
-                label,
             })
         });
         Arc::clone(queue)

@@ -1,19 +1,19 @@
 //! The metrics of the process, in Prometheus' text format. Names are Prometheus style with units;
-//! labels are bounded: routes, methods, status codes, topics that were written to.
+//! labels are bounded: routes, methods, status codes. Those that clients make up, the names of topics and
+//! groups, have files of their own beside this one.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use metrics::{
-    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, histogram,
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 
-use super::{groups, lag};
+use super::{groups, lag, topics};
 
 /// Upper bounds of the request duration histogram, in seconds.
 const DURATION_BUCKETS: &[f64] = &[
@@ -58,19 +58,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "http_bodies_refused_total",
         "Requests whose bodies found no room in limits.body_total_bytes"
     );
-    describe_counter!(
-        "kafka_messages_produced_total",
-        "Records acknowledged by Kafka, by topic"
-    );
-    describe_counter!(
-        "kafka_bytes_produced_total",
-        Unit::Bytes,
-        "Bytes of keys, values and headers acknowledged by Kafka, by topic"
-    );
-    describe_counter!(
-        "kafka_produce_errors_total",
-        "Records that Kafka did not acknowledge, by topic and error"
-    );
     describe_histogram!(
         "kafka_produce_duration_seconds",
         Unit::Seconds,
@@ -89,10 +76,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "kafka_commit_duration_seconds",
         Unit::Seconds,
         "From the order to commit offsets to the broker's answer"
-    );
-    describe_counter!(
-        "kafka_messages_read_total",
-        "Records given to clients, by topic"
     );
     describe_gauge!("websocket_sessions", "Open WebSocket sessions");
     describe_gauge!(
@@ -156,6 +139,7 @@ pub fn render(handle: &PrometheusHandle) -> String {
     let mut text = handle.render();
     lag::render(&mut text);
     groups::render(&mut text);
+    topics::render(&mut text);
     text
 }
 
@@ -302,33 +286,6 @@ fn label(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
-}
-
-/// Most topics that have a label of their own; the rest share one.
-const OWN_LABELS: usize = 1_000;
-/// The label that they share.
-const OTHERS: &str = "(other)";
-
-/// Names that have a label of their own: those that came first. The recorder, which lasts as long as
-/// the process, remembers them too.
-type Labelled = LazyLock<RwLock<HashSet<String>>>;
-
-static TOPICS: Labelled = LazyLock::new(RwLock::default);
-
-/// The label of a topic, so that labels are bounded however many topics there are.
-pub fn topic_label(topic: &str) -> SharedString {
-    own_label(&TOPICS, topic).unwrap_or(SharedString::const_str(OTHERS))
-}
-
-fn own_label(labelled: &Labelled, name: &str) -> Option<SharedString> {
-    if labelled.read().contains(name) {
-        return Some(name.to_owned().into());
-    }
-    let mut labelled = labelled.write();
-    (labelled.len() < OWN_LABELS).then(|| {
-        labelled.insert(name.to_owned());
-        name.to_owned().into()
-    })
 }
 
 /// Collects what the process uses, under the names of Prometheus' own client libraries.

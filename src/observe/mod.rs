@@ -2,6 +2,9 @@
 
 pub mod audit;
 pub mod groups;
+mod labels;
 pub mod lag;
 pub mod logging;
 pub mod metrics;
+mod shares;
+pub mod topics;

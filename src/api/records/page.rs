@@ -37,7 +37,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::{self, Bounds, Cluster};
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicReads;
 use crate::position::{self, From, Offsets, Position, PositionError, Since};
 use crate::record::Delivered;
 
@@ -138,8 +138,7 @@ pub(super) async fn answer(
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
     for topic in &topics {
         let read = reading.records.iter().filter(|r| r.topic == topic.name);
-        metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&topic.name))
-            .increment(read.count() as u64);
+        TopicReads::of(&topic.name, principal.identity()).count(read.count() as u64);
     }
     let next: Vec<Offsets> = reading.spans.iter().map(|spans| places(spans)).collect();
     let next = position::encode_since(&cluster_id, &topics, &next, &since);

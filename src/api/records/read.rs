@@ -22,7 +22,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::kafka::{Bounds, Cluster};
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
 use crate::record::Delivered;
 
@@ -255,8 +255,7 @@ pub async fn one(
         )
         .at("offset"));
     };
-    metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&topic.name))
-        .increment(1);
+    TopicReads::of(&topic.name, principal.identity()).count(1);
     if kind == BYTES {
         return Ok(raw(record));
     }

@@ -24,7 +24,7 @@ use crate::kafka::Bounds;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicReads;
 use crate::record::{Delivered, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.
@@ -87,6 +87,7 @@ pub async fn read(
         known.map_err(|fault| error::of_request(&fault))?;
         let reading = Reading {
             gateway: &gateway,
+            principal: &principal,
             topic,
             partition,
             format,
@@ -147,6 +148,7 @@ impl Asked {
 /// What is read, and what of it is shown.
 struct Reading<'a> {
     gateway: &'a Gateway,
+    principal: &'a Principal,
     topic: Arc<Topic>,
     partition: i32,
     format: Embedded,
@@ -187,9 +189,7 @@ impl Reading<'_> {
                 None => next,
             };
             if !records.is_empty() || Instant::now() >= until {
-                let topic = topic_label(&self.topic.name);
-                metrics::counter!("kafka_messages_read_total", "topic" => topic)
-                    .increment(looked_at as u64);
+                TopicReads::of(&self.topic.name, self.principal.identity()).count(looked_at as u64);
                 return Ok((records, next));
             }
             at = next;

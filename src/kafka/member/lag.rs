@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation, OffsetSpec, Wanted};
 use crate::kafka::fault::FaultKind;
 use crate::observe::lag::{self, Series};
@@ -58,11 +59,12 @@ impl Lags {
         }))
     }
 
-    /// A member of `group` has the partition from now on. The group goes on at `next`, and the
+    /// A member of `group` has the partition from now on, on behalf of `owner`. The group goes on at `next`, and the
     /// partition ends at `end`, as members with this isolation see it.
     pub(super) fn of(
         &self,
         group: &str,
+        owner: Option<&Arc<Identity>>,
         partition: &TopicPartition,
         isolation: Isolation,
         next: i64,
@@ -74,7 +76,7 @@ impl Lags {
             partition: partition.partition,
         };
         let mut known = self.0.known.lock();
-        known.come(&series, isolation, next, end);
+        known.come(&series, owner, isolation, next, end);
         if !std::mem::replace(&mut known.is_asking, true) {
             tokio::spawn(ask(Arc::downgrade(&self.0)));
         }
@@ -123,22 +125,33 @@ struct Entry {
     end: i64,
     /// Since when no member has it.
     left: Option<Instant>,
+    /// On whose behalf the first member had it.
+    owner: Option<Arc<Identity>>,
 }
 
 impl Entry {
     fn say(&self, series: &Series) {
-        lag::set(series, u64::try_from(self.end - self.next).unwrap_or(0));
+        let records = u64::try_from(self.end - self.next).unwrap_or(0);
+        lag::set(series, self.owner.as_ref(), records);
     }
 }
 
 impl Known {
-    fn come(&mut self, series: &Series, isolation: Isolation, next: i64, end: i64) {
+    fn come(
+        &mut self,
+        series: &Series,
+        owner: Option<&Arc<Identity>>,
+        isolation: Isolation,
+        next: i64,
+        end: i64,
+    ) {
         let entry = self.entries.entry(series.clone()).or_insert(Entry {
             isolation,
             members: 0,
             next,
             end,
             left: None,
+            owner: owner.cloned(),
         });
         entry.members += 1;
         entry.isolation = isolation;
@@ -332,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn lag_is_the_end_less_what_is_committed() {
         let (mut known, of) = (Known::default(), series("g", 0));
-        known.come(&of, Isolation::Committed, 10, 30);
+        known.come(&of, None, Isolation::Committed, 10, 30);
         assert_eq!(lag(&known, &of), Some(20));
         known.committed(&of, 25);
         known.ends(&of, 40);
@@ -348,9 +361,9 @@ mod tests {
     async fn what_has_left_is_kept_for_a_time() {
         let (mut known, of) = (Known::default(), series("g", 0));
         let now = Instant::now();
-        known.come(&of, Isolation::Committed, 0, 5);
+        known.come(&of, None, Isolation::Committed, 0, 5);
         // It moves within the process.
-        known.come(&of, Isolation::Committed, 2, 5);
+        known.come(&of, None, Isolation::Committed, 2, 5);
         known.leave(&of, now);
         assert!(known.left(now + KEPT).is_empty());
         assert_eq!(lag(&known, &of), Some(3));
@@ -369,12 +382,12 @@ mod tests {
         let now = Instant::now();
         for nth in 0..300 {
             let of = series(&format!("g{nth}"), 0);
-            known.come(&of, Isolation::Committed, 0, 5);
+            known.come(&of, None, Isolation::Committed, 0, 5);
             known.leave(&of, now + Duration::from_millis(nth));
         }
         for partition in 0..5_000 {
             let of = series("g299", partition);
-            known.come(&of, Isolation::Committed, 0, 5);
+            known.come(&of, None, Isolation::Committed, 0, 5);
             known.leave(&of, now);
         }
         let left = known.left(now + Duration::from_secs(1));

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Entry, Inner, Partition, Topic};
 use crate::kafka::admin::NewTopic;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::observe;
 
 /// How long callers wait for a new answer while an old one is at hand.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,7 +45,10 @@ impl Inner {
         let now = Instant::now();
         let fresh_for = match &answer {
             Ok(_) => self.options.fresh,
-            Err(fault) if fault.kind == FaultKind::UnknownTopic => self.options.unknown,
+            Err(fault) if fault.kind == FaultKind::UnknownTopic => {
+                observe::topics::gone(&name);
+                self.options.unknown
+            }
             Err(fault) if is_outage(fault) => {
                 if let Some(old) = old {
                     tracing::warn!(

@@ -59,6 +59,8 @@ mod switched_off;
 mod tickets;
 mod tls;
 #[cfg(feature = "embedded")]
+mod topic_metrics;
+#[cfg(feature = "embedded")]
 mod users;
 mod v2_codes;
 #[cfg(feature = "embedded")]

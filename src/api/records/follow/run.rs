@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use metrics::Counter;
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -36,7 +35,7 @@ use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{Follower, Next};
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, Vectors};
 
 /// Bytes of records in a piece, about.
@@ -79,7 +78,7 @@ pub(super) struct Run {
     left: Option<u64>,
     /// What waits where not every record is to be written.
     latest: Option<Box<Latest>>,
-    read: Vec<Counter>,
+    read: Vec<TopicReads>,
     /// What is to be written: bytes that are shared with other streams if they are all of it, else made
     /// for this one.
     shared: Bytes,
@@ -163,9 +162,7 @@ impl Run {
             .map(|(seconds, left)| Expiry::new(seconds, left, begun));
         let read = parts
             .iter()
-            .map(|part| {
-                metrics::counter!("kafka_messages_read_total", "topic" => topic_label(&part.topic.name))
-            })
+            .map(|part| TopicReads::of(&part.topic.name, principal.identity()))
             .collect();
         Self {
             retry: asked.retry.unwrap_or_else(|| fastrand::u64(RETRY)),

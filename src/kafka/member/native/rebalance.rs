@@ -327,6 +327,7 @@ impl Engine {
             held.busy = false;
             held.lag = Some(self.shared.lags.of(
                 &self.options.group,
+                self.options.owner.as_ref(),
                 &partition,
                 self.options.isolation,
                 place.committed.unwrap_or(place.at),

@@ -77,7 +77,7 @@ impl Run {
         if written > 0 {
             self.lane.delivered.increment(written);
             if let Some(read) = self.read.get(index) {
-                read.increment(written);
+                read.count(written);
             }
         }
     }

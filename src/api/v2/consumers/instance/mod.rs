@@ -58,6 +58,7 @@ use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Event, Reset};
+use crate::observe::topics::TopicReads;
 use crate::record::TopicPartition;
 
 /// Orders that wait; those who would be more wait to be let in.
@@ -409,9 +410,7 @@ impl Instance {
         };
         for run in records.chunk_by(|a, b| a.topic == b.topic) {
             let Some(first) = run.first() else { continue };
-            let topic = crate::observe::metrics::topic_label(&first.topic);
-            metrics::counter!("kafka_messages_read_total", "topic" => topic)
-                .increment(run.len() as u64);
+            TopicReads::of(&first.topic, self.principal.identity()).count(run.len() as u64);
         }
     }
 

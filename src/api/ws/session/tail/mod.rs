@@ -23,8 +23,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::Counter;
-
 use self::open::Begun;
 use self::options::Options;
 use super::group::Sink;
@@ -36,7 +34,7 @@ use crate::api::ws::protocol::server::{
 use crate::auth::policy::Sight;
 use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{self, Ended, Entry, Next};
-use crate::observe::metrics::topic_label;
+use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, Vectors};
 
 /// Most tails of a session.
@@ -93,7 +91,7 @@ struct Part {
     told: Offsets,
     lag: i64,
     down: Option<Instant>,
-    read: Counter,
+    read: TopicReads,
 }
 
 /// What came of a follower, and how it stands after that.
@@ -170,9 +168,7 @@ impl Tail {
         sink: &mut Sink<'_>,
     ) -> Self {
         let parts = begun.parts.into_iter().map(|part| Part {
-            read: metrics::counter!(
-                "kafka_messages_read_total", "topic" => topic_label(&part.topic)
-            ),
+            read: TopicReads::of(&part.topic, &begun.owner),
             ends: if eof {
                 part.starts
                     .iter()

@@ -70,7 +70,7 @@ impl Tail {
             bytes += size;
             self.spend(size);
             if let Some(part) = self.parts.get_mut(first.index) {
-                part.read.increment(1);
+                part.read.count(1);
                 put(&mut part.sent, first.partition, first.offset + 1);
             }
         }

@@ -51,6 +51,8 @@ pub struct BegunPart {
 /// Where a tail begins.
 #[derive(Debug)]
 pub struct Begun {
+    /// Whose it is.
+    pub owner: Arc<Identity>,
     /// Its topics.
     pub parts: Vec<BegunPart>,
     /// Writes where it stands.
@@ -138,6 +140,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     }
     Ok(Opened {
         begun: Begun {
+            owner: ask.principal,
             parts: begun,
             vectors,
             lane,

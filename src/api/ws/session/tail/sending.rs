@@ -93,7 +93,7 @@ impl Tail {
                 bytes += size;
                 self.spend(size);
                 if let Some(part) = self.parts.get(index) {
-                    part.read.increment(1);
+                    part.read.count(1);
                 }
             }
             let (partition, next) = (record.partition, record.offset + 1);

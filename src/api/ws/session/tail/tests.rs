@@ -72,6 +72,7 @@ impl Tailed {
             panic!("{:?} {:?}", play.frames(), play.effects);
         };
         let begun = Begun {
+            owner: Arc::clone(&ask.principal),
             parts: vec![open::BegunPart {
                 topic: Arc::from("orders"),
                 starts: vec![(0, 0), (1, 0)],
@@ -393,6 +394,7 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
     play.send(json!({"type": "bye"}));
     play.frames();
     let begun = Begun {
+        owner: Arc::clone(&ask.principal),
         parts: Vec::new(),
         vectors: vectors(),
         lane: Lanes::default().lane(ask.view),
