@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action, Denied, Resource};
+use crate::auth::permission::{self, Action, Denied, Permission, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::observe::topics::TopicWrites;
 use crate::record::Outgoing;
+use crate::reserved::{Keeper, keeper};
 use principal_header::PrincipalHeader;
 
 /// Longest time to ask the cluster why a record was not taken.
@@ -128,7 +129,8 @@ impl Writer {
     }
 
     /// Writes a dead letter for the session of `principal`. Its headers are those of a record that stood
-    /// in a topic, and so are as they are.
+    /// in a topic, and so are as they are. A topic `of_gateway`'s choice is written to without a right of
+    /// the principal's; but it is created only for one who might create it by a use of its own.
     ///
     /// # Errors
     ///
@@ -137,14 +139,30 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
+        of_gateway: bool,
         mut letter: Outgoing,
     ) -> Result<Vec<Outcome>, Rejected> {
         if let Some(header) = &self.principal_header {
             header.set_aside(&mut letter);
         }
+        let may_create = permission::may_create(principal, topic);
+        let writer = if of_gateway {
+            principal.with_only(match keeper(topic) {
+                Keeper::Users => Permission::on(Action::Produce, topic),
+                Keeper::Tools | Keeper::Kafka => Permission::on(Action::Admin, "*"),
+            })
+        } else {
+            principal.clone()
+        };
         let (letter, whole) = (vec![letter], Strictness::Whole);
-        let begun = self.begin_with(principal, topic, letter, whole, Headers::OfGateway);
-        Ok(begun.await?.outcomes().await)
+        let headers = Headers::OfGateway;
+        let begun = self.begin_with(&writer, topic, letter, whole, headers, may_create);
+        match begun.await {
+            Err(Rejected::Kafka(fault)) if fault.kind == FaultKind::UnknownTopic && !may_create => {
+                Err(Rejected::Kafka(not_created(topic, fault)))
+            }
+            begun => Ok(begun?.outcomes().await),
+        }
     }
 
     /// The first half of [`Writer::submit`]: checks the records and hands them over. Batches that
@@ -161,7 +179,8 @@ impl Writer {
         strictness: Strictness,
     ) -> Result<Begun, Rejected> {
         let headers = Headers::OfClient;
-        self.begin_with(principal, topic, records, strictness, headers)
+        // Whoever may write to a topic may have its first use create it.
+        self.begin_with(principal, topic, records, strictness, headers, true)
             .await
     }
 
@@ -172,6 +191,7 @@ impl Writer {
         mut records: Vec<Outgoing>,
         strictness: Strictness,
         headers: Headers,
+        may_create: bool,
     ) -> Result<Begun, Rejected> {
         permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         if records.len() > self.records_per_request {
@@ -180,7 +200,7 @@ impl Writer {
                 limit: self.records_per_request,
             });
         }
-        let mut topic = self.cluster.writable(topic).await?;
+        let mut topic = self.cluster.writable(topic, may_create).await?;
         if lacks_any(&topic, &records) {
             topic = Box::pin(self.looked_at_again(topic)).await?;
         }
@@ -215,7 +235,7 @@ impl Writer {
     /// As [`Writer::submit`].
     pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
         permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
-        Ok(self.cluster.writable(topic).await?)
+        Ok(self.cluster.writable(topic, true).await?)
     }
 
     /// Waits, at most `bound`, until the producer has room for more records of `topic`.
@@ -348,6 +368,17 @@ impl Begun {
         }
         all.extend(sent);
         all
+    }
+}
+
+/// There is no topic for a dead letter, and its principal lacks the right to have it created.
+fn not_created(topic: &str, fault: Fault) -> Fault {
+    Fault {
+        message: format!(
+            "Topic {topic} does not exist. Create it, or give the session's principal the permission \
+             create:{topic} or produce:{topic}, with which kafka.auto_create_topics creates it."
+        ),
+        ..fault
     }
 }
 

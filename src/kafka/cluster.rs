@@ -173,17 +173,18 @@ impl Cluster {
         self.producer.probe()
     }
 
-    /// The topic `name`, to write to: created first if it does not exist and that is wanted.
+    /// The topic `name`, to write to: created first if it does not exist, that is wanted, and whoever
+    /// writes `may_create` it.
     ///
     /// # Errors
     ///
-    /// As [`Metadata::ensure_topic`]; `NotAuthorized` when the gateway's own Kafka user may not
+    /// As [`Metadata::topic_to_use`]; `NotAuthorized` when the gateway's own Kafka user may not
     /// write to it, or nobody may because it is one of Kafka's own.
-    pub async fn writable(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+    pub async fn writable(&self, name: &str, may_create: bool) -> Result<Arc<Topic>, Fault> {
         if keeper(name) == Keeper::Kafka {
             return Err(Fault::kept_by_kafka(name));
         }
-        let topic = self.metadata.ensure_topic(name).await?;
+        let topic = self.metadata.topic_to_use(name, may_create).await?;
         if topic.internal {
             return Err(Fault::kept_by_kafka(name));
         }

@@ -321,13 +321,13 @@ impl Metadata {
         }
     }
 
-    /// The topic `name`, to read from. Reading alone creates nothing: only for one who `may_create` it
-    /// is it created first, as by [`Metadata::ensure_topic`].
+    /// The topic `name`, for one who is about to use it. Only for one who `may_create` it is it created
+    /// first, as by [`Metadata::ensure_topic`]: to read it is not enough.
     ///
     /// # Errors
     ///
     /// As [`Metadata::ensure_topic`].
-    pub async fn topic_to_read(&self, name: &str, may_create: bool) -> Result<Arc<Topic>, Fault> {
+    pub async fn topic_to_use(&self, name: &str, may_create: bool) -> Result<Arc<Topic>, Fault> {
         if may_create {
             self.ensure_topic(name).await
         } else {

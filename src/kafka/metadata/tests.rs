@@ -245,11 +245,11 @@ async fn a_reader_that_may_not_create_a_topic_is_told_that_there_is_none() {
         ..MetadataOptions::default()
     };
     let (broker, metadata) = started(options).await;
-    let fault = metadata.topic_to_read("new", false).await;
+    let fault = metadata.topic_to_use("new", false).await;
     assert_eq!(fault.expect_err("none").kind, FaultKind::UnknownTopic);
     assert_eq!(broker.request_count(ApiKey::CreateTopics), 0);
-    metadata.topic_to_read("new", true).await.expect("created");
-    metadata.topic_to_read("new", false).await.expect("there");
+    metadata.topic_to_use("new", true).await.expect("created");
+    metadata.topic_to_use("new", false).await.expect("there");
 }
 
 #[tokio::test]

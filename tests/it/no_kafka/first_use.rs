@@ -1,12 +1,17 @@
 //! Who creates a topic by a first use, where `kafka.auto_create_topics` is on: whoever may write to it or
 //! create it. Who may only read creates nothing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
 use crate::support::tokens::token;
-use crate::support::ws::{Client, at};
+use crate::support::ws::{Client, at, tags};
+
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn post(gateway: &Gateway, path: &str, token: &str, body: Value) -> Reply {
     let request = client()
@@ -99,5 +104,70 @@ async fn a_reader_that_may_write_to_a_topic_or_create_it_creates_it() {
         .await;
         assert_eq!(assigned.status, 204, "{}", assigned.text());
         assert!(is_there(&gateway, &topic).await, "{topic}");
+    }
+}
+
+/// Writes one record to the topic.
+async fn write(gateway: &Gateway, topic: &str) {
+    let request = client()
+        .post(gateway.url(&format!("/topics/{topic}/records")))
+        .bearer_auth(token("root", "admin:*"));
+    let written = send(request.json(&json!({"value": topic}))).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+}
+
+/// How many records the topic has.
+async fn count(gateway: &Gateway, topic: &str) -> usize {
+    let request = client()
+        .get(gateway.url(&format!("/topics/{topic}/records?from=earliest")))
+        .bearer_auth(token("eve", "consume:*"));
+    let reply = send(request).await;
+    if reply.status == 404 {
+        return 0;
+    }
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()["records"].as_array().unwrap().len()
+}
+
+/// Has the only record of the topic become a dead letter of the session.
+async fn give_up(gateway: &Gateway, token: &str, topic: &str) -> Client {
+    let mut socket = session(gateway, token).await;
+    let options = json!({"offset_reset": "earliest"});
+    socket.subscribe(topic, topic, options).await;
+    let records = socket.records(1).await;
+    let nack = json!({
+        "type": "nack", "sub": "o", "id": 1, "tags": tags(&records), "dead_letter": true,
+    });
+    assert_eq!(socket.ask(nack).await["type"], "acked");
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_default_dead_letter_topic_is_created_for_those_alone_who_may() {
+    let gateway = Gateway::embedded().with_tokens().start().await;
+    write(&gateway, "orders").await;
+    let reader = token("ann", "consume:* group:*");
+    let mut socket = give_up(&gateway, &reader, "orders").await;
+    let is_told = |frame: &Value| {
+        let detail = frame["detail"].as_str().unwrap_or_default();
+        frame["type"] == "state"
+            && detail.contains("create:orders.dlq")
+            && detail.contains("produce:orders.dlq")
+    };
+    socket.until_such("what is missing", is_told).await;
+    assert!(!is_there(&gateway, "orders.dlq").await);
+    // The record waits, and once the topic is there no right is needed.
+    write(&gateway, "orders.dlq").await;
+    eventually(BOUND, async || count(&gateway, "orders.dlq").await == 2).await;
+    socket.bye().await;
+
+    for right in ["create", "produce"] {
+        let topic = format!("to-{right}");
+        write(&gateway, &topic).await;
+        let scope = format!("consume:* group:* {right}:{topic}.dlq");
+        let socket = give_up(&gateway, &token("ann", &scope), &topic).await;
+        let dead = format!("{topic}.dlq");
+        eventually(BOUND, async || count(&gateway, &dead).await == 1).await;
+        socket.bye().await;
     }
 }

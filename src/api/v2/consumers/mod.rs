@@ -174,7 +174,7 @@ async fn known(
     let metadata = &gateway.cluster().metadata;
     for (index, partition) in partitions.enumerate() {
         let may_create = may_create(principal, &partition.topic);
-        let topic = metadata.topic_to_read(&partition.topic, may_create).await;
+        let topic = metadata.topic_to_use(&partition.topic, may_create).await;
         let topic = topic.map_err(|fault| of_kafka(&fault).at(format!("/{list}/{index}/topic")))?;
         topic
             .partition(partition.partition)

@@ -26,7 +26,7 @@ use crate::api::ws::protocol::server::Error;
 use crate::api::ws::registry::Seat;
 use crate::api::ws::socket::{self, Driver, End, Limits};
 use crate::auth::asker::Asker;
-use crate::auth::permission::{Action, Permission, may_create};
+use crate::auth::permission::may_create;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
@@ -39,7 +39,6 @@ use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
 use crate::record::Outgoing;
-use crate::reserved::{Keeper, keeper};
 use crate::write::{Begun, Rejected, Strictness};
 
 /// Longest wait for a session that had the same static member.
@@ -772,7 +771,7 @@ async fn resolve(
             let mut found = Vec::with_capacity(names.len());
             for name in names {
                 let may_create = principal.is_some_and(|principal| may_create(principal, name));
-                let topic = metadata.topic_to_read(name, may_create).await?;
+                let topic = metadata.topic_to_use(name, may_create).await?;
                 let topic = metadata.granted(topic, Right::Read).await?;
                 found.push(Arc::clone(&topic.name));
             }
@@ -786,8 +785,7 @@ async fn resolve(
     }
 }
 
-/// Writes a dead letter; what went wrong, if something did. The gateway's own choice of a topic
-/// needs no right of the client's.
+/// Writes a dead letter; what went wrong, if something did. `own`: the topic is the gateway's choice.
 async fn dead_letter(
     gateway: &Gateway,
     principal: Option<Principal>,
@@ -795,17 +793,12 @@ async fn dead_letter(
     own: bool,
     record: Outgoing,
 ) -> Option<Fault> {
-    let principal = match principal {
-        Some(principal) if own => principal.with_only(match keeper(topic) {
-            Keeper::Users => Permission::on(Action::Produce, topic),
-            Keeper::Tools | Keeper::Kafka => Permission::on(Action::Admin, "*"),
-        }),
-        Some(principal) => principal,
-        None => return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known")),
+    let Some(principal) = principal else {
+        return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known"));
     };
     let submitted = gateway
         .writer()
-        .submit_dead_letter(&principal, topic, record)
+        .submit_dead_letter(&principal, topic, own, record)
         .await;
     match submitted {
         Ok(outcomes) => outcomes

@@ -720,7 +720,7 @@ async fn find(cluster: &Cluster, wanted: &Wanted, principal: &Principal) -> Resu
     for (index, name) in names.iter().enumerate() {
         let known = async {
             let may_create = may_create(principal, name);
-            let topic = metadata.topic_to_read(name, may_create).await?;
+            let topic = metadata.topic_to_use(name, may_create).await?;
             metadata.granted(topic, Right::Read).await
         };
         match known.await {
