@@ -46,10 +46,12 @@ impl Address {
     /// True for `localhost`, 127.0.0.0/8 and `::1`: only this machine can connect. Other names are
     /// not resolved, because what they resolve to can change.
     pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(ip) => ip.to_canonical().is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
+        is_loopback(&self.host)
+    }
+
+    /// Whether this is the host, in whatever case and with or without the brackets of IPv6.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.host.eq_ignore_ascii_case(without_brackets(host))
     }
 
     /// The address to dial in order to reach a listener bound here: "every interface" becomes
@@ -75,6 +77,19 @@ impl fmt::Display for Address {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+/// [`Address::is_loopback`] of a host alone, which may have the brackets of IPv6.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let host = without_brackets(host);
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The host without brackets, and what follows it (empty or `:…`).

@@ -1,8 +1,8 @@
 //! Where an issuer's keys may be fetched from, and where it says so.
 
-use std::net::IpAddr;
-
 use reqwest::Url;
+
+use super::address::is_loopback;
 
 /// The address of a key set. Whoever can change the answer on its way can sign tokens, so it is an https
 /// one, or plain http that does not leave the machine.
@@ -21,7 +21,7 @@ pub fn jwks_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("expected a URL without a user and password: keys are public".to_owned());
     }
-    if url.scheme() == "http" && !is_loopback(&url) {
+    if url.scheme() == "http" && !url.host_str().is_some_and(is_loopback) {
         return Err(
             "expected an https URL, or http to a loopback address: on the way over plain http, others \
              can put their keys in the place of the issuer's"
@@ -44,15 +44,6 @@ pub fn discovery_url(issuer: &str) -> Result<Url, String> {
     }
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     jwks_url(&format!("{base}/.well-known/openid-configuration"))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    match address.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host == "localhost",
-    }
 }
 
 #[cfg(test)]

@@ -210,14 +210,10 @@ impl CrossSite {
 
     fn allows(&self, address: &Address) -> bool {
         let name = address.host.to_ascii_lowercase();
-        let name = name.as_str();
-        let named = |allowed: &String| {
-            let allowed = allowed.trim_start_matches('[').trim_end_matches(']');
-            allowed.eq_ignore_ascii_case(name)
-        };
+        let mut named = self.advertised.iter().chain(&self.hosts);
         name.parse::<IpAddr>().is_ok()
-            || is_nobodys(name)
-            || self.advertised.iter().chain(&self.hosts).any(named)
+            || is_nobodys(&name)
+            || named.any(|host| address.has_host(host))
     }
 }
 

@@ -64,26 +64,25 @@ pub(super) struct Caller {
 /// 400 where the query cannot be read.
 pub fn named(query: Option<&str>) -> Result<Vec<String>, ApiError> {
     let mut query = Query::parse(query.unwrap_or_default())?;
-    let topics = list(query.take("topics")?.as_deref().unwrap_or_default());
-    // Here, where nothing has been decided yet: the audit log has a line for each.
-    if topics.len() > MOST_TOPICS {
-        return Err(too_many());
-    }
-    Ok(topics)
+    list(&mut query)
 }
 
-fn too_many() -> ApiError {
-    ApiError::bad_request(format!("topics: at most {MOST_TOPICS}")).at("topics")
-}
-
-fn list(topics: &str) -> Vec<String> {
+/// The parameter `topics`. It is read before anything is decided, so that too many are refused before the
+/// audit log has a line for each.
+fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
+    let topics = query.take("topics")?;
+    let topics = topics.as_deref().unwrap_or_default();
     let mut list: Vec<String> = Vec::new();
     for topic in topics.split(',').map(str::trim).filter(|t| !t.is_empty()) {
         if !list.iter().any(|known| known == topic) {
             list.push(topic.to_owned());
         }
     }
-    list
+    if list.len() > MOST_TOPICS {
+        let problem = format!("topics: at most {MOST_TOPICS}");
+        return Err(ApiError::bad_request(problem).at("topics"));
+    }
+    Ok(list)
 }
 
 /// Read topics: a page, or a stream
@@ -154,24 +153,21 @@ pub async fn several(
     mut query: Query,
 ) -> Result<Response, ApiError> {
     let kind = negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])?;
-    let topics = list(query.take("topics")?.as_deref().unwrap_or_default());
-    match topics.len() {
-        0 => {
-            let problem = "topics: name at least one, as in topics=orders,payments";
-            Err(ApiError::bad_request(problem).at("topics"))
-        }
-        1..=MOST_TOPICS if kind == JSON => page::answer(&gateway, &principal, &topics, query).await,
-        1..=MOST_TOPICS => {
-            let caller = Caller {
-                gateway,
-                principal,
-                wire: wire.map(|Extension(wire)| wire),
-                headers,
-            };
-            Ok(answer(caller, topics, kind, query).await)
-        }
-        _ => Err(too_many()),
+    let topics = list(&mut query)?;
+    if topics.is_empty() {
+        let problem = "topics: name at least one, as in topics=orders,payments";
+        return Err(ApiError::bad_request(problem).at("topics"));
     }
+    if kind == JSON {
+        return page::answer(&gateway, &principal, &topics, query).await;
+    }
+    let caller = Caller {
+        gateway,
+        principal,
+        wire: wire.map(|Extension(wire)| wire),
+        headers,
+    };
+    Ok(answer(caller, topics, kind, query).await)
 }
 
 /// A stream of these topics. The permissions have been asked for.

@@ -237,10 +237,8 @@ fn is_own(host: &str, own: Option<SocketAddr>, allowed: &[String]) -> bool {
     let Some(address) = Address::parse_with_default_port(host, 0) else {
         return false;
     };
-    let bare = |name: &str| name.trim_matches(['[', ']']).to_ascii_lowercase();
-    let name = bare(&address.host);
-    let is_listener = own.is_some_and(|own| name.parse() == Ok(own.ip().to_canonical()));
-    address.is_loopback() || is_listener || allowed.iter().any(|allowed| bare(allowed) == name)
+    let is_listener = own.is_some_and(|own| address.host.parse() == Ok(own.ip().to_canonical()));
+    address.is_loopback() || is_listener || allowed.iter().any(|host| address.has_host(host))
 }
 
 /// What a client that names no host has most likely called.
