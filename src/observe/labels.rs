@@ -279,7 +279,7 @@ pub(super) fn family<T: std::fmt::Display>(
     // Writing to a string does not fail.
     for (labels, value) in series {
         if std::mem::take(&mut is_first) {
-            let _ = write!(text, "# HELP {metric} {help}\n# TYPE {metric} {kind}\n");
+            let _ = writeln!(text, "# HELP {metric} {help}\n# TYPE {metric} {kind}");
         }
         let _ = writeln!(text, "{metric}{{{labels}}} {value}");
     }

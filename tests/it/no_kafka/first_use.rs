@@ -1,5 +1,5 @@
 //! Who creates a topic by a first use, where `kafka.auto_create_topics` is on: whoever may write to it or
-//! create it. Who may only read creates nothing.
+//! create it. Who may only read creates nothing, and has no topic of dead letters created.
 
 use std::time::Duration;
 
@@ -144,7 +144,11 @@ async fn give_up(gateway: &Gateway, token: &str, topic: &str) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_dead_letter_topic_is_created_for_those_alone_who_may() {
-    let gateway = Gateway::embedded().with_tokens().start().await;
+    let gateway = Gateway::embedded()
+        .with_tokens()
+        .set("kafka.metadata_timeout_ms", "30000")
+        .start()
+        .await;
     write(&gateway, "orders").await;
     let reader = token("ann", "consume:* group:*");
     let mut socket = give_up(&gateway, &reader, "orders").await;

@@ -37,7 +37,11 @@ async fn a_principal_takes_no_topic_label_of_others() {
     const PRODUCED: &str = "kafka_messages_produced_total";
     const BYTES: &str = "kafka_bytes_produced_total";
     const READ: &str = "kafka_messages_read_total";
-    let gateway = Gateway::embedded().with_tokens().start().await;
+    let gateway = Gateway::embedded()
+        .with_tokens()
+        .set("kafka.metadata_timeout_ms", "30000")
+        .start()
+        .await;
     let both = "produce:* consume:*";
     let (ann, bob) = (token("ann", both), token("bob", both));
     let record = || json!({"value": "four", "partition": 0});
