@@ -13,9 +13,10 @@ use xxhash_rust::xxh3::Xxh3Builder;
 use super::identity::Identity;
 use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
-use super::permission::{Ceiling, Denied, Permission};
+use super::permission::{Denied, Permission};
 use super::refusals::TooMany;
 use super::roles::{Book, MAX_PERMISSIONS, Of, Roles};
+use super::standing::{By, Fingerprint, IssuerNow, Standing, ceiling};
 use super::{Grants, Inner, Principal, ShownBy};
 use crate::config::{AuthSettings, IssuerSettings, KeySource, read_file, read_secret};
 
@@ -123,7 +124,7 @@ struct Issuer {
 
 #[derive(Debug)]
 enum Keys {
-    Fixed(Key),
+    Fixed(Key, Fingerprint),
     Jwks(Jwks),
 }
 
@@ -193,6 +194,7 @@ impl Verifier {
         roles: Arc<Book>,
     ) -> Result<Self, Vec<String>> {
         let issuers = read_issuers(settings, &[])?;
+        roles.knows_issuers(issuers.iter().map(Issuer::now).collect());
         for issuer in &issuers {
             if let Keys::Jwks(jwks) = &issuer.keys {
                 jwks.keep_fresh();
@@ -230,6 +232,11 @@ impl Verifier {
             generation: self.generation.wrapping_add(1),
             verified: self.verified.clone(),
         })
+    }
+
+    /// What holds for the tokens of each issuer.
+    pub(super) fn issuers_now(&self) -> Vec<IssuerNow> {
+        self.issuers.iter().map(Issuer::now).collect()
     }
 
     /// Whose token this is.
@@ -271,7 +278,7 @@ impl Verifier {
             return false;
         }
         match self.issuers.get(verified.issuer).map(|issuer| &issuer.keys) {
-            Some(Keys::Fixed(_)) => true,
+            Some(Keys::Fixed(..)) => true,
             Some(Keys::Jwks(jwks)) => {
                 verified.edition.is_some() && jwks.edition() == verified.edition
             }
@@ -325,7 +332,7 @@ impl Verifier {
             match issuer.check(token, header.kid.as_deref(), header.alg).await {
                 Ok((claims, edition)) => {
                     return Ok(Verified {
-                        principal: self.principal(issuer, &claims)?,
+                        principal: self.principal(index, issuer, &claims)?,
                         issuer: index,
                         edition,
                         generation: self.generation,
@@ -339,6 +346,7 @@ impl Verifier {
 
     fn principal(
         &self,
+        index: usize,
         issuer: &Issuer,
         claims: &Map<String, Value>,
     ) -> Result<Principal, Refused> {
@@ -383,15 +391,11 @@ impl Verifier {
                 "the token has more than {MAX_PERMISSIONS} permissions"
             )));
         }
-        let ceiling = match &issuer.permissions_allowed {
-            None => Ceiling::None,
-            // One that could not be read would allow nothing. The settings' checks let none through.
-            Some(texts) => Ceiling::At(
-                texts
-                    .iter()
-                    .filter_map(|text| Permission::parse(text, &identity).ok())
-                    .collect(),
-            ),
+        let ceiling = ceiling(issuer.permissions_allowed.as_deref(), &identity);
+        let by = By::Token {
+            at: index,
+            issuer: issuer.identity.clone(),
+            key: issuer.keys.fingerprint().cloned(),
         };
         let expires = claims.get("exp").and_then(seconds);
         let kept = self.rules.kept.iter().filter_map(|name| {
@@ -399,6 +403,8 @@ impl Verifier {
             Some((name.clone(), value.clone()))
         });
         Ok(Principal::from_inner(Inner {
+            standing: Some(Standing::new(&self.rules.roles, by, &identity)),
+            at_most: None,
             identity,
             grants: match roles {
                 Some(roles) => Grants::WithRoles(permissions, roles),
@@ -421,7 +427,7 @@ fn read_issuers(settings: &AuthSettings, before: &[Issuer]) -> Result<Vec<Issuer
     for (index, issuer) in settings.issuers.iter().enumerate() {
         let jwks = before.get(index).and_then(|before| match &before.keys {
             Keys::Jwks(jwks) => Some(jwks),
-            Keys::Fixed(_) => None,
+            Keys::Fixed(..) => None,
         });
         match Issuer::new(index, issuer, settings, jwks) {
             Ok(issuer) => issuers.push(issuer),
@@ -448,14 +454,18 @@ impl Issuer {
             }
             (KeySource::SecretFile(path), _) => {
                 let secret = read_secret(path).map_err(|error| format!("secret_file: {error}"))?;
-                Keys::Fixed(Key::secret(secret.expose_secret()))
+                let secret = secret.expose_secret();
+                Keys::Fixed(Key::secret(secret), Fingerprint::of(secret))
             }
             (KeySource::KeyFile(path), _) => {
                 let pem = read_file(path, MOST_KEY_BYTES);
                 let key = pem.and_then(|pem| {
-                    Key::pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
+                    let key = Key::pem(&pem);
+                    let key = key.map_err(|error| format!("{}: {error}", path.display()))?;
+                    Ok((key, Fingerprint::of(&pem)))
                 });
-                Keys::Fixed(key.map_err(|error| format!("key_file: {error}"))?)
+                let (key, fingerprint) = key.map_err(|error| format!("key_file: {error}"))?;
+                Keys::Fixed(key, fingerprint)
             }
             (KeySource::JwksUrl(url), None) => {
                 let jwks = Jwks::new(url, auth.jwks_max_age);
@@ -504,6 +514,15 @@ impl Issuer {
         })
     }
 
+    /// What holds for its tokens.
+    fn now(&self) -> IssuerNow {
+        IssuerNow {
+            identity: self.identity.clone(),
+            key: self.keys.fingerprint().cloned(),
+            permissions_allowed: self.permissions_allowed.clone(),
+        }
+    }
+
     /// What the token claims, and of which edition the keys are that it was verified with; or how far it
     /// got, and why no further.
     async fn check(
@@ -513,8 +532,8 @@ impl Issuer {
         algorithm: Algorithm,
     ) -> Result<(Map<String, Value>, Option<u64>), (Stage, Refused)> {
         let (keys, edition) = match &self.keys {
-            Keys::Fixed(key) if key.fits(None, algorithm) => (vec![key.clone()], None),
-            Keys::Fixed(_) => (Vec::new(), None),
+            Keys::Fixed(key, _) if key.fits(None, algorithm) => (vec![key.clone()], None),
+            Keys::Fixed(..) => (Vec::new(), None),
             Keys::Jwks(jwks) => match jwks.fitting(key_id, algorithm).await {
                 Ok(Fitting { keys, edition }) => (keys, Some(edition)),
                 Err(NoKeys) => return Err((Stage::Unjudged, Refused::KeysUnavailable)),
@@ -535,6 +554,16 @@ impl Issuer {
             }
         }
         Err(refused)
+    }
+}
+
+impl Keys {
+    /// Tells the key of a file from the one before it.
+    fn fingerprint(&self) -> Option<&Fingerprint> {
+        match self {
+            Self::Fixed(_, fingerprint) => Some(fingerprint),
+            Self::Jwks(_) => None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod permission;
 pub mod policy;
 pub mod refusals;
 mod roles;
+pub mod standing;
 pub mod ticket;
 pub mod users;
 
@@ -41,6 +42,7 @@ use permission::{Action, Ceiling, Denied, Permission, Resource};
 use policy::{Policies, View};
 use refusals::Refusals;
 use roles::{Book, Held, Of, Roles, Table};
+use standing::{By, Changes, IssuerNow, Standing};
 use ticket::{Purpose, SealKey, Tickets};
 use users::{KEY_PREFIX, Sort, Users};
 
@@ -66,6 +68,10 @@ impl Eq for Principal {}
 struct Inner {
     identity: Arc<Identity>,
     grants: Grants,
+    /// What it is by what was read last; `None` where nothing that is read again is about it.
+    standing: Option<Standing>,
+    /// What a ticket was given, where its grants are those of the moment: it allows what both do.
+    at_most: Option<Vec<Permission>>,
     /// The settings' word on its issuer, above which no permission counts.
     ceiling: Ceiling,
     /// `None`: any topic; else these only, within the permissions.
@@ -144,6 +150,8 @@ impl Principal {
         Self::from_inner(Inner {
             identity: Arc::new(Identity::of_token("issuer", name.to_owned())),
             grants: Grants::These(permissions),
+            standing: None,
+            at_most: None,
             ceiling: Ceiling::At(most),
             topics: None,
             expires: None,
@@ -152,6 +160,51 @@ impl Principal {
             claims: BTreeMap::new(),
         })
         .under(&Arc::default())
+    }
+
+    /// One that has the permissions of a role alone, and what takes others in their place; `None`: it is no
+    /// principal any more.
+    #[cfg(test)]
+    pub(crate) fn with_role(name: &str, texts: &[&str]) -> (Self, impl Fn(Option<&[&str]>)) {
+        let table = |texts: Option<&[&str]>| Table {
+            roles: texts
+                .map(|texts| texts.iter().map(|text| (*text).to_owned()).collect())
+                .map(|texts| BTreeMap::from([("role".to_owned(), texts)]))
+                .unwrap_or_default(),
+            issuers: texts
+                .map(|_| IssuerNow {
+                    identity: "issuer".to_owned(),
+                    key: None,
+                    permissions_allowed: None,
+                })
+                .into_iter()
+                .collect(),
+            ..Table::default()
+        };
+        let book = Arc::new(Book::new(table(Some(texts))));
+        let identity = Arc::new(Identity::of_token("issuer", name.to_owned()));
+        let by = By::Token {
+            at: 0,
+            issuer: "issuer".to_owned(),
+            key: None,
+        };
+        let roles = Roles::new(&book, Of::Roles(vec!["role".to_owned()]), &identity);
+        let principal = Self::from_inner(Inner {
+            standing: Some(Standing::new(&book, by, &identity)),
+            identity,
+            grants: Grants::WithRoles(Vec::new(), roles),
+            at_most: None,
+            ceiling: Ceiling::None,
+            topics: None,
+            expires: None,
+            shown_by: ShownBy::Itself,
+            ticket_expires: None,
+            claims: BTreeMap::new(),
+        })
+        .under(&Arc::default());
+        (principal, move |texts: Option<&[&str]>| {
+            book.replace(table(texts));
+        })
     }
 
     /// One whose token expires, in seconds since 1970.
@@ -165,6 +218,8 @@ impl Principal {
         Self::from_inner(Inner {
             identity: Arc::new(identity),
             grants,
+            standing: None,
+            at_most: None,
             ceiling: Ceiling::None,
             topics: None,
             expires,
@@ -182,6 +237,8 @@ impl Principal {
             inner: Arc::new(Inner {
                 identity: Arc::clone(&self.inner.identity),
                 grants: Grants::These(vec![permission]),
+                standing: None,
+                at_most: None,
                 ceiling: Ceiling::None,
                 topics: None,
                 expires: self.inner.expires,
@@ -342,6 +399,27 @@ impl Principal {
         }
     }
 
+    /// Whether it is a principal now. One that was let in may not be any more.
+    pub fn is_known(&self) -> bool {
+        let standing = self.standing();
+        standing.is_none_or(|standing| standing.now().is_some())
+    }
+
+    /// Tells what it has opened when to judge that again.
+    pub fn changes(&self) -> Changes {
+        self.standing().map_or(Changes::none(), Standing::changes)
+    }
+
+    fn standing(&self) -> Option<&Standing> {
+        self.inner.standing.as_ref()
+    }
+
+    /// Whether what it was given at first has one of these, where that counts.
+    fn was_granted(&self, is_one: impl Fn(&Permission) -> bool) -> bool {
+        let at_most = self.inner.at_most.as_ref();
+        at_most.is_none_or(|list| list.iter().any(is_one))
+    }
+
     fn grants(&self) -> &Grants {
         &self.inner.grants
     }
@@ -353,8 +431,13 @@ impl Principal {
     /// Whether nothing is hidden from it, whatever a ticket confines it to.
     fn may_do_everything(&self) -> bool {
         let held = self.inner.grants.held();
-        let may = held.is_none_or(|held| held.iter().any(|one| one.action() == Action::Admin));
-        may && self.inner.ceiling.allows_everything()
+        let is_admin = |one: &Permission| one.action() == Action::Admin;
+        let may = held.is_none_or(|held| held.iter().any(is_admin)) && self.was_granted(is_admin);
+        let may_now = self.standing().is_none_or(|standing| {
+            let most = standing.now();
+            most.is_some_and(|most| most.allows_everything())
+        });
+        may && may_now && self.inner.ceiling.allows_everything()
     }
 
     /// Whether a ticket confines the principal to other topics, or to another action.
@@ -496,7 +579,8 @@ impl Authenticator {
             None => random_key().map_err(|error| vec![error])?,
         };
         let policies = Policies::new(settings)?;
-        let roles = Arc::new(Book::new(table(settings)?));
+        // Whose verifier adds its issuers.
+        let roles = Arc::new(Book::new(table(settings, Vec::new())?));
         let verifier = match settings.mode {
             AuthMode::None => None,
             // The settings' checks let no issuers stand beside users alone.
@@ -511,7 +595,7 @@ impl Authenticator {
             );
         }
         let policies = Arc::new(policies);
-        let tickets = Tickets::new(key.expose_secret(), settings.sse_ticket_ttl)
+        let tickets = Tickets::new(key.expose_secret(), settings.sse_ticket_ttl, &roles)
             .map_err(|error| vec![error])?;
         Ok(Self {
             verifier,
@@ -547,12 +631,14 @@ impl Authenticator {
             .map(|key| SealKey::new(key.expose_secret()))
             .transpose()
             .map_err(|error| vec![format!("auth.ticket_key_file: {error}")])?;
-        let table = table(settings)?;
         let verifier = match self.verifier() {
             Some(verifier) => Some(Arc::new(verifier.reloaded(settings)?)),
             None => None,
         };
-        // Roles come first: a token that the new verifier looks at is to have the new ones.
+        let issuers = verifier.as_ref().map(|verifier| verifier.issuers_now());
+        let table = table(settings, issuers.unwrap_or_default())?;
+        // The table comes first: a token that the new verifier looks at is to have the new roles, and one
+        // that the old verifier let in is judged by the new keys. What is open is told by this.
         self.roles.replace(table);
         if let (Some(current), Some(verifier)) = (&self.verifier, verifier) {
             *current.write() = verifier;
@@ -571,6 +657,14 @@ impl Authenticator {
     fn verifier(&self) -> Option<Arc<Verifier>> {
         let verifier = self.verifier.as_ref()?;
         Some(Arc::clone(&verifier.read()))
+    }
+
+    /// Tells what is open when to judge again whose it is and what that one may do.
+    pub fn changes(&self) -> Changes {
+        match &self.verifier {
+            Some(_) => self.roles.changes(),
+            None => Changes::none(),
+        }
     }
 
     /// Whether there is an audit log.
@@ -662,9 +756,10 @@ impl Authenticator {
     fn of_key(&self, key: &str) -> Result<Principal, Refused> {
         let table = self.roles.current();
         match table.users.of_key(key) {
-            Some(name) => Ok(self.of_users_file(Sort::Key, name)),
-            None => Err(Refused::Invalid("the API key is not valid".to_owned())),
+            Some(name) => self.of_users_file(&table, Sort::Key, name),
+            None => None,
         }
+        .ok_or_else(|| Refused::Invalid("the API key is not valid".to_owned()))
     }
 
     async fn of_password(
@@ -683,29 +778,38 @@ impl Authenticator {
             .check(&table.users, name, password, address)
             .await
         {
-            Ok(()) => Ok(self.of_users_file(Sort::User, name)),
+            Ok(()) => self
+                .of_users_file(&table, Sort::User, name)
+                .ok_or(Refused::Password),
             Err(Failed::Wrong) => Err(Refused::Password),
             Err(Failed::Busy) => Err(Refused::Busy),
         }
     }
 
-    /// Somebody of the file, who has what it gives at each moment.
-    fn of_users_file(&self, sort: Sort, name: &str) -> Principal {
+    /// Somebody of the file, as `table` has it, who has what it gives at each moment.
+    fn of_users_file(&self, table: &Table, sort: Sort, name: &str) -> Option<Principal> {
+        let by = By::Line {
+            sort,
+            name: name.to_owned(),
+            secret: table.users.fingerprint(sort, name)?,
+        };
         let identity = Arc::new(match sort {
             Sort::User => Identity::of_user(name),
             Sort::Key => Identity::of_key(name),
         });
         let roles = Roles::new(&self.roles, Of::User(sort, name.to_owned()), &identity);
-        Principal::from_inner(Inner {
+        Some(Principal::from_inner(Inner {
+            standing: Some(Standing::new(&self.roles, by, &identity)),
             identity,
             grants: Grants::WithRoles(Vec::new(), roles),
+            at_most: None,
             ceiling: Ceiling::None,
             topics: None,
             expires: None,
             shown_by: ShownBy::Itself,
             ticket_expires: None,
             claims: BTreeMap::new(),
-        })
+        }))
     }
 
     async fn identify(
@@ -753,8 +857,10 @@ impl Authenticator {
                 let role = vec![certificate.subject.clone()];
                 let roles = Roles::new(&self.roles, Of::Roles(role), &identity);
                 Ok(Principal::from_inner(Inner {
+                    standing: Some(Standing::new(&self.roles, By::Itself, &identity)),
                     identity,
                     grants: Grants::WithRoles(Vec::new(), roles),
+                    at_most: None,
                     ceiling: Ceiling::None,
                     topics: None,
                     expires: Some(certificate.expires),
@@ -794,8 +900,8 @@ impl Authenticator {
     }
 }
 
-/// Roles and users, by the settings and the file that they name.
-fn table(settings: &AuthSettings) -> Result<Table, Vec<String>> {
+/// Roles and users, by the settings and the file that they name, and issuers.
+fn table(settings: &AuthSettings, issuers: Vec<IssuerNow>) -> Result<Table, Vec<String>> {
     let file = settings.users_file.as_deref();
     let users = file.map(Users::read).transpose().map_err(|problems| {
         let about = |problem| format!("auth.users_file: {problem}");
@@ -804,6 +910,7 @@ fn table(settings: &AuthSettings) -> Result<Table, Vec<String>> {
     Ok(Table {
         roles: settings.roles.clone(),
         users: users.unwrap_or_default(),
+        issuers,
     })
 }
 
@@ -843,6 +950,7 @@ fn random_key() -> Result<SecretSlice<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::permission::Resource;
     use super::*;
 
     #[test]
@@ -859,5 +967,137 @@ mod tests {
         let left = principal.time_left_from(998_500);
         assert_eq!(left, Some(Duration::from_millis(1_500)));
         assert_eq!(Principal::anonymous().time_left(), None);
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn may_read(principal: &Principal) -> Result<(), Denied> {
+        permission::decide(principal, Action::Consume, Resource::Topic("orders"))
+    }
+
+    #[tokio::test]
+    async fn whoever_is_gone_from_the_file_may_do_nothing_and_its_tickets_open_nothing() {
+        let hash = |password| bcrypt::hash(password, 4).unwrap();
+        let key = format!("{KEY_PREFIX}{}", "k".repeat(43));
+        let ann = format!("ann:{}:consume:orders\n", hash("secret"));
+        let line = format!("{}\n", users::line_of_key("svc", &key, "consume:orders"));
+        let users = file(&format!("{ann}{line}"));
+        let settings = AuthSettings {
+            mode: AuthMode::Users,
+            users_file: Some(users.path().to_owned()),
+            ..AuthSettings::default()
+        };
+        let auth = Authenticator::new(&settings, false, None, 0).unwrap();
+        let asker = Asker::nobody();
+        let password = Credential::Password("ann", "secret");
+        let user = auth.authenticate(password, &asker).await.unwrap();
+        let service = auth.authenticate(Credential::Key(&key), &asker).await;
+        let service = service.unwrap();
+        let ticket = |of: &Principal| {
+            let minted = auth.tickets().mint(of, Purpose::Sse, None, None);
+            minted.unwrap().ticket
+        };
+        let of_user = ticket(&user);
+        let shown = Credential::StreamTicket(&of_user, Page::Unnamed(None));
+        let by_ticket = auth.authenticate(shown, &asker).await.unwrap();
+        let mut changes = by_ticket.changes();
+        assert!(changes.came(), "at first");
+        auth.reload(&settings).unwrap();
+        assert!(!changes.came(), "nothing has changed");
+        for principal in [&user, &service, &by_ticket] {
+            assert!(principal.is_known());
+            assert_eq!(may_read(principal), Ok(()));
+        }
+
+        // Another password, by which the same name is let in anew.
+        let again = format!("ann:{}:consume:orders\n", hash("other"));
+        std::fs::write(users.path(), format!("{again}{line}")).unwrap();
+        auth.reload(&settings).unwrap();
+        assert!(changes.came());
+        for principal in [&user, &by_ticket] {
+            assert!(!principal.is_known());
+            assert_eq!(may_read(principal), Err(Denied::Gone));
+            assert!(!principal.may_do_everything());
+        }
+        assert_eq!(may_read(&service), Ok(()));
+        let refused = auth.authenticate(shown, &asker).await;
+        assert!(matches!(refused, Err(Refused::Invalid(_))), "{refused:?}");
+        let password = Credential::Password("ann", "other");
+        let user = auth.authenticate(password, &asker).await.unwrap();
+        assert_eq!(may_read(&user), Ok(()));
+
+        // A key that is another one under the same name, and a user that is gone.
+        let other = format!("{KEY_PREFIX}{}", "o".repeat(43));
+        let line = users::line_of_key("svc", &other, "consume:orders");
+        std::fs::write(users.path(), line).unwrap();
+        auth.reload(&settings).unwrap();
+        assert!(changes.came());
+        assert_eq!(may_read(&service), Err(Denied::Gone));
+        assert_eq!(may_read(&user), Err(Denied::Gone));
+        assert!(!Principal::anonymous().changes().came());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_let_in_ends_with_its_key_and_is_held_below_a_lower_ceiling() {
+        use jsonwebtoken::{EncodingKey, Header, encode};
+        const SECRET: &str = "a secret that is long enough for HS256 to take it";
+        let secret = file(SECRET);
+        let mut settings = AuthSettings {
+            mode: AuthMode::Jwt,
+            issuers: vec![crate::config::IssuerSettings {
+                realm: None,
+                issuer: Some("https://issuer".to_owned()),
+                audience: Vec::new(),
+                permissions_allowed: None,
+                scope: true,
+                principal_claim: crate::config::IssuerSettings::SUBJECT.to_owned(),
+                typ: None,
+                algorithms: vec![jsonwebtoken::Algorithm::HS256],
+                keys: crate::config::KeySource::SecretFile(secret.path().to_owned()),
+            }],
+            ..AuthSettings::default()
+        };
+        let auth = Authenticator::new(&settings, false, None, 0).unwrap();
+        let claims = serde_json::json!({
+            "iss": "https://issuer", "sub": "ann", "exp": now() + 600, "scope": "consume:orders",
+        });
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let token = encode(&Header::default(), &claims, &key).unwrap();
+        let asker = Asker::nobody();
+        let ann = auth.authenticate(Credential::Token(&token), &asker).await;
+        let ann = ann.unwrap();
+        let minted = auth.tickets().mint(&ann, Purpose::Sse, None, None).unwrap();
+        let shown = Credential::StreamTicket(&minted.ticket, Page::Unnamed(None));
+        assert_eq!(may_read(&ann), Ok(()));
+
+        let issuer = |settings: &mut AuthSettings, allowed: Option<Vec<String>>| {
+            settings.issuers[0].permissions_allowed = allowed;
+        };
+        issuer(&mut settings, Some(vec!["consume:other".to_owned()]));
+        auth.reload(&settings).unwrap();
+        let above =
+            |principal: &Principal| matches!(may_read(principal), Err(Denied::AboveCeiling { .. }));
+        assert!(ann.is_known() && above(&ann));
+        let by_ticket = auth.authenticate(shown, &asker).await.unwrap();
+        assert!(above(&by_ticket));
+        issuer(&mut settings, None);
+        auth.reload(&settings).unwrap();
+        assert_eq!(may_read(&ann), Ok(()));
+        assert_eq!(may_read(&by_ticket), Ok(()));
+
+        std::fs::write(
+            secret.path(),
+            "another secret that is long enough for HS256",
+        )
+        .unwrap();
+        auth.reload(&settings).unwrap();
+        assert!(!ann.is_known());
+        assert_eq!(may_read(&ann), Err(Denied::Gone));
+        assert_eq!(may_read(&by_ticket), Err(Denied::Gone));
+        assert!(auth.authenticate(shown, &asker).await.is_err());
     }
 }

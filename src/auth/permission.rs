@@ -165,6 +165,12 @@ pub enum Denied {
         /// The topic, group or other name it was asked for.
         resource: String,
     },
+    /// It is no principal any more: its line of `auth.users_file` is gone or has another secret, or its token
+    /// is of a key that the issuer has no more.
+    #[error(
+        "the user, the API key or the token that was shown is not valid any more; show a new one"
+    )]
+    Gone,
     /// It may be done, but the audit log has to tell of it and cannot.
     #[error(
         "the audit log cannot be written at the moment, and without it nothing is allowed \
@@ -211,7 +217,27 @@ pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> 
     }
 }
 
-/// The same for what is only looked at, such as which lines of a list to show: nothing is decided, so
+/// Whether what was allowed before still is, for what is open. The audit log was told of that already, so it
+/// is told only where it is not any more: however much is open, a change is no flood of lines.
+///
+/// # Errors
+///
+/// As [`decide`].
+pub fn decide_again(
+    principal: &Principal,
+    action: Action,
+    resource: Resource<'_>,
+) -> Result<(), Denied> {
+    if may(principal, action, resource) {
+        return Ok(());
+    }
+    decide(principal, action, resource)
+}
+
+/// [`decide`] or [`decide_again`].
+pub type Decide = fn(&Principal, Action, Resource<'_>) -> Result<(), Denied>;
+
+/// Like [`decide`], for what is only looked at, such as which lines of a list to show: nothing is decided, so
 /// the audit log is told of nothing.
 pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
     let held = principal.grants().held();
@@ -231,6 +257,11 @@ fn judge<'a>(
     action: Action,
     resource: Resource<'_>,
 ) -> Result<Granted<'a>, Denied> {
+    // What holds now, for what was opened before; nothing where that cannot change.
+    let most_now = match principal.standing() {
+        None => None,
+        Some(standing) => Some(standing.now().ok_or(Denied::Gone)?),
+    };
     // Topics of Kafka and of its tools are for whoever may do everything.
     let needed = match resource {
         Resource::Topic(name) if keeper(name) != Keeper::Users => Action::Admin,
@@ -244,11 +275,13 @@ fn judge<'a>(
             .find(|permission| permission.allows(needed, resource))
             .map(Granted::By),
     };
+    let granted = granted.filter(|_| principal.was_granted(|own| own.allows(needed, resource)));
     let granted = granted.ok_or_else(|| Denied::Missing {
         action,
         resource: resource.to_string(),
     })?;
-    if !principal.ceiling().allows(needed, resource) {
+    let is_within_now = most_now.is_none_or(|most| most.allows(needed, resource));
+    if !is_within_now || !principal.ceiling().allows(needed, resource) {
         return Err(Denied::AboveCeiling {
             action,
             resource: resource.to_string(),

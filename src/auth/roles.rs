@@ -1,5 +1,5 @@
-//! The roles of the settings and what `auth.users_file` gives, which may be read again while the gateway
-//! runs, and what a principal has by them.
+//! What may be read again while the gateway runs: the roles of the settings, what `auth.users_file` gives,
+//! and what holds for issuers; and what a principal has by roles and that file.
 //!
 //! A principal keeps the names of its roles, or its own in that file, and looks up what they give whenever something is decided.
 //! So what a role loses is lost to sessions that are open, too.
@@ -9,9 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::identity::Identity;
 use super::permission::Permission;
+use super::standing::{Changes, IssuerNow};
 use super::users::{Given, Sort, Users};
 
 /// Most permissions of one principal.
@@ -24,10 +27,13 @@ pub(super) struct Table {
     pub(super) roles: BTreeMap<String, Vec<String>>,
     /// Names with passwords, and API keys.
     pub(super) users: Users,
+    /// In the order of the settings.
+    pub(super) issuers: Vec<IssuerNow>,
 }
 
 /// By what somebody has permissions.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Of {
     /// The roles of these names, of which the settings need not have each.
     Roles(Vec<String>),
@@ -35,25 +41,47 @@ pub(super) enum Of {
     User(Sort, String),
 }
 
-/// The roles as they are now.
-#[derive(Debug, Default)]
+/// All of it as it is now.
+#[derive(Debug)]
 pub(super) struct Book {
     current: RwLock<Arc<Table>>,
+    /// Tells what is open that it is another one.
+    changed: watch::Sender<()>,
 }
 
 impl Book {
     pub(super) fn new(table: Table) -> Self {
         Self {
             current: RwLock::new(Arc::new(table)),
+            changed: watch::channel(()).0,
         }
     }
 
     /// Puts another table in the place of the one that was there.
     pub(super) fn replace(&self, table: Table) {
         let mut current = self.current.write();
-        if **current != table {
-            *current = Arc::new(table);
+        if **current == table {
+            return;
         }
+        *current = Arc::new(table);
+        // Whoever is woken looks at the new one.
+        drop(current);
+        self.changed.send_replace(());
+    }
+
+    /// These are the issuers, before anybody is let in.
+    pub(super) fn knows_issuers(&self, issuers: Vec<IssuerNow>) {
+        let mut current = self.current.write();
+        let table = Table {
+            roles: current.roles.clone(),
+            users: current.users.clone(),
+            issuers,
+        };
+        *current = Arc::new(table);
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        Changes::of(self.changed.subscribe())
     }
 
     pub(super) fn current(&self) -> Arc<Table> {
@@ -86,6 +114,10 @@ impl Roles {
             identity: Arc::clone(identity),
             found: RwLock::new(found),
         }
+    }
+
+    pub(super) fn of(&self) -> &Of {
+        &self.of
     }
 
     /// What they give now, at most one more than [`MAX_PERMISSIONS`].
@@ -165,7 +197,7 @@ mod tests {
                 .iter()
                 .map(|(name, list)| ((*name).to_owned(), texts(list)))
                 .collect(),
-            users: Users::default(),
+            ..Table::default()
         }
     }
 

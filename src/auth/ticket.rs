@@ -4,7 +4,9 @@
 //!
 //! A ticket is sealed with a key that processes can share, so that any of them can open it, and nobody
 //! else can read in it who may do what; that a WebSocket's is used once is known only to the process
-//! that saw it. What a ticket does not have in it, it does not allow.
+//! that saw it. What a ticket does not have in it, it does not allow. Nor does it allow what its principal
+//! may not do any more: it names the roles, the line of `auth.users_file` or the issuer's key that its
+//! principal had, which are looked up when it is shown and whenever something is decided.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +26,14 @@ use super::asker::Decision;
 use super::identity::Identity;
 use super::jwt::{Refused, now};
 use super::permission::{Action, Ceiling, Denied, Permission};
+use super::roles::{Book, Of, Roles};
+use super::standing::{By, Standing};
 use super::{Grants, Inner, Page, Principal, ShownBy};
 
 /// What the key is for, so that whatever else is made of the same secret is of no use here.
 const LABEL: &[u8] = b"tidegate ticket";
 /// What a ticket begins with: the form that it has.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 /// Longest ticket that is looked at.
 const MAX_TICKET: usize = 64 << 10;
 /// How long a ticket for a WebSocket may wait to be used.
@@ -97,7 +101,14 @@ struct Claims {
     /// `None`: of whatever topic the permissions are.
     #[serde(skip_serializing_if = "Option::is_none")]
     topics: Option<Vec<String>>,
+    /// Those of the principal itself, then those that its roles gave.
     permissions: Vec<Permission>,
+    /// How many of them are of the principal itself.
+    own: usize,
+    /// What gave the others, and is to give them still.
+    roles: Of,
+    /// What let the principal in, and is to let it in still.
+    by: By,
     /// Never left out: a ticket that does not say that there is no ceiling is not taken.
     ceiling: Ceiling,
     /// When the token behind it expires.
@@ -149,6 +160,8 @@ pub struct Tickets {
     keys: RwLock<SealKeys>,
     sse_ttl: Duration,
     used: Cache<String, ()>,
+    /// By which principals are judged when a ticket is shown.
+    book: Arc<Book>,
 }
 
 impl std::fmt::Debug for Tickets {
@@ -160,12 +173,12 @@ impl std::fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// Tickets sealed with what is made of `secret`, of at least 32 bytes.
+    /// Tickets sealed with what is made of `secret`, of at least 32 bytes, of principals that `book` tells of.
     ///
     /// # Errors
     ///
     /// No key can be made of it.
-    pub fn new(secret: &[u8], sse_ttl: Duration) -> Result<Self, String> {
+    pub(super) fn new(secret: &[u8], sse_ttl: Duration, book: &Arc<Book>) -> Result<Self, String> {
         let keys = SealKeys {
             current: SealKey::new(secret)?,
             before: Vec::new(),
@@ -177,6 +190,7 @@ impl Tickets {
                 .time_to_live(REMEMBERED)
                 .max_capacity(MOST_REMEMBERED)
                 .build(),
+            book: Arc::clone(book),
         })
     }
 
@@ -251,11 +265,21 @@ impl Tickets {
         let until = principal.expires();
         let expires = (now + ttl).min(until.unwrap_or(u64::MAX));
         let is_needed = |permission: &&Permission| purpose.needs(permission.action());
-        let permissions = match principal.grants().held() {
+        let (permissions, own) = match principal.grants().held() {
             // Where nobody is asked who they are, nobody looks at a ticket; elsewhere it is worth nothing.
-            None => Vec::new(),
-            Some(held) => held.iter().filter(is_needed).cloned().collect(),
+            None => (Vec::new(), 0),
+            Some(held) => (
+                held.iter().filter(is_needed).cloned().collect(),
+                held.own.iter().filter(is_needed).count(),
+            ),
         };
+        let roles = match principal.grants() {
+            Grants::WithRoles(_, roles) => roles.of().clone(),
+            Grants::Everything | Grants::These(_) => Of::Roles(Vec::new()),
+        };
+        let by = principal
+            .standing()
+            .map_or(By::Itself, |standing| standing.by().clone());
         let ceiling = match principal.ceiling() {
             Ceiling::None => Ceiling::None,
             Ceiling::At(list) => Ceiling::At(list.iter().filter(is_needed).cloned().collect()),
@@ -269,6 +293,9 @@ impl Tickets {
             purpose,
             topics,
             permissions,
+            own,
+            roles,
+            by,
             ceiling,
             until,
             origin,
@@ -306,15 +333,32 @@ impl Tickets {
         {
             return Err(invalid("the ticket was given to a page of another origin"));
         }
+        let identity = Arc::new(claims.of);
+        let standing = Standing::new(&self.book, claims.by, &identity);
+        if standing.now().is_none() {
+            return Err(invalid(
+                "the user, the API key or the token that the ticket was got with is not valid any more",
+            ));
+        }
         if purpose == Purpose::WebSocket {
             let entry = self.used.entry(claims.id).or_insert(());
             if !entry.is_fresh() {
                 return Err(invalid("the ticket has been used"));
             }
         }
+        let roles = Roles::new(&self.book, claims.roles, &identity);
+        let own = claims
+            .permissions
+            .iter()
+            .take(claims.own)
+            .cloned()
+            .collect();
         Ok(Principal::from_inner(Inner {
-            identity: Arc::new(claims.of),
-            grants: Grants::These(claims.permissions),
+            identity,
+            // What roles give by now and did not give then is not in the ticket.
+            grants: Grants::WithRoles(own, roles),
+            standing: Some(standing),
+            at_most: Some(claims.permissions),
             ceiling: claims.ceiling,
             topics: claims.topics,
             expires: claims.until,
@@ -390,12 +434,17 @@ impl Purpose {
 #[cfg(test)]
 mod tests {
     use super::super::permission::{Resource, decide};
+    use super::super::roles::Table;
     use super::*;
 
     const HERE: Page<'_> = Page::Unnamed(None);
 
+    fn book() -> Arc<Book> {
+        Arc::new(Book::new(Table::default()))
+    }
+
     fn tickets(key: u8) -> Tickets {
-        Tickets::new(&[key; 32], Duration::from_secs(60)).unwrap()
+        Tickets::new(&[key; 32], Duration::from_secs(60), &book()).unwrap()
     }
 
     fn permissions(list: &[&str]) -> Vec<Permission> {
@@ -459,7 +508,7 @@ mod tests {
         assert!(takes(&shared, &old) && takes(&shared, &new));
         assert!(takes(&tickets(2), &new) && !takes(&tickets(1), &new));
         // A ticket that the old key was made to seal for longer than the gateway lets any live.
-        let long = Tickets::new(&[1; 32], Duration::from_secs(3600)).unwrap();
+        let long = Tickets::new(&[1; 32], Duration::from_secs(3600), &book()).unwrap();
         assert!(!takes(&shared, &mint(&long)));
         for byte in 3..3 + u8::try_from(KEYS_BEFORE).unwrap() {
             shared.replace_key(SealKey::new(&[byte; 32]).unwrap());
@@ -536,6 +585,9 @@ mod tests {
             purpose: Purpose::Sse,
             topics: None,
             permissions: Vec::new(),
+            own: 0,
+            roles: Of::Roles(Vec::new()),
+            by: By::Itself,
             ceiling: Ceiling::None,
             until: None,
             origin: None,
@@ -543,13 +595,59 @@ mod tests {
         };
         let claims = serde_json::to_value(claims).unwrap();
         assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok());
-        for field in ["permissions", "ceiling"] {
+        for field in ["permissions", "own", "roles", "by", "ceiling"] {
             let mut without = claims.clone();
             without.as_object_mut().unwrap().remove(field);
             assert!(
                 serde_json::from_value::<Claims>(without).is_err(),
                 "{field}"
             );
+        }
+    }
+
+    /// A table in which the role `reader` gives these.
+    fn reader_table(texts: &[&str]) -> Table {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        Table {
+            roles: BTreeMap::from([("reader".to_owned(), texts)]),
+            ..Table::default()
+        }
+    }
+
+    #[test]
+    fn a_ticket_loses_what_the_roles_of_its_principal_lose_and_gains_nothing() {
+        let book = Arc::new(Book::new(reader_table(&["consume:orders", "produce:x"])));
+        let tickets = Tickets::new(&[1; 32], Duration::from_secs(60), &book).unwrap();
+        let ann = Arc::new(Identity::of_token("issuer", "ann".to_owned()));
+        let names = Of::Roles(vec!["reader".to_owned()]);
+        let principal = Principal::from_inner(Inner {
+            identity: Arc::clone(&ann),
+            grants: Grants::WithRoles(
+                permissions(&["consume:own"]),
+                Roles::new(&book, names, &ann),
+            ),
+            standing: Some(Standing::new(&book, By::Itself, &ann)),
+            at_most: None,
+            ceiling: Ceiling::None,
+            topics: None,
+            expires: None,
+            shown_by: ShownBy::Itself,
+            ticket_expires: None,
+            claims: BTreeMap::new(),
+        });
+        for purpose in [Purpose::Sse, Purpose::WebSocket] {
+            book.replace(reader_table(&["consume:orders", "produce:x"]));
+            let minted = tickets.mint(&principal, purpose, None, None).unwrap();
+            let ticket = tickets.check(&minted.ticket, purpose, HERE).unwrap();
+            assert!(may(&ticket, "own") && may(&ticket, "orders"));
+            assert!(!may(&ticket, "bills"));
+            // Also of a ticket that was shown before.
+            book.replace(reader_table(&["consume:bills", "admin:*"]));
+            assert!(may(&ticket, "own"), "{purpose:?}");
+            assert!(!may(&ticket, "bills") && may(&principal, "bills"));
+            assert!(!ticket.may_do_everything() && principal.may_do_everything());
+            book.replace(reader_table(&["consume:bills"]));
+            assert!(!may(&ticket, "orders") && may(&ticket, "own"));
         }
     }
 

@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 use super::roles::MAX_PERMISSIONS;
+use super::standing::Fingerprint;
 use crate::config::{AuthSettings, read_file, read_permission};
 
 /// What each API key begins with, which tells it from a token.
@@ -35,7 +37,7 @@ const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 const LOW_COST: u32 = 10;
 
 /// What somebody has been given.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Given {
     pub(super) roles: Vec<String>,
     /// As `action:pattern`.
@@ -43,17 +45,19 @@ pub(super) struct Given {
 }
 
 /// Which of the two kinds of lines is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Sort {
     User,
     Key,
 }
 
 /// What the file says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Users {
     users: BTreeMap<String, (Arc<str>, Given)>,
-    keys: BTreeMap<String, Given>,
+    /// With the hash of each.
+    keys: BTreeMap<String, (Vec<u8>, Given)>,
     /// Hashes of keys, found by how they begin, and whose they are.
     hashes: HashMap<[u8; 8], Vec<(Vec<u8>, String)>>,
 }
@@ -115,8 +119,8 @@ impl Users {
             if self.keys.contains_key(name) {
                 return Err("a key of this name stands in the file already".to_owned());
             }
-            places.push((hash, name.to_owned()));
-            self.keys.insert(name.to_owned(), given);
+            places.push((hash.clone(), name.to_owned()));
+            self.keys.insert(name.to_owned(), (hash, given));
             return Ok(());
         }
         let cost = cost_of(hash).ok_or_else(|| {
@@ -166,7 +170,16 @@ impl Users {
     pub(super) fn given(&self, sort: Sort, name: &str) -> Option<&Given> {
         match sort {
             Sort::User => self.users.get(name).map(|(_, given)| given),
-            Sort::Key => self.keys.get(name),
+            Sort::Key => self.keys.get(name).map(|(_, given)| given),
+        }
+    }
+
+    /// Tells the password, or the key, of a name from the one that it had before; `None`: there is none any
+    /// more.
+    pub(super) fn fingerprint(&self, sort: Sort, name: &str) -> Option<Fingerprint> {
+        match sort {
+            Sort::User => self.hash(name).map(|hash| Fingerprint::of(hash.as_bytes())),
+            Sort::Key => self.keys.get(name).map(|(hash, _)| Fingerprint::of(hash)),
         }
     }
 }
@@ -263,7 +276,8 @@ pub fn warnings(settings: &AuthSettings) -> Vec<String> {
         ));
     }
     let of_users = users.users.iter().map(|(name, (_, given))| (name, given));
-    for (name, given) in of_users.chain(&users.keys) {
+    let of_keys = users.keys.iter().map(|(name, (_, given))| (name, given));
+    for (name, given) in of_users.chain(of_keys) {
         let unknown = |role: &&String| !settings.roles.contains_key(*role);
         if let Some(role) = given.roles.iter().find(unknown) {
             warnings.push(format!(

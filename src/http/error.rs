@@ -316,6 +316,9 @@ impl From<Denied> for ApiError {
         if denied == Denied::Untold {
             return Self::plain(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()).retry();
         }
+        if denied == Denied::Gone {
+            return Self::unauthenticated(Some("invalid_token"), denied.to_string());
+        }
         Self::new(StatusCode::FORBIDDEN, 40301, denied.to_string()).header(
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"insufficient_scope\""),

@@ -1,5 +1,5 @@
-//! Tokens that expire while a session goes on, and rights that come and go with them, on a real
-//! Kafka.
+//! Tokens that expire while a session goes on, and rights that come and go with them and with the settings,
+//! on a real Kafka.
 
 use std::time::Duration;
 
@@ -158,6 +158,74 @@ async fn a_lost_right_ends_the_subscription_that_needs_it_and_no_more() {
         assert_eq!(started["partitions"][0]["start"], 4);
         client.bye().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_loses_its_right_gives_the_records_of_its_sessions_to_others() {
+    let topic = orders().await;
+    let settings = |clerk: &str| {
+        format!(
+            r#"
+[auth]
+mode = "jwt"
+roles_claim = "roles"
+
+[[auth.issuers]]
+issuer = "https://issuer.test"
+audience = "tidegate"
+secret_file = "secret"
+
+[auth.roles]
+clerk = [{clerk}]
+"#
+        )
+    };
+    let group = format!("\"group:{topic}\"");
+    let gateway = Gateway::builder(&broker().await.bootstrap())
+        .file("secret", SECRET)
+        .file(
+            "tidegate.toml",
+            &settings(&format!("{group}, \"consume:{topic}\"")),
+        )
+        .start()
+        .await;
+    let mut claims = claims("ann", "");
+    claims["roles"] = json!(["clerk"]);
+    let clerk = sign(&claims, SECRET.as_bytes());
+    let mut client = at(&gateway, "/ws").token(&clerk).connect().await;
+    client.until("welcome").await;
+    client
+        .subscribe(&topic, &topic, json!({"from": "earliest"}))
+        .await;
+    let records = client.records(10).await;
+    client.ack(&tags(&records)[..4]).await;
+
+    // Without a signal: the file is noticed.
+    gateway.replace_file("tidegate.toml", &settings(&group));
+    let error = client.until("error").await;
+    assert_eq!(
+        (&error["code"], &error["sub"]),
+        (&json!("forbidden"), &json!("o"))
+    );
+    let revoked = client.until("revoked").await;
+    assert_eq!(revoked["partitions"][0]["unacked"], 6);
+    let plain = broker().await.plain();
+    assert_eq!(plain.committed(&topic, &topic, 0).await, Some(4));
+
+    let mut heir = at(&gateway, "/ws")
+        .token(&token("bob", &rights(&topic)))
+        .connect()
+        .await;
+    heir.until("welcome").await;
+    heir.subscribe(&topic, &topic, json!({})).await;
+    assert_eq!(offsets(&heir.records(6).await), [4, 5, 6, 7, 8, 9]);
+    heir.bye().await;
+    // The session itself goes on.
+    let again = client
+        .ask(json!({"type": "subscribe", "id": 3, "sub": "o", "group": topic, "topics": [topic]}))
+        .await;
+    assert_eq!(again["code"], "forbidden");
+    client.bye().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! The records door: `/topics/{topic}/records`, the plain way to write and read a topic,
 //! a page at a time or as it comes.
 
+pub(in crate::api) mod allowed;
 pub mod encode;
 pub mod follow;
 pub mod format;

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep_until};
 
+use super::allowed::while_allowed;
 use super::follow::asked::filter;
 use super::follow::fields::Fields;
 use super::follow::now_ms;
@@ -134,7 +135,12 @@ pub(super) async fn answer(
         most_bytes: gateway.settings().http.max_body_bytes,
         isolation: asked.isolation,
     };
-    reading.run(until).await?;
+    let names: Vec<_> = scope
+        .parts
+        .iter()
+        .map(|part| Arc::clone(&part.topic.name))
+        .collect();
+    while_allowed(principal, &names, &scope.sight, reading.run(until)).await?;
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
     for topic in &topics {
         let read = reading.records.iter().filter(|r| r.topic == topic.name);

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::allowed::while_allowed;
 use super::page::{self, read};
 use super::partitions::{known, sight};
 use super::write::formats;
@@ -200,48 +201,54 @@ pub async fn one(
     let isolation = isolation(&mut query, cluster)?;
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
-    let sight = sight(&principal, &[Arc::from(topic.as_str())])?;
+    let names = [Arc::from(topic.as_str())];
+    let sight = sight(&principal, &names)?;
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
-    let bounds = cluster
-        .bounds_under(isolation, &topic.name, &[partition])
-        .await?;
-    let Some(bound) = bounds.first() else {
-        return Err(ApiError::internal());
-    };
-    if offset < bound.low {
-        return Err(gone_alone(&topic, offset, *bound));
-    }
-    let found = if offset >= bound.end {
-        None
-    } else {
-        let request = PageRequest {
-            topic: Arc::clone(&topic),
-            spans: vec![Span {
-                partition,
-                from: offset,
-                end: offset + 1,
-            }],
-            limit: 1,
-            max_bytes: usize::MAX,
-            wait: Duration::ZERO,
-            isolation,
+    let reading = async {
+        let bounds = cluster
+            .bounds_under(isolation, &topic.name, &[partition])
+            .await?;
+        let Some(bound) = bounds.first() else {
+            return Err(ApiError::internal());
         };
-        let page = match read(cluster, request).await {
-            Ok(page) => page,
-            // It went meanwhile.
-            Err(error) if error.status() == StatusCode::GONE => {
-                let bounds = cluster
-                    .bounds_under(isolation, &topic.name, &[partition])
-                    .await?;
-                let bound = bounds.first().copied().unwrap_or(*bound);
-                return Err(gone_alone(&topic, offset, bound));
-            }
-            Err(error) => return Err(error),
+        if offset < bound.low {
+            return Err(gone_alone(&topic, offset, *bound));
+        }
+        let found = if offset >= bound.end {
+            None
+        } else {
+            let request = PageRequest {
+                topic: Arc::clone(&topic),
+                spans: vec![Span {
+                    partition,
+                    from: offset,
+                    end: offset + 1,
+                }],
+                limit: 1,
+                max_bytes: usize::MAX,
+                wait: Duration::ZERO,
+                isolation,
+            };
+            let page = match read(cluster, request).await {
+                Ok(page) => page,
+                // It went meanwhile.
+                Err(error) if error.status() == StatusCode::GONE => {
+                    let bounds = cluster
+                        .bounds_under(isolation, &topic.name, &[partition])
+                        .await?;
+                    let bound = bounds.first().copied().unwrap_or(*bound);
+                    return Err(gone_alone(&topic, offset, bound));
+                }
+                Err(error) => return Err(error),
+            };
+            // One that is not shown is answered as one that is not there.
+            page.records.into_iter().find(|record| sight.shows(record))
         };
-        // One that is not shown is answered as one that is not there.
-        page.records.into_iter().find(|record| sight.shows(record))
+        Ok((found, *bound))
     };
+    // Kafka may take a while, and rights may go meanwhile.
+    let (found, bound) = while_allowed(&principal, &names, &sight, reading).await?;
     let Some(record) = found else {
         return Err(ApiError::plain(
             StatusCode::NOT_FOUND,

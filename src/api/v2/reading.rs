@@ -14,6 +14,7 @@ use super::consumers::records::{ConsumerRecord, Shape, array};
 use super::consumers::{Unfit, fits, not_of_format};
 use super::media::{self, Embedded};
 use super::{error, partitions};
+use crate::api::records::allowed::while_allowed;
 use crate::api::records::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::policy::Sight;
@@ -80,7 +81,8 @@ pub async fn read(
             // Nothing is waited for after the credential has expired.
             asked.timeout = asked.timeout.min(left);
         }
-        let sight = sight(&principal, &[Arc::from(topic.as_str())])?;
+        let names = [Arc::from(topic.as_str())];
+        let sight = sight(&principal, &names)?;
         let topic = gateway.cluster().metadata.topic(&topic).await;
         let topic = topic.map_err(|fault| error::of_request(&fault))?;
         let known = topic.partition(partition);
@@ -94,7 +96,7 @@ pub async fn read(
             sight,
             isolation: gateway.cluster().reader.isolation(),
         };
-        reading.records(&asked).await
+        while_allowed(&principal, &names, &reading.sight, reading.records(&asked)).await
     };
     let (records, next) = reading.await.map_err(|error: ApiError| error.typed(kind))?;
     let shape = Shape {

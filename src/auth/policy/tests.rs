@@ -30,6 +30,8 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     Principal::from_inner(Inner {
         identity: Arc::new(ann),
         grants: Grants::These(vec![permission]),
+        standing: None,
+        at_most: None,
         ceiling: Ceiling::None,
         topics: None,
         expires: None,
@@ -140,6 +142,8 @@ fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
     let unsaid = Principal::from_inner(Inner {
         identity: Arc::clone(ann.identity()),
         grants: Grants::Everything,
+        standing: None,
+        at_most: None,
         ceiling: Ceiling::None,
         topics: None,
         expires: None,

@@ -162,7 +162,7 @@ fn builder_with_tokens() -> Builder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_file_is_read_again_and_who_is_gone_may_do_nothing_in_an_open_session() {
+async fn the_file_is_read_again_and_who_is_gone_has_no_session_any_more() {
     let gateway = builder().start().await;
     assert_eq!(write_as(&gateway, "ann", ANN).await.status, 200);
     let mut session = ws::at(&gateway, "/ws").connect().await;
@@ -187,9 +187,96 @@ async fn the_file_is_read_again_and_who_is_gone_may_do_nothing_in_an_open_sessio
     .await;
     assert_eq!(write_as(&gateway, "ann", ANN).await.status, 401);
     assert_eq!(write_with(&gateway, "x-api-key", KEY).await.status, 401);
-    let refused = session.ask(produce(2)).await;
-    assert_eq!(refused["code"], "forbidden", "{refused}");
-    session.bye().await;
+    let closed = session.closed().await;
+    assert_eq!(
+        (closed.code, closed.reason.as_str()),
+        (Some(4501), "unauthenticated")
+    );
+}
+
+/// Reads on until the text holds this.
+async fn read_until(stream: &mut reqwest::Response, text: &mut String, wanted: &str) {
+    while !text.contains(wanted) {
+        let piece = timeout(BOUND, stream.chunk()).await.unwrap().unwrap();
+        let piece = piece.unwrap_or_else(|| panic!("it ended before {wanted}: {text}"));
+        *text += &String::from_utf8_lossy(&piece);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_and_a_key_have_open_ends_with_their_lines() {
+    let gateway = builder().start().await;
+    assert_eq!(write_as(&gateway, "ann", ANN).await.status, 200);
+    let stream = |accept: &str, request: reqwest::RequestBuilder| {
+        timeout(BOUND, request.header("accept", accept).send())
+    };
+    let from_start = format!("{}?from=earliest", records(&gateway));
+    let of_ann = client().get(&from_start).basic_auth("ann", Some(ANN));
+    let mut sse = stream("text/event-stream", of_ann).await.unwrap().unwrap();
+    let of_key = client().get(&from_start).header("x-api-key", KEY);
+    let mut lines = stream("application/x-ndjson", of_key)
+        .await
+        .unwrap()
+        .unwrap();
+    let of_bob = client().get(&from_start).basic_auth("bob", Some("other"));
+    let mut goes_on = stream("text/event-stream", of_bob).await.unwrap().unwrap();
+    let (mut events, mut told, mut still) = (String::new(), String::new(), String::new());
+    read_until(&mut sse, &mut events, "\"value\":1").await;
+    read_until(&mut lines, &mut told, "\"value\":1").await;
+    read_until(&mut goes_on, &mut still, "\"value\":1").await;
+
+    // Ann has another password, the key is gone, and Bob stays as he was.
+    // His hash has a salt, so his line is taken from the file.
+    let kept = std::fs::read_to_string(gateway.folder().join("users")).unwrap();
+    let kept = kept.lines().find(|line| line.starts_with("bob:")).unwrap();
+    gateway.replace_file("users", &format!("{}{kept}\n", user("ann", "new", "clerk")));
+    for (stream, text) in [(&mut sse, &mut events), (&mut lines, &mut told)] {
+        read_until(stream, text, "40101").await;
+        let end = async {
+            let mut rest = String::new();
+            while let Some(piece) = stream.chunk().await.unwrap() {
+                rest += &String::from_utf8_lossy(&piece);
+            }
+            rest
+        };
+        let rest = timeout(BOUND, end).await.expect("it ends");
+        assert!(!rest.contains("value"), "{rest}");
+    }
+    assert!(events.contains("event: stream-error"), "{events}");
+    let post = client().post(records(&gateway)).json(&json!({"value": 2}));
+    let written = send(post.basic_auth("ann", Some("new"))).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    read_until(&mut goes_on, &mut still, "\"value\":2").await;
+    assert!(!still.contains("stream-error"), "{still}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_opens_nothing_when_its_user_is_gone() {
+    let gateway = builder().start().await;
+    assert_eq!(write_as(&gateway, "ann", ANN).await.status, 200);
+    let mint = async |name: &str, password: &str| {
+        let wish = client().post(gateway.url("/tickets"));
+        let wish = wish
+            .basic_auth(name, Some(password))
+            .json(&json!({"kind": "sse"}));
+        let minted = send(wish).await;
+        assert_eq!(minted.status, 201, "{}", minted.text());
+        minted.json()["ticket"].as_str().unwrap().to_owned()
+    };
+    let (ann, bob) = (mint("ann", ANN).await, mint("bob", "other").await);
+    let shown = async |ticket: &str| {
+        let url = format!("{}?ticket={ticket}", records(&gateway));
+        send(client().get(url)).await.status
+    };
+    assert_eq!(shown(&ann).await, 200);
+    assert_eq!(shown(&bob).await, 200);
+    let file = std::fs::read_to_string(gateway.folder().join("users")).unwrap();
+    let bob_line = file.lines().find(|line| line.starts_with("bob:")).unwrap();
+    // Bob keeps his password and loses what he may read.
+    let bob_line = bob_line.replace("consume:orders", "consume:other");
+    gateway.replace_file("users", &format!("{bob_line}\n"));
+    eventually(BOUND, async || shown(&ann).await == 401).await;
+    assert_eq!(shown(&bob).await, 403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,9 @@ use super::asked::Asked;
 use super::frames::{self, Door};
 use super::lane::Lane;
 use super::registry::Seat;
+use crate::api::records::allowed::may_go_on;
 use crate::api::records::partitions::Part;
+use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
@@ -55,6 +57,9 @@ pub(super) const RETRY_BUSY: u64 = 30_000;
 /// A stream under way.
 pub(super) struct Run {
     gateway: Gateway,
+    principal: Principal,
+    /// Tells when the principal is to be judged again.
+    changes: Changes,
     seat: Seat,
     lane: Arc<Lane>,
     parts: Vec<Part>,
@@ -85,6 +90,8 @@ pub(super) struct Run {
     out: Vec<u8>,
     /// What did not fit into the last piece.
     rest: Bytes,
+    /// The last bytes that the connection has taken.
+    taken: Taken,
     over: bool,
     heartbeat: Duration,
     retry: u64,
@@ -131,6 +138,8 @@ impl Expiry {
 enum Woken {
     Next(usize, Next),
     Stopping,
+    /// Something was read again: the principal is to be judged.
+    Changed,
     Time,
 }
 
@@ -178,6 +187,8 @@ impl Run {
             timer: Box::pin(sleep_until(begun + heartbeat)),
             stopping: Box::pin(gateway.stopping().clone().cancelled_owned()),
             gateway,
+            principal: principal.clone(),
+            changes: principal.changes(),
             seat,
             lane,
             parts,
@@ -191,6 +202,7 @@ impl Run {
             shared: Bytes::new(),
             out: Vec::new(),
             rest: Bytes::new(),
+            taken: Taken::default(),
             over: false,
             heartbeat,
             beat: begun + heartbeat,
@@ -217,6 +229,9 @@ impl Run {
     pub(super) async fn piece(&mut self) -> Option<Bytes> {
         self.seat.is_asked();
         loop {
+            if self.changes.came() {
+                self.judge();
+            }
             if self.rest.is_empty() {
                 self.write_latest(false);
                 self.check_ahead();
@@ -230,7 +245,9 @@ impl Run {
                 } else {
                     usize::MAX
                 };
-                return Some(self.rest.split_to(self.rest.len().min(most)));
+                let piece = self.rest.split_to(self.rest.len().min(most));
+                self.taken.take(&piece);
+                return Some(piece);
             }
             if self.over {
                 return None;
@@ -254,6 +271,8 @@ impl Run {
                     self.pull_more(index);
                 }
                 Woken::Stopping => self.stopping(),
+                // It is judged before anything else.
+                Woken::Changed => {}
                 Woken::Time => self.time(),
             }
         }
@@ -334,9 +353,11 @@ impl Run {
             turn,
             timer,
             stopping,
+            changes,
             ..
         } = self;
         let mut next = pin!(next(followers, turn));
+        let mut changed = pin!(changes.wait());
         poll_fn(|context| {
             if !full && let Poll::Ready((index, next)) = next.as_mut().poll(context) {
                 return Poll::Ready(Woken::Next(index, next));
@@ -344,6 +365,9 @@ impl Run {
             // Only now: most of the time there are records, and these cost nothing.
             if !told && stopping.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Woken::Stopping);
+            }
+            if changed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Changed);
             }
             // One that is early is set again when it is over; the heartbeat moves with every piece.
             if timer.deadline() > until || timer.is_elapsed() {
@@ -358,6 +382,31 @@ impl Run {
             Poll::Pending
         })
         .await
+    }
+
+    /// Ends the stream where its principal is none any more, or may not be shown these records. Nothing that
+    /// waits is shown then, but the rest of a record that the client has a part of.
+    fn judge(&mut self) {
+        let topics = self.parts.iter().map(|part| Arc::clone(&part.topic.name));
+        let topics: Vec<_> = topics.collect();
+        let Err(error) = may_go_on(&self.principal, &topics, self.lane.sight()) else {
+            return;
+        };
+        let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();
+        if self.over && is_said {
+            return;
+        }
+        let begun = self.taken.rest_of_frame(&self.rest, self.lane.door());
+        self.rest = Bytes::new();
+        self.latest = None;
+        self.begin = None;
+        self.ahead = None;
+        self.shared = Bytes::new();
+        self.out.clear();
+        self.out.extend_from_slice(&begun);
+        // Without an id: the client has not got all that lies before the place.
+        self.event_with("stream-error", None, &error.into_body());
+        self.close();
     }
 
     fn next(&mut self, index: usize, next: Next) {
@@ -452,6 +501,41 @@ impl Run {
     }
 }
 
+/// The end of what a connection has taken: whether that is within a frame.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    /// The last bytes, if there are any.
+    last: [Option<u8>; 2],
+}
+
+impl Taken {
+    fn take(&mut self, piece: &[u8]) {
+        for byte in piece.iter().rev().take(2).rev() {
+            self.last = [self.last[1], Some(*byte)];
+        }
+    }
+
+    /// What of `rest` belongs to the frame that was begun: to the end of its line, or as an event to the
+    /// empty line after it.
+    fn rest_of_frame(&self, rest: &Bytes, door: Door) -> Bytes {
+        let is_end = |before: Option<u8>, byte: u8| {
+            byte == b'\n' && (door != Door::Sse || before == Some(b'\n'))
+        };
+        let [before, last] = self.last;
+        if last.is_none_or(|last| is_end(before, last)) {
+            return Bytes::new();
+        }
+        let mut before = last;
+        for (at, byte) in rest.iter().enumerate() {
+            if is_end(before, *byte) {
+                return rest.slice(..=at);
+            }
+            before = Some(*byte);
+        }
+        rest.clone()
+    }
+}
+
 /// What comes next of any of the followers. Each of them comes first once in a while.
 async fn next(followers: &mut [Follower], turn: &mut usize) -> (usize, Next) {
     if let [one] = followers {
@@ -472,4 +556,32 @@ async fn next(followers: &mut [Follower], turn: &mut usize) -> (usize, Next) {
     let first = first.min(waiting.len() - 1);
     waiting.rotate_left(first);
     futures::future::select_all(waiting).await.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_belongs_to_a_frame_that_was_begun_is_still_shown() {
+        let after = |pieces: &[&[u8]], rest: &'static [u8], door| {
+            let mut taken = Taken::default();
+            for piece in pieces {
+                taken.take(piece);
+            }
+            taken.rest_of_frame(&Bytes::from_static(rest), door)
+        };
+        let sse = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Sse);
+        let next = b"data: 2\n\n";
+        assert_eq!(sse(&[], next), "");
+        assert_eq!(sse(&[b"data: 1\n\n"], next), "");
+        assert_eq!(sse(&[b"data: 1\n", b"\n"], next), "");
+        assert_eq!(sse(&[b"data: 1\n"], b"\ndata: 2\n\n"), "\n");
+        assert_eq!(sse(&[b"da"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
+        assert_eq!(sse(&[b"id: 1\nda"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
+        let line = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Ndjson);
+        assert_eq!(line(&[b"{}\n"], b"{}\n"), "");
+        assert_eq!(line(&[b"{"], b"}\n{}\n"), "}\n");
+        assert_eq!(line(&[b"{"], b"}"), "}");
+    }
 }

@@ -10,7 +10,7 @@
 //! Nothing is held but the batches under way. When the producer's queue fills, or the client does
 //! not read its results, no more of the body is read, and TCP slows the client down. Without
 //! progress for `http.request_timeout_ms` the stream ends, with the count of what was written. So it
-//! does when the client's token or certificate expires.
+//! does when the client's token or certificate expires, and when it may not write here any more.
 
 use std::pin::pin;
 use std::str::FromStr;
@@ -32,6 +32,8 @@ use super::lines::{Content, Line, Lines};
 use crate::api::records::parse::{self, Formats};
 use crate::api::records::{NDJSON, encode};
 use crate::auth::Principal;
+use crate::auth::permission::{Action, Resource, decide_again};
+use crate::auth::standing::Changes;
 use crate::gateway::Gateway;
 use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;
@@ -107,6 +109,8 @@ pub async fn answer(
         expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
         part: gateway.bodies().part(&principal),
+        changes: principal.changes(),
+        lost: None,
         principal,
         topic,
         formats,
@@ -141,6 +145,10 @@ struct Run {
     stall: Duration,
     /// When the client's credential does, and nothing more is taken.
     expires: Option<Instant>,
+    /// Tells when the principal is to be judged again.
+    changes: Changes,
+    /// Why it may not write any more.
+    lost: Option<ApiError>,
     batch_records: usize,
     lines: Lines,
     /// What waits for the end of its line, among all bodies.
@@ -193,6 +201,8 @@ enum End {
     Full(Full),
     /// The client's token or certificate has expired.
     Expired,
+    /// The client is nobody any more, or may not write here any more: [`Run::lost`].
+    Lost,
     /// What comes out of the packed body is far more than the client sends.
     TooDense,
     /// The packed body cannot be unpacked.
@@ -236,6 +246,11 @@ impl Run {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
                 () = &mut expiry => return End::Expired,
+                () = self.changes.wait() => {
+                    if self.has_lost() {
+                        return End::Lost;
+                    }
+                }
                 Some(entries) = self.under_way.next() => {
                     if let Err(end) = self.tell(entries).await {
                         return end;
@@ -303,9 +318,19 @@ impl Run {
         }
     }
 
+    /// Whether the client may not write any more, where that may have changed.
+    fn has_lost(&mut self) -> bool {
+        if self.changes.came() {
+            let topic = Resource::Topic(&self.topic.name);
+            let decided = decide_again(&self.principal, Action::Produce, topic);
+            self.lost = decided.err().map(ApiError::from);
+        }
+        self.lost.is_some()
+    }
+
     /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
     /// that is gone, and was not handed over, is not written any more: it may have sent the same again.
-    /// Nor is what waits while the credential expires, and its lines are told so.
+    /// Nor is what waits while the credential expires or the right goes, and its lines are told so.
     async fn hand_over(&mut self) -> Result<(), End> {
         let Batch {
             lines,
@@ -320,19 +345,33 @@ impl Run {
             }
             return Ok(());
         }
-        let writer = self.gateway.writer();
-        let expired = tokio::select! {
-            biased;
-            () = self.out.closed() => return Err(End::Gone),
-            () = reached(self.expires) => true,
-            () = writer.room(&self.topic, self.stall) => false,
+        let gateway = self.gateway.clone();
+        let writer = gateway.writer();
+        let topic = Arc::clone(&self.topic);
+        let mut room = pin!(writer.room(&topic, self.stall));
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = self.out.closed() => return Err(End::Gone),
+                () = reached(self.expires) => {
+                    let error = "the token or certificate expired before the record was taken";
+                    let error = ApiError::unauthenticated(Some("invalid_token"), error);
+                    break Some((End::Expired, error));
+                }
+                () = self.changes.wait() => {
+                    if self.has_lost()
+                        && let Some(error) = self.lost.clone()
+                    {
+                        break Some((End::Lost, error));
+                    }
+                }
+                () = &mut room => break None,
+            }
         };
-        if expired {
-            let error = "the token or certificate expired before the record was taken";
-            let error = ApiError::unauthenticated(Some("invalid_token"), error);
+        if let Some((end, error)) = ended {
             let told = entries(lines, Err(error));
             self.under_way.push_back(Box::pin(async { told }));
-            return Err(End::Expired);
+            return Err(end);
         }
         let begun = writer
             .begin(
@@ -438,6 +477,10 @@ impl Run {
                      go on with a new one"
                 ),
             )),
+            End::Lost => self.lost.clone().map(|error| {
+                let message = error.message().to_owned();
+                error.saying(format!("{message}; {written} records were written before"))
+            }),
             End::TooDense => Some(ApiError::too_large(format!(
                 "{}; {written} records were written before",
                 encoding::Fault::TooDense

@@ -12,6 +12,7 @@ use crate::api::ws::protocol::server::{
     AuthExpiring, Done, Error, Inflight, Limits, ServerFrame, Subs, Welcome,
 };
 use crate::api::ws::protocol::{Id, MINOR};
+use crate::auth::permission::{Denied, decide};
 use crate::auth::{Principal, notice};
 
 /// How long after that the session ends.
@@ -140,7 +141,9 @@ impl Session {
             return;
         }
         let principal = match found {
-            Ok(principal) => principal,
+            Ok(principal) if principal.is_known() => principal,
+            // It went while it was looked at.
+            Ok(_) => return self.close(Close::Unauthenticated, Denied::Gone.to_string(), now),
             Err(message) => return self.close(Close::Unauthenticated, message, now),
         };
         if self
@@ -173,8 +176,8 @@ impl Session {
                 }));
             }
         }
-        self.check_kept_rights(now);
-        self.check_tails(now);
+        self.check_kept_rights(decide, now);
+        self.check_tails(decide, now);
     }
 
     /// The session is this principal's, until its credential expires. A credential that expires when the

@@ -1,13 +1,15 @@
-//! What the principal may do and is shown, asked when it subscribes and again when its token is renewed.
+//! What the principal may do and is shown, asked when it subscribes and again when its token is renewed, and
+//! when what the gateway knows of principals has been read again.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::group::Ending;
 use super::options::{DeadLetters, Options, Topics};
-use super::{Session, topic_error};
+use super::{Closing, Session, topic_error};
+use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::Error;
-use crate::auth::permission::{Action, Denied, Resource, decide, may};
+use crate::auth::permission::{Action, Decide, Denied, Resource, decide, decide_again, may};
 use crate::auth::policy::{self, Sight};
 use crate::kafka::fault::Fault;
 use crate::reserved::{Keeper, keeper};
@@ -49,7 +51,7 @@ impl Session {
         }
         Err(Error::new(
             "forbidden",
-            "the new token is shown other records (auth.topic_filters): subscribe again",
+            "other records are shown to you now (auth.topic_filters): subscribe again",
         ))
     }
 
@@ -71,15 +73,40 @@ impl Session {
         topics
     }
 
-    /// A right that the new token does not have ends the subscription that needs it. So does a claim
+    /// Roles, users or issuers' keys were read again: whoever is no principal any more has no session, and a
+    /// subscription ends whose right is gone.
+    pub fn rights_changed(&mut self, now: Instant) {
+        match &self.principal {
+            None => {}
+            // It leaves the group at once, also as a static member: it does not come back.
+            Some(principal) if !principal.is_known() => {
+                let closing = Closing {
+                    close: Close::Unauthenticated,
+                    message: Denied::Gone.to_string(),
+                    retry_after_ms: None,
+                    bye: None,
+                };
+                self.close_with(closing, true, true, now);
+            }
+            Some(_) => {
+                self.check_kept_rights(decide_again, now);
+                self.check_tails(decide_again, now);
+            }
+        }
+    }
+
+    /// A right that the principal does not have any more, by a new token or now, ends the subscription that needs it. So does a claim
     /// by which the new one is shown other records: what waits to be delivered was picked by the old.
-    pub(super) fn check_kept_rights(&mut self, now: Instant) {
+    pub(super) fn check_kept_rights(&mut self, ask: Decide, now: Instant) {
         let (Some(group), Some(principal)) = (&self.group, &self.principal) else {
             return;
         };
-        let of_group = decide(principal, Action::Group, Resource::Group(group.group()));
+        if group.is_leaving() {
+            return;
+        }
+        let of_group = ask(principal, Action::Group, Resource::Group(group.group()));
         let of_topics = group.topics().iter().map(|topic| {
-            let denied = decide(principal, Action::Consume, Resource::Topic(topic));
+            let denied = ask(principal, Action::Consume, Resource::Topic(topic));
             denied.map(|_| ())
         });
         let denied = std::iter::once(of_group)

@@ -27,6 +27,7 @@ use crate::api::ws::registry::Seat;
 use crate::api::ws::socket::{self, Driver, End, Limits};
 use crate::auth::asker::Asker;
 use crate::auth::permission::may_create;
+use crate::auth::standing::Changes;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
@@ -89,6 +90,8 @@ pub struct Run {
     gateway: Gateway,
     /// Whose request the upgrade was.
     asker: Asker,
+    /// Tells when the session is to be judged again.
+    changes: Changes,
     seat: Seat,
     peer: Option<SocketAddr>,
     began: Instant,
@@ -133,6 +136,7 @@ impl Run {
     ) -> Self {
         let draining = gateway.sessions().draining();
         let mut run = Self {
+            changes: gateway.auth().changes(),
             session,
             gateway,
             asker,
@@ -234,6 +238,7 @@ impl Run {
                     Err(rejected) => self.done(Done::Produced(ticket, Err(rejected))),
                 }
             }
+            () = self.changes.wait() => self.judge(),
             grace = told_to_drain(&mut self.draining, self.drained) => {
                 self.drained = true;
                 // Another moment for each, so that they do not come to the next process at once.
@@ -256,6 +261,13 @@ impl Run {
             }
         }
         self.apply();
+    }
+
+    /// Has the session judged again, where something has changed.
+    fn judge(&mut self) {
+        if self.changes.came() {
+            self.with(Session::rights_changed);
+        }
     }
 
     fn member_event(&mut self, event: Option<Event>) {
@@ -643,6 +655,8 @@ impl Driver for Run {
     }
 
     fn next_frame(&mut self, room: usize, now: Instant) -> Option<Bytes> {
+        // Before the next record is shown.
+        self.judge();
         let frame = self.session.next_frame(room, now.into_std());
         self.apply();
         frame

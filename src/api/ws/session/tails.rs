@@ -11,7 +11,7 @@ use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::client::ClientFrame;
 use crate::api::ws::protocol::close::Close;
 use crate::api::ws::protocol::server::{Error, ServerFrame, TailPosition, Unsubscribed};
-use crate::auth::permission::{Action, Resource, decide};
+use crate::auth::permission::{Action, Decide, Resource, decide};
 use crate::kafka::Bounds;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
@@ -76,7 +76,7 @@ impl Session {
                 format!("a session has at most {MAX_TAILS} tails (welcome.limits.subs)"),
             ));
         }
-        self.check_topics(&options.topics)?;
+        self.check_topics(&options.topics, decide)?;
         options.view.sight = self.sight(&options.topics)?;
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
@@ -97,12 +97,12 @@ impl Session {
         Ok(())
     }
 
-    fn check_topics(&self, topics: &[Arc<str>]) -> Result<(), Error> {
+    fn check_topics(&self, topics: &[Arc<str>], ask: Decide) -> Result<(), Error> {
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
         for topic in topics {
-            decide(principal, Action::Consume, Resource::Topic(topic))
+            ask(principal, Action::Consume, Resource::Topic(topic))
                 .map_err(|denied| Error::new("forbidden", denied.to_string()))?;
         }
         Ok(())
@@ -131,7 +131,7 @@ impl Session {
             if matches!(self.phase, super::Phase::Draining(_)) {
                 return Err(super::draining());
             }
-            self.check_topics(&options.topics)?;
+            self.check_topics(&options.topics, decide)?;
             self.check_sight(&options.view.sight, &options.topics)?;
             Ok(begun)
         });
@@ -341,11 +341,12 @@ impl Session {
         self.send(&ServerFrame::Unsubscribed(Unsubscribed { id: None, sub }));
     }
 
-    /// A right that the new token does not have ends the tails that need it, and so does another sight.
-    pub(super) fn check_tails(&mut self, now: Instant) {
+    /// A right that the principal does not have any more, by a new token or now, ends the tails that need it,
+    /// and so does another sight.
+    pub(super) fn check_tails(&mut self, ask: Decide, now: Instant) {
         let check = |tail: &Tail| {
             let topics: Vec<Arc<str>> = tail.topics().cloned().collect();
-            self.check_topics(&topics)?;
+            self.check_topics(&topics, ask)?;
             self.check_sight(tail.sight(), &topics)
         };
         let denied = self.tails.iter().filter_map(|tail| {

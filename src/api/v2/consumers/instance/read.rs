@@ -13,6 +13,7 @@ use super::{
 };
 use crate::api::records::json;
 use crate::api::v2::media::Embedded;
+use crate::auth::standing::Changes;
 use crate::record::Delivered;
 
 /// The longest part of a read in which the group lets the instance in, and that is not taken from the
@@ -31,6 +32,9 @@ impl Instance {
         let begun = Instant::now();
         let until_expiry = |at: Instant| read.ends.map_or(at, |ends| at.min(ends));
         let mut until = until_expiry(begun + read.timeout);
+        // It is judged below; from then on again when something has changed.
+        let mut changes = self.principal.changes();
+        changes.came();
         let again = match self.begin(&read).await {
             Ok(again) => again,
             Err(refused) => {
@@ -57,6 +61,9 @@ impl Instance {
                 until = until_expiry(now + read.timeout);
             }
             let is_late = !is_joining && now >= until;
+            if let Err(refused) = self.judge(&mut changes).await {
+                break Err(refused);
+            }
             if is_late || self.has_enough(&read) {
                 match self.take(&read) {
                     Ok(records) if records.is_empty() && !is_late => {
@@ -68,12 +75,13 @@ impl Instance {
                 }
             }
             let waited = match &self.source {
-                Source::Assigned => self.fetched(&read, until, &mut reply).await,
+                Source::Assigned => self.fetched(&read, until, &mut reply, &mut changes).await,
                 Source::Nowhere | Source::Subscribed(_) => {
                     self.look_if_due().await;
                     tokio::select! {
                         biased;
                         () = reply.closed() => return,
+                        () = changes.wait() => Ok(Happened::Something),
                         happened = self.happened(self.wakes_before(if is_joining { free } else { until })) => {
                             Ok(happened)
                         }
@@ -87,7 +95,10 @@ impl Instance {
                     let why = *self.stop.borrow();
                     break match why {
                         Some(Stop::Deleted) => Err(Refused::Gone),
-                        _ => self.take(&read),
+                        _ => match self.judge(&mut changes).await {
+                            Ok(()) => self.take(&read),
+                            Err(refused) => Err(refused),
+                        },
                     };
                 }
                 Err(refused) => break Err(refused),
@@ -107,6 +118,14 @@ impl Instance {
                 let _ = reply.send(Err(refused));
             }
         }
+    }
+
+    /// Whether what waits may still be shown, where that may have changed since it was last asked.
+    async fn judge(&mut self, changes: &mut Changes) -> Result<(), Refused> {
+        if changes.came() {
+            self.sight = self.admitted().await?;
+        }
+        Ok(())
     }
 
     /// What comes before a read: the last answer is settled, or is to be given again, which is told; and
@@ -185,6 +204,7 @@ impl Instance {
         read: &Read,
         until: Instant,
         reply: &mut Reply<Parcel>,
+        changes: &mut Changes,
     ) -> Result<Happened, Refused> {
         let cluster = Arc::clone(&self.cluster);
         let options = Arc::clone(&self.options);
@@ -194,6 +214,7 @@ impl Instance {
         let filled = tokio::select! {
             biased;
             () = reply.closed() => return Ok(Happened::Something),
+            () = changes.wait() => return Ok(Happened::Something),
             _ = self.stop.wait_for(Option::is_some) => return Ok(Happened::Stopped),
             filled = fill(&cluster, &options, &places, most, until) => filled,
         };

@@ -72,6 +72,75 @@ fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
 }
 
 #[test]
+fn a_role_that_loses_a_right_ends_what_needs_it_and_leaves_the_session() {
+    let all = ["consume:*", "group:*", "produce:*"];
+    for (left, kept) in [
+        (["consume:other", "group:*"], false),
+        (["consume:*", "produce:*"], false),
+        (["consume:orders", "group:g"], true),
+    ] {
+        let (ann, change) = Principal::with_role("ann", &all);
+        let mut play = Play::new(Some(ann), false);
+        play.frames();
+        play.subscribe(json!({}));
+        play.session.rights_changed(play.now);
+        play.collect();
+        assert!(play.frames().is_empty(), "all is as it was");
+        change(Some(&left));
+        play.session.rights_changed(play.now);
+        play.collect();
+        if kept {
+            assert!(play.frames().is_empty());
+            assert!(
+                play.session
+                    .group()
+                    .is_some_and(|group| !group.is_leaving())
+            );
+            continue;
+        }
+        let error = play.frame();
+        assert_eq!(
+            (&error["code"], &error["sub"]),
+            (&json!("forbidden"), &json!("o"))
+        );
+        let leaves = |command| matches!(command, Some(Command::Leave { stay: false }));
+        assert!(leaves(play.command()));
+        // It is said once, and the session goes on.
+        play.session.rights_changed(play.now);
+        play.collect();
+        assert!(play.frames().is_empty());
+        assert!(play.session.end().is_none());
+    }
+}
+
+#[test]
+fn whoever_is_no_principal_any_more_has_no_session() {
+    let (ann, change) = Principal::with_role("ann", &["consume:*", "group:*"]);
+    let mut play = Play::new(Some(ann.clone()), false);
+    play.frames();
+    play.subscribe(json!({"instance_id": "tab"}));
+    change(None);
+    play.session.rights_changed(play.now);
+    play.collect();
+    // A static member leaves, too: it does not come back.
+    assert!(matches!(
+        play.command(),
+        Some(Command::Leave { stay: false })
+    ));
+    assert_eq!(play.goodbye(), 4501);
+
+    // One that goes while its token is looked at.
+    let mut play = Play::new(None, false);
+    play.send(json!({"type": "hello", "token": "t"}));
+    play.session.authenticated(Ok(ann), play.now);
+    assert_eq!(play.goodbye(), 4501);
+    // Before anybody is known there is nothing to judge.
+    let mut play = Play::new(None, false);
+    play.session.rights_changed(play.now);
+    assert!(play.frames().is_empty() && play.session.end().is_none());
+}
+
+#[test]
 fn a_static_member_of_another_principal_is_refused_by_name() {
     let mut play = Play::open();
     play.subscribe(json!({"instance_id": "tab"}));

@@ -1,0 +1,111 @@
+//! Reads that take their time are judged again while they do: their principal may be gone meanwhile, or may
+//! not read their topics any more (`auth::standing`).
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+
+use super::partitions::sight;
+use crate::auth::Principal;
+use crate::auth::permission::{Action, Resource, decide_again};
+use crate::auth::policy::Sight;
+use crate::http::error::ApiError;
+
+/// Whether `principal` may go on reading these topics, and is shown the same of them as at first.
+///
+/// # Errors
+///
+/// 401 where it is no principal any more, 403 where it may not read one of the topics, or is shown other
+/// records of it.
+pub(super) fn may_go_on(
+    principal: &Principal,
+    topics: &[Arc<str>],
+    shown: &Sight,
+) -> Result<(), ApiError> {
+    for topic in topics {
+        decide_again(principal, Action::Consume, Resource::Topic(topic))?;
+    }
+    if sight(principal, topics)? == *shown {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        40301,
+        "other records are shown to you now (auth.topic_filters): ask again",
+    ))
+}
+
+/// What `reading` comes to, as long as `principal` may go on. Nothing of what was read is shown after that:
+/// there is no telling what of it was read before.
+///
+/// # Errors
+///
+/// Those of `reading`, and of [`may_go_on`].
+pub(in crate::api) async fn while_allowed<T>(
+    principal: &Principal,
+    topics: &[Arc<str>],
+    shown: &Sight,
+    reading: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let mut changes = principal.changes();
+    let mut reading = std::pin::pin!(reading);
+    loop {
+        tokio::select! {
+            biased;
+            () = changes.wait() => {
+                changes.came();
+                may_go_on(principal, topics, shown)?;
+            }
+            read = &mut reading => {
+                if changes.came() {
+                    may_go_on(principal, topics, shown)?;
+                }
+                return read;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_shown_only_to_who_may_read_it_still() {
+        let topics = [Arc::from("orders")];
+        let (ann, change) = Principal::with_role("ann", &["consume:orders"]);
+        let shown = sight(&ann, &topics).unwrap();
+        let read = |answer: oneshot::Receiver<&'static str>| {
+            let reading = async { Ok(answer.await.unwrap()) };
+            Box::pin(while_allowed(&ann, &topics, &shown, reading))
+        };
+        for (texts, status) in [(Some(&["produce:orders"][..]), 403), (None, 401)] {
+            // While it waits, and what has just come.
+            for comes in [false, true] {
+                change(Some(&["consume:orders"]));
+                let (answers, answer) = oneshot::channel();
+                let mut reading = read(answer);
+                assert!(reading.as_mut().now_or_never().is_none());
+                change(Some(&["consume:orders", "describe:x"]));
+                assert!(reading.as_mut().now_or_never().is_none(), "it still may");
+                change(texts);
+                if comes {
+                    answers.send("records").unwrap();
+                }
+                let refused = reading.now_or_never().unwrap().unwrap_err();
+                assert_eq!(refused.status(), status);
+            }
+            // What is gone when it begins reads nothing.
+            let (_answers, answer) = oneshot::channel();
+            let refused = read(answer).now_or_never().unwrap().unwrap_err();
+            assert_eq!(refused.status(), status);
+        }
+        change(Some(&["consume:orders"]));
+        let (answers, answer) = oneshot::channel();
+        answers.send("records").unwrap();
+        assert_eq!(read(answer).now_or_never().unwrap().unwrap(), "records");
+    }
+}
