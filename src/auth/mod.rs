@@ -755,11 +755,9 @@ impl Authenticator {
 
     fn of_key(&self, key: &str) -> Result<Principal, Refused> {
         let table = self.roles.current();
-        match table.users.of_key(key) {
-            Some(name) => self.of_users_file(&table, Sort::Key, name),
-            None => None,
-        }
-        .ok_or_else(|| Refused::Invalid("the API key is not valid".to_owned()))
+        let name = table.users.of_key(key);
+        name.and_then(|name| self.of_users_file(&table, Sort::Key, name))
+            .ok_or_else(|| Refused::Invalid("the API key is not valid".to_owned()))
     }
 
     async fn of_password(

@@ -196,7 +196,7 @@ impl Changes {
             receiver.mark_changed();
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

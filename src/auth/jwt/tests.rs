@@ -500,7 +500,8 @@ async fn of_several_issuers_the_one_that_knows_most_says_what_is_wrong() {
 async fn keys_and_ceilings_are_those_that_were_read_last() {
     let file = secret_file();
     let mut settings = settings(&file);
-    let verifier = verifier_of(&settings).unwrap();
+    let roles = Arc::new(book(&settings.roles));
+    let verifier = Verifier::new(&settings, Vec::new(), Arc::clone(&roles)).unwrap();
     let old = sign(&claims(json!({})), SECRET, Algorithm::HS256);
     let other = "another secret, of much the same length as the first";
     let new = sign(&claims(json!({})), other, Algorithm::HS256);
@@ -510,6 +511,10 @@ async fn keys_and_ceilings_are_those_that_were_read_last() {
     std::fs::write(file.path(), other).unwrap();
     settings.issuers[0].permissions_allowed = Some(vec!["consume:*".to_owned()]);
     let verifier = verifier.reloaded(&settings).unwrap();
+    roles.replace(Table {
+        issuers: verifier.issuers_now(),
+        ..table(&settings.roles)
+    });
     // Such tokens are still listened to while their address is refused too often.
     assert!(verifier.remembers(&old));
     assert!(verifier.verify(&old).await.is_err());

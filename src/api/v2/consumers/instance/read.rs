@@ -46,6 +46,10 @@ impl Instance {
             let _ = reply.send(Err(Refused::Expired));
             return;
         }
+        if let Err(refused) = self.judge(&mut changes).await {
+            let _ = reply.send(Err(refused));
+            return;
+        }
         if again && let Some(records) = self.again() {
             self.hand_over(records, read, reply);
             return;
@@ -122,7 +126,8 @@ impl Instance {
 
     /// Whether what waits may still be shown, where that may have changed since it was last asked.
     async fn judge(&mut self, changes: &mut Changes) -> Result<(), Refused> {
-        if changes.came() {
+        // To ask may take a while, in which more may change.
+        while changes.came() {
             self.sight = self.admitted().await?;
         }
         Ok(())
