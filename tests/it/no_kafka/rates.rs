@@ -370,7 +370,13 @@ async fn who_was_let_in_before_does_not_suffer_from_a_neighbour() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loop_of_what_is_refused_is_held_back() {
     let gateway = Gateway::embedded().start().await;
-    let client = client();
+    // Over HTTP/1 a client may open a second connection.
+    let client = reqwest::Client::builder();
+    let client = client
+        .http2_prior_knowledge()
+        .timeout(BOUND)
+        .build()
+        .unwrap();
     let post = async |body: &'static str| {
         let request = client.post(gateway.url(RECORDS));
         let request = request.header("content-type", "application/json");
