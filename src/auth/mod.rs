@@ -123,6 +123,24 @@ enum ShownBy {
     Ticket(Purpose),
 }
 
+impl Inner {
+    /// One about whom there is nothing more to say. What is made of a token or a ticket says all of it.
+    fn of(identity: impl Into<Arc<Identity>>, grants: Grants) -> Self {
+        Self {
+            identity: identity.into(),
+            grants,
+            standing: None,
+            at_most: None,
+            ceiling: Ceiling::None,
+            topics: None,
+            expires: None,
+            shown_by: ShownBy::Itself,
+            ticket_expires: None,
+            claims: BTreeMap::new(),
+        }
+    }
+}
+
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Principal")
@@ -147,17 +165,10 @@ impl Principal {
     /// One that may do just this, but nothing above a ceiling.
     #[cfg(test)]
     pub(crate) fn below(name: &str, permissions: Vec<Permission>, most: Vec<Permission>) -> Self {
+        let identity = Identity::of_token("issuer", name.to_owned());
         Self::from_inner(Inner {
-            identity: Arc::new(Identity::of_token("issuer", name.to_owned())),
-            grants: Grants::These(permissions),
-            standing: None,
-            at_most: None,
             ceiling: Ceiling::At(most),
-            topics: None,
-            expires: None,
-            shown_by: ShownBy::Itself,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
+            ..Inner::of(identity, Grants::These(permissions))
         })
         .under(&Arc::default())
     }
@@ -191,15 +202,7 @@ impl Principal {
         let roles = Roles::new(&book, Of::Roles(vec!["role".to_owned()]), &identity);
         let principal = Self::from_inner(Inner {
             standing: Some(Standing::new(&book, by, &identity)),
-            identity,
-            grants: Grants::WithRoles(Vec::new(), roles),
-            at_most: None,
-            ceiling: Ceiling::None,
-            topics: None,
-            expires: None,
-            shown_by: ShownBy::Itself,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
+            ..Inner::of(identity, Grants::WithRoles(Vec::new(), roles))
         })
         .under(&Arc::default());
         (principal, move |texts: Option<&[&str]>| {
@@ -216,16 +219,8 @@ impl Principal {
 
     fn new(identity: Identity, grants: Grants, expires: Option<u64>) -> Self {
         Self::from_inner(Inner {
-            identity: Arc::new(identity),
-            grants,
-            standing: None,
-            at_most: None,
-            ceiling: Ceiling::None,
-            topics: None,
             expires,
-            shown_by: ShownBy::Itself,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
+            ..Inner::of(identity, grants)
         })
     }
 
@@ -233,18 +228,12 @@ impl Principal {
     /// is about. The audit log tells of it.
     #[must_use]
     pub fn with_only(&self, permission: Permission) -> Self {
+        let grants = Grants::These(vec![permission]);
         Self {
             inner: Arc::new(Inner {
-                identity: Arc::clone(&self.inner.identity),
-                grants: Grants::These(vec![permission]),
-                standing: None,
-                at_most: None,
-                ceiling: Ceiling::None,
-                topics: None,
                 expires: self.inner.expires,
-                shown_by: ShownBy::Itself,
-                ticket_expires: None,
                 claims: self.inner.claims.clone(),
+                ..Inner::of(Arc::clone(&self.inner.identity), grants)
             }),
             asker: self.asker.clone(),
             view: self.view.clone(),
@@ -798,15 +787,7 @@ impl Authenticator {
         let roles = Roles::new(&self.roles, Of::User(sort, name.to_owned()), &identity);
         Some(Principal::from_inner(Inner {
             standing: Some(Standing::new(&self.roles, by, &identity)),
-            identity,
-            grants: Grants::WithRoles(Vec::new(), roles),
-            at_most: None,
-            ceiling: Ceiling::None,
-            topics: None,
-            expires: None,
-            shown_by: ShownBy::Itself,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
+            ..Inner::of(identity, Grants::WithRoles(Vec::new(), roles))
         }))
     }
 
@@ -856,15 +837,8 @@ impl Authenticator {
                 let roles = Roles::new(&self.roles, Of::Roles(role), &identity);
                 Ok(Principal::from_inner(Inner {
                     standing: Some(Standing::new(&self.roles, By::Itself, &identity)),
-                    identity,
-                    grants: Grants::WithRoles(Vec::new(), roles),
-                    at_most: None,
-                    ceiling: Ceiling::None,
-                    topics: None,
                     expires: Some(certificate.expires),
-                    shown_by: ShownBy::Itself,
-                    ticket_expires: None,
-                    claims: BTreeMap::new(),
+                    ..Inner::of(identity, Grants::WithRoles(Vec::new(), roles))
                 }))
             }
             Credential::Other => Err(Refused::Other(self.offered.clone())),

@@ -89,30 +89,55 @@ impl Book {
     }
 }
 
-/// The roles of one principal.
-pub(super) struct Roles {
+/// What follows from the table of the moment, kept until there is another table.
+pub(super) struct Following<T> {
     book: Arc<Book>,
-    of: Of,
-    identity: Arc<Identity>,
-    /// What they gave at the last look, and by which table.
-    found: RwLock<Found>,
+    found: RwLock<(Arc<Table>, T)>,
 }
 
-#[derive(Clone)]
-struct Found {
-    by: Arc<Table>,
-    permissions: Arc<[Permission]>,
+impl<T: Clone> Following<T> {
+    pub(super) fn new(book: &Arc<Book>, find: impl FnOnce(&Table) -> T) -> Self {
+        let table = book.current();
+        let found = find(&table);
+        Self {
+            book: Arc::clone(book),
+            found: RwLock::new((table, found)),
+        }
+    }
+
+    /// What follows now. `find` is asked where that may have changed.
+    pub(super) fn now(&self, find: impl FnOnce(&Table) -> T) -> T {
+        let current = self.book.current();
+        {
+            let (table, found) = &*self.found.read();
+            if Arc::ptr_eq(table, &current) {
+                return found.clone();
+            }
+        }
+        let found = find(&current);
+        *self.found.write() = (current, found.clone());
+        found
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        self.book.changes()
+    }
+}
+
+/// The roles of one principal.
+pub(super) struct Roles {
+    of: Of,
+    identity: Arc<Identity>,
+    permissions: Following<Arc<[Permission]>>,
 }
 
 impl Roles {
     /// What `of` gives to this identity.
     pub(super) fn new(book: &Arc<Book>, of: Of, identity: &Arc<Identity>) -> Self {
-        let found = find(book.current(), &of, identity);
         Self {
-            book: Arc::clone(book),
+            permissions: Following::new(book, |table| find(table, &of, identity)),
             of,
             identity: Arc::clone(identity),
-            found: RwLock::new(found),
         }
     }
 
@@ -122,21 +147,12 @@ impl Roles {
 
     /// What they give now, at most one more than [`MAX_PERMISSIONS`].
     pub(super) fn permissions(&self) -> Arc<[Permission]> {
-        let current = self.book.current();
-        {
-            let found = self.found.read();
-            if Arc::ptr_eq(&found.by, &current) {
-                return Arc::clone(&found.permissions);
-            }
-        }
-        let found = find(current, &self.of, &self.identity);
-        let permissions = Arc::clone(&found.permissions);
-        *self.found.write() = found;
-        permissions
+        let find = |table: &Table| find(table, &self.of, &self.identity);
+        self.permissions.now(find)
     }
 }
 
-fn find(table: Arc<Table>, of: &Of, identity: &Identity) -> Found {
+fn find(table: &Table, of: &Of, identity: &Identity) -> Arc<[Permission]> {
     // Whoever is not in the file any more has nothing.
     let nothing = Given::default();
     let (names, own) = match of {
@@ -149,14 +165,10 @@ fn find(table: Arc<Table>, of: &Of, identity: &Identity) -> Found {
     let of_roles = names.iter().filter_map(|name| table.roles.get(name));
     let texts = own.iter().chain(of_roles.flatten());
     // The settings' checks let through none that cannot be read.
-    let permissions = texts
+    texts
         .filter_map(|text| Permission::parse(text, identity).ok())
         .take(MAX_PERMISSIONS + 1)
-        .collect();
-    Found {
-        by: table,
-        permissions,
-    }
+        .collect()
 }
 
 impl fmt::Debug for Roles {

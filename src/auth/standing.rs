@@ -10,13 +10,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::identity::Identity;
 use super::permission::{Ceiling, Permission};
-use super::roles::{Book, Table};
+use super::roles::{Book, Following, Table};
 use super::users::Sort;
 
 /// Tells one secret from another. Tickets carry it, sealed.
@@ -62,28 +61,18 @@ pub(super) struct IssuerNow {
 
 /// The standing of one principal.
 pub(super) struct Standing {
-    book: Arc<Book>,
     by: By,
     identity: Arc<Identity>,
-    /// What it was at the last look, and by which table.
-    found: RwLock<Found>,
-}
-
-#[derive(Clone)]
-struct Found {
-    table: Arc<Table>,
     /// `None`: it is gone.
-    most: Option<Arc<Ceiling>>,
+    most: Following<Option<Arc<Ceiling>>>,
 }
 
 impl Standing {
     pub(super) fn new(book: &Arc<Book>, by: By, identity: &Arc<Identity>) -> Self {
-        let found = find(book.current(), &by, identity);
         Self {
-            book: Arc::clone(book),
+            most: Following::new(book, |table| find(table, &by, identity)),
             by,
             identity: Arc::clone(identity),
-            found: RwLock::new(found),
         }
     }
 
@@ -93,25 +82,16 @@ impl Standing {
 
     /// What it may do at the most now; `None` where it is no principal any more.
     pub(super) fn now(&self) -> Option<Arc<Ceiling>> {
-        let current = self.book.current();
-        {
-            let found = self.found.read();
-            if Arc::ptr_eq(&found.table, &current) {
-                return found.most.clone();
-            }
-        }
-        let found = find(current, &self.by, &self.identity);
-        let most = found.most.clone();
-        *self.found.write() = found;
-        most
+        let find = |table: &Table| find(table, &self.by, &self.identity);
+        self.most.now(find)
     }
 
     pub(super) fn changes(&self) -> Changes {
-        self.book.changes()
+        self.most.changes()
     }
 }
 
-fn find(table: Arc<Table>, by: &By, identity: &Identity) -> Found {
+fn find(table: &Table, by: &By, identity: &Identity) -> Option<Arc<Ceiling>> {
     let most = match by {
         By::Itself => Some(Ceiling::None),
         By::Line { sort, name, secret } => {
@@ -124,10 +104,7 @@ fn find(table: Arc<Table>, by: &By, identity: &Identity) -> Found {
             found.map(|now| ceiling(now.permissions_allowed.as_deref(), identity))
         }
     };
-    Found {
-        most: most.map(Arc::new),
-        table,
-    }
+    most.map(Arc::new)
 }
 
 /// What an issuer's tokens may do at the most.

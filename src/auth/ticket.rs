@@ -620,20 +620,11 @@ mod tests {
         let tickets = Tickets::new(&[1; 32], Duration::from_secs(60), &book).unwrap();
         let ann = Arc::new(Identity::of_token("issuer", "ann".to_owned()));
         let names = Of::Roles(vec!["reader".to_owned()]);
+        let roles = Roles::new(&book, names, &ann);
+        let grants = Grants::WithRoles(permissions(&["consume:own"]), roles);
         let principal = Principal::from_inner(Inner {
-            identity: Arc::clone(&ann),
-            grants: Grants::WithRoles(
-                permissions(&["consume:own"]),
-                Roles::new(&book, names, &ann),
-            ),
             standing: Some(Standing::new(&book, By::Itself, &ann)),
-            at_most: None,
-            ceiling: Ceiling::None,
-            topics: None,
-            expires: None,
-            shown_by: ShownBy::Itself,
-            ticket_expires: None,
-            claims: BTreeMap::new(),
+            ..Inner::of(Arc::clone(&ann), grants)
         });
         for purpose in [Purpose::Sse, Purpose::WebSocket] {
             book.replace(reader_table(&["consume:orders", "produce:x"]));

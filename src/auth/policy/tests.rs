@@ -1,10 +1,8 @@
 //! Which records whom is shown.
 
-use std::collections::BTreeMap;
-
 use super::super::identity::Identity;
-use super::super::permission::{Ceiling, Permission};
-use super::super::{Grants, Inner, ShownBy};
+use super::super::permission::Permission;
+use super::super::{Grants, Inner};
 use super::*;
 use crate::record::TimestampType;
 
@@ -28,16 +26,8 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     let ann = Identity::of_token("https://id.example", "ann".to_owned());
     let permission = Permission::parse(permission, &ann).unwrap();
     Principal::from_inner(Inner {
-        identity: Arc::new(ann),
-        grants: Grants::These(vec![permission]),
-        standing: None,
-        at_most: None,
-        ceiling: Ceiling::None,
-        topics: None,
-        expires: None,
-        shown_by: ShownBy::Itself,
-        ticket_expires: None,
-        claims: claims.collect::<BTreeMap<_, _>>(),
+        claims: claims.collect(),
+        ..Inner::of(ann, Grants::These(vec![permission]))
     })
     .under(policies)
 }
@@ -139,18 +129,8 @@ fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
     let policies = policies(&[]);
     let ann = principal("admin:*", &[], &policies);
     assert_eq!(sees(&ann, &["orders"]), Ok(Sight::Everything));
-    let unsaid = Principal::from_inner(Inner {
-        identity: Arc::clone(ann.identity()),
-        grants: Grants::Everything,
-        standing: None,
-        at_most: None,
-        ceiling: Ceiling::None,
-        topics: None,
-        expires: None,
-        shown_by: ShownBy::Itself,
-        ticket_expires: None,
-        claims: BTreeMap::new(),
-    });
+    let everything = Grants::Everything;
+    let unsaid = Principal::from_inner(Inner::of(Arc::clone(ann.identity()), everything));
     assert!(matches!(
         sees(&unsaid, &["orders"]),
         Err(Hidden::Unsaid { .. })
