@@ -20,6 +20,7 @@
 //! | `fetch` | what other servers answer the gateway |
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
+//! | [`places`] | how many of something each has, and may have |
 //! | [`record`] | the record as every door sees it |
 //! | [`reserved`] | whose a topic is, by its name |
 //!
@@ -39,6 +40,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod kafka;
 pub mod observe;
+pub mod places;
 pub mod position;
 pub mod record;
 pub mod reserved;

@@ -1,29 +1,22 @@
 //! How many of something each principal has, and may have: sessions, streams, consumer instances.
 //! Without authentication all callers are one, and nothing is counted.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
+use crate::places::{Place, Places};
 
 /// What the principals have of one thing.
 #[derive(Debug)]
 pub struct Shares {
-    most: usize,
     counts: bool,
-    of: Mutex<HashMap<Arc<Identity>, usize>>,
+    of: Arc<Places<Arc<Identity>>>,
 }
 
-/// One of a principal's; given back when it is dropped.
+/// One of a principal's; given back when it is dropped. `None` where nothing is counted.
 #[derive(Debug)]
-pub struct Share {
-    shares: Arc<Shares>,
-    /// `None` where nothing is counted.
-    principal: Option<Arc<Identity>>,
-}
+pub struct Share(Option<Place<Arc<Identity>>>);
 
 /// The principal has as many as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +24,11 @@ pub struct Exceeded;
 
 impl Shares {
     /// At most `most` for each principal.
-    pub fn new(settings: &Settings, most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most,
+    pub fn new(settings: &Settings, most: usize) -> Self {
+        Self {
             counts: settings.auth.mode != AuthMode::None,
-            of: Mutex::default(),
-        })
+            of: Places::new(most),
+        }
     }
 
     /// One more for `principal`.
@@ -44,49 +36,24 @@ impl Shares {
     /// # Errors
     ///
     /// [`Exceeded`].
-    pub fn take(self: &Arc<Self>, principal: &Arc<Identity>) -> Result<Share, Exceeded> {
-        let share = |principal| Share {
-            shares: Arc::clone(self),
-            principal,
-        };
+    pub fn take(&self, principal: &Arc<Identity>) -> Result<Share, Exceeded> {
         if !self.counts {
-            return Ok(share(None));
+            return Ok(Share(None));
         }
-        let mut of = self.of.lock();
-        let count = of.entry(Arc::clone(principal)).or_default();
-        if *count >= self.most {
-            return Err(Exceeded);
-        }
-        *count += 1;
-        drop(of);
-        Ok(share(Some(Arc::clone(principal))))
+        let place = self.of.take(Arc::clone(principal)).ok_or(Exceeded)?;
+        Ok(Share(Some(place)))
     }
 
     /// Whether nobody has any.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.of.lock().is_empty()
+        self.of.is_empty()
     }
 }
 
 impl Share {
     /// Whether it is counted as this principal's.
     pub fn is_of(&self, principal: &Arc<Identity>) -> bool {
-        self.principal.as_ref() == Some(principal)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let Some(principal) = self.principal.take() else {
-            return;
-        };
-        let mut of = self.shares.of.lock();
-        if let Some(count) = of.get_mut(&principal) {
-            *count -= 1;
-            if *count == 0 {
-                of.remove(&principal);
-            }
-        }
+        self.0.as_ref().is_some_and(|place| place.of() == principal)
     }
 }

@@ -2,18 +2,17 @@
 //! serve, a few at once, for a bounded number of requests; and a password that was right is remembered for
 //! a while, so that each request does not cost it again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use moka::future::Cache;
-use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::users::Users;
+use crate::places::{Place, Places};
 
 /// How long a password that nobody shows any more is taken as right, if the user's hash stays the same. One
 /// that is shown again and again stays, so that those who guess hold up nobody who is known.
@@ -43,13 +42,7 @@ pub(super) struct Passwords {
     /// The hash that each was right for.
     right: Cache<[u8; 32], Arc<str>>,
     at_once: Arc<Semaphore>,
-    waiting: Arc<Mutex<Waiting>>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    all: usize,
-    of_address: HashMap<u128, usize>,
+    waiting: Waiting,
 }
 
 impl std::fmt::Debug for Passwords {
@@ -77,7 +70,7 @@ impl Passwords {
                 .build(),
             // The rest of the machine is for those who are known.
             at_once: Arc::new(Semaphore::new((cores / 2).max(1))),
-            waiting: Arc::default(),
+            waiting: Waiting::new(),
         })
     }
 
@@ -131,7 +124,7 @@ impl Passwords {
         password: &str,
         address: Option<u128>,
     ) -> Result<Arc<str>, Failed> {
-        let _place = Place::take(&self.waiting, address).ok_or(Failed::Busy)?;
+        let _waits = self.waiting.take(address).ok_or(Failed::Busy)?;
         let at_once = Arc::clone(&self.at_once).acquire_owned();
         let permit = match timeout(LONGEST_WAIT, at_once).await {
             Ok(Ok(permit)) => permit,
@@ -169,44 +162,34 @@ impl Passwords {
     }
 }
 
+/// The places of those that wait.
+struct Waiting {
+    all: Arc<Semaphore>,
+    of_address: Arc<Places<u128>>,
+}
+
 /// One of those that wait, until it is dropped.
-struct Place {
-    waiting: Arc<Mutex<Waiting>>,
-    address: Option<u128>,
+struct Waits {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<Place<u128>>,
 }
 
-impl Place {
-    fn take(waiting: &Arc<Mutex<Waiting>>, address: Option<u128>) -> Option<Self> {
-        let mut inside = waiting.lock();
-        if inside.all >= MOST_WAITING {
-            return None;
+impl Waiting {
+    fn new() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(MOST_WAITING)),
+            of_address: Places::new(MOST_OF_ADDRESS),
         }
-        if let Some(address) = address {
-            let own = inside.of_address.entry(address).or_default();
-            if *own >= MOST_OF_ADDRESS {
-                return None;
-            }
-            *own += 1;
-        }
-        inside.all += 1;
-        Some(Self {
-            waiting: Arc::clone(waiting),
-            address,
-        })
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut inside = self.waiting.lock();
-        inside.all = inside.all.saturating_sub(1);
-        let Some(address) = self.address else { return };
-        if let Some(own) = inside.of_address.get_mut(&address) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                inside.of_address.remove(&address);
-            }
-        }
+    fn take(&self, address: Option<u128>) -> Option<Waits> {
+        Some(Waits {
+            _of_all: Arc::clone(&self.all).try_acquire_owned().ok()?,
+            _of_address: match address {
+                Some(address) => Some(self.of_address.take(address)?),
+                None => None,
+            },
+        })
     }
 }
 
@@ -244,7 +227,7 @@ mod tests {
         let gone = Users::default();
         let wrong = passwords.check(&gone, "ann", "other", None).await;
         assert_eq!(wrong, Err(Failed::Wrong));
-        assert!(passwords.waiting.lock().of_address.is_empty());
+        assert!(passwords.waiting.of_address.is_empty());
     }
 
     #[tokio::test]
@@ -261,15 +244,15 @@ mod tests {
 
     #[test]
     fn one_address_has_no_more_than_its_places() {
-        let waiting = Arc::default();
+        let waiting = Waiting::new();
         let mut places: Vec<_> = (0..MOST_OF_ADDRESS)
-            .map(|_| Place::take(&waiting, Some(1)).unwrap())
+            .map(|_| waiting.take(Some(1)).unwrap())
             .collect();
-        assert!(Place::take(&waiting, Some(1)).is_none());
-        assert!(Place::take(&waiting, Some(2)).is_some());
+        assert!(waiting.take(Some(1)).is_none());
+        assert!(waiting.take(Some(2)).is_some());
         places.pop();
-        assert!(Place::take(&waiting, Some(1)).is_some());
+        assert!(waiting.take(Some(1)).is_some());
         drop(places);
-        assert_eq!(waiting.lock().all, 0);
+        assert_eq!(waiting.all.available_permits(), MOST_WAITING);
     }
 }

@@ -1,71 +1,38 @@
 //! How many connections each address has open: `limits.connections_per_address`.
 //!
-//! Only addresses with a connection have an entry, so the map is never larger than the number of
-//! connections. A trusted proxy is not counted: its connections are many people's.
+//! A trusted proxy is not counted: its connections are many people's.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::config::Settings;
 use crate::http::client::{Proxies, counted_as};
+use crate::places::{Place, Places};
 
-type Counts = Arc<Mutex<HashMap<u128, usize>>>;
-
-/// The counts, and the limit.
+/// The counts, and the limit; 0 is none.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    limit: usize,
     proxies: Proxies,
-    counts: Counts,
+    places: Arc<Places<u128>>,
 }
 
 /// One connection of an address that is counted; the count falls when this is dropped.
-#[derive(Debug)]
-pub(super) struct Counted {
-    address: u128,
-    counts: Counts,
-}
+pub(super) type Counted = Place<u128>;
 
 impl Addresses {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            limit: settings.limits.connections_per_address,
             proxies: Proxies::new(&settings.http.trusted_proxies),
-            counts: Counts::default(),
+            places: Places::new(settings.limits.connections_per_address),
         }
     }
 
     /// Counts one more connection; `Err` when the address has as many as it may have.
     pub(super) fn count(&self, address: IpAddr) -> Result<Option<Counted>, ()> {
-        if self.limit == 0 || self.proxies.trust(address) {
+        if self.places.most() == 0 || self.proxies.trust(address) {
             return Ok(None);
         }
-        let address = counted_as(address);
-        let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.limit {
-            return Err(());
-        }
-        *count += 1;
-        Ok(Some(Counted {
-            address,
-            counts: Arc::clone(&self.counts),
-        }))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.counts.lock().entry(self.address) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
+        self.places.take(counted_as(address)).map(Some).ok_or(())
     }
 }
 
@@ -94,7 +61,7 @@ mod tests {
         drop(one);
         let again = addresses.count(ip("192.0.2.1")).unwrap();
         drop((two, other, again));
-        assert!(addresses.counts.lock().is_empty());
+        assert!(addresses.places.is_empty());
     }
 
     #[test]

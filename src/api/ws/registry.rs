@@ -1,12 +1,10 @@
 //! Which sessions there are, how much they keep together, and the word that the gateway stops.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +17,7 @@ use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
 use crate::http::client::counted_as;
+use crate::places::{Place, Places};
 
 /// So many places of strangers one address may have, however few there are.
 const OF_ADDRESS: usize = 8;
@@ -40,9 +39,8 @@ struct Inner {
     most_unknown: usize,
     unknown: AtomicUsize,
     /// How many of these each address has.
-    unknown_of: Mutex<HashMap<u128, usize>>,
-    most_of_address: usize,
-    shares: Arc<Shares>,
+    unknown_of: Arc<Places<u128>>,
+    shares: Shares,
     budget: Arc<Budget>,
     drain: watch::Sender<Option<Duration>>,
     cut: CancellationToken,
@@ -84,8 +82,8 @@ pub struct Seat {
     sessions: Sessions,
     /// Whose session it is is known: it is one of all, and none of the few of strangers.
     known: bool,
-    /// Where a stranger comes from, as addresses are counted.
-    address: Option<u128>,
+    /// That of the address which a stranger comes from.
+    of_address: Option<Place<u128>>,
     share: Option<Share>,
     buffered: u64,
 }
@@ -116,8 +114,7 @@ impl Sessions {
                 open: AtomicUsize::new(0),
                 most_unknown: settings.limits.unknown_sessions,
                 unknown: AtomicUsize::new(0),
-                unknown_of: Mutex::default(),
-                most_of_address: (settings.limits.unknown_sessions / 4).max(OF_ADDRESS),
+                unknown_of: Places::new((settings.limits.unknown_sessions / 4).max(OF_ADDRESS)),
                 shares: Shares::new(settings, settings.limits.sessions_per_principal),
                 budget,
                 drain: watch::Sender::new(None),
@@ -184,19 +181,23 @@ impl Sessions {
         if self.inner.budget.is_used_up() {
             return Err(Full::Memory);
         }
-        let address = address.map(counted_as).filter(|_| !known);
         self.inner.take(known)?;
-        if let Some(address) = address
-            && let Err(full) = self.inner.take_of(address)
-        {
-            self.inner.give_back(known);
-            return Err(full);
-        }
+        let of_address = match address {
+            Some(address) if !known => {
+                let place = self.inner.unknown_of.take(counted_as(address));
+                if place.is_none() {
+                    self.inner.give_back(known);
+                    return Err(Full::OfAddress(self.inner.unknown_of.most()));
+                }
+                place
+            }
+            _ => None,
+        };
         metrics::gauge!("websocket_sessions").increment(1.0);
         Ok(Seat {
             sessions: self.clone(),
             known,
-            address,
+            of_address,
             share: None,
             buffered: 0,
         })
@@ -237,26 +238,6 @@ impl Inner {
     fn give_back(&self, known: bool) {
         self.places(known).fetch_sub(1, Ordering::Relaxed);
     }
-
-    fn take_of(&self, address: u128) -> Result<(), Full> {
-        let mut of = self.unknown_of.lock();
-        let count = of.get(&address).copied().unwrap_or_default();
-        if count >= self.most_of_address {
-            return Err(Full::OfAddress(self.most_of_address));
-        }
-        of.insert(address, count + 1);
-        Ok(())
-    }
-
-    fn give_back_of(&self, address: u128) {
-        let mut of = self.unknown_of.lock();
-        if let Some(count) = of.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                of.remove(&address);
-            }
-        }
-    }
 }
 
 impl Seat {
@@ -280,9 +261,7 @@ impl Seat {
         if !self.known {
             inner.take(true)?;
             inner.give_back(false);
-            if let Some(address) = self.address.take() {
-                inner.give_back_of(address);
-            }
+            self.of_address = None;
             self.known = true;
         }
         self.share = Some(share);
@@ -306,9 +285,7 @@ impl Drop for Seat {
         self.share = None;
         let inner = &self.sessions.inner;
         inner.give_back(self.known);
-        if let Some(address) = self.address {
-            inner.give_back_of(address);
-        }
+        self.of_address = None;
         metrics::gauge!("websocket_sessions").decrement(1.0);
     }
 }
@@ -417,7 +394,7 @@ mod tests {
         );
         drop((seats, known));
         assert_eq!(sessions.count(), 0);
-        assert!(sessions.inner.unknown_of.lock().is_empty());
+        assert!(sessions.inner.unknown_of.is_empty());
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Inner {
     lanes: Lanes,
     most: usize,
     open: AtomicUsize,
-    shares: Arc<Shares>,
+    shares: Shares,
     watched: Mutex<HashMap<u64, Arc<Watch>>>,
     next: AtomicU64,
     begun: Instant,

@@ -35,7 +35,7 @@ struct Inner {
     proxies: Proxies,
     idle_timeout: Duration,
     most: usize,
-    shares: Arc<Shares>,
+    shares: Shares,
     tasks: TaskTracker,
     /// An instance's address was made of a Host that nobody vouches for.
     has_unknown_host: AtomicBool,
