@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::labels::{Keeping, Label, Labels, family, label};
+use super::labels::{Keeping, Label, Labels, family, shown};
 use crate::auth::identity::Identity;
 
 /// A group keeps its label until another group needs the place: that it has no member any more is when
@@ -78,12 +78,6 @@ pub(super) fn render(text: &mut String) {
 }
 
 fn write(groups: &Labels<Counts>, text: &mut String) {
-    let of_group = |look: &dyn Fn(&Counts) -> (bool, u64)| {
-        let all = groups.all(look).into_iter();
-        all.filter_map(|(group, (is_shown, value))| {
-            is_shown.then(|| (label("group", &group), value))
-        })
-    };
     family(
         text,
         (
@@ -91,10 +85,7 @@ fn write(groups: &Labels<Counts>, text: &mut String) {
             "counter",
             "Times that the partitions of a group member of this process changed, by group",
         ),
-        of_group(&|counts| {
-            let had_any = counts.had_rebalances.load(Ordering::Relaxed);
-            (had_any, counts.rebalances.load(Ordering::Relaxed))
-        }),
+        groups.series("group", |of| shown(&of.had_rebalances, &of.rebalances)),
     );
     family(
         text,
@@ -103,10 +94,7 @@ fn write(groups: &Labels<Counts>, text: &mut String) {
             "gauge",
             "Consumer instances of the compatible REST API, by group",
         ),
-        of_group(&|counts| {
-            let had_any = counts.had_instances.load(Ordering::Relaxed);
-            (had_any, counts.instances.load(Ordering::Relaxed))
-        }),
+        groups.series("group", |of| shown(&of.had_instances, &of.instances)),
     );
 }
 

@@ -186,6 +186,16 @@ impl<C: Default> Labels<C> {
         }
     }
 
+    /// The series of one metric, whose label is called `name`: those of which `look` tells a value.
+    pub(super) fn series<'a, T: 'a>(
+        &self,
+        name: &'a str,
+        look: impl Fn(&C) -> Option<T>,
+    ) -> impl Iterator<Item = (String, T)> + 'a {
+        let all = self.all(look).into_iter();
+        all.filter_map(move |(of, value)| Some((label(name, &of), value?)))
+    }
+
     /// What `look` makes of each label that there is, by name, and of the one that others share. Labels
     /// that were not used for too long go first.
     pub(super) fn all<T>(&self, look: impl Fn(&C) -> T) -> Vec<(Arc<str>, T)> {
@@ -267,6 +277,12 @@ impl<C> Names<C> {
             self.full_of.remove(&entry.owner);
         }
     }
+}
+
+/// What is counted of something that a label may never have been about, where it has been.
+pub(super) fn shown(is_shown: &AtomicBool, value: &AtomicU64) -> Option<u64> {
+    let is_shown = is_shown.load(Ordering::Relaxed);
+    is_shown.then(|| value.load(Ordering::Relaxed))
 }
 
 /// Writes the series of one metric that there are: their labels, as [`label`] has them, and values.

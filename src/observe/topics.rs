@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::labels::{Keeping, Label, Labels, family, label};
+use super::labels::{Keeping, Label, Labels, family, label, shown};
 use crate::auth::identity::Identity;
 
 /// A topic keeps its label for an hour after it was used, and for a minute when another topic needs the
@@ -100,14 +100,6 @@ pub(super) fn render(text: &mut String) {
 }
 
 fn write(labels: &Labels<Counts>, text: &mut String) {
-    let value = |is_shown: &AtomicBool, value: &AtomicU64| {
-        let is_shown = is_shown.load(Ordering::Relaxed);
-        is_shown.then(|| value.load(Ordering::Relaxed))
-    };
-    let of_topic = |labels: &Labels<Counts>, look: &dyn Fn(&Counts) -> Option<u64>| {
-        let all = labels.all(look).into_iter();
-        all.filter_map(|(topic, value)| Some((label("topic", &topic), value?)))
-    };
     family(
         text,
         (
@@ -115,9 +107,7 @@ fn write(labels: &Labels<Counts>, text: &mut String) {
             "counter",
             "Records acknowledged by Kafka, by topic",
         ),
-        of_topic(labels, &|counts| {
-            value(&counts.is_written, &counts.produced)
-        }),
+        labels.series("topic", |of| shown(&of.is_written, &of.produced)),
     );
     family(
         text,
@@ -126,11 +116,9 @@ fn write(labels: &Labels<Counts>, text: &mut String) {
             "counter",
             "Bytes of keys, values and headers acknowledged by Kafka, by topic",
         ),
-        of_topic(labels, &|counts| {
-            value(&counts.is_written, &counts.produced_bytes)
-        }),
+        labels.series("topic", |of| shown(&of.is_written, &of.produced_bytes)),
     );
-    let errors = labels.all(|counts| counts.errors.lock().clone());
+    let errors = labels.series("topic", |of| Some(of.errors.lock().clone()));
     family(
         text,
         (
@@ -138,8 +126,7 @@ fn write(labels: &Labels<Counts>, text: &mut String) {
             "counter",
             "Records that Kafka did not acknowledge, by topic and error",
         ),
-        errors.into_iter().flat_map(|(topic, errors)| {
-            let topic = label("topic", &topic);
+        errors.flat_map(|(topic, errors)| {
             let of_error =
                 move |(error, count)| (format!("{topic},{}", label("error", error)), count);
             errors.into_iter().map(of_error)
@@ -152,7 +139,7 @@ fn write(labels: &Labels<Counts>, text: &mut String) {
             "counter",
             "Records given to clients, by topic",
         ),
-        of_topic(labels, &|counts| value(&counts.is_read, &counts.read)),
+        labels.series("topic", |of| shown(&of.is_read, &of.read)),
     );
 }
 
