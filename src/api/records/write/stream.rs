@@ -247,7 +247,7 @@ impl Run {
                 () = stopping.cancelled() => return End::Stopping,
                 () = &mut expiry => return End::Expired,
                 () = self.changes.wait() => {
-                    if self.has_lost() {
+                    if self.lost().is_some() {
                         return End::Lost;
                     }
                 }
@@ -318,14 +318,14 @@ impl Run {
         }
     }
 
-    /// Whether the client may not write any more, where that may have changed.
-    fn has_lost(&mut self) -> bool {
+    /// Why the client may not write any more, if it may not; judged where that may have changed.
+    fn lost(&mut self) -> Option<&ApiError> {
         if self.changes.came() {
             let topic = Resource::Topic(&self.topic.name);
             let decided = decide_again(&self.principal, Action::Produce, topic);
             self.lost = decided.err().map(ApiError::from);
         }
-        self.lost.is_some()
+        self.lost.as_ref()
     }
 
     /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
@@ -359,10 +359,8 @@ impl Run {
                     break Some((End::Expired, error));
                 }
                 () = self.changes.wait() => {
-                    if self.has_lost()
-                        && let Some(error) = self.lost.clone()
-                    {
-                        break Some((End::Lost, error));
+                    if let Some(error) = self.lost() {
+                        break Some((End::Lost, error.clone()));
                     }
                 }
                 () = &mut room => break None,
