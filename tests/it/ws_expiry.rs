@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, gateway, write};
-use crate::support::tokens::{SECRET, claims, seconds_from_now, sign, token};
+use crate::support::tokens::{
+    SECRET, claims, clerk, seconds_from_now, settings_of_clerk, sign, token,
+};
 use crate::support::topic;
 use crate::support::ws::{Client, at, offsets, tags};
 
@@ -163,23 +165,7 @@ async fn a_lost_right_ends_the_subscription_that_needs_it_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_loses_its_right_gives_the_records_of_its_sessions_to_others() {
     let topic = orders().await;
-    let settings = |clerk: &str| {
-        format!(
-            r#"
-[auth]
-mode = "jwt"
-roles_claim = "roles"
-
-[[auth.issuers]]
-issuer = "https://issuer.test"
-audience = "tidegate"
-secret_file = "secret"
-
-[auth.roles]
-clerk = [{clerk}]
-"#
-        )
-    };
+    let settings = |clerk: &str| settings_of_clerk("", "", clerk);
     let group = format!("\"group:{topic}\"");
     let gateway = Gateway::builder(&broker().await.bootstrap())
         .file("secret", SECRET)
@@ -189,10 +175,7 @@ clerk = [{clerk}]
         )
         .start()
         .await;
-    let mut claims = claims("ann", "");
-    claims["roles"] = json!(["clerk"]);
-    let clerk = sign(&claims, SECRET.as_bytes());
-    let mut client = at(&gateway, "/ws").token(&clerk).connect().await;
+    let mut client = at(&gateway, "/ws").token(&clerk()).connect().await;
     client.until("welcome").await;
     client
         .subscribe(&topic, &topic, json!({"from": "earliest"}))

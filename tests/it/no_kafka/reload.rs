@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, client, post_json, send};
-use crate::support::tokens::{SECRET, claims, sign, token};
+use crate::support::tokens::{SECRET, claims, clerk, settings_of_clerk, sign, token};
 use crate::support::ws;
 
 /// The gateway looks at its files every two seconds; a busy machine takes its time.
@@ -25,22 +25,7 @@ const OTHER_SECRET: &str = "another shared secret, long enough for HS256 as well
 
 /// Settings in which the role `clerk` has these permissions, with other lines at the top.
 fn settings(top: &str, clerk: &str) -> String {
-    format!(
-        r#"{top}
-[auth]
-mode = "jwt"
-roles_claim = "roles"
-ticket_key_file = "ticket"
-
-[[auth.issuers]]
-issuer = "https://issuer.test"
-audience = "tidegate"
-secret_file = "secret"
-
-[auth.roles]
-clerk = [{clerk}]
-"#
-    )
+    settings_of_clerk(top, r#"ticket_key_file = "ticket""#, clerk)
 }
 
 fn builder() -> Builder {
@@ -50,13 +35,6 @@ fn builder() -> Builder {
         .file("ticket", "3c6e0b8a9c15224a8228b9a98ca1531d1e47c6d29c7b5a04")
         // A session that a test does not look at answers no pings.
         .set("websocket.ping_interval_ms", PINGS)
-}
-
-/// A token that has nothing but the role.
-fn clerk() -> String {
-    let mut claims = claims("ann", "");
-    claims["roles"] = json!(["clerk"]);
-    sign(&claims, SECRET.as_bytes())
 }
 
 async fn read(gateway: &Gateway, token: &str) -> Reply {

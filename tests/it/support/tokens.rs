@@ -57,6 +57,33 @@ pub fn sign(claims: &Value, secret: &[u8]) -> String {
     .unwrap()
 }
 
+/// Settings in which the role `clerk` has these permissions, with other lines at the top and in `[auth]`.
+pub fn settings_of_clerk(top: &str, auth: &str, permissions: &str) -> String {
+    format!(
+        r#"{top}
+[auth]
+mode = "jwt"
+roles_claim = "roles"
+{auth}
+
+[[auth.issuers]]
+issuer = "https://issuer.test"
+audience = "tidegate"
+secret_file = "secret"
+
+[auth.roles]
+clerk = [{permissions}]
+"#
+    )
+}
+
+/// A token that has nothing but the role.
+pub fn clerk() -> String {
+    let mut claims = claims("ann", "");
+    claims["roles"] = json!(["clerk"]);
+    sign(&claims, SECRET.as_bytes())
+}
+
 /// A good token.
 pub fn token(subject: &str, scope: &str) -> String {
     sign(&claims(subject, scope), SECRET.as_bytes())
