@@ -9,14 +9,14 @@ use super::admin::{Admin, Committed, Isolation, NewTopic, Noted, OffsetSpec, Top
 use super::apart;
 use super::append_time::AppendTimes;
 use super::bounds::{self, Bounds, unbounded};
-use super::client::{self, Clients, Role};
+use super::client::{self, Clients, Role, Tokens};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
 use super::fault::{Fault, FaultKind};
 use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
-use super::producer::Producer;
+use super::producer::{Held, Producer};
 use super::pulse::Pulse;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
@@ -42,7 +42,8 @@ pub struct Cluster {
     pub members: Members,
     last: LookBack,
     admin: Admin,
-    pulse: Pulse,
+    /// `None` where another cluster's tells.
+    pulse: Option<Pulse>,
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
     embedded: Option<Embedded>,
@@ -80,50 +81,63 @@ impl Cluster {
             ..MetadataOptions::default()
         };
         let clients = Clients::new(settings.clone());
-        let admin = Admin::connecting(clients.clone());
-        let producer = Producer::start(
-            client::librdkafka(settings, limits, Role::Producer),
-            clients.tokens(Role::Producer).cloned(),
-        )?;
-        let metadata = Metadata::new(admin.clone(), options);
-        let tuning = client::reader_tuning(settings)?;
-        let times = AppendTimes::new(clients.clone());
-        let members = Members::new(
-            clients.clone(),
-            tuning.clone(),
-            admin.clone(),
-            metadata.clone(),
-            times.clone(),
-            websocket.own_connections,
-        );
-        let reader = Reader::new(
-            clients.clone(),
-            tuning.clone(),
-            metadata.clone(),
-            times.clone(),
-        );
-        let reader = Arc::new(reader);
-        let upstream = Kafka {
+        let made = Made::by(
             clients,
-            tuning,
-            reader: Arc::clone(&reader),
-            times,
-            metadata: metadata.clone(),
-            admin: admin.clone(),
-            timeout: settings.metadata_timeout,
-        };
+            settings,
+            limits,
+            websocket,
+            options,
+            Arc::default(),
+        )?;
         Ok(Self {
-            pulse: Pulse::start(metadata.clone(), admin.clone()),
-            members,
-            producer,
-            last: LookBack::new(Arc::clone(&reader)),
-            reader,
-            tails: Tails::new(upstream, StreamSettings::default()),
-            metadata,
-            admin,
+            pulse: Some(Pulse::start(made.metadata.clone(), made.admin.clone())),
+            tails: Tails::new(made.upstream, StreamSettings::default()),
+            members: made.members,
+            producer: made.producer,
+            last: LookBack::new(Arc::clone(&made.reader)),
+            reader: made.reader,
+            metadata: made.metadata,
+            admin: made.admin,
             settings: settings.clone(),
             #[cfg(feature = "embedded")]
             embedded,
+        })
+    }
+
+    /// Clients of the same cluster that log in with `tokens`, as somebody else. They share the bounds on
+    /// memory with these, and nothing that these have read.
+    ///
+    /// # Errors
+    ///
+    /// A client refuses its properties.
+    pub fn beside(
+        &self,
+        tokens: Tokens,
+        limits: &LimitSettings,
+        websocket: &WebSocketSettings,
+    ) -> Result<Self, Fault> {
+        let settings = &self.settings;
+        let options = MetadataOptions {
+            timeout: settings.metadata_timeout,
+            auto_create: settings.creates_topics(),
+            ..MetadataOptions::default()
+        };
+        let clients = Clients::of_principal(settings.clone(), tokens);
+        let held = self.producer.held();
+        let made = Made::by(clients, settings, limits, websocket, options, held)?;
+        Ok(Self {
+            // Whether brokers answer is asked once for the process.
+            pulse: None,
+            tails: self.tails.beside(made.upstream),
+            members: made.members,
+            producer: made.producer,
+            last: LookBack::new(Arc::clone(&made.reader)),
+            reader: made.reader,
+            metadata: made.metadata,
+            admin: made.admin,
+            settings: settings.clone(),
+            #[cfg(feature = "embedded")]
+            embedded: None,
         })
     }
 
@@ -155,7 +169,7 @@ impl Cluster {
     /// Whatever kept a broker from answering.
     pub async fn id(&self) -> Result<Arc<str>, Fault> {
         // It is the same for as long as the cluster lives.
-        let cluster = match self.pulse.cluster() {
+        let cluster = match self.pulse.as_ref().and_then(Pulse::cluster) {
             Some(known) => known,
             None => self.metadata.cluster().await?,
         };
@@ -169,7 +183,9 @@ impl Cluster {
     ///
     /// Whatever kept all of them from answering, or the producer from logging in.
     pub async fn probe(&self) -> Result<(), Fault> {
-        self.pulse.beats().await?;
+        if let Some(pulse) = &self.pulse {
+            pulse.beats().await?;
+        }
         self.producer.probe()
     }
 
@@ -440,6 +456,69 @@ impl Cluster {
         let left = self.producer.flush(bound).await;
         let _ = tokio::time::timeout(CLOSE_ADMIN, self.admin.close()).await;
         left
+    }
+}
+
+/// Clients that log in alike.
+struct Made {
+    producer: Arc<Producer>,
+    reader: Arc<Reader>,
+    metadata: Metadata,
+    members: Members,
+    admin: Admin,
+    upstream: Kafka,
+}
+
+impl Made {
+    fn by(
+        clients: Clients,
+        settings: &KafkaSettings,
+        limits: &LimitSettings,
+        websocket: &WebSocketSettings,
+        options: MetadataOptions,
+        held: Arc<Held>,
+    ) -> Result<Self, Fault> {
+        let admin = Admin::connecting(clients.clone());
+        let producer = Producer::start(
+            client::librdkafka(settings, limits, Role::Producer),
+            clients.tokens(Role::Producer).cloned(),
+            held,
+        )?;
+        let metadata = Metadata::new(admin.clone(), options);
+        let tuning = client::reader_tuning(settings)?;
+        let times = AppendTimes::new(clients.clone());
+        let members = Members::new(
+            clients.clone(),
+            tuning.clone(),
+            admin.clone(),
+            metadata.clone(),
+            times.clone(),
+            websocket.own_connections,
+        );
+        let reader = Reader::new(
+            clients.clone(),
+            tuning.clone(),
+            metadata.clone(),
+            times.clone(),
+        );
+        let reader = Arc::new(reader);
+        let upstream = Kafka {
+            clients,
+            tuning,
+            reader: Arc::clone(&reader),
+            times,
+            metadata: metadata.clone(),
+            admin: admin.clone(),
+            timeout: settings.metadata_timeout,
+        };
+        Ok(Self {
+            producer,
+            reader,
+            metadata,
+            members,
+            admin,
+            upstream,
+        })
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Producer {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueue>>>,
     /// The size of librdkafka's queue.
     capacity: Load,
-    /// What is in it.
+    /// What is in it, and in those of the process's other producers of this cluster.
     held: Arc<Held>,
     /// Longest time for a delivery report.
     patience: Duration,
@@ -143,7 +143,7 @@ struct Load {
 
 /// Records and their bytes that wait for their delivery reports.
 #[derive(Debug, Default)]
-struct Held {
+pub(super) struct Held {
     records: AtomicU64,
     bytes: AtomicU64,
 }
@@ -467,12 +467,17 @@ fn fault_of(error: &KafkaError) -> Fault {
 impl Producer {
     /// Creates the client (no broker is contacted yet) and starts the task that replaces it after a
     /// fatal error. `config` is what `kafka::client` made of the settings, `tokens` what connections
-    /// log in with, if it is by token.
+    /// log in with, if it is by token. `held` counts what waits, together with other producers that have
+    /// the same one.
     ///
     /// # Errors
     ///
     /// librdkafka refuses the configuration.
-    pub fn start(config: ClientConfig, tokens: Option<Tokens>) -> Result<Arc<Self>, Fault> {
+    pub(super) fn start(
+        config: ClientConfig,
+        tokens: Option<Tokens>,
+        held: Arc<Held>,
+    ) -> Result<Arc<Self>, Fault> {
         let number = |name: &str, default: u64| {
             config
                 .get(name)
@@ -503,7 +508,7 @@ impl Producer {
             config,
             topics: RwLock::default(),
             capacity,
-            held: Arc::default(),
+            held,
             patience,
             reports: Arc::clone(&reports),
             login: Arc::clone(&login),
@@ -768,13 +773,25 @@ impl Producer {
             Err(error) => tracing::debug!("the producer is not flushed: {error}"),
         }
         // What is on its way to a second try is in none of the client's queues.
-        while self.held.load().records > 0 && Instant::now() < deadline {
+        while self.waiting() > 0 && Instant::now() < deadline {
             tokio::time::sleep(ROOM_POLL).await;
         }
-        usize::try_from(self.held.load().records).unwrap_or(usize::MAX)
+        usize::try_from(self.waiting()).unwrap_or(usize::MAX)
     }
 
-    /// Puts what is in the queue now into the metrics.
+    /// How many records of its own wait for their outcomes.
+    fn waiting(&self) -> u64 {
+        let topics = self.topics.read();
+        let waiting = topics.values().map(|queue| queue.held.load().records);
+        waiting.sum()
+    }
+
+    /// What counts the records that wait, for another producer that shares the bound.
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+
+    /// Puts what is in the queues now into the metrics.
     pub fn observe(&self) {
         let held = self.held.load();
         #[expect(

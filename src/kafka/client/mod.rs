@@ -23,7 +23,7 @@ use rdkafka::config::RDKafkaLogLevel;
 
 pub use check::{PropertyError, validate};
 pub use connection::ReaderTuning;
-pub use oauth::{Token, Tokens};
+pub use oauth::{Token, TokenFeed, Tokens};
 
 use super::fault::{Fault, FaultKind};
 use crate::config::{KafkaSettings, LimitSettings};
@@ -57,6 +57,8 @@ pub enum Role {
 pub struct Clients {
     settings: KafkaSettings,
     tokens: Arc<[(oauth::Settings, Tokens)]>,
+    /// What all of them log in with, where they are a principal's.
+    shown: Option<Tokens>,
 }
 
 impl fmt::Debug for Clients {
@@ -83,6 +85,16 @@ impl Clients {
         Self {
             settings,
             tokens: tokens.into(),
+            shown: None,
+        }
+    }
+
+    /// Clients by `settings`, all of which log in with the tokens that a principal shows.
+    pub fn of_principal(settings: KafkaSettings, shown: Tokens) -> Self {
+        Self {
+            settings,
+            tokens: Arc::default(),
+            shown: Some(shown),
         }
     }
 
@@ -93,6 +105,9 @@ impl Clients {
 
     /// What clients for `role` log in with; `None` when it is not by token.
     pub fn tokens(&self, role: Role) -> Option<&Tokens> {
+        if self.shown.is_some() {
+            return self.shown.as_ref();
+        }
         let source = token_source(&self.settings, role)?;
         let found = self.tokens.iter().find(|(known, _)| *known == source);
         found.map(|(_, tokens)| tokens)
@@ -108,6 +123,11 @@ pub fn table_for_all(property: &str) -> Option<&'static str> {
         Scope::Consumer => "kafka.consumer",
         _ => "kafka.properties",
     })
+}
+
+/// Takes the tokens that a principal shows to clients of its own.
+pub fn token_feed(settings: &KafkaSettings) -> TokenFeed {
+    TokenFeed::new(token_source(settings, Role::Producer))
 }
 
 fn token_source(settings: &KafkaSettings, role: Role) -> Option<oauth::Settings> {

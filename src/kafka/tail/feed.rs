@@ -13,12 +13,15 @@ use super::entry::Load;
 use super::follower::Ended;
 use super::keyed::Changed;
 use super::ring::{Bound, Ring};
+use super::{Followed, Login};
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 
 /// One topic that is followed at one isolation level.
 #[derive(Debug)]
 pub(super) struct Feed {
+    /// By which login it is read.
+    login: Login,
     pub(super) topic: Arc<Topic>,
     /// Which records of transactions are read.
     pub(super) isolation: Isolation,
@@ -36,12 +39,14 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(
+        login: Login,
         topic: Arc<Topic>,
         isolation: Isolation,
         bound: Bound,
         load: Arc<Load>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            login,
             topic,
             isolation,
             ring: RwLock::new(Ring::new(bound, load)),
@@ -55,8 +60,8 @@ impl Feed {
     }
 
     /// What is followed.
-    pub(super) fn key(&self) -> (Arc<str>, Isolation) {
-        (Arc::clone(&self.topic.name), self.isolation)
+    pub(super) fn key(&self) -> Followed {
+        (self.login, Arc::clone(&self.topic.name), self.isolation)
     }
 
     /// Counts up with everything that those who follow all of the topic, or only `key`, should look at.

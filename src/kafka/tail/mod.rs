@@ -17,7 +17,8 @@
 //! - `latest.rs`: for those who take in more than they give on, the newest of what waits
 //!
 //! Followers pull: there is no queue for each, and none of them slows another. Those who see a topic at
-//! another isolation level have an upstream and a ring of their own.
+//! another isolation level, or with a Kafka login of their own, have an upstream and a ring of their own;
+//! all of them share the bounds on memory and on reads.
 
 mod entry;
 mod feed;
@@ -33,7 +34,7 @@ mod upstream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,7 +43,7 @@ use parking_lot::Mutex;
 
 use self::entry::Load;
 use self::feed::Feed;
-use self::pages::{Pages, Source};
+use self::pages::{Pages, Shared, Source};
 use self::ring::Bound;
 use super::admin::{Admin, Isolation};
 use super::append_time::AppendTimes;
@@ -84,8 +85,12 @@ impl Source for Kafka {
     }
 }
 
-/// A topic, and which records of transactions are read of it.
-type Followed = (Arc<str>, Isolation);
+/// By which login it is read, a topic, and which records of transactions are read of it.
+type Followed = (Login, Arc<str>, Isolation);
+
+/// Tells the Kafka logins of the process from each other: what one may read, another may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Login(u64);
 
 /// The topics that are followed.
 #[derive(Debug)]
@@ -94,12 +99,15 @@ struct Feeds {
     bound: Bound,
     most_total: usize,
     total: Arc<AtomicUsize>,
+    /// How many other logins there have been.
+    logins: AtomicU64,
 }
 
 /// Makes followers.
 #[derive(Debug)]
 pub struct Tails {
     kafka: Arc<Kafka>,
+    login: Login,
     feeds: Arc<Feeds>,
     pages: Arc<Pages>,
 }
@@ -119,6 +127,19 @@ impl Tails {
         Self {
             feeds: Feeds::new(settings),
             pages: pages(source, settings),
+            login: Login::default(),
+            kafka,
+        }
+    }
+
+    /// Makes followers that read by another login. They share the bounds with these, and no record.
+    pub(super) fn beside(&self, kafka: Kafka) -> Self {
+        let kafka = Arc::new(kafka);
+        let login = Login(self.feeds.logins.fetch_add(1, Ordering::Relaxed) + 1);
+        Self {
+            pages: Arc::new(self.pages.beside(login, Arc::clone(&kafka) as _)),
+            login,
+            feeds: Arc::clone(&self.feeds),
             kafka,
         }
     }
@@ -132,11 +153,13 @@ impl Tails {
     /// The same of the records with `key` alone. Others neither wake it nor are they looked at.
     pub fn follow_key(&self, follow: Follow, key: Option<Bytes>) -> Follower {
         let feed = if follow.until.is_some() {
-            let feed = self.feeds.feed(Arc::clone(&follow.topic), follow.isolation);
+            let feed = self
+                .feeds
+                .feed(self.login, Arc::clone(&follow.topic), follow.isolation);
             feed.joined();
             feed
         } else {
-            let (feed, new) = self.feeds.join(&follow.topic, follow.isolation);
+            let (feed, new) = self.feeds.join(self.login, &follow.topic, follow.isolation);
             if new {
                 let kafka = Arc::clone(&self.kafka);
                 let feeds = Arc::clone(&self.feeds);
@@ -175,7 +198,8 @@ fn pages(source: Arc<dyn Source>, settings: &StreamSettings) -> Arc<Pages> {
         catchup_bytes,
         ..
     } = settings;
-    Arc::new(Pages::new(source, *catchup_readers, *catchup_bytes))
+    let shared = Shared::new(*catchup_readers, *catchup_bytes);
+    Arc::new(Pages::new(source, Login::default(), shared))
 }
 
 impl Feeds {
@@ -188,17 +212,18 @@ impl Feeds {
             },
             most_total: settings.ring_total_bytes,
             total: Arc::default(),
+            logins: AtomicU64::new(0),
         })
     }
 
-    fn feed(&self, topic: Arc<Topic>, isolation: Isolation) -> Arc<Feed> {
+    fn feed(&self, login: Login, topic: Arc<Topic>, isolation: Isolation) -> Arc<Feed> {
         let load = Load::new(Arc::clone(&self.total));
-        Feed::new(topic, isolation, self.bound, Arc::new(load))
+        Feed::new(login, topic, isolation, self.bound, Arc::new(load))
     }
 
     /// One more follower of the topic, and whether it is the first.
-    fn join(&self, topic: &Arc<Topic>, isolation: Isolation) -> (Arc<Feed>, bool) {
-        let key = (Arc::clone(&topic.name), isolation);
+    fn join(&self, login: Login, topic: &Arc<Topic>, isolation: Isolation) -> (Arc<Feed>, bool) {
+        let key = (login, Arc::clone(&topic.name), isolation);
         let mut of = self.of.lock();
         // Under the lock, as the decision to stop is.
         if let Some(feed) = of.get(&key)
@@ -208,7 +233,7 @@ impl Feeds {
             feed.joined();
             return (Arc::clone(feed), false);
         }
-        let feed = self.feed(Arc::clone(topic), isolation);
+        let feed = self.feed(login, Arc::clone(topic), isolation);
         feed.joined();
         of.insert(key, Arc::clone(&feed));
         (feed, true)

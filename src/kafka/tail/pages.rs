@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Login;
 use super::entry::{Entry, Load};
 use super::feed::Feed;
 use crate::kafka::admin::Isolation;
@@ -67,6 +68,7 @@ pub(super) type Loading = BoxFuture<'static, Loaded>;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
+    login: Login,
     topic: Arc<str>,
     id: [u8; 16],
     isolation: Isolation,
@@ -148,23 +150,21 @@ struct Slots {
 /// Below so many pages nobody looks for those that are not needed.
 const FEW: usize = 64;
 
-/// Loads pages.
+/// What all that load pages share, by whatever login they read.
 #[derive(Debug)]
-pub(super) struct Pages {
-    source: Arc<dyn Source>,
-    permits: Arc<Semaphore>,
+pub(super) struct Shared {
+    permits: Semaphore,
     most_bytes: usize,
     slots: Mutex<Slots>,
     uses: AtomicU64,
     load: Arc<Load>,
 }
 
-impl Pages {
+impl Shared {
     /// At most `most` reads at once, and about `most_bytes` of pages.
-    pub(super) fn new(source: Arc<dyn Source>, most: usize, most_bytes: usize) -> Self {
-        Self {
-            source,
-            permits: Arc::new(Semaphore::new(most)),
+    pub(super) fn new(most: usize, most_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Semaphore::new(most),
             most_bytes,
             slots: Mutex::new(Slots {
                 of: HashMap::new(),
@@ -172,12 +172,40 @@ impl Pages {
             }),
             uses: AtomicU64::new(0),
             load: Arc::new(Load::new(Arc::default())),
+        })
+    }
+}
+
+/// Loads pages.
+#[derive(Debug)]
+pub(super) struct Pages {
+    source: Arc<dyn Source>,
+    login: Login,
+    shared: Arc<Shared>,
+}
+
+impl Pages {
+    pub(super) fn new(source: Arc<dyn Source>, login: Login, shared: Arc<Shared>) -> Self {
+        Self {
+            source,
+            login,
+            shared,
         }
+    }
+
+    /// Loads pages by another login, within the same bounds.
+    pub(super) fn beside(&self, login: Login, source: Arc<dyn Source>) -> Self {
+        Self::new(source, login, Arc::clone(&self.shared))
+    }
+
+    #[cfg(test)]
+    pub(super) fn shares_bounds_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared) && self.login != other.login
     }
 
     /// The bytes of all pages that are held.
     pub(super) fn held(&self) -> usize {
-        self.load.bytes()
+        self.shared.load.bytes()
     }
 
     /// Reads on from these spans, about `bytes`, after `pause`.
@@ -228,19 +256,20 @@ impl Pages {
     }
 
     fn use_now(&self) -> u64 {
-        self.uses.fetch_add(1, Ordering::Relaxed)
+        self.shared.uses.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Waits for the page at this place: the one that is there, or one that a task begins to read.
     fn wait(self: &Arc<Self>, feed: &Feed, spans: &[Span], bytes: usize) -> Waiting {
         let places = spans.iter().map(|span| (span.partition, span.from));
         let key = Key {
+            login: self.login,
             topic: Arc::clone(&feed.topic.name),
             id: feed.topic.id,
             isolation: feed.isolation,
             from: places.collect(),
         };
-        let mut slots = self.slots.lock();
+        let mut slots = self.shared.slots.lock();
         if let Some(slot) = slots.of.get(&key).and_then(Weak::upgrade)
             && match slot.read.get() {
                 None => true,
@@ -277,7 +306,7 @@ impl Pages {
     }
 
     async fn read(&self, slot: &Slot, request: PageRequest) -> Result<(), Failed> {
-        let permit = timeout(BUSY, self.permits.acquire());
+        let permit = timeout(BUSY, self.shared.permits.acquire());
         let Ok(Ok(_permit)) = permit.await else {
             return Err(Failed::Busy);
         };
@@ -291,7 +320,7 @@ impl Pages {
         let entries = page.records.into_iter();
         let page = CatchUp {
             entries: entries
-                .map(|record| Entry::new(record, &self.load))
+                .map(|record| Entry::new(record, &self.shared.load))
                 .collect(),
             next: page.next,
         };
@@ -304,10 +333,10 @@ impl Pages {
     /// Lets go of the pages that were used longest ago, where there is too much, and of a few more so
     /// that it is not done for each.
     fn relieve(&self) {
-        if self.held() <= self.most_bytes {
+        if self.held() <= self.shared.most_bytes {
             return;
         }
-        let mut slots = self.slots.lock();
+        let mut slots = self.shared.slots.lock();
         // Dropped when the lock is free.
         let mut held: Vec<Arc<Slot>> = Vec::new();
         slots.of.retain(|_, slot| {
@@ -323,7 +352,7 @@ impl Pages {
         // The one that was used last stays, however large it is.
         held.pop();
         for slot in &held {
-            if self.held() <= self.most_bytes / 8 * 7 {
+            if self.held() <= self.shared.most_bytes / 8 * 7 {
                 return;
             }
             if slot.page.lock().take().is_some() {

@@ -191,7 +191,9 @@ impl World {
         on_lag: OnLag,
         key: Option<Bytes>,
     ) -> Follower {
-        let (feed, _) = self.feeds.join(&self.topic, Isolation::Committed);
+        let (feed, _) = self
+            .feeds
+            .join(Login::default(), &self.topic, Isolation::Committed);
         let follow = Follow {
             topic: Arc::clone(&self.topic),
             start: start.to_vec(),
@@ -205,7 +207,7 @@ impl World {
     }
 
     fn feed(&self) -> Arc<Feed> {
-        Arc::clone(&self.feeds.of.lock()[&(Arc::from("t"), Isolation::Committed)])
+        Arc::clone(&self.feeds.of.lock()[&(Login::default(), Arc::from("t"), Isolation::Committed)])
     }
 
     fn begin_at_end(&self) {
@@ -772,17 +774,25 @@ async fn the_reader_stops_when_nobody_has_followed_for_a_while() {
     assert!(!world.feeds.is_over(&feed, Duration::from_secs(60)));
     assert!(world.feeds.is_over(&feed, Duration::ZERO));
     assert!(world.feeds.of.lock().is_empty());
-    let (_, new) = world.feeds.join(&world.topic, Isolation::Committed);
+    let (_, new) = world
+        .feeds
+        .join(Login::default(), &world.topic, Isolation::Committed);
     assert!(new, "the next one starts a reader");
 }
 
 #[tokio::test]
 async fn each_isolation_level_has_a_reader_and_pages_of_its_own() {
     let world = World::new(1, 1 << 20, 100);
-    let (committed, first) = world.feeds.join(&world.topic, Isolation::Committed);
-    let (all, other) = world.feeds.join(&world.topic, Isolation::Uncommitted);
+    let (committed, first) = world
+        .feeds
+        .join(Login::default(), &world.topic, Isolation::Committed);
+    let (all, other) = world
+        .feeds
+        .join(Login::default(), &world.topic, Isolation::Uncommitted);
     assert!(first && other);
-    let (again, new) = world.feeds.join(&world.topic, Isolation::Uncommitted);
+    let (again, new) = world
+        .feeds
+        .join(Login::default(), &world.topic, Isolation::Uncommitted);
     assert!(!new && Arc::ptr_eq(&all, &again));
     world.log.append(0, true);
     let span = Span {
@@ -801,8 +811,18 @@ async fn each_isolation_level_has_a_reader_and_pages_of_its_own() {
     assert!(!Arc::ptr_eq(&one, &two));
     assert!(Arc::ptr_eq(&one, &load(&committed).await));
     world.feeds.forget(&all);
-    assert!(!world.feeds.join(&world.topic, Isolation::Committed).1);
-    assert!(world.feeds.join(&world.topic, Isolation::Uncommitted).1);
+    assert!(
+        !world
+            .feeds
+            .join(Login::default(), &world.topic, Isolation::Committed)
+            .1
+    );
+    assert!(
+        world
+            .feeds
+            .join(Login::default(), &world.topic, Isolation::Uncommitted)
+            .1
+    );
 }
 
 #[tokio::test]
@@ -830,7 +850,9 @@ async fn idle_rings_are_emptied_first() {
             name: Arc::from(name),
             ..(*topic(1)).clone()
         };
-        feeds.join(&Arc::new(topic), Isolation::Committed).0
+        feeds
+            .join(Login::default(), &Arc::new(topic), Isolation::Committed)
+            .0
     };
     let (idle, busy) = (named("idle"), named("busy"));
     for feed in [&idle, &busy] {
@@ -939,4 +961,32 @@ proptest! {
             assert_eq!(sorted(got), all);
         });
     }
+}
+
+/// What one login has read is not shown to another, and both count against one bound.
+#[tokio::test]
+async fn another_login_has_a_ring_of_its_own_within_the_same_bound() {
+    let feeds = Feeds::new(&StreamSettings {
+        ring_total_bytes: 10_000,
+        ..StreamSettings::default()
+    });
+    let topic = topic(1);
+    let join = |login| feeds.join(Login(login), &topic, Isolation::Committed);
+    let ((gateway, first), (ann, second)) = (join(0), join(1));
+    assert!(first && second && !Arc::ptr_eq(&gateway, &ann));
+    assert!(!join(0).1 && !join(1).1);
+    for feed in [&gateway, &ann] {
+        let mut ring = feed.ring.write();
+        ring.begin(0, 0);
+        for offset in 0..20 {
+            ring.push(record(0, offset), Instant::now());
+        }
+    }
+    assert!(feeds.held() > 10_000);
+    feeds.relieve();
+    assert!(feeds.held() <= 10_000, "{}", feeds.held());
+    let log = Arc::new(Log::default());
+    let pages = pages(Arc::clone(&log) as _, &StreamSettings::default());
+    let beside = pages.beside(Login(1), log as _);
+    assert!(pages.shares_bounds_with(&beside));
 }

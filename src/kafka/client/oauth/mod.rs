@@ -8,12 +8,16 @@
 //! One task for each set of properties keeps the newest token at hand, so that no login waits for
 //! the endpoint and the endpoint sees one client and not one for each connection. While it cannot
 //! be reached the last token serves until it runs out.
+//!
+//! Where Kafka is to see who asks (`kafka.identity`), a principal brings its tokens itself: a [`TokenFeed`]
+//! hands them to the clients that are its own.
 
 mod fetch;
 #[cfg(test)]
 mod tests;
 mod token;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -332,6 +336,71 @@ impl Tokens {
             None => "there is no OAUTHBEARER token yet".to_owned(),
         }))
     }
+}
+
+/// The tokens that one principal shows, handed to the clients that log in as this principal.
+pub struct TokenFeed {
+    publish: watch::Sender<State>,
+    extensions: Vec<(String, String)>,
+}
+
+impl fmt::Debug for TokenFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenFeed").finish_non_exhaustive()
+    }
+}
+
+impl TokenFeed {
+    /// None yet. `settings` are those of the gateway's own login, whose SASL extensions go along.
+    pub(super) fn new(settings: Option<Settings>) -> Self {
+        let failure = "the token that the principal showed last has expired, or is about to: \
+                       show one that lasts longer";
+        Self {
+            publish: watch::Sender::new(State {
+                token: None,
+                failure: Some(failure.into()),
+            }),
+            extensions: settings.map(|own| own.extensions).unwrap_or_default(),
+        }
+    }
+
+    /// Takes over a token where it lasts longer than the one before, or in any case where `anyway` says
+    /// so; tells whether it was taken over.
+    ///
+    /// # Errors
+    ///
+    /// Why no broker would take it.
+    pub fn offer(&self, token: &str, anyway: bool) -> Result<bool, String> {
+        let token = Token::new(token, None, &self.extensions)?;
+        Ok(self.publish.send_if_modified(|state| {
+            let known = state.usable();
+            let longer = known
+                .as_ref()
+                .is_none_or(|known| anyway || lasts_until(&token) > lasts_until(known));
+            let new = longer && known.as_deref() != Some(&token);
+            if new {
+                state.token = Some(Arc::new(token));
+            }
+            new
+        }))
+    }
+
+    /// What clients log in with.
+    pub fn tokens(&self) -> Tokens {
+        Tokens {
+            state: self.publish.subscribe(),
+        }
+    }
+
+    /// Whether there is a token that a login can begin with.
+    pub fn is_usable(&self) -> bool {
+        self.publish.borrow().usable().is_some()
+    }
+}
+
+/// When it runs out; one of which nobody says so lasts.
+fn lasts_until(token: &Token) -> i64 {
+    token.expires().unwrap_or(i64::MAX)
 }
 
 /// Keeps the newest token in `publish` until nobody is interested any more.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::fetch::fetch;
 use super::token::Token;
-use super::{FIRST_TOKEN, Reader, Settings, Source, Tokens};
+use super::{FIRST_TOKEN, Reader, Settings, Source, TokenFeed, Tokens};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SECRET: &str = "hidden-word";
@@ -317,4 +317,40 @@ async fn a_source_that_nobody_listens_to_ends() {
         .await
         .expect("it ends")
         .expect("without a panic");
+}
+
+#[tokio::test]
+async fn of_the_tokens_that_a_principal_shows_the_one_that_lasts_longest_is_used() {
+    let feed = TokenFeed::new(Some(endpoint("https://issuer/token")));
+    let mut tokens = feed.tokens();
+    assert!(!feed.is_usable() && tokens.current().is_none());
+    let failure = tokens.failure().expect("why");
+    assert!(failure.contains("show one that lasts longer"), "{failure}");
+    tokens.for_krafka().await.expect_err("nothing was shown");
+
+    let lasting = |seconds| jwt(&json!({"sub": "ann", "exp": in_seconds(seconds)}));
+    let (short, middle, long) = (lasting(20), lasting(120), lasting(3600));
+    let used = |feed: &TokenFeed| {
+        let token = feed.tokens().current();
+        token.map(|token| token.value().to_owned())
+    };
+    assert_eq!(feed.offer(&short, false), Ok(true));
+    assert!(!feed.is_usable(), "a login needs more than 30 s");
+    assert_eq!(feed.offer(&middle, false), Ok(true));
+    tokens.news(10 * SECOND).await;
+    let current = tokens.current().expect("a token");
+    assert_eq!(current.principal(), "ann");
+    assert_eq!(current.extensions().len(), 1, "the gateway's own go along");
+    assert_eq!(feed.offer(&long, false), Ok(true));
+    for again in [&long, &middle, &short] {
+        assert_eq!(feed.offer(again, false), Ok(false));
+    }
+    assert_eq!(used(&feed).as_deref(), Some(&*long));
+    // Kafka did not take it: then any other is worth a try.
+    assert_eq!(feed.offer(&middle, true), Ok(true));
+    assert_eq!(used(&feed).as_deref(), Some(&*middle));
+    for nonsense in ["", "two words", &"x".repeat(65 << 10)] {
+        feed.offer(nonsense, false).expect_err("no token");
+    }
+    assert!(!format!("{feed:?}").contains(&*middle));
 }
