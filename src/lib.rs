@@ -9,6 +9,7 @@
 //! | [`healthcheck`] | asks a running gateway whether it is ready |
 //! | [`server`] | listeners, connections, graceful drain |
 //! | [`gateway`] | what every handler is given |
+//! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
@@ -40,6 +41,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod kafka;
 pub mod observe;
+pub mod passthrough;
 pub mod places;
 pub mod position;
 pub mod record;

@@ -28,7 +28,7 @@ use crate::api::routes;
 use crate::api::v2::consumers::registry::Instances;
 use crate::api::ws::registry::Sessions;
 use crate::auth::Authenticator;
-use crate::config::Settings;
+use crate::config::{KafkaIdentity, Settings};
 use crate::gateway::Gateway;
 use crate::kafka::Cluster;
 use crate::observe;
@@ -124,7 +124,8 @@ pub async fn serve(
             audit.clone(),
             settings.limits.refused_per_second,
         )
-        .map_err(ServeError::Auth)?,
+        .map_err(ServeError::Auth)?
+        .keeping_tokens(settings.kafka.identity == KafkaIdentity::Passthrough),
         stopping.clone(),
     );
     let closing = CancellationToken::new();
@@ -140,6 +141,7 @@ pub async fn serve(
     for listener in public {
         tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
     }
+    let kafka = gateway.clone();
     let sessions = gateway.sessions().clone();
     let instances = gateway.instances().clone();
     let router: Router = management::router(Management {
@@ -170,7 +172,7 @@ pub async fn serve(
     closing.cancel();
     connections.close();
     let drained = tokio::select! {
-        () = drain(&connections, &sessions, &instances, settings.server.shutdown_grace, &cluster) => Ok(()),
+        () = drain(&connections, &sessions, &instances, settings.server.shutdown_grace, &kafka) => Ok(()),
         () = signals.next() => Err(ServeError::Cut),
     };
     management_closing.cancel();
@@ -186,7 +188,7 @@ async fn drain(
     sessions: &Sessions,
     instances: &Instances,
     grace: Duration,
-    cluster: &Cluster,
+    kafka: &Gateway,
 ) {
     let all = async {
         connections.wait().await;
@@ -203,7 +205,7 @@ async fn drain(
         sessions.cut();
         let _ = tokio::time::timeout(LAST_WORDS, sessions.tasks().wait()).await;
     }
-    let left = cluster.close(LAST_FLUSH).await;
+    let left = kafka.close(LAST_FLUSH).await;
     if left > 0 {
         tracing::warn!(
             records = left,

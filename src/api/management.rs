@@ -86,7 +86,7 @@ async fn readyz(State(management): State<Management>) -> Response {
 }
 
 async fn scrape(State(management): State<Management>) -> Response {
-    management.gateway.cluster().observe();
+    management.gateway.observe();
     management.process.collect();
     management.metrics.run_upkeep();
     (

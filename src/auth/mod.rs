@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -53,6 +53,8 @@ pub struct Principal {
     asker: Asker,
     /// Which records it is shown. A door that lets it in says so.
     view: View,
+    /// What it showed, where that is to be handed on to Kafka.
+    token: Option<Arc<SecretString>>,
 }
 
 /// Whoever asks from elsewhere is the same principal.
@@ -237,6 +239,7 @@ impl Principal {
             }),
             asker: self.asker.clone(),
             view: self.view.clone(),
+            token: self.token.clone(),
         }
     }
 
@@ -245,6 +248,7 @@ impl Principal {
             inner: Arc::new(inner),
             asker: Asker::nobody(),
             view: View::Unsaid,
+            token: None,
         }
     }
 
@@ -259,6 +263,16 @@ impl Principal {
     /// What its token says under a name that a policy has.
     fn claim(&self, name: &str) -> Option<&Value> {
         self.inner.claims.get(name)
+    }
+
+    /// The same principal, with the token that it showed.
+    pub(crate) fn with_token(self, token: Option<Arc<SecretString>>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The token that it showed, where it is kept to be handed on to Kafka (`kafka.identity`).
+    pub(crate) fn token(&self) -> Option<&Arc<SecretString>> {
+        self.token.as_ref()
     }
 
     /// Whose request it is.
@@ -545,6 +559,8 @@ pub struct Authenticator {
     allow_query_token: bool,
     audit: Option<Audit>,
     refusals: Option<Arc<Refusals>>,
+    /// Whether principals keep the tokens that they showed.
+    keeps_tokens: bool,
 }
 
 impl Authenticator {
@@ -599,7 +615,18 @@ impl Authenticator {
             allow_query_token: settings.allow_query_token,
             audit,
             refusals: Refusals::new(refused_per_second).map(Arc::new),
+            keeps_tokens: false,
         })
+    }
+
+    /// The same, whose principals keep the tokens that they showed, where `keep` says so: what is to be
+    /// handed on to Kafka.
+    #[must_use]
+    pub fn keeping_tokens(self, keep: bool) -> Self {
+        Self {
+            keeps_tokens: keep,
+            ..self
+        }
     }
 
     /// Takes over what can change while the gateway runs: roles, users and API keys, keys of issuers that
@@ -696,7 +723,12 @@ impl Authenticator {
         }
         let refused = match self.identify(credential, asker).await {
             Ok(principal) => {
-                let principal = principal.under(&self.policies).asking(asker);
+                let mut principal = principal.under(&self.policies).asking(asker);
+                if self.keeps_tokens
+                    && let Credential::Token(token) = credential
+                {
+                    principal = principal.with_token(Some(Arc::new(token.into())));
+                }
                 if self
                     .audit
                     .as_ref()

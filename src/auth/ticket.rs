@@ -19,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use parking_lot::RwLock;
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -120,6 +121,9 @@ struct Claims {
     /// The claims that policies name. One that is not here is one that the principal does not have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     claims: BTreeMap<String, Value>,
+    /// The token that its principal showed, where that is handed on to Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 /// What tickets are sealed with.
@@ -300,6 +304,9 @@ impl Tickets {
             until,
             origin,
             claims: principal.inner.claims.clone(),
+            token: principal
+                .token()
+                .map(|token| token.expose_secret().to_owned()),
         };
         Ok(Minted {
             ticket: self.seal(&claims)?,
@@ -365,7 +372,8 @@ impl Tickets {
             shown_by: ShownBy::Ticket(purpose),
             ticket_expires: Some(claims.expires),
             claims: claims.claims,
-        }))
+        })
+        .with_token(claims.token.map(|token| Arc::new(token.into()))))
     }
 
     fn seal(&self, claims: &Claims) -> Result<String, NotMinted> {
@@ -452,6 +460,28 @@ mod tests {
         list.iter()
             .map(|text| Permission::parse(text, &ann).unwrap())
             .collect()
+    }
+
+    #[test]
+    fn a_token_that_is_handed_on_to_kafka_goes_with_the_ticket_and_nobody_reads_it_there() {
+        let token = |principal: &Principal| {
+            let token = principal.token();
+            token.map(|token| token.expose_secret().to_owned())
+        };
+        let mint = |principal: &Principal| {
+            let minted = tickets(1)
+                .mint(principal, Purpose::Sse, None, None)
+                .unwrap();
+            let bytes = URL_SAFE_NO_PAD.decode(&minted.ticket).unwrap();
+            assert!(!bytes.windows(6).any(|at| at == b"shown!"));
+            tickets(1)
+                .check(&minted.ticket, Purpose::Sse, HERE)
+                .unwrap()
+        };
+        let shown = reader().with_token(Some(Arc::new("shown!".into())));
+        assert_eq!(token(&mint(&shown)).as_deref(), Some("shown!"));
+        assert_eq!(token(&mint(&reader())), None);
+        assert!(!format!("{shown:?}").contains("shown!"));
     }
 
     fn reader() -> Principal {
@@ -592,6 +622,7 @@ mod tests {
             until: None,
             origin: None,
             claims: BTreeMap::new(),
+            token: None,
         };
         let claims = serde_json::to_value(claims).unwrap();
         assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok());

@@ -10,7 +10,9 @@ use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
 use super::value::{name_of, size_to_text};
-use super::{AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaSettings, KeySource};
+use super::{
+    AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaIdentity, KafkaSettings, KeySource,
+};
 use crate::delivery::is_of_dead_letters;
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
@@ -46,10 +48,45 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     if knows(&["limits.body_total_bytes", "http.max_body_bytes"]) {
         errors.extend(total_of_bodies(loaded));
     }
+    if knows(&[
+        "kafka.identity",
+        "kafka.bootstrap_servers",
+        "kafka.embedded",
+        "auth.mode",
+        "auth.users_file",
+    ]) {
+        errors.extend(identity(loaded));
+    }
     if knows(&["kafka.principal_header"]) {
         errors.extend(principal_header(loaded));
     }
     errors.extend(named_files(loaded));
+    errors
+}
+
+/// Whoever asks has to have a token. Whether Kafka would take one is told by the properties.
+fn identity(loaded: &Loaded) -> Vec<ConfigError> {
+    let settings = &loaded.settings;
+    if settings.kafka.identity != KafkaIdentity::Passthrough {
+        return Vec::new();
+    }
+    let error = |problem: String| loaded.error("kafka.identity", problem);
+    let mut errors = Vec::new();
+    if settings.auth.mode != AuthMode::Jwt {
+        errors.push(error(
+            "\"passthrough\" hands tokens on to Kafka: expected auth.mode = \"jwt\", which asks for them".to_owned(),
+        ));
+    }
+    if settings.auth.users_file.is_some() {
+        errors.push(error(
+            "\"passthrough\" hands tokens on to Kafka, and those of auth.users_file have none: leave one of the two out".to_owned(),
+        ));
+    }
+    if settings.kafka.uses_embedded() {
+        errors.push(error(
+            "\"passthrough\" is for a cluster that takes tokens, and the embedded broker takes none: expected a cluster in kafka.bootstrap_servers".to_owned(),
+        ));
+    }
     errors
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::items::{self, Item};
 use super::{
-    AuditTo, AuthMode, GroupEngine, HeaderForm, IssuerSettings, KeyedTopicSettings, LogFormat,
-    Properties, Settings, TopicFilterSettings,
+    AuditTo, AuthMode, GroupEngine, HeaderForm, IssuerSettings, KafkaIdentity, KeyedTopicSettings,
+    LogFormat, Properties, Settings, TopicFilterSettings,
 };
 
 /// Finds a setting's place in the typed settings.
@@ -45,6 +45,8 @@ pub(super) enum Slot {
     Filter(Place<String>),
     /// A name of [`AuthMode`].
     Auth(Place<AuthMode>),
+    /// A name of [`KafkaIdentity`].
+    Identity(Place<KafkaIdentity>),
     /// A name of [`GroupEngine`].
     Engine(Place<GroupEngine>),
     /// A name of [`LogFormat`].
@@ -299,6 +301,21 @@ pub(super) static KEYS: &[Key] = &[
          belong to Kafka and its tools.",
     )
     .when_unset("only on the embedded broker", "false"),
+    key(
+        "kafka.identity",
+        Slot::Identity(|s| &mut s.kafka.identity),
+        "As whom the gateway works with Kafka. \"gateway\": as one user, its own, whoever asks. \"passthrough\": as whoever asks, with the token that was shown, so that Kafka's ACLs, quotas and logs see the person; needs auth.mode = \"jwt\" and OAUTHBEARER in kafka.properties.",
+    ),
+    key(
+        "kafka.identity_clients",
+        Slot::Count(|s| &mut s.kafka.identity_clients, (1, 100_000)),
+        "With identity = \"passthrough\", how many principals have Kafka clients at once. Beyond it those that are not in use are closed, and where all are, one more principal gets a 503.",
+    ),
+    key(
+        "kafka.identity_idle_ms",
+        Slot::Millis(|s| &mut s.kafka.identity_idle, (1_000, 86_400_000)),
+        "With identity = \"passthrough\", how long the Kafka clients of a principal are kept that nobody uses, in milliseconds.",
+    ),
     key(
         "kafka.principal_header",
         Slot::Name(|s| &mut s.kafka.principal_header),

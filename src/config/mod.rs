@@ -132,6 +132,12 @@ pub struct KafkaSettings {
     pub embedded_max_bytes: u64,
     /// `auto_create_topics`; `None` means: only on the embedded broker.
     pub auto_create_topics: Option<bool>,
+    /// `identity`: as whom the gateway works with Kafka.
+    pub identity: KafkaIdentity,
+    /// `identity_clients`: how many principals have Kafka clients of their own at once.
+    pub identity_clients: usize,
+    /// `identity_idle_ms`: how long those are kept that nobody uses.
+    pub identity_idle: Duration,
     /// `principal_header`: the header that says who wrote a record; `None`: none does.
     pub principal_header: Option<String>,
     /// `metadata_timeout_ms`: longest wait for an answer about topics, offsets and the like.
@@ -169,6 +175,24 @@ impl KafkaSettings {
             ("kafka.admin", &self.admin),
         ]
     }
+}
+
+/// `kafka.identity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KafkaIdentity {
+    /// As the gateway's own user, whoever asks.
+    #[default]
+    Gateway,
+    /// As the principal that asks, with the token that it showed.
+    Passthrough,
+}
+
+impl KafkaIdentity {
+    /// Each by its name in the settings.
+    pub const NAMES: [(&'static str, Self); 2] = [
+        ("gateway", Self::Gateway),
+        ("passthrough", Self::Passthrough),
+    ];
 }
 
 /// `kafka.group_engine`.
@@ -614,6 +638,9 @@ impl Default for KafkaSettings {
             embedded: false,
             embedded_max_bytes: 64 << 20,
             auto_create_topics: None,
+            identity: KafkaIdentity::Gateway,
+            identity_clients: 100,
+            identity_idle: Duration::from_secs(300),
             principal_header: None,
             metadata_timeout: Duration::from_secs(5),
             group_engine: GroupEngine::Auto,

@@ -16,7 +16,8 @@ use super::items::{self, Item};
 use super::keys::{Range, Slot};
 use super::permission::read_permission;
 use super::{
-    AuditTo, AuthMode, GroupEngine, HeaderForm, LogFormat, Settings, issuers, tables, topics,
+    AuditTo, AuthMode, GroupEngine, HeaderForm, KafkaIdentity, LogFormat, Settings, issuers,
+    tables, topics,
 };
 
 /// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
@@ -243,6 +244,10 @@ impl Slot {
                 Some(mode) => *place(settings) = mode,
                 None => return refuse(),
             },
+            Self::Identity(place) => match named(raw, &KafkaIdentity::NAMES) {
+                Some(identity) => *place(settings) = identity,
+                None => return refuse(),
+            },
             Self::Engine(place) => match named(raw, &GroupEngine::NAMES) {
                 Some(engine) => *place(settings) = engine,
                 None => return refuse(),
@@ -330,6 +335,7 @@ impl Slot {
             Self::Switch(place) => place(settings).to_string(),
             Self::Maybe(place) => place(settings).as_ref()?.to_string(),
             Self::Auth(place) => quote(name_of(*place(settings), &AuthMode::NAMES)?),
+            Self::Identity(place) => quote(name_of(*place(settings), &KafkaIdentity::NAMES)?),
             Self::Engine(place) => quote(name_of(*place(settings), &GroupEngine::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
             Self::Headers(place) => quote(name_of(*place(settings), &HeaderForm::NAMES)?),
@@ -379,6 +385,7 @@ impl Slot {
             Self::Switch(_) | Self::Maybe(_) => "true or false".into(),
             Self::Filter(_) => "a log level or filter".into(),
             Self::Auth(_) => names(&AuthMode::NAMES),
+            Self::Identity(_) => names(&KafkaIdentity::NAMES),
             Self::Engine(_) => names(&GroupEngine::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Headers(_) => names(&HeaderForm::NAMES),

@@ -18,6 +18,7 @@ use crate::auth::permission::Denied;
 use crate::auth::policy::Hidden;
 use crate::auth::refusals::TooMany;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::passthrough::NoClients;
 use crate::write::{Field, Rejected};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
@@ -308,6 +309,20 @@ fn status_of(kind: FaultKind) -> (StatusCode, u32) {
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         Self::from_fault(&fault)
+    }
+}
+
+impl From<NoClients> for ApiError {
+    fn from(why: NoClients) -> Self {
+        let message = why.to_string();
+        match why {
+            NoClients::NoToken => Self::new(StatusCode::FORBIDDEN, 40301, message),
+            NoClients::Expiring | NoClients::Unusable(_) | NoClients::Refused => {
+                Self::unauthenticated(Some("invalid_token"), message)
+            }
+            NoClients::Full => Self::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
+            NoClients::Kafka(fault) => fault.into(),
+        }
     }
 }
 

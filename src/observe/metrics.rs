@@ -77,6 +77,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Seconds,
         "From the order to commit offsets to the broker's answer"
     );
+    describe_gauge!(
+        "kafka_principal_clients",
+        "Principals that have Kafka clients of their own (kafka.identity)"
+    );
     describe_gauge!("websocket_sessions", "Open WebSocket sessions");
     describe_gauge!(
         "websocket_subscriptions",

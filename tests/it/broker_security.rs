@@ -412,7 +412,7 @@ fn refused(reply: &Reply, kafka_error: &str) {
     assert_eq!(body["retriable"], false, "{body}");
     let message = body["message"].as_str().unwrap();
     assert!(
-        message.contains("The broker refused the gateway's own Kafka user"),
+        message.contains("The broker refused the user that the gateway is to it"),
         "{body}"
     );
 }

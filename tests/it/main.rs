@@ -30,6 +30,7 @@ mod lifecycle;
 mod members;
 mod no_kafka;
 mod packed;
+mod passthrough;
 mod policies;
 mod producing_proven;
 mod reading_proven;

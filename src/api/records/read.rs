@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -134,7 +133,7 @@ pub struct UnansweredPartition {
     )
 )]
 pub async fn page(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(topic): Path<String>,
     Extension(principal): Extension<Principal>,
     wire: Option<Extension<Arc<Wire>>>,
@@ -188,7 +187,7 @@ pub async fn page(
     )
 )]
 pub async fn one(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path((topic, partition, offset)): Path<(String, String, String)>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,

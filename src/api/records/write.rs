@@ -5,7 +5,7 @@ mod raw;
 mod stream;
 
 use axum::Extension;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{RawQuery, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -129,7 +129,7 @@ pub struct WrittenRecord {
     )
 )]
 pub async fn post(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
     RawQuery(raw_query): RawQuery,

@@ -1,7 +1,7 @@
 //! `POST /admin/topics`: makes a topic, as Strimzi's bridge has it.
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -55,7 +55,7 @@ pub struct TopicRequest {
     )
 )]
 pub async fn create_topic(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {

@@ -1,6 +1,5 @@
 //! `GET /brokers`.
 
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
@@ -33,10 +32,7 @@ pub struct BrokerList {
         error::OfLists,
     )
 )]
-pub async fn list(
-    State(gateway): State<Gateway>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+pub async fn list(gateway: Gateway, headers: HeaderMap) -> Result<Response, ApiError> {
     let kind = media::of_answer(&headers)?;
     let cluster = gateway.cluster().metadata.cluster().await;
     let list = cluster

@@ -1,6 +1,5 @@
 //! `GET /topics/{topic}/partitions`, one of them, and where it starts and ends.
 
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
@@ -84,7 +83,7 @@ impl From<&Partition> for PartitionInfo {
     )
 )]
 pub async fn list(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(topic): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -127,7 +126,7 @@ pub async fn list(
     )
 )]
 pub async fn get(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path((topic, partition)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -165,7 +164,7 @@ pub async fn get(
     )
 )]
 pub async fn offsets(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path((topic, partition)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -4,7 +4,7 @@
 mod request;
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -144,7 +144,7 @@ pub struct ProduceEntry {
     )
 )]
 pub async fn to_topic(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
     request: Request,
@@ -189,7 +189,7 @@ pub async fn to_topic(
     )
 )]
 pub async fn to_partition(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path((topic, partition)): Path<(String, String)>,
     request: Request,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
@@ -67,7 +66,7 @@ const RECORDS: usize = 5_000;
     )
 )]
 pub async fn read(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path((topic, partition)): Path<(String, String)>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,

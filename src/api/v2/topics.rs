@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
@@ -51,7 +50,7 @@ pub struct TopicInfo {
     )
 )]
 pub async fn list(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -92,7 +91,7 @@ pub async fn list(
     )
 )]
 pub async fn get(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(topic): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -96,6 +96,11 @@ pub async fn get(
     let short = short(request.uri().query())?;
     let address = shown.address;
     let seat = seat(&gateway, shown.principal.as_ref(), address)?;
+    let gateway = match &shown.principal {
+        Some(principal) => gateway.of(principal).await?,
+        // Whose it is says the first frame.
+        None => gateway,
+    };
     let peer = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()

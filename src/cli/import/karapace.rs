@@ -26,7 +26,7 @@ pub(super) const RULES: Rules = &[
     ("server_tls_cafile", Made("`tls.client_ca`, where clients are asked for certificates")),
     ("server_tls_client_auth", Made("`optional`: `tls.client_ca`. `required`: only this machine is listened to until `auth` is set up")),
     ("rest_authorization", Made("`true`: only this machine is listened to until `auth` is set up")),
-    ("sasl_bootstrap_uri", Not("every user would log in to Kafka as themselves, where the gateway has one user for all: see auth")),
+    ("sasl_bootstrap_uri", Not("every user logs in to Kafka as themselves: kafka.identity = \"passthrough\" does that, with tokens alone")),
     ("rest_base_uri", To("advertised_url")),
     ("advertised_hostname", Made("`advertised_url`, where there is no `rest_base_uri`")),
     ("advertised_port", Made("`advertised_url`, with the host name")),

@@ -818,3 +818,39 @@ fn keyed_topics_have_a_partitioner() {
         "{line}"
     );
 }
+
+#[test]
+fn tokens_are_handed_on_to_a_cluster_by_those_who_have_some() {
+    const PASSTHROUGH: &str = "kafka.identity=passthrough";
+    const CLUSTER: &str = "kafka.bootstrap_servers=kafka:9093";
+    let about = |set: &[&str]| {
+        let all = complaints(&with_set(set)).into_iter();
+        let about: Vec<String> = all.filter(|line| line.contains("kafka.identity")).collect();
+        about.join("\n")
+    };
+    // Whether Kafka's clients log in by token is judged with their properties.
+    load_lines(&with_set(&[PASSTHROUGH, CLUSTER, JWT, JWKS])).expect("these belong together");
+    let without_tokens = about(&[PASSTHROUGH, CLUSTER]);
+    assert!(
+        without_tokens.contains("expected auth.mode = \"jwt\""),
+        "{without_tokens}"
+    );
+    let embedded = about(&[PASSTHROUGH, JWT, JWKS]);
+    assert!(
+        embedded.contains("the embedded broker takes none"),
+        "{embedded}"
+    );
+    let folder = folder_of_files("");
+    std::fs::write(folder.path().join("users"), "").expect("the file is written");
+    let users = in_dir(&folder, "auth.users_file={dir}/users");
+    let users = about(&[PASSTHROUGH, CLUSTER, JWT, JWKS, &users]);
+    assert!(
+        users.contains("those of auth.users_file have none"),
+        "{users}"
+    );
+    let wrong = about(&["kafka.identity=somebody", CLUSTER]);
+    assert!(
+        wrong.contains("gateway") && wrong.contains("passthrough"),
+        "{wrong}"
+    );
+}

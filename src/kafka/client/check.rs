@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext};
 use super::connection::{Connection, Reader};
 use super::properties::{self, Scope};
 use super::{Role, effective, oauth, security};
-use crate::config::{KafkaSettings, LimitSettings, Properties};
+use crate::config::{KafkaIdentity, KafkaSettings, LimitSettings, Properties};
 
 /// A property that cannot be honoured.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +43,7 @@ pub fn validate(settings: &KafkaSettings, limits: &LimitSettings) -> Vec<Propert
         check_names(table, properties, &mut errors);
     }
     check_bootstrap(settings, &mut errors);
+    check_identity(settings, &mut errors);
     if errors.is_empty() {
         check_values(settings, &mut errors);
     }
@@ -143,6 +144,30 @@ fn check_bootstrap(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
                 .to_owned(),
         );
     }
+}
+
+/// Does every client log in by token, where these are to be a principal's?
+fn check_identity(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
+    if settings.identity != KafkaIdentity::Passthrough || settings.uses_embedded() {
+        return;
+    }
+    let roles = [Role::Producer, Role::Reader, Role::Admin];
+    let without = roles.map(|role| match super::token_source(settings, role) {
+        Some(_) => None,
+        None => Some(properties::role_table(settings, role).0),
+    });
+    let without: Vec<&str> = without.into_iter().flatten().collect();
+    if without.is_empty() {
+        return;
+    }
+    errors.push(PropertyError {
+        table: "kafka",
+        property: "identity".to_owned(),
+        message: format!(
+            "\"passthrough\" hands tokens on to Kafka by SASL OAUTHBEARER, and the clients of {} do not log in by it: expected in kafka.properties security.protocol = \"SASL_SSL\" (or \"SASL_PLAINTEXT\"), sasl.mechanism = \"OAUTHBEARER\", and sasl.oauthbearer.token.endpoint.url for the gateway's own token",
+            without.join(", ")
+        ),
+    });
 }
 
 /// Can each value be read, by every client that will read it?

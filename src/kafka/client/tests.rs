@@ -11,7 +11,7 @@ use super::{
     Clients, PropertyError, Role, bootstrap, effective, librdkafka, properties, reader_tuning,
 };
 use super::{krafka, validate};
-use crate::config::{KafkaSettings, LimitSettings, Properties};
+use crate::config::{KafkaIdentity, KafkaSettings, LimitSettings, Properties};
 use crate::kafka::fault::FaultKind;
 
 fn table(pairs: &[(&str, &str)]) -> Properties {
@@ -637,4 +637,37 @@ mod with_a_broker {
         assert_eq!(fault.kind, FaultKind::Unauthenticated, "{fault:?}");
         assert!(!fault.message.contains("wrong"), "{fault:?}");
     }
+}
+
+#[test]
+fn tokens_can_be_handed_on_only_by_clients_that_log_in_by_token() {
+    let oauth = [
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.token.endpoint.url", "file:///run/token"),
+    ];
+    let passthrough = |settings| KafkaSettings {
+        identity: KafkaIdentity::Passthrough,
+        ..settings
+    };
+    assert_eq!(check(&passthrough(common(&oauth))), []);
+    let error = only(&passthrough(settings()));
+    assert_eq!((error.table, &*error.property), ("kafka", "identity"));
+    for table in ["kafka.producer", "kafka.consumer", "kafka.admin"] {
+        assert!(error.message.contains(table), "{error}");
+    }
+    // One of the tables has another login.
+    let scram = [
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "gateway"),
+        ("sasl.password", "secret"),
+    ];
+    let mut mixed = passthrough(common(&oauth[..2]));
+    mixed.admin = table(&scram);
+    for other in [&mut mixed.producer, &mut mixed.consumer] {
+        *other = table(&oauth[2..]);
+    }
+    let error = only(&mixed);
+    let only_admin = "the clients of kafka.admin do not";
+    assert!(error.message.contains(only_admin), "{error}");
 }

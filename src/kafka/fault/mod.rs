@@ -38,7 +38,7 @@ pub enum FaultKind {
     UnknownPartition,
     /// The group, member or other named thing does not exist.
     NotFound,
-    /// The broker refused the gateway's own identity (ACLs), or the topic is one that nobody may
+    /// The broker refused the user that the gateway is to it (ACLs), or the topic is one that nobody may
     /// write to.
     NotAuthorized,
     /// The broker did not accept the gateway's credentials.

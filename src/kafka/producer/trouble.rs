@@ -143,7 +143,7 @@ fn fault(code: Code, reason: &str) -> Fault {
             kafka_error: Some("CLUSTER_AUTHORIZATION_FAILED"),
             ..Fault::new(
                 FaultKind::NotAuthorized,
-                "The broker refused the gateway's own Kafka user, whoever asked: it may write to \
+                "The broker refused the user that the gateway is to it: it may write to \
                  no topic. Add an ACL for it that allows Write on the topic (before Kafka 2.8 also \
                  IdempotentWrite on the cluster).",
             )

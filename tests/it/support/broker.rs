@@ -85,6 +85,11 @@ impl Broker {
         self.guarded(|doors| doors.sasl)
     }
 
+    /// The addresses where a client logs in with a token that the tests' issuer has signed, over TLS.
+    pub fn tokens(&self) -> String {
+        self.guarded(|doors| doors.tokens)
+    }
+
     /// The addresses where a client shows a certificate of its own.
     pub fn mutual(&self) -> String {
         self.guarded(|doors| doors.mutual)
@@ -170,6 +175,8 @@ pub struct Doors {
     pub sasl: u16,
     /// TLS with a certificate of the client.
     pub mutual: u16,
+    /// Tokens that are signed, over TLS.
+    pub tokens: u16,
 }
 
 impl Builder {
@@ -186,7 +193,7 @@ impl Builder {
         self
     }
 
-    /// Two more listeners, with TLS and logins, and an authorizer that denies what no ACL allows.
+    /// More listeners, with TLS and logins, and an authorizer that denies what no ACL allows.
     /// The plain listener stays: the brokers' own and the tests', whose user may do everything.
     pub fn secured(mut self, secured: Secured) -> Self {
         self.secured = Some(Arc::new(secured));
@@ -338,6 +345,7 @@ impl Node {
             Doors {
                 sasl: free_port(),
                 mutual: free_port(),
+                tokens: free_port(),
             }
         });
         write(
@@ -504,6 +512,7 @@ impl Node {
                 "-Dlog4j2.configurationFile={}",
                 folder.join("log4j2.properties").display()
             ))
+            .args(self.doors.map(|_| Secured::allowed_urls(folder)))
             .args(&self.jvm)
             .args(["-cp", class_path()])
             .current_dir(folder);
@@ -545,8 +554,8 @@ fn server_properties(
         (Some(secured), Some(doors)) => {
             if !matches!(role, Role::Controller { .. }) {
                 listeners.push_str(&format!(
-                    ",SASL://127.0.0.1:{},MUTUAL://127.0.0.1:{}",
-                    doors.sasl, doors.mutual
+                    ",SASL://127.0.0.1:{},MUTUAL://127.0.0.1:{},TOKENS://127.0.0.1:{}",
+                    doors.sasl, doors.mutual, doors.tokens
                 ));
             }
             secured.properties(folder)
@@ -559,7 +568,7 @@ fn server_properties(
     let defaults = [
         (
             "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL,TOKENS:SASL_SSL",
         ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("broker.heartbeat.interval.ms", "500"),

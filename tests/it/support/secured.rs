@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::broker::Broker;
 use super::certs::{Authority, Issued};
 use super::eventually;
+use super::tokens::issuer_keys;
 
 /// The password of every user.
 pub const PASSWORD: &str = "gateway-pass-93";
@@ -34,6 +35,9 @@ pub const USER: &str = "User:gateway";
 
 /// Who logs in as `reader`; has the rights that one test gives.
 pub const READER: &str = "User:reader";
+
+/// By which id the broker knows the key of the tests' issuer.
+pub const KEY_ID: &str = "one";
 
 /// Who shows `Secured::client`.
 pub const CERTIFIED: &str = "User:CN=gateway";
@@ -85,6 +89,17 @@ impl Secured {
         let keys = format!("{}{}", self.broker.key, self.broker.cert);
         std::fs::write(folder.join("keys.pem"), keys).unwrap();
         std::fs::write(folder.join("ca.pem"), &self.ca).unwrap();
+        std::fs::write(folder.join("jwks.json"), issuer_keys(&[KEY_ID])).unwrap();
+    }
+
+    /// What Kafka's JVM has to be told before it reads keys from there.
+    pub(super) fn allowed_urls(folder: &Path) -> String {
+        let file = Self::key_set(folder);
+        format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={file}")
+    }
+
+    fn key_set(folder: &Path) -> String {
+        format!("file://{}", folder.join("jwks.json").display())
     }
 
     /// The storage tool's `--add-scram`, for each mechanism.
@@ -135,6 +150,29 @@ impl Secured {
             (
                 listener("oauthbearer.connections.max.reauth.ms"),
                 "600000".into(),
+            ),
+            (
+                "listener.name.tokens.sasl.enabled.mechanisms".into(),
+                "OAUTHBEARER".into(),
+            ),
+            (
+                "listener.name.tokens.oauthbearer.sasl.jaas.config".into(),
+                format!("{security}.oauthbearer.OAuthBearerLoginModule required;"),
+            ),
+            (
+                "listener.name.tokens.oauthbearer.sasl.server.callback.handler.class".into(),
+                format!("{security}.oauthbearer.OAuthBearerValidatorCallbackHandler"),
+            ),
+            (
+                "sasl.oauthbearer.jwks.endpoint.url".into(),
+                Self::key_set(folder),
+            ),
+            owned("sasl.oauthbearer.expected.issuer", "https://issuer.test"),
+            owned("sasl.oauthbearer.expected.audience", "tidegate"),
+            // A connection ends with its token, unless the client shows a newer one before.
+            owned(
+                "listener.name.tokens.oauthbearer.connections.max.reauth.ms",
+                "600000",
             ),
             owned(
                 "authorizer.class.name",

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -32,6 +34,15 @@ MC4CAQAwBQYDK2VwBCIEIENRbG4+8iBvRuPUFBAPXr8QKJz0pcY1LlBAJJwdrGfy
 -----END PRIVATE KEY-----
 ";
 const ED25519_X: &str = "jqEjo4phfb9JnmnOq2qdazglAYQNfWz95RmLfazcV-c";
+
+/// The public half of it, in PEM: the key itself behind what says that it is one (RFC 8410).
+pub fn issuer_pem() -> String {
+    const ED25519: [u8; 12] = [48, 42, 48, 5, 6, 3, 43, 101, 112, 3, 33, 0];
+    let mut key = ED25519.to_vec();
+    key.extend(URL_SAFE_NO_PAD.decode(ED25519_X).unwrap());
+    let key = STANDARD.encode(key);
+    format!("-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n")
+}
 
 /// Seconds since 1970, shifted.
 pub fn seconds_from_now(shift: i64) -> i64 {
@@ -182,14 +193,22 @@ impl Issuer {
     }
 }
 
+/// The issuer's key under these ids, for whoever reads a file.
+pub fn issuer_keys(key_ids: &[&str]) -> String {
+    json!({ "keys": keys(key_ids) }).to_string()
+}
+
+fn keys(key_ids: &[&str]) -> Vec<Value> {
+    let key = |id: &&str| json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": id, "x": ED25519_X});
+    key_ids.iter().map(key).collect()
+}
+
 fn set(key_ids: &[&str]) -> String {
-    let mut keys = vec![
+    let mut all = vec![
         json!({"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"}),
         json!({"kty": "unheard of"}),
         json!(7),
     ];
-    keys.extend(key_ids.iter().map(
-        |id| json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": id, "x": ED25519_X}),
-    ));
-    json!({ "keys": keys }).to_string()
+    all.extend(keys(key_ids));
+    json!({ "keys": all }).to_string()
 }

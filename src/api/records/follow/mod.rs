@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
@@ -146,7 +145,7 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
     )
 )]
 pub async fn several(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Extension(principal): Extension<Principal>,
     wire: Option<Extension<Arc<Wire>>>,
     headers: HeaderMap,

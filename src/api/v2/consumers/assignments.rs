@@ -1,7 +1,7 @@
 //! `…/assignments`: partitions that an instance takes by hand, or has by its group.
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
@@ -32,7 +32,7 @@ use crate::http::extract::Path;
     responses((status = 204, description = "It reads them"), OfTelling)
 )]
 pub async fn post(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     request: Request,
@@ -68,7 +68,7 @@ pub async fn post(
     )
 )]
 pub async fn get(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -127,7 +127,7 @@ const FIELDS: &[&str] = &[
     )
 )]
 pub async fn create(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(group): Path<String>,
     Extension(principal): Extension<Principal>,
     request: Request,
@@ -142,7 +142,8 @@ pub async fn create(
                 utf8_percent_encode(&options.name, IN_PATH)
             ),
         };
-        let made = gateway.instances().make(options, principal);
+        let instances = gateway.instances();
+        let made = instances.make(options, gateway.clients(), principal);
         made.map(|()| instance).map_err(not_made)
     });
     answer(kind, made)
@@ -170,7 +171,7 @@ pub async fn create(
     )
 )]
 pub async fn delete(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,

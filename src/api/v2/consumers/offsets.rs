@@ -1,7 +1,7 @@
 //! `…/offsets`: what the group has committed.
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use serde::Serialize;
 
@@ -72,7 +72,7 @@ pub struct ConsumerOffset {
     )
 )]
 pub async fn commit(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     mut query: Query,
@@ -148,7 +148,7 @@ pub async fn commit(
     )
 )]
 pub async fn committed(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     mut query: Query,

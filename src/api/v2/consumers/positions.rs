@@ -1,7 +1,7 @@
 //! `…/positions`: where an instance reads on.
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 
 use super::errors::{self, OfTelling};
@@ -75,7 +75,7 @@ pub struct PositionTimestamp {
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
 pub async fn post(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     request: Request,
@@ -131,7 +131,7 @@ pub async fn post(
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
 pub async fn beginning(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     request: Request,
@@ -157,7 +157,7 @@ pub async fn beginning(
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
 pub async fn end(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     request: Request,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Version, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -92,7 +91,7 @@ pub struct ConsumerRecord {
     )
 )]
 pub async fn read(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     wire: Option<Extension<Arc<Wire>>>,

@@ -16,8 +16,8 @@ use crate::auth::Principal;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::client::Proxies;
-use crate::kafka::Cluster;
 use crate::observe::groups::GroupMetrics;
+use crate::passthrough::KafkaClients;
 
 /// Group and name.
 type Key = (String, String);
@@ -30,7 +30,6 @@ pub struct Instances {
 
 #[derive(Debug)]
 struct Inner {
-    cluster: Arc<Cluster>,
     budget: Arc<Budget>,
     proxies: Proxies,
     idle_timeout: Duration,
@@ -55,6 +54,8 @@ struct Entry {
     owner: Arc<Identity>,
     id: u64,
     _share: Share,
+    /// They are kept as long as it is there, and get the tokens that its principal shows.
+    _clients: Arc<KafkaClients>,
     /// It is counted as long as this is there.
     _metrics: GroupMetrics,
 }
@@ -90,11 +91,10 @@ pub enum NotThere {
 
 impl Instances {
     /// None yet, by `settings`.
-    pub fn new(settings: &Settings, cluster: Arc<Cluster>, budget: Arc<Budget>) -> Self {
+    pub fn new(settings: &Settings, budget: Arc<Budget>) -> Self {
         let limits = &settings.limits;
         Self {
             inner: Arc::new(Inner {
-                cluster,
                 budget,
                 proxies: Proxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
@@ -107,12 +107,17 @@ impl Instances {
         }
     }
 
-    /// Makes one, which is `principal`'s.
+    /// Makes one, which is `principal`'s and works with `clients`.
     ///
     /// # Errors
     ///
     /// [`NotMade`].
-    pub fn make(&self, options: Options, principal: Principal) -> Result<(), NotMade> {
+    pub fn make(
+        &self,
+        options: Options,
+        clients: &Arc<KafkaClients>,
+        principal: Principal,
+    ) -> Result<(), NotMade> {
         let inner = &self.inner;
         let key = (options.group.clone(), options.name.clone());
         let owner = Arc::clone(principal.identity());
@@ -130,7 +135,7 @@ impl Instances {
         let share = share.map_err(|Exceeded| NotMade::OfPrincipal)?;
         let (instance, handle) = Instance::new(
             options,
-            Arc::clone(&inner.cluster),
+            Arc::clone(&clients.cluster),
             Arc::clone(&inner.budget),
             inner.idle_timeout,
             principal,
@@ -144,6 +149,7 @@ impl Instances {
             owner,
             id,
             _share: share,
+            _clients: Arc::clone(clients),
         };
         known.instances.insert(key.clone(), entry);
         drop(known);

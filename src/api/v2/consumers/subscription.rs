@@ -1,7 +1,7 @@
 //! `…/subscription`: the topics of an instance.
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
@@ -54,7 +54,7 @@ pub struct Subscription {
     responses((status = 204, description = "It subscribes to them"), OfTelling)
 )]
 pub async fn post(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     request: Request,
@@ -92,7 +92,7 @@ pub async fn post(
     )
 )]
 pub async fn get(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
@@ -125,7 +125,7 @@ pub async fn get(
     responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
 )]
 pub async fn delete(
-    State(gateway): State<Gateway>,
+    gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::options::Topics;
 use super::tail::follow::{self, Followed};
 use super::tail::open::{self, Opened, Seek};
-use super::{Authenticated, Effect, Session, TailEffect};
+use super::{Effect, Session, TailEffect};
 use crate::api::ws::claims::Claim;
 use crate::api::ws::protocol::Id;
 use crate::api::ws::protocol::close::Close;
@@ -39,6 +39,7 @@ use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
+use crate::passthrough::NoClients;
 use crate::record::Outgoing;
 use crate::write::{Begun, Rejected, Strictness};
 
@@ -54,7 +55,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// What came of something that was begun.
 enum Done {
-    Authenticated(Authenticated),
+    Authenticated(Result<(Principal, Gateway), Unserved>),
     Resolved(u64, Result<Vec<Arc<str>>, Fault>),
     Looked(Looked),
     Join(Box<member::Options>),
@@ -63,6 +64,23 @@ enum Done {
     Opened(u64, Result<Box<Opened>, Box<Error>>),
     Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
     Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Bounds>)>),
+}
+
+/// Why nobody is served who has shown something.
+enum Unserved {
+    Refused(String),
+    /// It is known who it is, but there are no Kafka clients for it.
+    Clients(NoClients),
+}
+
+/// How a session ends for which there are no Kafka clients.
+const fn without_clients(why: &NoClients) -> Close {
+    match why {
+        NoClients::NoToken => Close::Forbidden,
+        NoClients::Expiring | NoClients::Unusable(_) | NoClients::Refused => Close::Unauthenticated,
+        NoClients::Full => Close::Overloaded,
+        NoClients::Kafka(_) => Close::KafkaUnavailable,
+    }
 }
 
 /// Which topics are gone that a group gave up.
@@ -289,16 +307,26 @@ impl Run {
         let now = Instant::now().into_std();
         match done {
             Done::Authenticated(found) => {
-                let seated = match &found {
-                    Ok(principal) => self.seat.belongs_to(principal.identity()),
-                    Err(_) => Ok(()),
+                let found = match found {
+                    Ok((principal, gateway)) => {
+                        if let Err(full) = self.seat.belongs_to(principal.identity()) {
+                            let close = Close::LimitExceeded;
+                            return self.session.close(close, full.to_string(), now);
+                        }
+                        // Another subject's is refused, and the session goes on as whose it was.
+                        let known = self.session.principal().map(Principal::identity);
+                        if known.is_none_or(|known| known == principal.identity()) {
+                            self.gateway = gateway;
+                        }
+                        Ok(principal)
+                    }
+                    Err(Unserved::Refused(message)) => Err(message),
+                    Err(Unserved::Clients(why)) => match without_clients(&why) {
+                        Close::Unauthenticated => Err(why.to_string()),
+                        close => return self.session.close(close, why.to_string(), now),
+                    },
                 };
-                match seated {
-                    Ok(()) => self.session.authenticated(found, now),
-                    Err(full) => self
-                        .session
-                        .close(Close::LimitExceeded, full.to_string(), now),
-                }
+                self.session.authenticated(found, now);
             }
             Done::Resolved(ticket, found) => self.session.resolved(ticket, found, now),
             Done::Looked(looked) => {
@@ -387,7 +415,14 @@ impl Run {
                 self.work.push(Box::pin(async move {
                     let credential = Credential::Token(&token);
                     let found = gateway.auth().authenticate(credential, &asker).await;
-                    Done::Authenticated(found.map_err(|refused| refused.to_string()))
+                    let found = match found {
+                        Ok(principal) => match gateway.of(&principal).await {
+                            Ok(gateway) => Ok((principal, gateway)),
+                            Err(why) => Err(Unserved::Clients(why)),
+                        },
+                        Err(refused) => Err(Unserved::Refused(refused.to_string())),
+                    };
+                    Done::Authenticated(found)
                 }));
             }
             Effect::Resolve(ticket, topics) => {
@@ -810,8 +845,12 @@ async fn dead_letter(
     let Some(principal) = principal else {
         return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known"));
     };
-    let submitted = gateway
-        .writer()
+    let writer = if own {
+        gateway.own_writer()
+    } else {
+        gateway.writer()
+    };
+    let submitted = writer
         .submit_dead_letter(&principal, topic, own, record)
         .await;
     match submitted {
