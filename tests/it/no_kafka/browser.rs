@@ -4,17 +4,13 @@
 //! Each name under `.example` leads to this machine in that browser, as the owner of a name could
 //! make it do.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Pages};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
+use crate::support::http;
 use crate::support::plain::Plain;
-use crate::support::recipe::{block, put};
-use crate::support::ws::Client;
-use crate::support::{eventually, http};
 
 const TOPIC: &str = "orders";
 const RECORDS: &str = "/topics/orders/records";
@@ -261,6 +257,12 @@ async fn the_api_page_works_and_a_link_leads_to_it() {
 #[cfg(feature = "embedded")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_of_the_document_runs_in_a_page() {
+    use std::time::Duration;
+
+    use crate::support::eventually;
+    use crate::support::recipe::{block, put};
+    use crate::support::ws::Client;
+
     let Some(browser) = Browser::find().await else {
         return;
     };
