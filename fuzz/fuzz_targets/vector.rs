@@ -33,11 +33,18 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(offsets) = position::decode(text, "cluster", &topics) {
         let again = position::encode("cluster", &topics, &offsets);
-        assert_eq!(position::decode(&again, "cluster", &topics).as_ref(), Ok(&offsets));
+        assert_eq!(
+            position::decode(&again, "cluster", &topics).as_ref(),
+            Ok(&offsets)
+        );
     }
     // The same behind a head that passes, so that what follows it is looked at.
     let head = position::encode("cluster", &topics, &[vec![], vec![]]);
-    let _ = position::decode(&format!("{}{text}", &head[..head.len().min(6)]), "cluster", &topics);
+    let _ = position::decode(
+        &format!("{}{text}", &head[..head.len().min(6)]),
+        "cluster",
+        &topics,
+    );
     // One with times, of this cluster and of another.
     for cluster in ["cluster", "mirror"] {
         let vectors = position::Vectors::new(cluster, &topics);

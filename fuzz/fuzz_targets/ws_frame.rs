@@ -58,7 +58,10 @@ fuzz_target!(|text: &str| {
         Err(FrameError::Fatal(message)) => assert!(!message.is_empty()),
         Err(FrameError::UnknownType { id, kind }) => {
             check_id(id.as_ref());
-            assert!(kind.chars().count() <= 65, "an error does not repeat all of it");
+            assert!(
+                kind.chars().count() <= 65,
+                "an error does not repeat all of it"
+            );
         }
         Err(FrameError::Invalid {
             id, sub, message, ..

@@ -23,28 +23,64 @@ use tokio::sync::oneshot;
 enum Step {
     // The client.
     Text(String),
-    Ack { tags: Vec<u8>, id: bool },
-    AckUpTo { partition: u8, offset: u8 },
-    Nack { tags: Vec<u8>, delay: u16, dead: bool },
-    Extend { tag: u8, ms: u16 },
+    Ack {
+        tags: Vec<u8>,
+        id: bool,
+    },
+    AckUpTo {
+        partition: u8,
+        offset: u8,
+    },
+    Nack {
+        tags: Vec<u8>,
+        delay: u16,
+        dead: bool,
+    },
+    Extend {
+        tag: u8,
+        ms: u16,
+    },
     Commit(Option<(u8, u8)>),
-    Credit { records: u8, bytes: Option<u8> },
-    Pause { partition: Option<u8>, on: bool },
-    Seek { partition: u8, to: To },
-    Produce { id: u8, records: u8 },
+    Credit {
+        records: u8,
+        bytes: Option<u8>,
+    },
+    Pause {
+        partition: Option<u8>,
+        on: bool,
+    },
+    Seek {
+        partition: u8,
+        to: To,
+    },
+    Produce {
+        id: u8,
+        records: u8,
+    },
     Position,
     Hello,
     Subscribe,
-    Unsubscribe { commit: bool },
-    Bye { commit: bool },
+    Unsubscribe {
+        commit: bool,
+    },
+    Bye {
+        commit: bool,
+    },
     Gone,
     // The member of the group.
     Resolved(bool),
     Assign(u8),
     Revoke(u8),
     Lost(u8),
-    Offer { partition: u8, records: u8, hidden: u8 },
-    Gap { partition: u8, forward: bool },
+    Offer {
+        partition: u8,
+        records: u8,
+        hidden: u8,
+    },
+    Gap {
+        partition: u8,
+        forward: bool,
+    },
     Answer(bool),
     DeadLetter(bool),
     Written(bool),
@@ -113,6 +149,8 @@ struct Play {
     /// Offered to the session, and not yet something that it may pass over.
     open: BTreeSet<(i32, i64)>,
     offered: BTreeSet<(i32, i64)>,
+    /// The number that comes back with the topics that were looked up last.
+    lookup: u64,
     /// Frames that ask to write under an id, and their answers.
     asked: BTreeMap<String, i64>,
     closed: bool,
@@ -170,6 +208,7 @@ impl Play {
             unflushed: Vec::new(),
             open: BTreeSet::new(),
             offered: BTreeSet::new(),
+            lookup: 0,
             asked: BTreeMap::new(),
             closed: false,
         }
@@ -277,13 +316,19 @@ impl Play {
                     Effect::Produce {
                         ticket, records, ..
                     } => self.writing.push_back((ticket, records.len())),
-                    Effect::Authenticate(_) | Effect::Resolve(_) | Effect::Tail(..) => {}
+                    Effect::Resolve(ticket, _) => self.lookup = ticket,
+                    // Nobody says that they are gone.
+                    Effect::LookFor(_) => {}
+                    Effect::Authenticate(_) | Effect::Tail(..) => {}
                 }
             }
         }
         // The member lets go of what it was allowed to.
         if let Some((partitions, released)) = &mut self.going
-            && !matches!(released.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+            && !matches!(
+                released.try_recv(),
+                Err(oneshot::error::TryRecvError::Empty)
+            )
         {
             for partition in std::mem::take(partitions) {
                 self.assigned.remove(&partition);
@@ -351,7 +396,10 @@ impl Play {
     }
 
     fn offer(&mut self, partition: i32, records: u8, hidden: u8) {
-        let going = self.going.iter().any(|(going, _)| going.contains(&partition));
+        let going = self
+            .going
+            .iter()
+            .any(|(going, _)| going.contains(&partition));
         let seeking = self.commands.iter().any(|command| {
             matches!(command, Command::Seek { positions, .. }
                 if positions.iter().any(|(p, _)| p.partition == partition))
@@ -404,7 +452,11 @@ impl Play {
                     let at = match to {
                         SeekTo::Offset(offset) => offset,
                         SeekTo::Beginning => 0,
-                        _ => self.assigned.get(&partition.partition).copied().unwrap_or(0),
+                        _ => self
+                            .assigned
+                            .get(&partition.partition)
+                            .copied()
+                            .unwrap_or(0),
                     };
                     let has = self.assigned.contains_key(&partition.partition);
                     if well && has {
@@ -419,7 +471,7 @@ impl Play {
                 self.member(Event::Seeked { token, results });
             }
             Command::Ends { token } => self.ends(token, well),
-            Command::Pause(_) | Command::Resume(_) | Command::Subscribe(_) => {}
+            Command::Pause(_) | Command::Resume(_) | Command::Subscribe { .. } => {}
             Command::Leave { .. } => unreachable!("kept apart"),
         }
     }
@@ -530,7 +582,7 @@ impl Play {
                 } else {
                     Err(Fault::new(FaultKind::UnknownTopic, "there is no such topic"))
                 };
-                self.session.resolved(found, self.now);
+                self.session.resolved(self.lookup, found, self.now);
                 self.apply();
             }
             Step::Assign(partition) => self.assign(number(partition)),
@@ -569,7 +621,7 @@ impl Play {
                         if well {
                             return Ok(Written {
                                 partition: 0,
-                                offset: Some(1),
+                                offset: Ok(1),
                                 timestamp: 1,
                             });
                         }
@@ -647,7 +699,10 @@ impl Play {
     }
 
     fn gap(&mut self, partition: i32, forward: bool) {
-        let going = self.going.iter().any(|(going, _)| going.contains(&partition));
+        let going = self
+            .going
+            .iter()
+            .any(|(going, _)| going.contains(&partition));
         let Some(from) = self.assigned.get(&partition).copied() else {
             return;
         };
