@@ -164,7 +164,9 @@ impl Gateway {
     pub async fn body(&self, parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
         // Without the guard nobody is known, and nobody's body is read.
         let principal = parts.extensions.get::<Principal>();
-        let principal = principal.ok_or_else(ApiError::internal)?;
+        let principal = principal.ok_or_else(|| {
+            ApiError::internal("a body is to be read of a request without a principal")
+        })?;
         let part = self.bodies().part(principal);
         body::read_within(part, &self.settings().http, &parts.headers, body).await
     }
@@ -207,7 +209,9 @@ impl FromRequestParts<Gateway> for Gateway {
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
         // Without the guard nobody is known, and nothing is done for nobody.
         let principal = parts.extensions.get::<Principal>();
-        let principal = principal.ok_or_else(ApiError::internal)?;
+        let principal = principal.ok_or_else(|| {
+            ApiError::internal("a handler asks for Kafka clients without a principal")
+        })?;
         Ok(gateway.of(principal).await?)
     }
 }

@@ -41,8 +41,7 @@ pub async fn file(Path(file): Path<String>) -> Result<Response, ApiError> {
     static CONFIG: LazyLock<Arc<Config<'static>>> =
         LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
     let found = utoipa_swagger_ui::serve(&file, Arc::clone(&CONFIG)).map_err(|error| {
-        tracing::error!(%error, file, "the API page");
-        ApiError::internal()
+        ApiError::internal(format_args!("the file {file} of the API page: {error}"))
     })?;
     let Some(found) = found else {
         return Err(ApiError::plain(
@@ -50,7 +49,9 @@ pub async fn file(Path(file): Path<String>) -> Result<Response, ApiError> {
             format!("the API page has no file {file}"),
         ));
     };
-    let kind = HeaderValue::from_str(&found.content_type).map_err(|_| ApiError::internal())?;
+    let kind = HeaderValue::from_str(&found.content_type).map_err(|error| {
+        ApiError::internal(format_args!("the type of {file} of the API page: {error}"))
+    })?;
     Ok((
         [
             (header::CONTENT_TYPE, kind),

@@ -278,7 +278,7 @@ fn required(
         // A row that asks for what its path does not have is a mistake of ours.
         found
             .map(|(_, value)| value.to_owned())
-            .ok_or_else(ApiError::internal)
+            .ok_or_else(|| ApiError::internal(format_args!("the path of a route has no {wanted}")))
     };
     Ok(match access {
         Access::Open | Access::Principal | Access::Session => Vec::new(),
@@ -453,7 +453,10 @@ async fn guard(
                 .at("path")
                 .into_response();
         }
-        Err(_) => return ApiError::internal().into_response(),
+        Err(rejection) => {
+            let cause = format_args!("the parameters of the path: {}", rejection.body_text());
+            return ApiError::internal(cause).into_response();
+        }
     };
     let caller = guard.access.caller();
     if caller == Caller::Anyone {

@@ -131,10 +131,7 @@ fn not_minted(error: &NotMinted) -> ApiError {
     match error {
         NotMinted::ByTicket => ApiError::new(StatusCode::FORBIDDEN, 40301, error.to_string()),
         NotMinted::Untold(denied) => denied.clone().into(),
-        NotMinted::Unsealed(_) => {
-            tracing::error!(%error, "no ticket");
-            ApiError::internal()
-        }
+        NotMinted::Unsealed(_) => ApiError::internal(error),
     }
 }
 

@@ -6,6 +6,8 @@
 //! [`ApiError::from_fault`] for everything that Kafka said.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +33,8 @@ pub struct ApiError {
     body: Box<ErrorBody>,
     headers: Vec<(HeaderName, HeaderValue)>,
     content_type: &'static str,
+    /// What went wrong inside the gateway, which the log says and the client does not get to see.
+    cause: Option<Arc<str>>,
 }
 
 /// The body of every error.
@@ -96,6 +100,7 @@ impl ApiError {
             }),
             headers: Vec::new(),
             content_type: "application/json",
+            cause: None,
         }
     }
 
@@ -124,12 +129,17 @@ impl ApiError {
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
-    /// 500 for a state that should not be reachable; the details go to the log.
-    pub fn internal() -> Self {
-        Self::plain(
+    /// 500 for a state that should not be reachable. `cause` goes to the log, under the id of the request
+    /// that is answered so ([`super::finish`]), and not to the client.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        let error = Self::plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             "an error inside the gateway; its log has the details under this request id",
-        )
+        );
+        Self {
+            cause: Some(Arc::from(cause.to_string())),
+            ..error
+        }
     }
 
     /// 401 with its challenge (RFC 6750, section 3); `error` is absent where no credentials were shown.
@@ -276,8 +286,17 @@ impl ApiError {
         &self.body.message
     }
 
-    /// The body without the request id, as per-record errors carry it.
+    /// What went wrong inside the gateway, for the one who logs it with the request's id.
+    pub(super) fn take_cause(&mut self) -> Option<Arc<str>> {
+        self.cause.take()
+    }
+
+    /// The body without the request id, as per-record errors and events of streams carry it. No answer of
+    /// this status follows, so that a cause that nobody has logged is logged here.
     pub fn into_body(self) -> ErrorBody {
+        if let Some(cause) = self.cause {
+            tracing::error!(%cause, "an error inside the gateway");
+        }
         *self.body
     }
 }

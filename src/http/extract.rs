@@ -29,7 +29,10 @@ where
             Err(PathRejection::FailedToDeserializePathParams(error)) => {
                 Err(ApiError::bad_request(error.body_text()).at("path"))
             }
-            Err(_) => Err(ApiError::internal()),
+            Err(rejection) => Err(ApiError::internal(format_args!(
+                "the parameters of the path: {}",
+                rejection.body_text()
+            ))),
         }
     }
 }

@@ -131,21 +131,26 @@ impl Service<Request> for Finished {
 
 /// The answer, or 500 where there is a panic instead of one.
 pub async fn caught(answer: impl Future<Output = Response>) -> Response {
-    // Nothing that a panic may have left in pieces is looked at afterwards.
-    match AssertUnwindSafe(answer).catch_unwind().await {
+    match unwound(answer).await {
         Ok(response) => response,
-        Err(cause) => panicked(&*cause),
+        Err(panicked) => panicked.into_response(),
     }
 }
 
-fn panicked(cause: &(dyn Any + Send)) -> Response {
-    let cause = cause
+/// What `work` comes to; a panic is an error inside the gateway, whose cause is what the panic said.
+pub(super) async fn unwound<T>(work: impl Future<Output = T>) -> Result<T, ApiError> {
+    // Nothing that a panic may have left in pieces is looked at afterwards.
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.map_err(|cause| panicked(&*cause))
+}
+
+fn panicked(cause: &(dyn Any + Send)) -> ApiError {
+    let said = cause
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| cause.downcast_ref::<&str>().copied())
         .unwrap_or("unknown");
-    tracing::error!(cause, "a handler panicked");
-    ApiError::internal().into_response()
+    ApiError::internal(format_args!("a handler panicked: {said}"))
 }
 
 /// A cache would keep the answer under an address with a credential in it (RFC 6750, section 2.3). An
@@ -185,10 +190,14 @@ fn drop_trailing_slash(uri: &mut Uri) {
 }
 
 /// Errors from handlers carry an [`ApiError`]; those that axum or a layer made (405, 404) have only
-/// a status, and get our shape here.
+/// a status, and get our shape here. What the gateway could not do is logged here, with its cause.
 fn write_error(response: &mut Response, id: &RequestId, head_only: bool) {
-    let error = match response.extensions_mut().remove::<ApiError>() {
+    let mut error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
+        // Whatever its body says, nobody has logged it.
+        None if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+            ApiError::internal("an answer was made with this status and without a cause")
+        }
         None if response.headers().contains_key(header::CONTENT_TYPE)
             && response.status() != StatusCode::METHOD_NOT_ALLOWED =>
         {
@@ -196,7 +205,15 @@ fn write_error(response: &mut Response, id: &RequestId, head_only: bool) {
         }
         None => bare(response),
     };
-    if error.status().is_server_error() {
+    if let Some(cause) = error.take_cause() {
+        tracing::error!(
+            request_id = id.as_str(),
+            status = error.status().as_u16(),
+            %cause,
+            error = error.message(),
+            "request failed"
+        );
+    } else if error.status().is_server_error() {
         tracing::warn!(
             request_id = id.as_str(),
             status = error.status().as_u16(),
@@ -241,8 +258,18 @@ mod tests {
     use axum::http::HeaderMap;
     use http_body_util::BodyExt;
 
+    use crate::kafka::fault::{Fault, FaultKind};
+    use crate::observe::captured_logs::CapturedLogs;
+
     async fn answer(method: Method) -> (StatusCode, HeaderMap, serde_json::Value) {
         let panics = Router::new().fallback(async || -> StatusCode { panic!("a test") });
+        answer_of(panics, method).await
+    }
+
+    async fn answer_of(
+        router: Router,
+        method: Method,
+    ) -> (StatusCode, HeaderMap, serde_json::Value) {
         let settings = Finish {
             access_log: false,
             embedded: false,
@@ -250,7 +277,7 @@ mod tests {
         };
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
-        let answered = finished(panics, settings).call(request).await;
+        let answered = finished(router, settings).call(request).await;
         let (head, body) = answered.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or_default();
@@ -263,6 +290,61 @@ mod tests {
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(body["error_code"], 500);
         assert_eq!(body["request_id"], headers[X_REQUEST_ID].to_str().unwrap());
+    }
+
+    #[tokio::test]
+    async fn every_500_has_its_cause_in_the_log_under_the_requests_id() {
+        let returned = async || ApiError::internal("no page to read");
+        let panics = async || -> StatusCode { panic!("a test") };
+        let says_why = async || -> StatusCode { panic!("a test of {}", "formats") };
+        // As axum refuses what a handler wants that no layer has put there.
+        let by_axum = async |_: axum::Extension<RequestId>| StatusCode::OK;
+        for (router, cause) in [
+            (Router::new().fallback(returned), "no page to read"),
+            (Router::new().fallback(panics), "a handler panicked: a test"),
+            (
+                Router::new().fallback(says_why),
+                "a handler panicked: a test of formats",
+            ),
+            (
+                Router::new().fallback(by_axum),
+                "an answer was made with this status and without a cause",
+            ),
+        ] {
+            let logs = CapturedLogs::start();
+            let (status, headers, body) = answer_of(router, Method::GET).await;
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{cause}");
+            let failed: Vec<_> = logs
+                .lines()
+                .into_iter()
+                .filter(|line| line["message"] == "request failed")
+                .collect();
+            assert_eq!(failed.len(), 1, "{failed:?}");
+            assert_eq!(failed[0]["level"], "ERROR");
+            assert_eq!(failed[0]["cause"], cause);
+            assert_eq!(failed[0]["status"], 500);
+            assert_eq!(
+                failed[0]["request_id"],
+                headers[X_REQUEST_ID].to_str().unwrap()
+            );
+            assert_eq!(failed[0]["request_id"], body["request_id"]);
+            assert!(!body.to_string().contains(cause), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_kafka_refused_is_in_the_log_under_the_requests_id() {
+        let fault = Fault::new(FaultKind::Other, "the disk is gone");
+        let refused = async move || ApiError::from_fault(&fault);
+        let logs = CapturedLogs::start();
+        let (status, headers, _) = answer_of(Router::new().fallback(refused), Method::GET).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        let lines = logs.lines();
+        assert_eq!(lines[0]["error"], "the disk is gone");
+        assert_eq!(
+            lines[0]["request_id"],
+            headers[X_REQUEST_ID].to_str().unwrap()
+        );
     }
 
     #[tokio::test]

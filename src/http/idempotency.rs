@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::error::ApiError;
+use super::finish::unwound;
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 
@@ -148,7 +149,8 @@ impl Answers {
             let slots = self.slots.clone();
             let slot = Arc::clone(&slot);
             tokio::spawn(async move {
-                let ended = work.await;
+                // Here, where it is known what a panic said, so that the log says it under the request's id.
+                let ended = unwound(work).await.and_then(|ended| ended);
                 let keep = is_kept(&ended);
                 let _ = publish.send(Some(ended));
                 if keep {
@@ -160,11 +162,13 @@ impl Answers {
             });
         }
         let mut ended = slot.ended.clone();
-        let ended = match ended.wait_for(Option::is_some).await {
-            Ok(ended) => ended.clone().unwrap_or_else(|| Err(ApiError::internal())),
-            // The task panicked.
-            Err(_) => Err(ApiError::internal()),
-        };
+        let ended = ended.wait_for(Option::is_some).await;
+        let ended = ended.ok().and_then(|ended| ended.clone());
+        let ended = ended.unwrap_or_else(|| {
+            Err(ApiError::internal(
+                "the task that carries out a request with an Idempotency-Key ended without an answer",
+            ))
+        });
         let mut response = ended?.into_response();
         if !first {
             response
@@ -235,6 +239,20 @@ mod tests {
         assert_eq!((runs.load(Ordering::SeqCst), replayed), (1, 1));
         ask(&answers, "other", 1, answer("a"), &runs).await.unwrap();
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_its_cause_also_when_it_is_given_again() {
+        let answers = Answers::default();
+        for _ in 0..2 {
+            let panics = async { panic!("a test") };
+            let key = "k".to_owned();
+            let answered = answers.once(&Principal::anonymous(), key, 1, panics).await;
+            let mut error = answered.unwrap_err();
+            assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let cause = error.take_cause();
+            assert_eq!(cause.as_deref(), Some("a handler panicked: a test"));
+        }
     }
 
     #[tokio::test]

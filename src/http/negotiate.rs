@@ -44,7 +44,10 @@ pub fn accept(headers: &HeaderMap, offers: &[&'static str]) -> Result<&'static s
         }
     }
     if !asked {
-        return offers.first().copied().ok_or_else(ApiError::internal);
+        return offers
+            .first()
+            .copied()
+            .ok_or_else(|| ApiError::internal("no media type is offered for an answer"));
     }
     for offer in offers {
         let quality = quality(headers, offer);

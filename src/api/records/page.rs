@@ -306,7 +306,8 @@ impl Reading<'_> {
         wait: Duration,
     ) -> Result<Page, ApiError> {
         let Some(part) = self.parts.get(index) else {
-            return Err(ApiError::internal());
+            let cause = format_args!("there is no part {index} of a page to read");
+            return Err(ApiError::internal(cause));
         };
         let request = PageRequest {
             topic: Arc::clone(&part.topic),

@@ -209,7 +209,8 @@ pub async fn one(
             .bounds_under(isolation, &topic.name, &[partition])
             .await?;
         let Some(bound) = bounds.first() else {
-            return Err(ApiError::internal());
+            let cause = "the bounds of a partition were asked for, and none came back";
+            return Err(ApiError::internal(cause));
         };
         if offset < bound.low {
             return Err(gone_alone(&topic, offset, *bound));

@@ -296,7 +296,9 @@ fn one_answer(topic: &str, outcomes: Vec<Outcome>) -> Result<Answer, ApiError> {
             Ok(json_answer(out))
         }
         Some(Err(fault)) => Err(ApiError::from_fault(&fault)),
-        None => Err(ApiError::internal()),
+        None => Err(ApiError::internal(
+            "one record was handed to the producer, and no outcome came back",
+        )),
     }
 }
 

@@ -25,13 +25,18 @@ use serde::Serialize;
 
 use crate::http::error::ApiError;
 
+/// An answer that cannot be written as JSON.
+fn unwritten(error: serde_json::Error) -> ApiError {
+    ApiError::internal(format_args!("an answer could not be written: {error}"))
+}
+
 /// The answer to a request whose answer is to have the type `kind`, errors included.
 fn answer<T: Serialize>(
     kind: &'static str,
     result: Result<T, ApiError>,
 ) -> Result<Response, ApiError> {
     let json = result
-        .and_then(|value| serde_json::to_vec(&value).map_err(|_| ApiError::internal()))
+        .and_then(|value| serde_json::to_vec(&value).map_err(unwritten))
         .map_err(|error| error.typed(kind))?;
     Ok(([(header::CONTENT_TYPE, kind)], json).into_response())
 }

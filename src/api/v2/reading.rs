@@ -204,7 +204,8 @@ impl Reading<'_> {
         let bounds = cluster.bounds_under(self.isolation, &self.topic.name, &partitions);
         let bounds = bounds.await.map_err(|fault| error::of_request(&fault))?;
         let Some(bounds) = bounds.into_iter().next() else {
-            return Err(ApiError::internal());
+            let cause = "the bounds of a partition were asked for, and none came back";
+            return Err(ApiError::internal(cause));
         };
         let Bounds { low, end, .. } = bounds;
         if at < low {

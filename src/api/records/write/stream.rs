@@ -539,9 +539,11 @@ fn entries(
             line,
             outcome: match unfit {
                 Some(error) => Err(error),
-                None => outcomes
-                    .next()
-                    .ok_or_else(|| whole.clone().unwrap_or_else(ApiError::internal)),
+                None => outcomes.next().ok_or_else(|| {
+                    whole.clone().unwrap_or_else(|| {
+                        ApiError::internal("the producer gave fewer outcomes than it got records")
+                    })
+                }),
             },
         })
         .collect()

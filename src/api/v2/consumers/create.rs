@@ -380,10 +380,11 @@ fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
 /// A name that no other instance has: a UUID (RFC 9562, version 4) after the process's id.
 fn made_up(process: Option<&str>) -> Result<String, ApiError> {
     let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        tracing::error!("the system has no random numbers for an instance's name");
-        return Err(ApiError::internal());
-    }
+    getrandom::fill(&mut bytes).map_err(|error| {
+        ApiError::internal(format_args!(
+            "the system has no random numbers for an instance's name: {error}"
+        ))
+    })?;
     let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;

@@ -73,7 +73,7 @@ pub(super) fn of_kafka(fault: &Fault) -> ApiError {
 /// What could not be committed, partition by partition; the status and the code are those of the first.
 fn not_committed(failed: &[(TopicPartition, Fault)]) -> ApiError {
     let Some((_, first)) = failed.first() else {
-        return ApiError::internal();
+        return ApiError::internal("a commit failed without a partition that it failed for");
     };
     let mut named: Vec<String> = failed
         .iter()
