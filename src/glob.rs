@@ -18,11 +18,6 @@ impl Glob {
         Self(text.split('*').map(|piece| filled(piece, values)).collect())
     }
 
-    /// Just this name, whatever characters it has.
-    pub fn literal(name: &str) -> Self {
-        Self(vec![name.to_owned()])
-    }
-
     /// Whether the whole of `name` is of this form.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_first() else {

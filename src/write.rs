@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action, Denied, Permission, Resource};
+use crate::auth::permission::{self, Action, Denied, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::observe::topics::TopicWrites;
 use crate::record::Outgoing;
-use crate::reserved::{Keeper, keeper};
 use principal_header::PrincipalHeader;
 
 /// Longest time to ask the cluster why a record was not taken.
@@ -128,9 +127,9 @@ impl Writer {
         Ok(begun.outcomes().await)
     }
 
-    /// Writes a dead letter for the session of `principal`. Its headers are those of a record that stood
-    /// in a topic, and so are as they are. A topic `of_gateway`'s choice is written to without a right of
-    /// the principal's; but it is created only for one who might create it by a use of its own.
+    /// Writes a dead letter of a session of `principal` to the topic of the client's choice, for which the
+    /// principal needs its permission as for any record. Its headers are those of a record that stood in a
+    /// topic, and so are as they are.
     ///
     /// # Errors
     ///
@@ -139,24 +138,44 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
-        of_gateway: bool,
+        letter: Outgoing,
+    ) -> Result<Vec<Outcome>, Rejected> {
+        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        self.write_dead_letter(principal, topic, letter).await
+    }
+
+    /// The same to the topic of the gateway's own choice (`websocket.dead_letter_topic`): the gateway itself
+    /// writes there, so that no permission of the principal's is asked for, and the audit log says whose
+    /// session had it write. The topic is created only for a principal that might create it by a use of its
+    /// own, and Kafka's own topics are written to by nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::submit`] under [`Strictness::Whole`]; of permissions only [`Denied::Untold`].
+    pub async fn write_as_gateway(
+        &self,
+        principal: &Principal,
+        topic: &str,
+        letter: Outgoing,
+    ) -> Result<Vec<Outcome>, Rejected> {
+        permission::is_written_by_gateway(principal, topic)?;
+        self.write_dead_letter(principal, topic, letter).await
+    }
+
+    /// What both have in common, once it may be done.
+    async fn write_dead_letter(
+        &self,
+        principal: &Principal,
+        topic: &str,
         mut letter: Outgoing,
     ) -> Result<Vec<Outcome>, Rejected> {
         if let Some(header) = &self.principal_header {
             header.set_aside(&mut letter);
         }
         let may_create = permission::may_create(principal, topic);
-        let writer = if of_gateway {
-            principal.with_only(match keeper(topic) {
-                Keeper::Users => Permission::on(Action::Produce, topic),
-                Keeper::Tools | Keeper::Kafka => Permission::on(Action::Admin, "*"),
-            })
-        } else {
-            principal.clone()
-        };
         let (letter, whole) = (vec![letter], Strictness::Whole);
         let headers = Headers::OfGateway;
-        let begun = self.begin_with(&writer, topic, letter, whole, headers, may_create);
+        let begun = self.begin_with(principal, topic, letter, whole, headers, may_create);
         match begun.await {
             Err(Rejected::Kafka(fault)) if fault.kind == FaultKind::UnknownTopic && !may_create => {
                 Err(Rejected::Kafka(not_created(topic, fault)))
@@ -178,12 +197,14 @@ impl Writer {
         records: Vec<Outgoing>,
         strictness: Strictness,
     ) -> Result<Begun, Rejected> {
+        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         let headers = Headers::OfClient;
         // Whoever may write to a topic may have its first use create it.
         self.begin_with(principal, topic, records, strictness, headers, true)
             .await
     }
 
+    /// [`Writer::begin`] once it is decided that `topic` may be written to.
     async fn begin_with(
         &self,
         principal: &Principal,
@@ -193,7 +214,6 @@ impl Writer {
         headers: Headers,
         may_create: bool,
     ) -> Result<Begun, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
         if records.len() > self.records_per_request {
             return Err(Rejected::TooMany {
                 given: records.len(),

@@ -226,23 +226,6 @@ impl Principal {
         })
     }
 
-    /// The same principal where the gateway itself has it do just this, which no ceiling of its issuer
-    /// is about. The audit log tells of it.
-    #[must_use]
-    pub fn with_only(&self, permission: Permission) -> Self {
-        let grants = Grants::These(vec![permission]);
-        Self {
-            inner: Arc::new(Inner {
-                expires: self.inner.expires,
-                claims: self.inner.claims.clone(),
-                ..Inner::of(Arc::clone(&self.inner.identity), grants)
-            }),
-            asker: self.asker.clone(),
-            view: self.view.clone(),
-            token: self.token.clone(),
-        }
-    }
-
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),

@@ -80,14 +80,6 @@ impl Permission {
         })
     }
 
-    /// To do `action` on just this.
-    pub fn on(action: Action, name: &str) -> Self {
-        Self {
-            action,
-            pattern: Glob::literal(name),
-        }
-    }
-
     /// What it lets be done.
     pub(super) fn action(&self) -> Action {
         self.action
@@ -186,6 +178,8 @@ pub(super) enum Granted<'a> {
     ToAll,
     /// A permission says so.
     By(&'a Permission),
+    /// The gateway itself does it, where nobody's permission is asked for.
+    ToGateway,
 }
 
 impl fmt::Display for Granted<'_> {
@@ -193,6 +187,9 @@ impl fmt::Display for Granted<'_> {
         match self {
             Self::ToAll => f.write_str("auth.mode is none"),
             Self::By(permission) => write!(f, "the permission {permission}"),
+            Self::ToGateway => {
+                f.write_str("the gateway itself writes it (websocket.dead_letter_topic)")
+            }
         }
     }
 }
@@ -214,6 +211,21 @@ pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> 
         Ok(())
     } else {
         Err(Denied::Untold)
+    }
+}
+
+/// Tells the audit log that the gateway itself writes to `topic` for a session of `principal`, whose
+/// permissions are not asked for.
+///
+/// # Errors
+///
+/// [`Denied::Untold`].
+pub fn is_written_by_gateway(principal: &Principal, topic: &str) -> Result<(), Denied> {
+    let (topic, by_gateway) = (Resource::Topic(topic), Ok(Granted::ToGateway));
+    let asker = &principal.asker;
+    match asker.is_decided(principal, Action::Produce, topic, &by_gateway) {
+        true => Ok(()),
+        false => Err(Denied::Untold),
     }
 }
 

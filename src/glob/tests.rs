@@ -62,5 +62,4 @@ proptest! {
 fn a_value_that_looks_like_a_place_is_text() {
     let glob = Glob::with("{iss}/{sub}.*", &[("{sub}", "{iss}"), ("{iss}", "{sub}")]);
     assert!(glob.matches("{sub}/{iss}.x"));
-    assert!(Glob::literal("a*").matches("a*") && !Glob::literal("a*").matches("ab"));
 }

@@ -529,16 +529,24 @@ async fn a_record_may_be_given_up_at_once() {
 /// who had it written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_stands_in_the_audit_log_and_says_whose_session_gave_it_up() {
+    // Also where the gateway's choice is a topic that a client may write to only with `admin`.
+    for dead_letter_topic in ["{topic}.dlq", "__{topic}.dlq"] {
+        gives_up_a_record_without_a_right_to_write(dead_letter_topic).await;
+    }
+}
+
+async fn gives_up_a_record_without_a_right_to_write(dead_letter_topic: &str) {
     let broker = broker().await;
     let gateway = Gateway::builder(&broker.bootstrap())
         .with_tokens()
         .set("telemetry.audit", "audit.log")
         .set("kafka.principal_header", "written-by")
         .set("kafka.metadata_timeout_ms", "30000")
+        .set("websocket.dead_letter_topic", dead_letter_topic)
         .start()
         .await;
     let (plain, topic) = (broker.plain(), topic("ws-told"));
-    let dead = format!("{topic}.dlq");
+    let dead = dead_letter_topic.replace("{topic}", &topic);
     plain.create_topic(&topic, 1, &[]).await;
     plain.create_topic(&dead, 1, &[]).await;
     let bob = token("bob", &format!("produce:{topic}"));
@@ -552,11 +560,16 @@ async fn a_dead_letter_stands_in_the_audit_log_and_says_whose_session_gave_it_up
         .header("x-request-id", "ann");
     let mut client = connecting.connect().await;
     client.until("welcome").await;
+    // The same topic of the client's own choice needs the permission.
+    let own_choice = json!({
+        "type": "subscribe", "id": 1, "sub": "o", "group": topic, "topics": [topic], "dlq": dead,
+    });
+    assert_eq!(client.ask(own_choice).await["code"], "forbidden");
     let options = json!({"offset_reset": "earliest", "commit_interval_ms": 100});
     client.subscribe(&topic, &topic, options).await;
     let records = client.records(1).await;
     let nack = json!({
-        "type": "nack", "sub": "o", "id": 1, "tags": tags(&records), "dead_letter": true,
+        "type": "nack", "sub": "o", "id": 2, "tags": tags(&records), "dead_letter": true,
     });
     assert_eq!(client.ask(nack).await["type"], "acked");
     committed(&plain, &topic, &topic, 0, 1).await;
@@ -586,11 +599,15 @@ async fn a_dead_letter_stands_in_the_audit_log_and_says_whose_session_gave_it_up
             .filter(|line: &Value| line["action"] == "produce" && line["resource"] == dead)
             .collect()
     };
-    eventually(Duration::from_secs(60), async || !lines().is_empty()).await;
-    // One for each try.
-    for line in lines() {
+    eventually(Duration::from_secs(60), async || lines().len() > 1).await;
+    let lines = lines();
+    for line in &lines {
         assert_eq!(line["principal"], "ann", "{line}");
         assert_eq!(line["request_id"], "ann", "{line}");
+    }
+    // What the client asked for is refused; what the gateway does by itself is not.
+    assert_eq!(lines[0]["allowed"], false, "{lines:?}");
+    for line in &lines[1..] {
         assert_eq!(line["allowed"], true, "{line}");
     }
 }

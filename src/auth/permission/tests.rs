@@ -1,7 +1,12 @@
 //! What each action allows, and what it implies.
 
+use std::time::Duration;
+
 use super::Resource::{Cluster, Group, Topic, Transaction};
 use super::*;
+use crate::auth::asker::Asker;
+use crate::config::{AuditTo, TelemetrySettings};
+use crate::observe::audit::{Audit, Origin};
 
 fn may(permissions: &[&str], action: Action, resource: Resource<'_>) -> bool {
     let mallory = Identity::of_token("issuer", "mallory*".to_owned());
@@ -172,4 +177,45 @@ fn a_first_use_creates_a_topic_for_those_who_may_write_to_it_or_create_it() {
         assert!(!may_create(permission, "orders"), "{permission}");
     }
     assert!(super::may_create(&Principal::anonymous(), "orders"));
+}
+
+#[tokio::test]
+async fn what_the_gateway_writes_itself_needs_no_permission_and_stands_in_the_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let settings = TelemetrySettings {
+        audit: AuditTo::File(path.clone()),
+        ..TelemetrySettings::default()
+    };
+    let audit = Audit::open(&settings).unwrap().unwrap();
+    let origin = Origin {
+        request_id: "r-1".to_owned(),
+        gateway_id: "g-1".to_owned(),
+        address: None,
+        method: "GET".to_owned(),
+        path: "/ws".to_owned(),
+    };
+    let asker = Asker::new(Some((&audit, origin)), None);
+    // Neither a permission nor a ceiling, and a name that is for `admin` only.
+    let ann = Principal::below("ann", Vec::new(), Vec::new()).asking(&asker);
+    assert!(decide(&ann, Action::Produce, Topic("__letters")).is_err());
+    assert_eq!(is_written_by_gateway(&ann, "__letters"), Ok(()));
+    assert!(!super::may(&ann, Action::Produce, Topic("__letters")));
+    audit.flush(Duration::from_secs(60)).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for (line, is_allowed) in lines.iter().zip([false, true]) {
+        assert_eq!(line["principal"], "ann");
+        assert_eq!(line["action"], "produce");
+        assert_eq!(line["resource"], "__letters");
+        assert_eq!(line["allowed"], is_allowed);
+    }
+    assert_eq!(
+        lines[1]["reason"],
+        "the gateway itself writes it (websocket.dead_letter_topic)"
+    );
 }

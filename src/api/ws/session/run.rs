@@ -845,14 +845,16 @@ async fn dead_letter(
     let Some(principal) = principal else {
         return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known"));
     };
-    let writer = if own {
-        gateway.own_writer()
-    } else {
-        gateway.writer()
+    let submitted = match own {
+        true => {
+            let writer = gateway.own_writer();
+            writer.write_as_gateway(&principal, topic, record).await
+        }
+        false => {
+            let writer = gateway.writer();
+            writer.submit_dead_letter(&principal, topic, record).await
+        }
     };
-    let submitted = writer
-        .submit_dead_letter(&principal, topic, own, record)
-        .await;
     match submitted {
         Ok(outcomes) => outcomes
             .into_iter()

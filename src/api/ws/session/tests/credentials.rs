@@ -268,3 +268,28 @@ fn rights_are_needed_for_the_group_and_each_topic() {
         assert_eq!(said, code, "{list:?}");
     }
 }
+
+#[test]
+fn a_dead_letter_topic_of_the_clients_choice_needs_the_right_to_write_to_it() {
+    for (right, topic, code) in [
+        ("produce:orders", "letters", "forbidden"),
+        ("produce:letters", "letters", ""),
+        ("produce:*", "__letters", "forbidden"),
+        ("admin:*", "__letters", ""),
+        ("admin:*", "__consumer_offsets", "forbidden"),
+        ("admin:*", "__transaction_state", "forbidden"),
+    ] {
+        let list = ["group:g", "consume:orders", right];
+        let ann = Principal::with_permissions("ann", permissions(&list));
+        let mut play = Play::new(Some(ann), false);
+        play.frames();
+        play.send(json!({
+            "type": "subscribe", "sub": "o", "group": "g", "topics": ["orders"], "dlq": topic,
+        }));
+        let frames = play.frames();
+        let said = frames
+            .first()
+            .map_or("", |frame| frame["code"].as_str().unwrap());
+        assert_eq!(said, code, "{right} {topic}");
+    }
+}
