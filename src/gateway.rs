@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use crate::api::budget::Budget;
 use crate::api::records::follow::registry::Streams;
 use crate::api::v2::consumers::registry::Instances;
-use crate::api::ws::registry::Sessions;
 use crate::auth::{Authenticator, Principal};
 use crate::config::Settings;
 use crate::http::body::{self, Bodies};
@@ -20,6 +19,7 @@ use crate::http::error::ApiError;
 use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
+use crate::session::registry::Sessions;
 use crate::write::Writer;
 
 /// The parts that handlers work with. Cheap to clone.

@@ -11,6 +11,7 @@
 //! | [`gateway`] | what every handler is given |
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`mod@write`] | the one write pipeline |
@@ -47,4 +48,5 @@ pub mod position;
 pub mod record;
 pub mod reserved;
 pub mod server;
+pub mod session;
 pub mod write;

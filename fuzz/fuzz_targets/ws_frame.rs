@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
-use tidegate::api::ws::protocol::Id;
-use tidegate::api::ws::protocol::client::{ClientFrame, FrameError};
+use tidegate::session::protocol::Id;
+use tidegate::session::protocol::client::{ClientFrame, FrameError};
 
 /// The frame as a client would write it anew; `None` for `produce`, which is read only.
 fn written(frame: &ClientFrame) -> Option<Bytes> {

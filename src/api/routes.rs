@@ -23,8 +23,7 @@ use utoipa_axum::routes;
 
 use super::offered::Offered;
 use super::records::follow;
-use super::ws::protocol::asyncapi;
-use super::ws::upgrade::{self, Shown};
+use super::ws::{self, Shown};
 use super::{docs, everywhere, openapi, records, root, tickets, v2};
 use crate::auth::asker::Asker;
 use crate::auth::certificate::ClientCertificate;
@@ -41,6 +40,7 @@ use crate::http::finish::{AnsweredBy, Finish, caught, finished};
 use crate::http::rate::{self, Rates};
 use crate::http::request_id::RequestId;
 use crate::observe::audit::Origin;
+use crate::session::protocol::asyncapi;
 
 /// What a caller needs to reach a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/asyncapi.json", Open, routes!(asyncapi::get)),
         row(GET,  "/docs", Open, routes!(docs::index)),
         row(GET,  "/docs/{file}", Open, routes!(docs::file)),
-        row(GET,  "/ws", Session, routes!(upgrade::get)),
+        row(GET,  "/ws", Session, routes!(ws::get)),
         row(POST, "/tickets", Principal, routes!(tickets::create)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
@@ -472,7 +472,7 @@ async fn guard(
         let shows_nothing = matches!(found, Ok(Found::Nothing)) && certificate.is_none();
         // What is no handshake is not judged: the handler says what is wrong with it. And whoever shows
         // nothing is to say in the first frame who it is.
-        if !upgrade::is_handshake(&request) || (shows_nothing && guard.gateway.auth().asks()) {
+        if !ws::is_handshake(&request) || (shows_nothing && guard.gateway.auth().asks()) {
             let shown = Shown {
                 principal: None,
                 asker,

@@ -41,7 +41,7 @@ pub(super) fn may_go_on(
 /// # Errors
 ///
 /// Those of `reading`, and of [`may_go_on`].
-pub(in crate::api) async fn while_allowed<T>(
+pub(crate) async fn while_allowed<T>(
     principal: &Principal,
     topics: &[Arc<str>],
     shown: &Sight,

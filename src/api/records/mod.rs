@@ -1,14 +1,14 @@
 //! The records door: `/topics/{topic}/records`, the plain way to write and read a topic,
 //! a page at a time or as it comes.
 
-pub(in crate::api) mod allowed;
+pub(crate) mod allowed;
 pub mod encode;
 pub mod follow;
 pub mod format;
 pub mod json;
 mod page;
 pub mod parse;
-pub(in crate::api) mod partitions;
+pub(crate) mod partitions;
 pub mod read;
 pub mod write;
 

@@ -19,12 +19,12 @@ const EXPECTED: &str = "a list such as 0,2-3, or orders:0,orders:2-3,users:1 of 
 
 /// What is read of a topic.
 #[derive(Debug, Clone)]
-pub(in crate::api) struct Part {
-    pub(in crate::api) topic: Arc<Topic>,
+pub(crate) struct Part {
+    pub(crate) topic: Arc<Topic>,
     /// Sorted.
-    pub(in crate::api) partitions: Vec<i32>,
+    pub(crate) partitions: Vec<i32>,
     /// All of them, and those that come into being.
-    pub(in crate::api) all: bool,
+    pub(crate) all: bool,
 }
 
 /// The parameter `partitions`.
@@ -183,7 +183,7 @@ impl Scope {
 /// # Errors
 ///
 /// 403; 429 when that was too often.
-pub(in crate::api) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
+pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
     policy::sight(principal, topics).map_err(|hidden| {
         let counted = principal.asker().count();
         counted.map_or_else(ApiError::from, |()| ApiError::from(hidden))

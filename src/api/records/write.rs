@@ -27,8 +27,7 @@ use raw::Meta;
 use stream::Results;
 
 /// How many records of a batch were not written; absent when all were.
-pub(in crate::api) const FAILED_RECORDS: HeaderName =
-    HeaderName::from_static("tidegate-failed-records");
+pub(crate) const FAILED_RECORDS: HeaderName = HeaderName::from_static("tidegate-failed-records");
 
 /// A record to be written
 #[derive(Debug, utoipa::ToSchema)]

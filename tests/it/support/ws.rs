@@ -43,7 +43,7 @@ pub struct Closed {
 }
 
 static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
-    let document = tidegate::api::ws::protocol::asyncapi::document();
+    let document = tidegate::session::protocol::asyncapi::document();
     let messages = document["components"]["messages"].as_object().unwrap();
     let schema = |message: &Value| {
         let schema = json!({

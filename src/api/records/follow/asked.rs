@@ -27,7 +27,7 @@ const LONGEST_TIMEOUT: u64 = 86_400_000;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::api) enum Origin {
+pub(crate) enum Origin {
     /// As `from` says.
     From(From),
     /// After the event with this id.
@@ -36,7 +36,7 @@ pub(in crate::api) enum Origin {
 
 /// Where a stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::api) enum Until {
+pub(crate) enum Until {
     /// At what is there when it begins.
     End,
     /// Before the first record of this time (ms since 1970), which may not have come yet.

@@ -17,17 +17,17 @@ const DEEPEST: usize = 16;
 
 /// The parts that are wanted, as the tree of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(in crate::api) struct Fields {
+pub(crate) struct Fields {
     under: BTreeMap<String, Self>,
 }
 
 impl Fields {
     /// What the parameter expects, for its error.
-    pub(in crate::api) const EXPECTED: &'static str =
+    pub(crate) const EXPECTED: &'static str =
         "JSON Pointers separated by commas, such as /id,/customer/name (at most 32)";
 
     /// Takes the parameter.
-    pub(in crate::api) fn take(query: &mut Query) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn take(query: &mut Query) -> Result<Option<Self>, ApiError> {
         let Some(text) = query.take("fields")? else {
             return Ok(None);
         };
@@ -37,7 +37,7 @@ impl Fields {
     }
 
     /// Reads the parameter.
-    pub(in crate::api) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = Self::default();
         let pointers: Vec<&str> = text.split(',').map(str::trim).collect();
         if pointers.len() > MOST {
@@ -61,7 +61,7 @@ impl Fields {
     }
 
     /// The record with these parts of its value. A value that is not JSON stays as it is.
-    pub(in crate::api) fn of(&self, record: &Delivered) -> Delivered {
+    pub(crate) fn of(&self, record: &Delivered) -> Delivered {
         let mut record = record.clone();
         let json = record
             .value

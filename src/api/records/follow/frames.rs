@@ -7,7 +7,7 @@ use crate::api::records::{EVENT_STREAM, NDJSON, encode};
 
 /// Which of them a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::api) enum Door {
+pub(crate) enum Door {
     Ndjson,
     Sse,
     /// A WebSocket session, which has frames of its own.
@@ -16,15 +16,15 @@ pub(in crate::api) enum Door {
 
 /// What records of a WebSocket session are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::api) struct Shape {
+pub(crate) struct Shape {
     /// Most bytes of one.
-    pub(in crate::api) max_record: usize,
-    pub(in crate::api) undecodable: Undecodable,
+    pub(crate) max_record: usize,
+    pub(crate) undecodable: Undecodable,
 }
 
 /// What becomes of a record whose key or value is not in the format asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::api) enum Undecodable {
+pub(crate) enum Undecodable {
     /// It comes in another one.
     Deliver,
     /// It is left out.
@@ -51,7 +51,7 @@ impl Door {
     }
 
     /// Its name in metrics.
-    pub(in crate::api) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ndjson => "ndjson",
             Self::Sse => "sse",

@@ -16,12 +16,12 @@ use super::frames::{Door, Undecodable};
 use crate::api::records::encode;
 use crate::api::records::format::Format;
 use crate::api::records::parse::Formats;
-use crate::api::ws::protocol::records::{self, Style};
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::kafka::tail::{Entry, Follow, Follower, Tails};
 use crate::position::Offsets;
 use crate::record::Delivered;
+use crate::session::protocol::records::{self, Style};
 
 /// Most pieces that a lane keeps, and bytes of those of all lanes.
 const MOST_PIECES: usize = 32;
@@ -32,25 +32,25 @@ const FEW: usize = 64;
 /// How a stream shows records, and which. Streams share what is made of records exactly when all of it is
 /// the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::api) struct View {
-    pub(in crate::api) door: Door,
-    pub(in crate::api) formats: Formats,
+pub(crate) struct View {
+    pub(crate) door: Door,
+    pub(crate) formats: Formats,
     /// The value alone, without the record around it.
-    pub(in crate::api) bare: bool,
-    pub(in crate::api) fields: Option<Fields>,
-    pub(in crate::api) filter: Filter,
+    pub(crate) bare: bool,
+    pub(crate) fields: Option<Fields>,
+    pub(crate) filter: Filter,
     /// Which records may be shown, whatever is wanted.
-    pub(in crate::api) sight: Sight,
+    pub(crate) sight: Sight,
 }
 
 /// A view that streams share.
 #[derive(Debug)]
-pub(in crate::api) struct Lane {
+pub(crate) struct Lane {
     id: u64,
     view: Arc<View>,
     made: Counter,
     /// Records given to readers of its door.
-    pub(in crate::api) delivered: Counter,
+    pub(crate) delivered: Counter,
     pieces: Mutex<VecDeque<Arc<Piece>>>,
     /// A piece was made or used since the last sweep.
     used: AtomicBool,
@@ -115,7 +115,7 @@ impl Drop for Piece {
 
 /// The lanes that are in use.
 #[derive(Debug)]
-pub(in crate::api) struct Lanes {
+pub(crate) struct Lanes {
     known: Mutex<Known>,
     next: AtomicU64,
     held: Arc<AtomicUsize>,
@@ -142,7 +142,7 @@ impl Default for Lanes {
 
 impl Lanes {
     /// The lane of a view.
-    pub(in crate::api) fn lane(&self, view: View) -> Arc<Lane> {
+    pub(crate) fn lane(&self, view: View) -> Arc<Lane> {
         let view = Arc::new(view);
         let mut known = self.known.lock();
         if let Some(lane) = known.of.get(&view).and_then(Weak::upgrade) {
@@ -187,30 +187,30 @@ impl Drop for Lane {
 }
 
 impl Lane {
-    pub(in crate::api) fn door(&self) -> Door {
+    pub(crate) fn door(&self) -> Door {
         self.view.door
     }
 
     /// Whether the values stand alone.
-    pub(in crate::api) fn is_bare(&self) -> bool {
+    pub(crate) fn is_bare(&self) -> bool {
         self.view.bare
     }
 
     /// A follower that sees the records of a topic that the lane may show: of one key alone, if that is
     /// all that they can have.
-    pub(in crate::api) fn follow(&self, tails: &Tails, follow: Follow) -> Follower {
+    pub(crate) fn follow(&self, tails: &Tails, follow: Follow) -> Follower {
         let key = self.key(&follow.topic.name).map(Bytes::copy_from_slice);
         tails.follow_key(follow, key)
     }
 
     /// The key that all of its records of a topic have, if it is known.
-    pub(in crate::api) fn key(&self, topic: &str) -> Option<&[u8]> {
+    pub(crate) fn key(&self, topic: &str) -> Option<&[u8]> {
         let view = &self.view;
         view.filter.key().or_else(|| view.sight.key(topic))
     }
 
     /// Which records it may show.
-    pub(in crate::api) fn sight(&self) -> &Sight {
+    pub(crate) fn sight(&self) -> &Sight {
         &self.view.sight
     }
 
@@ -257,7 +257,7 @@ impl Lane {
 
     /// The record as the lane shows it; `None` when it leaves it out. It is empty where it was to be
     /// marked as undecodable.
-    pub(in crate::api) fn of(&self, entry: &Entry) -> Option<Bytes> {
+    pub(crate) fn of(&self, entry: &Entry) -> Option<Bytes> {
         // Where each principal sees its own, there are as many lanes: most records are in none of
         // them, and are not to be kept for that.
         if !self.view.may_make(entry.record()) {

@@ -11,13 +11,13 @@
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
 
 mod ahead;
-pub(in crate::api) mod asked;
-pub(in crate::api) mod fields;
-pub(in crate::api) mod frames;
-pub(in crate::api) mod lane;
+pub(crate) mod asked;
+pub(crate) mod fields;
+pub(crate) mod frames;
+pub(crate) mod lane;
 pub mod registry;
 mod run;
-pub(in crate::api) mod start;
+pub(crate) mod start;
 
 use std::convert::Infallible;
 use std::sync::Arc;

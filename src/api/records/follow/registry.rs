@@ -47,7 +47,7 @@ struct Inner {
 
 /// Why there is no place for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::api) enum Full {
+pub(crate) enum Full {
     /// `limits.tails`.
     #[error("the gateway has as many streams as it may (limits.tails)")]
     Tails,
@@ -71,7 +71,7 @@ struct Watch {
 
 /// A stream's place among all; given back when it is dropped.
 #[derive(Debug)]
-pub(in crate::api) struct Seat {
+pub(crate) struct Seat {
     streams: Streams,
     door: &'static str,
     share: Option<Share>,
@@ -95,13 +95,13 @@ impl Streams {
         }
     }
 
-    pub(in crate::api) fn lanes(&self) -> &Lanes {
+    pub(crate) fn lanes(&self) -> &Lanes {
         &self.inner.lanes
     }
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
     /// `wire`.
-    pub(in crate::api) fn seat(
+    pub(crate) fn seat(
         &self,
         door: &'static str,
         principal: &Arc<Identity>,

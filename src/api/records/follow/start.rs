@@ -19,31 +19,31 @@ use crate::record::Delivered;
 
 /// Where a stream begins.
 #[derive(Debug)]
-pub(in crate::api) struct Start {
+pub(crate) struct Start {
     /// For each part.
-    pub(in crate::api) offsets: Vec<Offsets>,
+    pub(crate) offsets: Vec<Offsets>,
     /// Why it does not begin where it was asked to.
-    pub(in crate::api) reset: Option<String>,
+    pub(crate) reset: Option<String>,
     /// What was asked for and is not in the log any more, with the index of the part.
-    pub(in crate::api) gaps: Vec<(usize, Gap)>,
+    pub(crate) gaps: Vec<(usize, Gap)>,
     /// Records and what else has an offset between here and the end.
-    pub(in crate::api) backlog: i64,
-    pub(in crate::api) until: Option<Vec<Offsets>>,
+    pub(crate) backlog: i64,
+    pub(crate) until: Option<Vec<Offsets>>,
     /// In the place of `until`, where the time has not come yet: the ends that are known already.
-    pub(in crate::api) ahead: Option<(i64, Vec<BTreeMap<i32, i64>>)>,
+    pub(crate) ahead: Option<(i64, Vec<BTreeMap<i32, i64>>)>,
     /// The position was one of another cluster, and was found by its times.
-    pub(in crate::api) by_time: bool,
+    pub(crate) by_time: bool,
     /// The times of the last records before the start, as far as they are known.
-    pub(in crate::api) times: Vec<BTreeMap<i32, i64>>,
+    pub(crate) times: Vec<BTreeMap<i32, i64>>,
 }
 
 /// Which records a client is shown.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api) struct Shown<'a> {
-    pub(in crate::api) sight: &'a Sight,
-    pub(in crate::api) filter: &'a Filter,
+pub(crate) struct Shown<'a> {
+    pub(crate) sight: &'a Sight,
+    pub(crate) filter: &'a Filter,
     /// Whether those of open and aborted transactions are.
-    pub(in crate::api) isolation: Isolation,
+    pub(crate) isolation: Isolation,
 }
 
 impl Shown<'_> {
@@ -73,7 +73,7 @@ impl Shown<'_> {
 const LATE: i64 = 60_000;
 
 /// A vector that the request gave, decoded before there is an answer.
-pub(in crate::api) fn vector(
+pub(crate) fn vector(
     text: &str,
     cluster_id: &str,
     parts: &[Part],
@@ -83,7 +83,7 @@ pub(in crate::api) fn vector(
 }
 
 /// Finds out.
-pub(in crate::api) async fn resolve(
+pub(crate) async fn resolve(
     cluster: &Cluster,
     cluster_id: &str,
     parts: &[Part],

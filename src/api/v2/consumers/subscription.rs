@@ -11,11 +11,11 @@ use super::instance::Wanted;
 use super::requests::{self, Object};
 use super::{Name, done, found, kind, may_consume, permit, read};
 use crate::api::v2::answer;
-use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
+use crate::session::machine::options::Pattern;
 
 /// What to subscribe to
 #[derive(Debug, utoipa::ToSchema)]

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Has, Options, Parcel, Stop, Unfit, Way};
 use crate::api::v2::media::Embedded;
-use crate::api::ws::session::options::Pattern;
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
 use crate::auth::policy::Hidden;
@@ -17,6 +16,7 @@ use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
+use crate::session::machine::options::Pattern;
 
 /// Longest wait to be let into the queue of an instance that has many requests already.
 const QUEUE: Duration = Duration::from_secs(30);

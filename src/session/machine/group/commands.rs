@@ -1,0 +1,246 @@
+//! What else the client wants: credit, pause, seek, commit, where it stands.
+
+use super::{Sink, Subscription, Waiting, admit, field, wire};
+use crate::kafka::member::{Command, SeekTo};
+use crate::record::TopicPartition;
+use crate::session::protocol::client::{Commit, Pause, Seek, SeekName, SeekOffset};
+use crate::session::protocol::server::{Committed, CommittedOffset, Done, Error, ServerFrame};
+use crate::session::protocol::{Id, Partition};
+
+impl Subscription {
+    /// `credit`.
+    ///
+    /// # Errors
+    ///
+    /// A field that cannot be.
+    pub fn credit(&mut self, records: i64, bytes: Option<i64>) -> Result<(), Error> {
+        if !self.options.credit {
+            return Err(Error {
+                field: Some("sub".to_owned()),
+                ..Error::new(
+                    "invalid_frame",
+                    self.of("credit") + "has flow.mode window: acknowledgements make room there",
+                )
+            });
+        }
+        let number = |number: i64, name: &str| {
+            u64::try_from(number).map_err(|_| field(name, "expected a number from 0"))
+        };
+        let records = number(records, "records")?;
+        let bytes = bytes.map(|bytes| number(bytes, "bytes")).transpose()?;
+        self.ledger.credit(records, bytes);
+        Ok(())
+    }
+
+    /// `pause` and `resume`.
+    ///
+    /// # Errors
+    ///
+    /// A partition that is not assigned.
+    pub fn pause(&mut self, pause: Pause, paused: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let partitions: Vec<TopicPartition> = match pause.partitions {
+            None => self.ledger.partitions().cloned().collect(),
+            Some(named) => named
+                .into_iter()
+                .map(|p| TopicPartition::new(p.topic, p.partition))
+                .collect(),
+        };
+        if let Some(index) = partitions.iter().position(|p| !self.ledger.has(p)) {
+            return Err(not_assigned(
+                &format!("partitions[{index}]"),
+                &partitions[index],
+            ));
+        }
+        for partition in &partitions {
+            self.ledger.pause(partition, paused);
+        }
+        let now_paused: Vec<Partition> = self
+            .ledger
+            .partitions()
+            .filter(|p| self.ledger.is_paused(p))
+            .map(wire)
+            .collect();
+        sink.send(&ServerFrame::Ok(Done {
+            id: pause.id,
+            sub: Some(self.options.sub.clone()),
+            paused: Some(now_paused),
+        }));
+        Ok(())
+    }
+
+    /// `seek`.
+    ///
+    /// # Errors
+    ///
+    /// A field that cannot be.
+    pub fn seek(&mut self, seek: Seek, sink: &mut Sink<'_>) -> Result<(), Error> {
+        self.admit_waiting()?;
+        if seek.positions.is_empty() {
+            return Err(field("positions", "expected at least one"));
+        }
+        let mut positions = Vec::with_capacity(seek.positions.len());
+        for (index, at) in seek.positions.into_iter().enumerate() {
+            let place = |name: &str| format!("positions[{index}]{name}");
+            let partition = TopicPartition::new(at.topic, at.partition);
+            let to = match (at.offset, at.timestamp) {
+                (Some(_), Some(_)) => {
+                    return Err(field(&place(".timestamp"), "offset or timestamp, not both"));
+                }
+                (None, None) => {
+                    return Err(field(&place(".offset"), "offset or timestamp is missing"));
+                }
+                (Some(SeekOffset::Offset(offset)), None) if offset < 0 => {
+                    return Err(field(&place(".offset"), "an offset is 0 or more"));
+                }
+                (Some(SeekOffset::Offset(offset)), None) => SeekTo::Offset(offset),
+                (Some(SeekOffset::Name(SeekName::Beginning)), None) => SeekTo::Beginning,
+                (Some(SeekOffset::Name(SeekName::End)), None) => SeekTo::End,
+                (Some(SeekOffset::Name(SeekName::Committed)), None) => SeekTo::Committed,
+                (None, Some(time)) => match time.ms() {
+                    Ok(ms) => SeekTo::Time(ms),
+                    Err(expected) => return Err(field(&place(".timestamp"), expected)),
+                },
+            };
+            if !self.ledger.has(&partition) {
+                return Err(not_assigned(&place(""), &partition));
+            }
+            if self.is_going(&partition) {
+                return Err(not_assigned(&place(""), &partition));
+            }
+            if positions.iter().any(|(other, _)| *other == partition) {
+                return Err(field(&place(""), "this partition is there twice"));
+            }
+            positions.push((partition, to));
+        }
+        let partitions: Vec<_> = positions.iter().map(|(p, _)| p.clone()).collect();
+        let under_way = self.waiting.values().any(|waiting| match waiting {
+            Waiting::Seek(_, others) => others.iter().any(|other| partitions.contains(other)),
+            _ => false,
+        });
+        if under_way {
+            return Err(Error {
+                retriable: true,
+                ..Error::new(
+                    "limit_exceeded",
+                    "a seek of one of these partitions is under way; wait for seeked",
+                )
+            });
+        }
+        for partition in &partitions {
+            self.ledger.seeking(partition, true);
+        }
+        let token = self.token(Waiting::Seek(seek.id, partitions));
+        sink.tell(Command::Seek { token, positions });
+        Ok(())
+    }
+
+    /// `commit`. No seek is under way.
+    ///
+    /// # Errors
+    ///
+    /// A field that cannot be.
+    pub fn commit(&mut self, commit: Commit, sink: &mut Sink<'_>) -> Result<(), Error> {
+        self.admit_waiting()?;
+        let mut others = Vec::new();
+        let offsets = match commit.positions {
+            None => {
+                let commits = self.ledger.commits_of_all();
+                let is_among = |p: &TopicPartition| commits.iter().any(|(of, _)| of == p);
+                let all = self.ledger.partitions().filter(|p| !self.is_going(p));
+                others.extend(all.filter(|p| !is_among(p)).cloned());
+                commits.into_iter().map(|(p, o)| (p, o, None)).collect()
+            }
+            Some(positions) => {
+                let mut offsets = Vec::with_capacity(positions.len());
+                for (index, at) in positions.into_iter().enumerate() {
+                    let place = |name: &str| format!("positions[{index}]{name}");
+                    let partition = TopicPartition::new(at.topic, at.partition);
+                    let Some(delivered) = self.ledger.delivered_of(&partition) else {
+                        return Err(not_assigned(&place(""), &partition));
+                    };
+                    if at.offset < 0 || at.offset > delivered {
+                        return Err(field(
+                            &place(".offset"),
+                            format!(
+                                "expected the next offset to read, 0 to {delivered} (what has been \
+                                 delivered)"
+                            ),
+                        ));
+                    }
+                    offsets.push((partition, at.offset, at.metadata));
+                }
+                // Whoever commits an offset is done with what is before it.
+                for (partition, offset, _) in &offsets {
+                    self.ledger.ack_through(partition, offset - 1);
+                    self.ledger.requested(partition, *offset);
+                }
+                offsets
+            }
+        };
+        if offsets.is_empty() {
+            match self.last_commit() {
+                // Kafka does not have it before this is answered.
+                Some(last) => self.behind.push((last, commit.id, others)),
+                None => sink.send(&ServerFrame::Committed(Committed {
+                    id: commit.id,
+                    sub: Some(self.options.sub.clone()),
+                    positions: self.have_committed(&others),
+                })),
+            }
+            return Ok(());
+        }
+        let token = self.token(Waiting::Commit(commit.id, others));
+        sink.tell(Command::Commit { token, offsets });
+        Ok(())
+    }
+
+    /// What Kafka has of those of these partitions that are still there.
+    pub(super) fn have_committed(&self, partitions: &[TopicPartition]) -> Vec<CommittedOffset> {
+        let found = partitions.iter().filter_map(|partition| {
+            Some(CommittedOffset {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                offset: self.ledger.committed_of(partition)?,
+                error: None,
+            })
+        });
+        found.collect()
+    }
+
+    /// `position`.
+    ///
+    /// # Errors
+    ///
+    /// Too many requests wait for Kafka.
+    pub fn position(&mut self, id: Option<Id>, sink: &mut Sink<'_>) -> Result<(), Error> {
+        self.admit_waiting()?;
+        let token = self.token(Waiting::Position(id));
+        sink.tell(Command::Ends { token });
+        Ok(())
+    }
+
+    fn admit_waiting(&self) -> Result<(), Error> {
+        let of_client = self
+            .waiting
+            .values()
+            .filter(|w| !matches!(w, Waiting::Interval | Waiting::Revoke | Waiting::Last));
+        admit(of_client.count() + self.behind.len())
+    }
+
+    fn of(&self, frame: &str) -> String {
+        format!("{frame}: subscription {} ", self.options.sub)
+    }
+}
+
+fn not_assigned(name: &str, partition: &TopicPartition) -> Error {
+    Error {
+        field: Some(name.to_owned()),
+        ..Error::new(
+            "not_assigned",
+            format!(
+                "{name}: partition {} of topic {} is not assigned to this session",
+                partition.partition, partition.topic
+            ),
+        )
+    }
+}

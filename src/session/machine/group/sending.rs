@@ -1,0 +1,119 @@
+//! Which records go out next, and when a frame of them is worth sending.
+
+use std::time::Instant;
+
+use super::super::options::Options;
+use super::super::outbound::LEAST_ROOM;
+use super::{Sink, Subscription};
+use crate::api::records::format::Format;
+use crate::delivery::{AckMode, Reason, Take, Verdict};
+use crate::record::Delivered;
+use crate::session::protocol::client::OnDecodeError;
+use crate::session::protocol::records::Writer;
+
+impl Subscription {
+    /// The next frame of records, if there are some that may go, in about so many bytes.
+    /// `Err` when a record cannot be decoded and the session is to end for it.
+    pub fn next_frame(
+        &mut self,
+        room: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        if room < LEAST_ROOM || self.leaving.is_some() {
+            return Ok(None);
+        }
+        let options = &self.options;
+        if !options.linger.is_zero() && !self.is_worth_sending(sink.now) {
+            return Ok(None);
+        }
+        let options = &self.options;
+        let bytes = options.batch_bytes.min(room as u64);
+        let most = Take {
+            records: options.batch_records,
+            bytes,
+        };
+        let mut writer: Option<Writer> = None;
+        let mut undecodable = None;
+        let strict = options.strict;
+        let took = self.ledger.take(sink.now, most, |delivery| {
+            let writer = writer.get_or_insert_with(|| {
+                Writer::new(
+                    &options.sub,
+                    options.formats,
+                    options.max_record,
+                    (delivery.record.size() + 192).max(512),
+                )
+            });
+            if !writer.is_empty() && writer.len() >= room {
+                return Verdict::Full;
+            }
+            if writer.add(delivery.tag, delivery.deliveries, delivery.record, strict) {
+                return Verdict::Taken;
+            }
+            let why = undecoded(delivery.record, options);
+            match options.on_decode_error {
+                OnDecodeError::Skip => Verdict::Skip,
+                OnDecodeError::Dlq => Verdict::DeadLetter(Reason::Decode(why)),
+                OnDecodeError::Close | OnDecodeError::Deliver => {
+                    undecodable = Some(why);
+                    Verdict::Full
+                }
+            }
+        });
+        self.counted.delivered += took.records as u64;
+        self.counted.redelivered += took.redelivered as u64;
+        if took.records > 0 {
+            self.lingers = None;
+            self.lingered = false;
+        }
+        self.dead(sink);
+        self.flow(sink);
+        let frame = writer
+            .filter(|writer| !writer.is_empty())
+            .map(Writer::finish);
+        match (frame, undecodable) {
+            // What came before it goes out first.
+            (None, Some(why)) => Err(why),
+            (frame, _) => Ok(frame),
+        }
+    }
+
+    /// Whether a frame is full enough, or has waited long enough.
+    fn is_worth_sending(&mut self, now: Instant) -> bool {
+        let queued = self.ledger.queued();
+        if queued == 0 {
+            // What comes again does not wait.
+            return true;
+        }
+        if self.lingered {
+            return true;
+        }
+        if queued >= self.options.batch_records as u64 {
+            return true;
+        }
+        let since = *self.lingers.get_or_insert(now);
+        now >= since + self.options.linger
+    }
+
+    /// All that was given by `next_frame` has been taken by the socket.
+    pub fn flushed(&mut self, sink: &mut Sink<'_>) {
+        if self.options.policy.ack == AckMode::Auto {
+            self.ledger.flushed(self.ledger.next_tag());
+            self.revoke_further(sink);
+            self.flow(sink);
+        }
+    }
+}
+
+fn undecoded(record: &Delivered, options: &Options) -> String {
+    let name = |format: Format| format.name();
+    format!(
+        "the record at offset {} of partition {} of topic {} is not what was asked for (key {}, \
+         value {})",
+        record.offset,
+        record.partition,
+        record.topic,
+        name(options.formats.key),
+        name(options.formats.value)
+    )
+}

@@ -1,0 +1,76 @@
+//! What time brings about in the subscription of a group, and when.
+
+use std::time::Instant;
+
+use super::revocation::Leaving;
+use super::{Over, Sink, Subscription, Waiting};
+use crate::kafka::member::Command;
+
+impl Subscription {
+    /// When [`Subscription::tick`] will have something to do.
+    pub fn next_tick(&self) -> Option<Instant> {
+        let leaving = self.leaving.as_ref().map(|(leaving, _)| match leaving {
+            Leaving::Committing { until, .. } | Leaving::Told { until } => *until,
+        });
+        if leaving.is_some() {
+            return leaving;
+        }
+        let going = self.going.as_ref().map(|going| going.until);
+        let lingers = self.lingers.map(|since| since + self.options.linger);
+        [going, lingers, self.ledger.next_tick(), self.commit_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A session with nothing to commit is not woken for it.
+    fn commit_at(&self) -> Option<Instant> {
+        self.ledger.has_commits().then_some(self.next_commit)
+    }
+
+    /// Does what time has brought about. `Some` when the subscription is over.
+    pub fn tick(&mut self, sink: &mut Sink<'_>) -> Option<Over> {
+        if let Some((leaving, ending)) = &self.leaving {
+            match leaving {
+                Leaving::Committing { until, .. } if sink.now >= *until => self.leave_now(sink),
+                Leaving::Told { until } if sink.now >= *until => {
+                    return Some(Over::Ended(ending.clone()));
+                }
+                _ => {}
+            }
+            return None;
+        }
+        self.counted.expired += self.ledger.tick(sink.now) as u64;
+        if let Some(since) = self.lingers
+            && sink.now >= since + self.options.linger
+        {
+            // The frame may still have to wait for room, and this must not be asked until then.
+            self.lingers = None;
+            self.lingered = true;
+        }
+        self.dead(sink);
+        self.revoke_further(sink);
+        if sink.now >= self.next_commit && self.ledger.has_commits() {
+            self.next_commit = sink.now + self.options.commit_interval;
+            let busy = self
+                .waiting
+                .values()
+                .any(|w| matches!(w, Waiting::Interval));
+            // While Kafka is away one commit waits, and the next says all that came meanwhile.
+            if !busy {
+                let offsets: Vec<_> = self
+                    .ledger
+                    .commits()
+                    .into_iter()
+                    .map(|(partition, offset)| (partition, offset, None))
+                    .collect();
+                if !offsets.is_empty() {
+                    let token = self.token(Waiting::Interval);
+                    sink.tell(Command::Commit { token, offsets });
+                }
+            }
+        }
+        self.flow(sink);
+        None
+    }
+}

@@ -1,0 +1,153 @@
+//! What goes out: frames that wait, which of them and of the subscriptions' records is next, heartbeats.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::produce_window::Weight;
+use super::{Phase, Session};
+use crate::session::protocol::close::Close;
+use crate::session::protocol::server::{Error, Heartbeat, ServerFrame};
+
+/// Smallest room in which a frame of records is begun.
+pub(super) const LEAST_ROOM: usize = 16 << 10;
+
+/// Frames that go before records.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub(super) frames: VecDeque<(Bytes, Option<Weight>)>,
+    pub(super) bytes: usize,
+}
+
+impl Out {
+    pub(super) fn push(&mut self, frame: &ServerFrame) {
+        self.push_text(frame.text(), None);
+    }
+
+    pub(super) fn push_text(&mut self, text: String, answers: Option<Weight>) {
+        self.bytes += text.len();
+        self.frames.push_back((Bytes::from(text), answers));
+    }
+
+    /// Puts those of another behind.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.frames.append(&mut other.frames);
+    }
+
+    /// Takes back all but the first so many.
+    pub(super) fn cut(&mut self, frames: usize) {
+        while self.frames.len() > frames
+            && let Some((text, _)) = self.frames.pop_back()
+        {
+            self.bytes -= text.len();
+        }
+    }
+
+    fn pop(&mut self) -> Option<(Bytes, Option<Weight>)> {
+        let (text, answers) = self.frames.pop_front()?;
+        self.bytes -= text.len();
+        if self.frames.is_empty() && self.frames.capacity() > 64 {
+            self.frames = VecDeque::new();
+        }
+        Some((text, answers))
+    }
+}
+
+impl Session {
+    pub(super) fn send(&mut self, frame: &ServerFrame) {
+        if !self.lost && self.phase != Phase::Closed {
+            self.out.push(frame);
+        }
+    }
+
+    /// Says an error; too many that are the client's own end the session.
+    pub(super) fn error(&mut self, error: Error, now: Instant) {
+        let excused = matches!(
+            error.code,
+            "produce_overrun"
+                | "rate_limited"
+                | "ack_stale"
+                | "kafka_error"
+                | "kafka_unavailable"
+                | "timeout"
+                | "draining"
+                | "overrun"
+        );
+        self.send(&ServerFrame::Error(error));
+        if !excused && !self.errors.count(now) {
+            self.close(
+                Close::TooManyErrors,
+                "50 frames in a minute were refused",
+                now,
+            );
+        }
+    }
+
+    /// The next text to send. `room` is how many bytes of records may go; 0 asks only for what must
+    /// not wait for records.
+    pub fn next_frame(&mut self, room: usize, now: Instant) -> Option<Bytes> {
+        if let Some((text, answers)) = self.out.pop() {
+            if let (Some(weight), Some(producing)) = (answers, &mut self.producing) {
+                producing.gone(weight);
+            }
+            return Some(text);
+        }
+        // Draining, nothing new goes out.
+        if self.phase != Phase::Ready {
+            return None;
+        }
+        // Each subscription is asked first once in a while, so that none keeps the others from it.
+        let count = self.tails.len() + 1;
+        for nth in 0..count {
+            let at = (self.turn + nth) % count;
+            let frame = match at.checked_sub(1) {
+                Some(tail) => self.next_of_tail(tail, room, now),
+                None => self.next_of_group(room, now),
+            };
+            if let Some(frame) = frame {
+                self.turn = (at + 1) % count;
+                return Some(Bytes::from(frame));
+            }
+            // Something that goes first may have come of it.
+            if let Some((text, _)) = self.out.pop() {
+                return Some(text);
+            }
+            if self.phase != Phase::Ready {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn next_of_group(&mut self, room: usize, now: Instant) -> Option<Vec<u8>> {
+        match self.with_group(now, |group, sink| group.next_frame(room, sink))? {
+            Ok(frame) => frame,
+            Err(message) => {
+                self.close(Close::DecodeError, message, now);
+                None
+            }
+        }
+    }
+
+    /// All that was given by [`Session::next_frame`] has been taken by the socket.
+    pub fn flushed(&mut self, now: Instant) {
+        self.with_group(now, |group, sink| group.flushed(sink));
+        for tail in &mut self.tails {
+            tail.flushed();
+        }
+        self.settle(now);
+    }
+
+    /// After how long without a frame a heartbeat is due.
+    pub fn heartbeat_after(&self) -> Option<Duration> {
+        matches!(self.phase, Phase::Ready | Phase::Draining(_)).then_some(self.heartbeat)
+    }
+
+    /// The text of a heartbeat.
+    pub fn heartbeat(&self, now: Instant) -> Bytes {
+        let t = self.clock.wall(now);
+        ServerFrame::Heartbeat(Heartbeat { t }).text().into()
+    }
+}

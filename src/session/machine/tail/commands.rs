@@ -1,0 +1,342 @@
+//! What a client wants of a tail: credit, pause, seek, where it stands.
+
+use std::sync::Arc;
+
+use super::super::group::{Sink, admit, field};
+use super::super::{Effect, TailEffect};
+use super::{Flow, Item, Tail, at, open_tail, put};
+use crate::kafka::Bounds;
+use crate::kafka::fault::Fault;
+use crate::position::Offsets;
+use crate::session::protocol::client::{Pause, Seek, SeekName, SeekOffset, SeekTime};
+use crate::session::protocol::server::{
+    CommittedOffset, Done, Error, PartitionPosition, Positions, Seeked, ServerFrame,
+};
+use crate::session::protocol::{Id, Partition};
+
+impl Tail {
+    /// `credit`.
+    ///
+    /// # Errors
+    ///
+    /// A field that cannot be.
+    pub fn credit(&mut self, more: i64, more_bytes: Option<i64>) -> Result<(), Error> {
+        let number = |number: i64, name: &str| {
+            u64::try_from(number).map_err(|_| field(name, "expected a number from 0"))
+        };
+        let Flow::Credit { records, bytes } = &mut self.flow else {
+            return Err(field(
+                "sub",
+                "this subscription has flow.mode window: what the connection takes makes room there",
+            ));
+        };
+        let more = number(more, "records")?;
+        let more_bytes = more_bytes.map(|m| number(m, "bytes")).transpose()?;
+        *records = records.saturating_add(more);
+        if let Some(more) = more_bytes {
+            *bytes = Some(bytes.unwrap_or(0).saturating_add(more));
+        }
+        Ok(())
+    }
+
+    /// `pause` and `resume`.
+    ///
+    /// # Errors
+    ///
+    /// A partition that is not followed.
+    pub fn pause(&mut self, pause: Pause, paused: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let mut lost = false;
+        let mut named: Vec<Vec<i32>> = vec![Vec::new(); self.parts.len()];
+        match pause.partitions {
+            None => {
+                for (part, named) in self.parts.iter().zip(&mut named) {
+                    named.extend(part.sent.iter().map(|(partition, _)| *partition));
+                }
+            }
+            Some(partitions) => {
+                for (nth, wanted) in partitions.iter().enumerate() {
+                    let place = format!("partitions[{nth}]");
+                    let index = self.find(&wanted.topic, wanted.partition, &place)?;
+                    if let Some(named) = named.get_mut(index) {
+                        named.push(wanted.partition);
+                    }
+                }
+            }
+        }
+        for (index, mut named) in named.into_iter().enumerate() {
+            if named.is_empty() {
+                continue;
+            }
+            named.sort_unstable();
+            named.dedup();
+            // What waits of them is read again when it is wanted again.
+            let rewound = if paused {
+                self.drop_queued(index, &named, &mut lost)
+            } else {
+                Offsets::new()
+            };
+            let Some(part) = self.parts.get_mut(index) else {
+                continue;
+            };
+            part.paused.retain(|partition| !named.contains(partition));
+            if paused {
+                part.paused.extend(named);
+                part.paused.sort_unstable();
+                part.paused.dedup();
+            }
+            sink.effects.push(Effect::Tail(
+                self.id,
+                TailEffect::Hold {
+                    index,
+                    held: part.paused.clone(),
+                    rewound,
+                },
+            ));
+        }
+        if lost {
+            self.rewind(sink);
+        }
+        self.arrive(sink);
+        let all = self.parts.iter().flat_map(|part| {
+            part.paused.iter().map(|partition| Partition {
+                topic: part.topic.to_string(),
+                partition: *partition,
+            })
+        });
+        sink.out.push(&ServerFrame::Ok(Done {
+            id: pause.id,
+            sub: Some(self.name.to_string()),
+            paused: Some(all.collect()),
+        }));
+        Ok(())
+    }
+
+    /// Drops what waits of these partitions; where each of them that had something goes on. `lost` is
+    /// set when with it what it took the place of in others is lost.
+    pub(super) fn drop_queued(
+        &mut self,
+        index: usize,
+        partitions: &[i32],
+        lost: &mut bool,
+    ) -> Offsets {
+        let mut dropped: Vec<i32> = Vec::new();
+        if let Some(latest) = &mut self.latest {
+            dropped = latest.drop_of(index, partitions);
+            self.is_due = false;
+            *lost |= !dropped.is_empty() && latest.is_of_all();
+        }
+        let (mut records, mut bytes) = (0, 0);
+        self.queue.retain(|item| {
+            let (of, partition) = match item {
+                Item::Record(of, entry) => (*of, entry.record().partition),
+                Item::Gap(of, gap) => (*of, gap.partition),
+                Item::Ended(..) => return true,
+            };
+            if of != index || !partitions.contains(&partition) {
+                return true;
+            }
+            if let Item::Record(_, entry) = item {
+                records += 1;
+                bytes += entry.record().size() as u64;
+            }
+            if !dropped.contains(&partition) {
+                dropped.push(partition);
+            }
+            false
+        });
+        self.queued_records -= records;
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        if self.queued_records == 0 && !self.is_any_latest() {
+            self.lingers = None;
+            self.lingered = false;
+        }
+        let Some(part) = self.parts.get_mut(index) else {
+            return Offsets::new();
+        };
+        let mut rewound = Offsets::with_capacity(dropped.len());
+        for partition in dropped {
+            if let Some(offset) = at(&part.sent, partition) {
+                if let Some(ahead) = &mut part.ahead {
+                    put(ahead, partition, offset);
+                }
+                part.ends.retain(|end| *end != partition);
+                rewound.push((partition, offset));
+            }
+        }
+        rewound
+    }
+
+    pub(super) fn find(&self, topic: &str, partition: i32, place: &str) -> Result<usize, Error> {
+        let found = self.parts.iter().position(|part| *part.topic == *topic);
+        found
+            .filter(|index| {
+                let part = self.parts.get(*index);
+                part.is_some_and(|part| at(&part.sent, partition).is_some())
+            })
+            .ok_or_else(|| Error {
+                field: Some(place.to_owned()),
+                ..Error::new(
+                    "not_assigned",
+                    format!(
+                        "{place}: partition {partition} of topic {topic} is not followed by this \
+                         subscription"
+                    ),
+                )
+            })
+    }
+
+    /// `seek`.
+    ///
+    /// # Errors
+    ///
+    /// A field that cannot be, or a partition that is not followed.
+    pub fn seek(&mut self, seek: Seek, sink: &mut Sink<'_>) -> Result<(), Error> {
+        if seek.positions.is_empty() {
+            return Err(field("positions", "expected at least one"));
+        }
+        self.admit()?;
+        let mut wanted: Vec<open_tail::Seek> = Vec::with_capacity(seek.positions.len());
+        for (nth, position) in seek.positions.iter().enumerate() {
+            let place = |name: &str| format!("positions[{nth}]{name}");
+            let index = self.find(&position.topic, position.partition, &place(""))?;
+            let time = position.timestamp.as_ref();
+            let to = match (&position.offset, time.map(SeekTime::ms)) {
+                (Some(SeekOffset::Offset(offset)), None) if *offset >= 0 => {
+                    open_tail::SeekTo::Offset(*offset)
+                }
+                (Some(SeekOffset::Offset(_)), None) => {
+                    return Err(field(&place(".offset"), "an offset is 0 or more"));
+                }
+                (Some(SeekOffset::Name(SeekName::Beginning)), None) => open_tail::SeekTo::Beginning,
+                (Some(SeekOffset::Name(SeekName::End)), None) => open_tail::SeekTo::End,
+                (Some(SeekOffset::Name(SeekName::Committed)), None) => {
+                    return Err(Error {
+                        field: Some(place(".offset")),
+                        ..Error::new(
+                            "invalid_for_tail",
+                            format!(
+                                "{}: a tail has no group that could have committed",
+                                place(".offset")
+                            ),
+                        )
+                    });
+                }
+                (None, Some(Ok(time))) => open_tail::SeekTo::Time(time),
+                (None, Some(Err(expected))) => {
+                    return Err(field(&place(".timestamp"), expected));
+                }
+                _ => {
+                    return Err(field(&place(""), "expected either offset or timestamp"));
+                }
+            };
+            let twice = wanted
+                .iter()
+                .any(|other| other.index == index && other.partition == position.partition);
+            if twice {
+                return Err(field(&place(""), "this partition is named twice"));
+            }
+            wanted.push(open_tail::Seek {
+                index,
+                topic: Arc::from(position.topic.as_str()),
+                partition: position.partition,
+                to,
+            });
+        }
+        self.waiting += 1;
+        sink.effects
+            .push(Effect::Tail(self.id, TailEffect::Seek(seek.id, wanted)));
+        Ok(())
+    }
+
+    /// Where a seek has gone: its followers are there already.
+    pub fn sought(
+        &mut self,
+        id: Option<Id>,
+        results: &[(open_tail::Seek, Result<i64, Fault>)],
+        sink: &mut Sink<'_>,
+    ) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let mut lost = false;
+        let mut positions = Vec::with_capacity(results.len());
+        for (seek, result) in results {
+            if let Ok(offset) = result {
+                self.drop_queued(seek.index, &[seek.partition], &mut lost);
+                if let Some(part) = self.parts.get_mut(seek.index) {
+                    put(&mut part.sent, seek.partition, *offset);
+                    if let Some(ahead) = &mut part.ahead {
+                        put(ahead, seek.partition, *offset);
+                    }
+                    part.ends.retain(|end| *end != seek.partition);
+                    part.told.retain(|(of, _)| *of != seek.partition);
+                }
+            }
+            positions.push(CommittedOffset {
+                topic: seek.topic.to_string(),
+                partition: seek.partition,
+                offset: result.as_ref().map_or(-1, |offset| *offset),
+                error: result.as_ref().err().map(|fault| fault.name().to_owned()),
+            });
+        }
+        if lost {
+            self.rewind(sink);
+        }
+        self.arrive(sink);
+        sink.out.push(&ServerFrame::Seeked(Seeked {
+            id,
+            sub: self.name.to_string(),
+            positions,
+        }));
+    }
+
+    /// `position`.
+    ///
+    /// # Errors
+    ///
+    /// Too many requests wait for Kafka.
+    pub fn ask_position(&mut self, id: Option<Id>, sink: &mut Sink<'_>) -> Result<(), Error> {
+        self.admit()?;
+        self.waiting += 1;
+        let partitions = self.parts.iter().map(|part| {
+            let all = part.sent.iter().map(|(partition, _)| *partition);
+            (Arc::clone(&part.topic), all.collect())
+        });
+        let ask = TailEffect::Ends(id, partitions.collect());
+        sink.effects.push(Effect::Tail(self.id, ask));
+        Ok(())
+    }
+
+    /// Where the log of each partition ends, as far as Kafka has said.
+    pub fn ends(&mut self, id: Option<Id>, found: &[(Arc<str>, Vec<Bounds>)], sink: &mut Sink<'_>) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let end_of = |topic: &str, partition: i32| {
+            let (_, bounds) = found.iter().find(|(of, _)| **of == *topic)?;
+            let bound = bounds.iter().find(|bound| bound.partition == partition)?;
+            Some(bound.end)
+        };
+        let mut positions = Vec::new();
+        for part in &self.parts {
+            for (partition, delivered) in &part.sent {
+                let end = end_of(&part.topic, *partition);
+                positions.push(PartitionPosition {
+                    topic: part.topic.to_string(),
+                    partition: *partition,
+                    delivered: *delivered,
+                    acked: None,
+                    committed: None,
+                    end,
+                    lag: end.map(|end| (end - delivered).max(0)),
+                });
+            }
+        }
+        sink.out.push(&ServerFrame::Positions(Positions {
+            id,
+            sub: self.name.to_string(),
+            positions,
+            position: Some(self.position()),
+        }));
+    }
+
+    pub(super) fn admit(&self) -> Result<(), Error> {
+        admit(self.waiting)
+    }
+}

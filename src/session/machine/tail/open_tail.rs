@@ -1,0 +1,315 @@
+//! What a tail asks Kafka: where it begins, where it stands, where it goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::options::invalid;
+use super::super::topic_error;
+use crate::api::records::follow::asked::{Origin, Until};
+use crate::api::records::follow::lane::{Lane, View};
+use crate::api::records::follow::registry::{Full, Seat};
+use crate::api::records::follow::start::{Shown, Start, resolve, vector};
+use crate::api::records::partitions::Part;
+use crate::auth::identity::Identity;
+use crate::gateway::Gateway;
+use crate::kafka::admin::Isolation;
+use crate::kafka::fault::Fault;
+use crate::kafka::metadata::{Right, Topic};
+use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
+use crate::kafka::{Bounds, Cluster};
+use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
+use crate::session::protocol::server::Error;
+
+/// What a tail is to begin as.
+#[derive(Debug)]
+pub struct Ask {
+    /// The topics.
+    pub topics: Vec<Arc<str>>,
+    /// Where it begins.
+    pub from: From,
+    /// What becomes of it when it falls behind.
+    pub on_lag: OnLag,
+    /// Which records of transactions it sees; `None` as the gateway's readers are set.
+    pub isolation: Option<Isolation>,
+    /// How records are shown, and which.
+    pub(crate) view: View,
+    /// Whose it is.
+    pub principal: Arc<Identity>,
+}
+
+/// A topic of a tail that begins.
+#[derive(Debug)]
+pub struct BegunPart {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// The first offset of each partition.
+    pub starts: Offsets,
+    /// Where each of them ended when it began.
+    pub ends: Offsets,
+}
+
+/// Where a tail begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// Whose it is.
+    pub owner: Arc<Identity>,
+    /// Its topics.
+    pub parts: Vec<BegunPart>,
+    /// Writes where it stands.
+    pub vectors: Vectors,
+    /// How it shows records.
+    pub(crate) lane: Arc<Lane>,
+    /// What was asked for and cannot be had, with the index of the topic.
+    pub gaps: Vec<(usize, Gap)>,
+    /// Offsets from there to the end.
+    pub backlog: i64,
+    /// Which records of transactions it sees.
+    pub isolation: Isolation,
+}
+
+/// A tail that is about to begin.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where.
+    pub begun: Begun,
+    /// One for each topic, in their order.
+    pub followers: Vec<Follower>,
+    pub(super) seat: Seat,
+}
+
+/// Finds out where a tail begins, and takes its place among all.
+///
+/// # Errors
+///
+/// What the client is to be told.
+pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
+    let cluster = gateway.cluster();
+    let failed = |fault: Fault| topic_error(&fault);
+    let isolation = ask.isolation.unwrap_or(cluster.reader.isolation());
+    let parts = parts(cluster, &ask.topics).await?;
+    let cluster_id = cluster.id().await.map_err(failed)?;
+    let asked = match &ask.from {
+        From::Vector(text) => {
+            Some(vector(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
+        }
+        _ => None,
+    };
+    let seat = gateway
+        .streams()
+        .seat(ask.view.door.name(), &ask.principal, None)
+        .map_err(|full| full_error(&full))?;
+    let start = resolve(
+        cluster,
+        &cluster_id,
+        &parts,
+        &Origin::From(ask.from.clone()),
+        &ask.from,
+        Some(&Until::End),
+        Shown {
+            sight: &ask.view.sight,
+            filter: &ask.view.filter,
+            isolation,
+        },
+    )
+    .await
+    .map_err(failed)?;
+    let gaps = gaps(&start, asked.as_deref());
+    let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
+    let vectors = Vectors::new(&cluster_id, &topics);
+    let ends = start.until.unwrap_or_default();
+    let lane = gateway.streams().lanes().lane(ask.view);
+    let mut followers = Vec::with_capacity(parts.len());
+    let mut begun = Vec::with_capacity(parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        let of = |all: &[Offsets]| all.get(index).cloned().unwrap_or_default();
+        let starts = of(&start.offsets);
+        let follow = Follow {
+            topic: Arc::clone(&part.topic),
+            start: starts.clone(),
+            all: part.all,
+            until: None,
+            on_lag: ask.on_lag,
+            isolation,
+        };
+        followers.push(lane.follow(&cluster.tails, follow));
+        begun.push(BegunPart {
+            topic: Arc::clone(&part.topic.name),
+            starts,
+            ends: of(&ends),
+        });
+    }
+    Ok(Opened {
+        begun: Begun {
+            owner: ask.principal,
+            parts: begun,
+            vectors,
+            lane,
+            gaps,
+            backlog: start.backlog,
+            isolation,
+        },
+        followers,
+        seat,
+    })
+}
+
+async fn parts(cluster: &Cluster, names: &[Arc<str>]) -> Result<Vec<Part>, Error> {
+    let mut parts = Vec::with_capacity(names.len());
+    for name in names {
+        let topic = match cluster.metadata.topic(name).await {
+            Ok(topic) => cluster.metadata.granted(topic, Right::Read).await,
+            Err(fault) => Err(fault),
+        };
+        let topic = topic.map_err(|fault| topic_error(&fault))?;
+        parts.push(Part {
+            partitions: topic.partitions.iter().map(|part| part.id).collect(),
+            all: true,
+            topic,
+        });
+    }
+    let count: usize = parts.iter().map(|part| part.partitions.len()).sum();
+    if count > MAX_PARTITIONS {
+        return Err(Error {
+            field: Some("topics".to_owned()),
+            ..Error::new(
+                "limit_exceeded",
+                format!(
+                    "topics: {count} partitions; a tail may have {MAX_PARTITIONS}: name fewer topics"
+                ),
+            )
+        });
+    }
+    Ok(parts)
+}
+
+/// What was asked for and is not in the log: not any more, or, where the log has lost its end, not
+/// there.
+fn gaps(start: &Start, asked: Option<&[Offsets]>) -> Vec<(usize, Gap)> {
+    let mut gaps = start.gaps.clone();
+    for (index, (asked, begins)) in asked
+        .unwrap_or_default()
+        .iter()
+        .zip(&start.offsets)
+        .enumerate()
+    {
+        for (partition, from) in asked {
+            let begin = begins.iter().find(|(id, _)| id == partition);
+            if let Some((_, to)) = begin
+                && from > to
+            {
+                let gap = Gap {
+                    partition: *partition,
+                    from: *from,
+                    to: *to,
+                    reason: GapReason::Truncated,
+                };
+                gaps.push((index, gap));
+            }
+        }
+    }
+    gaps
+}
+
+fn full_error(full: &Full) -> Error {
+    Error {
+        retriable: true,
+        retry_after_ms: Some(5_000),
+        ..Error::new("limit_exceeded", full.to_string())
+    }
+}
+
+/// Where a partition is to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seek {
+    /// Of the topic, among those of the tail.
+    pub index: usize,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Where to.
+    pub to: SeekTo,
+}
+
+/// Where a seek goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// To the first record that is still there.
+    Beginning,
+    /// After the last record.
+    End,
+    /// To an offset, or what is nearest to it in the log.
+    Offset(i64),
+    /// To the first record at or after this time (ms since 1970).
+    Time(i64),
+}
+
+/// The offsets that these are.
+pub async fn seek(
+    cluster: &Cluster,
+    isolation: Isolation,
+    seeks: Vec<Seek>,
+) -> Vec<(Seek, Result<i64, Fault>)> {
+    let mut topics: BTreeMap<Arc<str>, Vec<Seek>> = BTreeMap::new();
+    for seek in seeks {
+        let of = topics.entry(Arc::clone(&seek.topic)).or_default();
+        of.push(seek);
+    }
+    let mut results = Vec::new();
+    for (topic, seeks) in topics {
+        match offsets(cluster, isolation, &topic, &seeks).await {
+            Ok(offsets) => results.extend(seeks.into_iter().zip(offsets.into_iter().map(Ok))),
+            Err(fault) => results.extend(seeks.into_iter().map(|s| (s, Err(fault.clone())))),
+        }
+    }
+    results
+}
+
+async fn offsets(
+    cluster: &Cluster,
+    isolation: Isolation,
+    topic: &str,
+    seeks: &[Seek],
+) -> Result<Vec<i64>, Fault> {
+    let partitions: Vec<i32> = seeks.iter().map(|seek| seek.partition).collect();
+    let bounds = cluster.bounds_under(isolation, topic, &partitions).await?;
+    let mut times: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+    for seek in seeks {
+        if let SeekTo::Time(time) = seek.to {
+            times.entry(time).or_default().push(seek.partition);
+        }
+    }
+    let mut at: BTreeMap<i32, i64> = BTreeMap::new();
+    for (time, partitions) in times {
+        let found = cluster
+            .offsets_at(isolation, topic, &partitions, time)
+            .await?;
+        let found = partitions.into_iter().zip(found);
+        at.extend(found.filter_map(|(partition, offset)| Some((partition, offset?))));
+    }
+    let to = |(seek, bound): (&Seek, &Bounds)| {
+        let wanted = match seek.to {
+            SeekTo::Beginning => bound.low,
+            SeekTo::End => bound.end,
+            SeekTo::Offset(offset) => offset,
+            SeekTo::Time(_) => at.get(&seek.partition).copied().unwrap_or(bound.end),
+        };
+        wanted.min(bound.end).max(bound.low)
+    };
+    Ok(seeks.iter().zip(&bounds).map(to).collect())
+}
+
+/// Where the partitions of these topics end, of those topics whose brokers answer.
+pub async fn ends(
+    cluster: &Cluster,
+    isolation: Isolation,
+    topics: Vec<(Arc<str>, Vec<i32>)>,
+) -> Vec<(Arc<str>, Vec<Bounds>)> {
+    let mut found = Vec::with_capacity(topics.len());
+    for (topic, partitions) in topics {
+        if let Ok(bounds) = cluster.bounds_under(isolation, &topic, &partitions).await {
+            found.push((topic, bounds));
+        }
+    }
+    found
+}
