@@ -12,6 +12,7 @@
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
+//! | [`codec`] | between bytes and what clients see |
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`mod@write`] | the one write pipeline |
@@ -32,6 +33,7 @@
 pub mod api;
 pub mod auth;
 pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod delivery;
 mod fetch;

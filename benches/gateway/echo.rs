@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
-use tidegate::api::records::encode;
-use tidegate::api::records::parse::{self, Formats, Parsed};
+use tidegate::codec::encode;
+use tidegate::codec::parse::{self, Formats, Parsed};
 use tidegate::record::Written;
 
 /// The word that makes this program an echo.

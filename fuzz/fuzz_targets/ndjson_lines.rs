@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use tidegate::api::records::parse::{self, Formats};
+use tidegate::codec::parse::{self, Formats};
 use tidegate::api::records::write::lines::{Content, Lines};
 
 #[derive(Debug, Arbitrary)]

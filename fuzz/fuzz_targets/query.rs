@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::api::records::format::Format;
+use tidegate::codec::format::Format;
 use tidegate::http::error::ApiError;
 use tidegate::http::extract::Query;
 

@@ -4,9 +4,9 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use tidegate::api::records::encode;
-use tidegate::api::records::format::Format;
-use tidegate::api::records::parse::{self, Formats, Parsed};
+use tidegate::codec::encode;
+use tidegate::codec::format::Format;
+use tidegate::codec::parse::{self, Formats, Parsed};
 use tidegate::record::{Delivered, TimestampType};
 
 #[derive(Debug, Arbitrary)]

@@ -2,12 +2,8 @@
 //! a page at a time or as it comes.
 
 pub(crate) mod allowed;
-pub mod encode;
 pub mod follow;
-pub mod format;
-pub mod json;
 mod page;
-pub mod parse;
 pub(crate) mod partitions;
 pub mod read;
 pub mod write;

@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::format::Format;
-use super::parse::{self, Formats, Parsed};
-use super::{JSON, NDJSON, encode};
+use super::{JSON, NDJSON};
 use crate::auth::Principal;
+use crate::codec::encode;
+use crate::codec::format::Format;
+use crate::codec::parse::{self, Formats, Parsed};
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};

@@ -9,9 +9,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{error, media, partitions};
-use crate::api::records::encode::{number, offset, string};
 use crate::api::records::write::FAILED_RECORDS;
 use crate::auth::Principal;
+use crate::codec::encode::{number, offset, string};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::api::records::parse::Formats;
+use crate::codec::parse::Formats;
 use crate::delivery::{self, Policy, WindowMode};
 use crate::filter::{Filter, Spec};
 use crate::kafka::admin::Isolation;

@@ -9,7 +9,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::close::Close;
-use super::{MINOR, SUBPROTOCOL, client, records, server};
+use super::{MINOR, SUBPROTOCOL, client, server};
+use crate::codec::frame_records;
 
 /// One message of the document.
 struct Message {
@@ -117,7 +118,7 @@ fn from_server() -> Messages {
     messages.add::<server::Assigned>("assigned");
     messages.add::<server::Revoking>("revoking");
     messages.add::<server::Revoked>("revoked");
-    messages.add::<records::Records>("records");
+    messages.add::<frame_records::Records>("records");
     messages.add::<server::Acked>("acked");
     messages.add::<server::Committed>("committed");
     messages.add::<server::Seeked>("seeked");

@@ -3,14 +3,12 @@
 //!
 //! - client/: what clients send, and what is wrong with what cannot be taken
 //! - `server.rs`: what the gateway sends
-//! - `records.rs`: the `records` frame, which is written by hand because it is the hot one
 //! - `close.rs`: the codes that a connection is closed with
 //! - `asyncapi.rs`: the document
 
 pub mod asyncapi;
 pub mod client;
 pub mod close;
-pub mod records;
 pub mod server;
 
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-use super::fields::Fields;
-use crate::api::records::parse::Formats;
 use crate::api::records::partitions::Partitions;
 use crate::api::records::read::{at_from, isolation};
 use crate::api::records::write::formats;
+use crate::codec::parse::Formats;
+use crate::codec::projection::Fields;
 use crate::filter::{Filter, Spec};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};

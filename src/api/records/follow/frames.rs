@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use crate::api::records::{EVENT_STREAM, NDJSON, encode};
+use crate::api::records::{EVENT_STREAM, NDJSON};
+use crate::codec::encode;
 
 /// Which of them a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,17 +11,17 @@ use bytes::Bytes;
 use metrics::Counter;
 use parking_lot::Mutex;
 
-use super::fields::Fields;
 use super::frames::{Door, Undecodable};
-use crate::api::records::encode;
-use crate::api::records::format::Format;
-use crate::api::records::parse::Formats;
 use crate::auth::policy::Sight;
+use crate::codec::encode;
+use crate::codec::format::Format;
+use crate::codec::frame_records::{self, Style};
+use crate::codec::parse::Formats;
+use crate::codec::projection::Fields;
 use crate::filter::Filter;
 use crate::kafka::tail::{Entry, Follow, Follower, Tails};
 use crate::position::Offsets;
 use crate::record::Delivered;
-use crate::session::protocol::records::{self, Style};
 
 /// Most pieces that a lane keeps, and bytes of those of all lanes.
 const MOST_PIECES: usize = 32;
@@ -294,7 +294,7 @@ impl View {
                 max_record: shape.max_record,
                 exact: shape.undecodable != Undecodable::Deliver,
             };
-            if records::untagged(out, record, style) {
+            if frame_records::untagged(out, record, style) {
                 return true;
             }
             out.clear();

@@ -6,13 +6,11 @@
 //! - `start.rs`: where it begins and ends, in offsets
 //! - `run.rs`: the stream
 //! - `lane.rs`: what a record is made into, once for all streams that show it alike
-//! - `fields.rs`: parts of values
 //! - `frames.rs`: the wire shapes
 //! - `registry.rs`: how many there are, and the end of those that nobody reads
 
 mod ahead;
 pub(crate) mod asked;
-pub(crate) mod fields;
 pub(crate) mod frames;
 pub(crate) mod lane;
 pub mod registry;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::api::records::format::Format;
+use crate::codec::format::Format;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::position::time_ms;

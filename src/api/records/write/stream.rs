@@ -29,11 +29,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lines::{Content, Line, Lines};
-use crate::api::records::parse::{self, Formats};
-use crate::api::records::{NDJSON, encode};
+use crate::api::records::NDJSON;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide_again};
 use crate::auth::standing::Changes;
+use crate::codec::encode;
+use crate::codec::parse::{self, Formats};
 use crate::gateway::Gateway;
 use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::records::parse::{Text, escape_pointer, given, short, string};
+use crate::codec::parse::{Text, escape_pointer, given, short, string};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::kafka::metadata::check_topic_name;

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::records::json::{MAX_DEPTH, deeper_than};
-use crate::api::records::parse::{
+use crate::api::v2::media::{BINARY, Embedded, JSON};
+use crate::codec::json::{MAX_DEPTH, deeper_than};
+use crate::codec::parse::{
     RecordFields, Text, escape_pointer, given, not_base64, shared, short, string,
 };
-use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::http::error::ApiError;
 use crate::record::Outgoing;
 

@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::super::options::Options;
 use super::super::outbound::LEAST_ROOM;
 use super::{Sink, Subscription};
-use crate::api::records::format::Format;
+use crate::codec::format::Format;
+use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::Delivered;
 use crate::session::protocol::client::OnDecodeError;
-use crate::session::protocol::records::Writer;
 
 impl Subscription {
     /// The next frame of records, if there are some that may go, in about so many bytes.

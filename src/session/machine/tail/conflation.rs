@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::super::group::Sink;
 use super::super::{Effect, TailEffect};
 use super::{Given, Item, Tail, at, put, undecoded};
+use crate::codec::frame_records::Joined;
 use crate::position::Offsets;
-use crate::session::protocol::records::Joined;
 
 impl Tail {
     /// Whether a record waits of which newer ones take the place.

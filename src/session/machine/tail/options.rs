@@ -8,10 +8,10 @@ use super::super::options::{
     MAX_RECORD, Pace, Topics, check_sub, clamp, filter, formats, invalid, topics,
 };
 use super::Flow;
-use crate::api::records::follow::fields::Fields;
 use crate::api::records::follow::frames::{Door, Shape, Undecodable};
 use crate::api::records::follow::lane::View;
 use crate::auth::policy::Sight;
+use crate::codec::projection::Fields;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
 use crate::position::{From, PositionError, number_ms};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::super::group::Sink;
 use super::super::outbound::LEAST_ROOM;
 use super::{Flow, Given, Item, Tail, put, undecoded};
-use crate::session::protocol::records::Joined;
+use crate::codec::frame_records::Joined;
 
 impl Tail {
     /// The next frame, if there is something that may go, in about so many bytes.

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use super::ClientFrame;
 use super::produce::produce;
-use crate::api::records::json::deeper_than;
-use crate::api::records::parse;
+use crate::codec::json::deeper_than;
+use crate::codec::parse;
 use crate::session::protocol::Id;
 
 /// Deepest nesting of a frame.

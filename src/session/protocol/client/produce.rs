@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Format;
 use super::parse::{Wrong, fields};
-use crate::api::records::parse::{self, Formats};
+use crate::codec::parse::{self, Formats};
 use crate::http::error::ApiError;
 use crate::record::Outgoing;
 use crate::session::protocol::Id;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::records::format;
+use crate::codec::format;
 use crate::session::protocol::Id;
 
 /// What a subscription is

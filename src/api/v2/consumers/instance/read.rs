@@ -11,9 +11,9 @@ use super::order::{Read, Reply};
 use super::{
     Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, Source, Stop, next_event,
 };
-use crate::api::records::json;
 use crate::api::v2::media::Embedded;
 use crate::auth::standing::Changes;
+use crate::codec::json;
 use crate::record::Delivered;
 
 /// The longest part of a read in which the group lets the instance in, and that is not taken from the

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::value::RawValue;
 
-use crate::api::records::encode;
+use crate::codec::encode;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::record::Delivered;

@@ -4,8 +4,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::records::encode;
-use crate::api::records::parse::Formats;
+use crate::codec::encode;
+use crate::codec::parse::Formats;
 use crate::record::Delivered;
 
 /// Records, always as a list
