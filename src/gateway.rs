@@ -10,7 +10,6 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::budget::Budget;
-use crate::api::records::follow::registry::Streams;
 use crate::api::v2::consumers::registry::Instances;
 use crate::auth::{Authenticator, Principal};
 use crate::config::Settings;
@@ -20,6 +19,7 @@ use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
 use crate::session::registry::Sessions;
+use crate::stream::registry::Streams;
 use crate::write::Writer;
 
 /// The parts that handlers work with. Cheap to clone.

@@ -11,11 +11,13 @@
 //! | [`gateway`] | what every handler is given |
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | [`stream`] | streams of records: tails over HTTP |
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
 //! | [`codec`] | between bytes and what clients see |
 //! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`mod@write`] | the one write pipeline |
+//! | `read` | what every API that reads goes by: partitions, and what is shown |
 //! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming door |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
@@ -47,8 +49,10 @@ pub mod observe;
 pub mod passthrough;
 pub mod places;
 pub mod position;
+mod read;
 pub mod record;
 pub mod reserved;
 pub mod server;
 pub mod session;
+pub mod stream;
 pub mod write;

@@ -22,7 +22,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use super::offered::Offered;
-use super::records::follow;
+use super::records::stream;
 use super::ws::{self, Shown};
 use super::{docs, everywhere, openapi, records, root, tickets, v2};
 use crate::auth::asker::Asker;
@@ -106,7 +106,7 @@ pub fn rows() -> Vec<Row> {
         row(POST, "/tickets", Principal, routes!(tickets::create)),
         row(POST, "/topics/{topic}/records", Topic(Produce), routes!(records::write::post)),
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
-        row(GET,  "/records", Topics(Consume), routes!(follow::several)),
+        row(GET,  "/records", Topics(Consume), routes!(stream::several)),
         row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
         row(GET,  "/topics", Principal, routes!(v2::topics::list)),
         row(GET,  "/topics/{topic}", Topic(Describe), routes!(v2::topics::get)),
@@ -285,7 +285,7 @@ fn required(
         Access::Topic(action) => vec![(action, Named::Topic(param("topic")?))],
         Access::Group(action) => vec![(action, Named::Group(param("group")?))],
         Access::Cluster(action) => vec![(action, Named::Cluster)],
-        Access::Topics(action) => match follow::named(query)? {
+        Access::Topics(action) => match stream::named(query)? {
             // Of no topic: only who may read any is told what is missing.
             topics if topics.is_empty() => vec![(action, Named::Topic(String::new()))],
             topics => topics

@@ -1,13 +1,12 @@
 //! The records door: `/topics/{topic}/records`, the plain way to write and read a topic,
 //! a page at a time or as it comes.
 
-pub(crate) mod allowed;
-pub mod follow;
 mod page;
-pub(crate) mod partitions;
+mod params;
 pub mod read;
+pub mod stream;
 pub mod write;
 
+use crate::stream::event_format::{EVENT_STREAM, NDJSON};
+
 const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
-const EVENT_STREAM: &str = "text/event-stream";

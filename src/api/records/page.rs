@@ -18,11 +18,7 @@ use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep_until};
 
 use super::JSON;
-use super::allowed::while_allowed;
-use super::follow::asked::filter;
-use super::follow::now_ms;
-use super::follow::start::{Shown, since_of};
-use super::partitions::{Part, Partitions, Scope};
+use super::params::filter;
 use super::read::{at_from, gone, isolation};
 use super::write::formats;
 use crate::auth::Principal;
@@ -41,7 +37,11 @@ use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::{self, Bounds, Cluster};
 use crate::observe::topics::TopicReads;
 use crate::position::{self, From, Offsets, Position, PositionError, Since};
+use crate::read::allowed::while_allowed;
+use crate::read::partitions::{Part, Partitions, Scope};
 use crate::record::Delivered;
+use crate::stream::now_ms;
+use crate::stream::start_offsets::{Shown, since_of};
 
 /// Records on a page when `limit` is not given.
 const DEFAULT_LIMIT: u64 = 100;

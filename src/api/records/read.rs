@@ -7,11 +7,9 @@ use axum::Extension;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::allowed::while_allowed;
 use super::page::{self, read};
-use super::partitions::{known, sight};
 use super::write::formats;
-use super::{EVENT_STREAM, JSON, NDJSON, follow};
+use super::{EVENT_STREAM, JSON, NDJSON, stream};
 use crate::auth::Principal;
 use crate::codec::encode;
 use crate::gateway::Gateway;
@@ -25,6 +23,8 @@ use crate::kafka::reader::{PageRequest, Span};
 use crate::kafka::{Bounds, Cluster};
 use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
+use crate::read::allowed::while_allowed;
+use crate::read::partitions::{known, sight};
 use crate::record::Delivered;
 
 const BYTES: &str = "application/octet-stream";
@@ -144,13 +144,13 @@ pub async fn page(
     if let Ok(kind @ (NDJSON | EVENT_STREAM)) =
         negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])
     {
-        let caller = follow::Caller {
+        let caller = stream::Caller {
             gateway,
             principal,
             wire: wire.map(|Extension(wire)| wire),
             headers,
         };
-        return Ok(follow::answer(caller, vec![topic], kind, query).await);
+        return Ok(stream::answer(caller, vec![topic], kind, query).await);
     }
     negotiate::accept(&headers, &[JSON, NDJSON, EVENT_STREAM])?;
     page::answer(&gateway, &principal, &[topic], query).await

@@ -13,8 +13,6 @@ use super::consumers::records::{ConsumerRecord, Shape, array};
 use super::consumers::{Unfit, fits, not_of_format};
 use super::media::{self, Embedded};
 use super::{error, partitions};
-use crate::api::records::allowed::while_allowed;
-use crate::api::records::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::policy::Sight;
 use crate::gateway::Gateway;
@@ -25,6 +23,8 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::observe::topics::TopicReads;
+use crate::read::allowed::while_allowed;
+use crate::read::partitions::sight;
 use crate::record::{Delivered, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.

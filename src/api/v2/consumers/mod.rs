@@ -35,11 +35,11 @@ use self::errors::of_kafka;
 use self::instance::{Handle, Has};
 pub(super) use self::instance::{Unfit, fits};
 use super::media;
-use crate::api::records::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide, may_create};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
+use crate::read::partitions::sight;
 use crate::record::TopicPartition;
 
 /// The instance that a path names.

@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::super::Session;
 use super::Came;
 use super::open_tail::{Begun, Opened};
-use crate::api::records::follow::registry::Seat;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
+use crate::stream::registry::Seat;
 
 /// A tail's followers.
 #[derive(Debug)]

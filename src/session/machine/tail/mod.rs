@@ -27,7 +27,6 @@ use self::open_tail::Begun;
 use self::options::Options;
 use super::group::Sink;
 use super::{Effect, TailEffect};
-use crate::api::records::follow::lane::Lane;
 use crate::auth::policy::Sight;
 use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{self, Ended, Entry, Next};
@@ -36,6 +35,7 @@ use crate::position::{Offsets, Vectors};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
+use crate::stream::encoder::Lane;
 
 /// Most tails of a session.
 pub const MAX_TAILS: usize = 16;

@@ -5,11 +5,6 @@ use std::sync::Arc;
 
 use super::super::options::invalid;
 use super::super::topic_error;
-use crate::api::records::follow::asked::{Origin, Until};
-use crate::api::records::follow::lane::{Lane, View};
-use crate::api::records::follow::registry::{Full, Seat};
-use crate::api::records::follow::start::{Shown, Start, resolve, vector};
-use crate::api::records::partitions::Part;
 use crate::auth::identity::Identity;
 use crate::gateway::Gateway;
 use crate::kafka::admin::Isolation;
@@ -18,7 +13,12 @@ use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
 use crate::kafka::{Bounds, Cluster};
 use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
+use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
+use crate::stream::encoder::{Lane, View};
+use crate::stream::params::{Origin, Until};
+use crate::stream::registry::{Full, Seat};
+use crate::stream::start_offsets::{Shown, Start, resolve, vector};
 
 /// What a tail is to begin as.
 #[derive(Debug)]

@@ -8,8 +8,6 @@ use super::super::options::{
     MAX_RECORD, Pace, Topics, check_sub, clamp, filter, formats, invalid, topics,
 };
 use super::Flow;
-use crate::api::records::follow::frames::{Door, Shape, Undecodable};
-use crate::api::records::follow::lane::View;
 use crate::auth::policy::Sight;
 use crate::codec::projection::Fields;
 use crate::kafka::admin::Isolation;
@@ -20,6 +18,8 @@ use crate::session::protocol::client::{
     self, At, Conflate, Format, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::{Error, Subscribed};
+use crate::stream::encoder::View;
+use crate::stream::event_format::{Door, Shape, Undecodable};
 
 /// Most topics of a tail.
 const MAX_TOPICS: usize = 16;

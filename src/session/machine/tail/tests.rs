@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::super::tests::{Play, check, kinds};
 use super::super::{Effect, TailEffect};
 use super::*;
-use crate::api::records::follow::lane::Lanes;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::{Delivered, TimestampType};
+use crate::stream::encoder::Lanes;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
     keyed(partition, offset, None, value)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::frames::Door;
-use super::super::lane::{Lane, Place};
+use super::super::encoder::{Lane, Place};
+use super::super::event_format::Door;
 use super::{PIECE, Run};
 use crate::kafka::tail::{Entry, Follower};
 

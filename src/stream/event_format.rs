@@ -3,8 +3,10 @@
 
 use serde::Serialize;
 
-use crate::api::records::{EVENT_STREAM, NDJSON};
 use crate::codec::encode;
+
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Which of them a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +37,7 @@ pub(crate) enum Undecodable {
 }
 
 impl Door {
-    pub(super) fn of(content_type: &str) -> Self {
+    pub(crate) fn of(content_type: &str) -> Self {
         if content_type == EVENT_STREAM {
             Self::Sse
         } else {
@@ -43,7 +45,7 @@ impl Door {
         }
     }
 
-    pub(super) const fn content_type(self) -> &'static str {
+    pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::Ndjson => NDJSON,
             Self::Sse => EVENT_STREAM,
@@ -62,7 +64,7 @@ impl Door {
 }
 
 /// Writes an event.
-pub(super) fn event<T: Serialize>(
+pub(crate) fn event<T: Serialize>(
     out: &mut Vec<u8>,
     door: Door,
     name: &str,
@@ -106,6 +108,6 @@ pub(super) fn id(out: &mut Vec<u8>, id: &str) {
 }
 
 /// Writes how long a client is to wait before it connects again.
-pub(super) fn retry(out: &mut Vec<u8>, ms: u64) {
+pub(crate) fn retry(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(format!("retry: {ms}\n\n").as_bytes());
 }

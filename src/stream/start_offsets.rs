@@ -4,9 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::asked::{Origin, Until};
-use super::now_ms;
-use crate::api::records::partitions::Part;
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::kafka::admin::Isolation;
@@ -15,7 +12,10 @@ use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Bounds, Cluster, Last};
 use crate::position::{self, From, Offsets, PositionError, Since, Times};
+use crate::read::partitions::Part;
 use crate::record::Delivered;
+use crate::stream::now_ms;
+use crate::stream::params::{Origin, Until};
 
 /// Where a stream begins.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) struct Shown<'a> {
 
 impl Shown<'_> {
     /// Where the last `count` of these records begin in each of the partitions.
-    pub(in crate::api::records) async fn last(
+    pub(crate) async fn last(
         self,
         cluster: &Cluster,
         topic: &Arc<Topic>,
@@ -237,7 +237,7 @@ pub(crate) async fn resolve(
 }
 
 /// From which times on those of its partitions begin that had no place yet.
-pub(in crate::api::records) fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
+pub(crate) fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
     let since = since.into_iter().flatten().copied();
     since
         .filter(|(id, _)| part.partitions.contains(id))

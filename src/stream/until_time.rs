@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::now_ms;
 use crate::kafka::Bounds;
 use crate::position::Offsets;
 use crate::record::Delivered;
+use crate::stream::now_ms;
 
 /// Longest time between looks at the clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(60);

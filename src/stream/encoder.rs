@@ -11,7 +11,7 @@ use bytes::Bytes;
 use metrics::Counter;
 use parking_lot::Mutex;
 
-use super::frames::{Door, Undecodable};
+use super::event_format::{Door, Undecodable};
 use crate::auth::policy::Sight;
 use crate::codec::encode;
 use crate::codec::format::Format;

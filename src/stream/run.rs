@@ -3,13 +3,13 @@
 //! The body is pulled: a piece is made when the connection has taken the last one, so a stream holds
 //! one piece and its followers' cursors, however slow its reader is.
 //!
-//! - `begin.rs`: where it begins, and an end that comes with a time
+//! - `open.rs`: where it begins, and an end that comes with a time
 //! - `records.rs`: records on their way into a piece
-//! - `told.rs`: what it tells beside them
+//! - `events.rs`: what it tells beside them
 
-mod begin;
+mod events;
+mod open;
 mod records;
-mod told;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -24,13 +24,10 @@ use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::ahead::Ahead;
-use super::asked::Asked;
-use super::frames::{self, Door};
-use super::lane::Lane;
+use super::encoder::Lane;
+use super::event_format::{self, Door};
 use super::registry::Seat;
-use crate::api::records::allowed::may_go_on;
-use crate::api::records::partitions::Part;
+use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
 use crate::gateway::Gateway;
@@ -39,6 +36,9 @@ use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, Vectors};
+use crate::read::allowed::may_go_on;
+use crate::read::partitions::Part;
+use crate::stream::params::Asked;
 
 /// Bytes of records in a piece, about.
 const PIECE: usize = 32 << 10;
@@ -48,14 +48,14 @@ const SHARED_PIECE: usize = 16 << 10;
 /// Most pulls that are put into one piece.
 const MOST_PULLS: usize = 64;
 /// What stands after the id of a stream that is over for good: who comes back with it gets 204.
-pub(super) const OVER: char = '~';
+pub(crate) const OVER: char = '~';
 /// Between these a client waits before it connects again, in milliseconds.
 const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// How long clients of an overloaded gateway wait.
-pub(super) const RETRY_BUSY: u64 = 30_000;
+pub(crate) const RETRY_BUSY: u64 = 30_000;
 
 /// A stream under way.
-pub(super) struct Run {
+pub(crate) struct Run {
     gateway: Gateway,
     principal: Principal,
     /// Tells when the principal is to be judged again.
@@ -144,7 +144,7 @@ enum Woken {
 }
 
 impl Run {
-    pub(super) fn new(
+    pub(crate) fn new(
         gateway: Gateway,
         principal: &Principal,
         seat: Seat,
@@ -213,20 +213,20 @@ impl Run {
     }
 
     /// What comes before anything of Kafka is known: the client sees at once that it is connected.
-    pub(super) fn hello(&mut self) {
+    pub(crate) fn hello(&mut self) {
         match self.lane.door() {
             Door::Sse => {
                 self.out.extend_from_slice(
                     concat!(": tidegate ", env!("CARGO_PKG_VERSION"), "\n").as_bytes(),
                 );
-                frames::retry(&mut self.out, self.retry);
+                event_format::retry(&mut self.out, self.retry);
             }
             Door::Ndjson | Door::Ws(_) => self.out.push(b'\n'),
         }
     }
 
     /// The next piece; `None` is the end.
-    pub(super) async fn piece(&mut self) -> Option<Bytes> {
+    pub(crate) async fn piece(&mut self) -> Option<Bytes> {
         self.seat.is_asked();
         loop {
             if self.changes.came() {

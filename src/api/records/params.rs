@@ -1,22 +1,21 @@
-//! What a request for a stream asks for.
+//! The parameters of reads, taken from the query.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-use crate::api::records::partitions::Partitions;
 use crate::api::records::read::{at_from, isolation};
 use crate::api::records::write::formats;
-use crate::codec::parse::Formats;
 use crate::codec::projection::Fields;
 use crate::filter::{Filter, Spec};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::kafka::Cluster;
-use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
 use crate::position::{From, PositionError};
+use crate::read::partitions::Partitions;
+use crate::stream::params::{Asked, Origin, Until};
 
 /// Longest text of a filter's key or header.
 const LONGEST: usize = 4 << 10;
@@ -24,53 +23,6 @@ const LONGEST: usize = 4 << 10;
 const MOST_HEADERS: usize = 8;
 /// Longest `timeout`, in milliseconds: a day.
 const LONGEST_TIMEOUT: u64 = 86_400_000;
-
-/// Where a stream begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// As `from` says.
-    From(From),
-    /// After the event with this id.
-    Id(String),
-}
-
-/// Where a stream ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// At what is there when it begins.
-    End,
-    /// Before the first record of this time (ms since 1970), which may not have come yet.
-    Time(i64),
-    /// Before these offsets.
-    Vector(String),
-}
-
-/// The parameters.
-pub(super) struct Asked {
-    pub(super) origin: Origin,
-    /// Where to begin when the id cannot be used.
-    pub(super) fallback: From,
-    pub(super) until: Option<Until>,
-    pub(super) limit: Option<u64>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) partitions: Partitions,
-    pub(super) filter: Filter,
-    pub(super) fields: Option<Fields>,
-    pub(super) formats: Formats,
-    pub(super) bare: bool,
-    pub(super) on_lag: OnLag,
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) retry: Option<u64>,
-    pub(super) every_id: bool,
-    /// Ids have times too.
-    pub(super) timed: bool,
-    /// Most records a second.
-    pub(super) max_rate: Option<f64>,
-    /// Of records that wait only the newest of each key is written.
-    pub(super) conflate: bool,
-    /// Which records of transactions are seen.
-    pub(super) isolation: Isolation,
-}
 
 impl Asked {
     /// Takes all parameters of the query.
@@ -184,7 +136,7 @@ fn until(text: &str) -> Result<Until, ApiError> {
 }
 
 /// Takes the parameters that say which records are wanted.
-pub(in crate::api::records) fn filter(query: &mut Query) -> Result<Filter, ApiError> {
+pub(crate) fn filter(query: &mut Query) -> Result<Filter, ApiError> {
     let mut headers = BTreeMap::new();
     for (name, value) in query.take_prefixed("header.") {
         if headers.insert(name.clone(), value).is_some() {

@@ -17,7 +17,7 @@ use crate::http::error::ApiError;
 ///
 /// 401 where it is no principal any more, 403 where it may not read one of the topics, or is shown other
 /// records of it.
-pub(super) fn may_go_on(
+pub(crate) fn may_go_on(
     principal: &Principal,
     topics: &[Arc<str>],
     shown: &Sight,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::lane::Lanes;
+use super::encoder::Lanes;
 use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::identity::Identity;
 use crate::config::Settings;

@@ -1,21 +1,6 @@
 //! Streams of records: `GET /topics/{topic}/records` and `GET /records?topics=` as NDJSON and as server-sent
 //! events. They go on as records come, and a client that was cut off goes on where it was.
-//!
-//! - `asked.rs`: the parameters
-//! - `ahead.rs`: an end that has not come yet
-//! - `start.rs`: where it begins and ends, in offsets
-//! - `run.rs`: the stream
-//! - `lane.rs`: what a record is made into, once for all streams that show it alike
-//! - `frames.rs`: the wire shapes
-//! - `registry.rs`: how many there are, and the end of those that nobody reads
-
-mod ahead;
-pub(crate) mod asked;
-pub(crate) mod frames;
-pub(crate) mod lane;
-pub mod registry;
-mod run;
-pub(crate) mod start;
+//! Here they are asked for and answered; what makes them is in `stream/`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,12 +11,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 
-use self::asked::{Asked, Origin, Until};
-use self::frames::Door;
-use self::lane::View;
-use self::registry::Full;
-use self::run::{OVER, RETRY_BUSY, Run};
-use super::partitions::{Part, Scope};
 use super::read::{RecordPage, at_from};
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
@@ -42,6 +21,13 @@ use crate::http::negotiate;
 use crate::http::wire::Wire;
 use crate::kafka::metadata::Topic;
 use crate::position::From;
+use crate::read::partitions::{Part, Scope};
+use crate::stream::encoder::View;
+use crate::stream::event_format::{self, Door};
+use crate::stream::params::{Asked, Origin, Until};
+use crate::stream::registry::Full;
+use crate::stream::run::{OVER, RETRY_BUSY, Run};
+use crate::stream::start_offsets;
 
 /// Most topics of one stream.
 const MOST_TOPICS: usize = 16;
@@ -218,7 +204,7 @@ async fn begin(
         written(text, &parts)?;
     }
     if let Some(Until::Vector(text)) = &asked.until {
-        start::vector(text, &cluster_id, &parts)
+        start_offsets::vector(text, &cluster_id, &parts)
             .map_err(|error| ApiError::bad_request(format!("until: {error}")).at("until"))?;
     }
     let seat = gateway
@@ -283,8 +269,8 @@ fn comes_back(headers: &HeaderMap) -> bool {
 
 fn busy(error: ApiError) -> Response {
     let mut out = Vec::new();
-    frames::retry(&mut out, RETRY_BUSY);
-    frames::event(
+    event_format::retry(&mut out, RETRY_BUSY);
+    event_format::event(
         &mut out,
         Door::Sse,
         "stream-error",
@@ -300,8 +286,4 @@ fn full(full: Full) -> ApiError {
         Full::OfPrincipal => StatusCode::TOO_MANY_REQUESTS,
     };
     ApiError::plain(status, full.to_string()).retry()
-}
-
-pub(super) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -29,20 +29,20 @@ pub(crate) struct Part {
 
 /// The parameter `partitions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Partitions {
+pub(crate) struct Partitions {
     /// `None`: of the one topic that is read.
     of: Vec<(Option<String>, RangeInclusive<i32>)>,
 }
 
 /// What a request reads, and what of it is shown.
-pub(super) struct Scope {
-    pub(super) parts: Vec<Part>,
-    pub(super) sight: Sight,
+pub(crate) struct Scope {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) sight: Sight,
 }
 
 impl Partitions {
     /// Takes the parameter; without it, all are meant.
-    pub(super) fn take(query: &mut Query) -> Result<Self, ApiError> {
+    pub(crate) fn take(query: &mut Query) -> Result<Self, ApiError> {
         match query.take("partitions")? {
             None => Ok(Self::default()),
             Some(text) => {
@@ -146,7 +146,7 @@ impl Scope {
     ///
     /// 403 where nothing of a topic is shown, 404 for a topic or partition that there is not, 400 for
     /// parts of topics that are not read, and for too many partitions; Kafka's refusals.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         gateway: &Gateway,
         principal: &Principal,
         topics: &[String],
@@ -191,7 +191,7 @@ pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight,
 }
 
 /// The topic that the request names.
-pub(super) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
+pub(crate) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
     cluster
         .metadata
         .topic(topic)

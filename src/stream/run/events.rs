@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::frames::{self, Door};
+use super::super::event_format::{self, Door};
 use super::{OVER, RETRY_BUSY, Run};
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Ended, Follower, Gap};
@@ -13,7 +13,7 @@ use crate::kafka::tail::{Ended, Follower, Gap};
 impl Run {
     pub(super) fn put_id(&mut self) {
         let id = self.id();
-        frames::id(self.own(), &id);
+        event_format::id(self.own(), &id);
         self.moved = false;
     }
 
@@ -102,7 +102,7 @@ impl Run {
     pub(super) fn close(&mut self) {
         if self.lane.door() == Door::Sse {
             let retry = self.retry;
-            frames::retry(self.own(), retry);
+            event_format::retry(self.own(), retry);
         }
         self.over = true;
     }
@@ -166,6 +166,6 @@ impl Run {
         if door == Door::Ndjson && self.lane.is_bare() {
             return;
         }
-        frames::event(self.own(), door, name, id, data);
+        event_format::event(self.own(), door, name, id, data);
     }
 }

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::ahead::Ahead;
-use super::super::asked::{Asked, Origin};
-use super::super::start::{self, Shown, Start};
+use super::super::start_offsets::{self, Shown, Start};
+use super::super::until_time::Ahead;
 use super::Run;
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Follow, Follower};
 use crate::position::{From, Offsets};
+use crate::stream::params::{Asked, Origin};
 
 impl Run {
     pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
         let gateway = self.gateway.clone();
         let cluster = gateway.cluster();
-        let start = start::resolve(
+        let start = start_offsets::resolve(
             cluster,
             &self.cluster_id,
             &self.parts,

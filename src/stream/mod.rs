@@ -1,0 +1,22 @@
+//! Streams of records: tails over HTTP. They go on as records come, and a client that was cut off goes on
+//! where it was. The requests for them, and their answers, are in `api/records/stream.rs`.
+//!
+//! - `params.rs`: what is asked of one
+//! - `until_time.rs`: an end that has not come yet
+//! - `start_offsets.rs`: where it begins and ends, in offsets
+//! - `run.rs`: the stream
+//! - `encoder.rs`: what a record is made into, once for all streams that show it alike
+//! - `event_format.rs`: the wire shapes
+//! - `registry.rs`: how many there are, and the end of those that nobody reads
+
+pub(crate) mod encoder;
+pub(crate) mod event_format;
+pub(crate) mod params;
+pub mod registry;
+pub(crate) mod run;
+pub(crate) mod start_offsets;
+mod until_time;
+
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
