@@ -10,9 +10,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::budget::Budget;
-use crate::api::v2::consumers::registry::Instances;
 use crate::auth::{Authenticator, Principal};
 use crate::config::Settings;
+use crate::consumer::registry::Instances;
 use crate::http::body::{self, Bodies};
 use crate::http::error::ApiError;
 use crate::http::idempotency::Answers;

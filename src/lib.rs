@@ -11,6 +11,7 @@
 //! | [`gateway`] | what every handler is given |
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | [`consumer`] | consumer instances of the v2 API |
 //! | [`stream`] | streams of records: tails over HTTP |
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
 //! | [`codec`] | between bytes and what clients see |
@@ -22,6 +23,7 @@
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `glob` | patterns of names |
+//! | [`topic_pattern`] | regular expressions over topic names |
 //! | `fetch` | what other servers answer the gateway |
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
@@ -37,6 +39,7 @@ pub mod auth;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod consumer;
 pub mod delivery;
 mod fetch;
 pub mod filter;
@@ -55,4 +58,5 @@ pub mod reserved;
 pub mod server;
 pub mod session;
 pub mod stream;
+pub mod topic_pattern;
 pub mod write;

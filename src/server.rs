@@ -25,9 +25,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::management::{self, Management};
 use crate::api::routes;
-use crate::api::v2::consumers::registry::Instances;
 use crate::auth::Authenticator;
 use crate::config::{KafkaIdentity, Settings};
+use crate::consumer::registry::Instances;
 use crate::gateway::Gateway;
 use crate::kafka::Cluster;
 use crate::observe;

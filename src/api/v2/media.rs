@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
+pub use crate::codec::embedded::Embedded;
 use crate::http::error::ApiError;
 use crate::http::negotiate;
 
@@ -34,19 +35,6 @@ pub const AVRO: &str = "application/vnd.kafka.avro.v2+json";
 pub const JSON_SCHEMA: &str = "application/vnd.kafka.jsonschema.v2+json";
 /// The same.
 pub const PROTOBUF: &str = "application/vnd.kafka.protobuf.v2+json";
-
-/// How keys and values stand in a body of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Embedded {
-    /// As base64.
-    Binary,
-    /// As they are.
-    Json,
-    /// As JSON strings of the same text.
-    Text,
-    /// By a schema, in the format of this name.
-    Schema(&'static str),
-}
 
 /// The type of the answer: this door's own unless plain JSON was asked for.
 ///

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::{Regex, RegexBuilder};
-
 use crate::codec::parse::Formats;
 use crate::delivery::{self, Policy, WindowMode};
 use crate::filter::{Filter, Spec};
@@ -19,6 +17,7 @@ use crate::session::protocol::client::{
 };
 use crate::session::protocol::server::{Error, Subscribed};
 use crate::session::protocol::{Id, client};
+use crate::topic_pattern::Pattern;
 
 /// Longest `sub`, in characters.
 const MAX_SUB: usize = 64;
@@ -26,9 +25,6 @@ const MAX_SUB: usize = 64;
 const MAX_TOPICS: usize = 64;
 /// Longest group and instance id, as Kafka's own limit for names in its protocol is far higher.
 const MAX_NAME: usize = 249;
-/// Longest pattern, in bytes, and largest it may become when it is compiled.
-const MAX_PATTERN: usize = 1 << 10;
-const MAX_COMPILED: usize = 256 << 10;
 /// Largest record in a frame that a client may ask for: the largest record, escaped.
 pub(super) const MAX_RECORD: i64 = 8 << 20;
 
@@ -39,39 +35,6 @@ pub enum Topics {
     Names(Vec<Arc<str>>),
     /// All that match.
     Pattern(Pattern),
-}
-
-/// A pattern of topic names.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    text: String,
-    regex: Regex,
-}
-
-impl Pattern {
-    /// Reads a regular expression.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    pub fn new(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_PATTERN {
-            return Err(format!("a pattern has at most {MAX_PATTERN} bytes"));
-        }
-        RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(MAX_COMPILED)
-            .build()
-            .map(|regex| Self {
-                text: text.to_owned(),
-                regex,
-            })
-            .map_err(|error| error.to_string().replace('\n', " "))
-    }
-
-    /// Whether the whole name matches.
-    pub fn matches(&self, name: &str) -> bool {
-        self.regex.is_match(name)
-    }
 }
 
 /// Where dead letters go.

@@ -11,13 +11,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::errors::{self, OfAsking, OfMaking, not_made};
-use super::instance::{Options, Stop};
 use super::requests::{Object, coded};
 use super::{Name, done, found, has, kind, read};
 use crate::api::v2::answer;
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
 use crate::config::address::Address;
+use crate::consumer::{Options, Stop};
 use crate::gateway::Gateway;
 use crate::http::client::{Forwarded, ListenerAddress};
 use crate::http::cross_site::host_of;

@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use utoipa::openapi::{RefOr, Response};
 
 use super::Name;
-use super::instance::{Refused, Unfit};
-use super::registry::{NotMade, NotThere};
 use crate::api::v2::error::{documented, of_request};
 use crate::api::v2::media::Embedded;
+use crate::consumer::registry::{NotMade, NotThere};
+use crate::consumer::{Refused, Unfit};
 use crate::http::error::{ApiError, PartitionError};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;

@@ -6,17 +6,15 @@
 //!   `positions.rs`: one resource each
 //! - `requests.rs`: the bodies, read
 //! - `errors.rs`: which error is which status and code
-//! - `registry.rs`: all instances of the process
-//! - `instance/`: what an instance does
+//!
+//! What an instance does is in `consumer/`.
 
 pub mod assignments;
 pub mod create;
 mod errors;
-mod instance;
 pub mod offsets;
 pub mod positions;
 pub mod records;
-pub mod registry;
 pub(super) mod requests;
 pub mod subscription;
 
@@ -32,11 +30,11 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::errors::not_of_format;
 use self::errors::not_there;
 use self::errors::of_kafka;
-use self::instance::{Handle, Has};
-pub(super) use self::instance::{Unfit, fits};
 use super::media;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide, may_create};
+use crate::consumer::{Handle, Has};
+pub(super) use crate::consumer::{Unfit, fits};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::read::partitions::sight;

@@ -5,11 +5,11 @@ use axum::extract::Request;
 use axum::response::Response;
 
 use super::errors::{self, OfTelling};
-use super::instance::Aims;
 use super::{
     ConsumerPartition, ConsumerPartitions, Name, done, found, known, permit, read, requests,
 };
 use crate::auth::Principal;
+use crate::consumer::Aims;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::errors::{self, OfReads};
-use super::instance::{Parcel, Way};
 use super::{DELIVERY, Name, found, has};
 use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
 use crate::codec::encode::{base64, headers as write_headers, number, string};
 use crate::config::HeaderForm;
+use crate::consumer::{Parcel, Way};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
@@ -421,9 +421,6 @@ mod tests {
         assert_eq!(read.len(), 5_000);
         assert_eq!(read[4_999]["offset"], 4_999);
         drop(body);
-        assert_eq!(
-            receipt.fate(),
-            crate::api::v2::consumers::instance::Fate::Written
-        );
+        assert_eq!(receipt.fate(), crate::consumer::Fate::Written);
     }
 }

@@ -7,15 +7,15 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::errors::{self, OfAsking, OfTelling};
-use super::instance::Wanted;
 use super::requests::{self, Object};
 use super::{Name, done, found, kind, may_consume, permit, read};
 use crate::api::v2::answer;
 use crate::auth::Principal;
+use crate::consumer::Wanted;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
-use crate::session::machine::options::Pattern;
+use crate::topic_pattern::Pattern;
 
 /// What to subscribe to
 #[derive(Debug, utoipa::ToSchema)]

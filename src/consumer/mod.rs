@@ -1,5 +1,5 @@
-//! A consumer instance: what a client made with `POST /consumers/{group}` and calls by its name until
-//! it deletes it or leaves it alone for too long. Knows Kafka, and nothing of HTTP but whether an answer
+//! Consumer instances of the v2 API: what a client made with `POST /consumers/{group}` and calls by its name
+//! until it deletes it or leaves it alone for too long. The requests are in `api/v2/consumers/`. Knows Kafka, and nothing of HTTP but whether an answer
 //! has gone out.
 //!
 //! One task for each. It owns the member of the group, takes what the member tells at any time, so that
@@ -9,27 +9,29 @@
 //! ```text
 //! Handle::read, commit, … --order--> task --> Shelf: what was read, what is out, what was delivered
 //!                         <--reply--  |
-//!                                     +-- subscribed: a kafka::member::Member tells what comes
-//!                                     +-- assigned: pages of kafka::Reader, read when they are asked for
+//!                                     +-- group_subscription: a kafka::member::Member tells what comes
+//!                                     +-- manual_assignment: pages of kafka::Reader, read when they are asked for
 //! ```
 //!
-//! - `order.rs`: what can be ordered, and the handle that orders it
-//! - `shelf.rs`: records and positions
-//! - `parcel.rs`: records on their way to the client, and whether they arrived
+//! - `registry.rs`: all instances of the process
+//! - `command.rs`: what can be ordered, and the handle that orders it
+//! - `record_buffer.rs`: records and positions
+//! - `delivery_receipt.rs`: records on their way to the client, and whether they arrived
 //! - `delivery.rs`: answers that the client names, which are kept until it does
-//! - `subscribed.rs`: what a member tells; topics that come and go
-//! - `assigned.rs`: partitions that were chosen by hand
-//! - `read.rs`, `commit.rs`, `place.rs`: the orders
+//! - `group_subscription.rs`: what a member tells; topics that come and go
+//! - `manual_assignment.rs`: partitions that were chosen by hand
+//! - `read.rs`, `commit.rs`, `seek.rs`: the orders
 
-mod assigned;
+mod command;
 mod commit;
 mod delivery;
-mod order;
-mod parcel;
-mod place;
+mod delivery_receipt;
+mod group_subscription;
+mod manual_assignment;
 mod read;
-mod shelf;
-mod subscribed;
+mod record_buffer;
+pub mod registry;
+mod seek;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,22 +40,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub use self::command::{Aims, Handle, Offset, Refused, Wanted};
 pub use self::delivery::Has;
-pub use self::order::{Aims, Handle, Offset, Refused, Wanted};
-pub use self::parcel::{Parcel, Way};
+pub use self::delivery_receipt::{Parcel, Way};
 pub use self::read::fits;
-pub use self::shelf::Unfit;
+pub use self::record_buffer::Unfit;
 
+use self::command::Order;
 use self::delivery::Deliveries;
-use self::order::Order;
-pub use self::parcel::Fate;
-use self::parcel::Receipt;
-use self::shelf::Shelf;
-use self::subscribed::Subscribed;
-use super::super::media::Embedded;
+pub use self::delivery_receipt::Fate;
+use self::delivery_receipt::Receipt;
+use self::group_subscription::Subscribed;
+use self::record_buffer::Shelf;
 use crate::api::budget::Budget;
 use crate::auth::Principal;
 use crate::auth::policy::Sight;
+use crate::codec::embedded::Embedded;
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};

@@ -8,15 +8,15 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Has, Options, Parcel, Stop, Unfit, Way};
-use crate::api::v2::media::Embedded;
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
 use crate::auth::policy::Hidden;
+use crate::codec::embedded::Embedded;
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
-use crate::session::machine::options::Pattern;
+use crate::topic_pattern::Pattern;
 
 /// Longest wait to be let into the queue of an instance that has many requests already.
 const QUEUE: Duration = Duration::from_secs(30);

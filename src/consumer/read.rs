@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::assigned::fill;
-use super::order::{Read, Reply};
+use super::command::{Read, Reply};
+use super::manual_assignment::fill;
 use super::{
     Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, Source, Stop, next_event,
 };
-use crate::api::v2::media::Embedded;
 use crate::auth::standing::Changes;
+use crate::codec::embedded::Embedded;
 use crate::codec::json;
 use crate::record::Delivered;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::instance::{End, Handle, Instance, Options, Stop};
+use super::{End, Handle, Instance, Options, Stop};
 use crate::api::budget::Budget;
 use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::Principal;
