@@ -9,7 +9,6 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::budget::Budget;
 use crate::auth::{Authenticator, Principal};
 use crate::config::Settings;
 use crate::consumer::registry::Instances;
@@ -18,6 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
+use crate::limits::memory::Budget;
 use crate::session::registry::Sessions;
 use crate::stream::registry::Streams;
 use crate::write::Writer;

@@ -27,7 +27,7 @@
 //! | `fetch` | what other servers answer the gateway |
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
-//! | [`places`] | how many of something each has, and may have |
+//! | [`limits`] | how much of something each has, and may have |
 //! | [`record`] | the record as every door sees it |
 //! | [`reserved`] | whose a topic is, by its name |
 //!
@@ -48,9 +48,9 @@ mod glob;
 pub mod healthcheck;
 pub mod http;
 pub mod kafka;
+pub mod limits;
 pub mod observe;
 pub mod passthrough;
-pub mod places;
 pub mod position;
 mod read;
 pub mod record;

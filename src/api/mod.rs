@@ -3,7 +3,6 @@
 //! Every path of the product is a row in [`routes`]; router, OpenAPI document and the walk tests
 //! come from it.
 
-pub mod budget;
 pub mod docs;
 mod everywhere;
 pub mod management;
@@ -12,7 +11,6 @@ pub mod openapi;
 pub mod records;
 pub mod root;
 pub mod routes;
-pub mod shares;
 pub mod tickets;
 pub mod v2;
 pub mod ws;

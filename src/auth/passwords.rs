@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::users::Users;
-use crate::places::{Place, Places};
+use crate::limits::places::{Place, Places};
 
 /// How long a password that nobody shows any more is taken as right, if the user's hash stays the same. One
 /// that is shown again and again stays, so that those who guess hold up nobody who is known.

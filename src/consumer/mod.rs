@@ -52,7 +52,6 @@ pub use self::delivery_receipt::Fate;
 use self::delivery_receipt::Receipt;
 use self::group_subscription::Subscribed;
 use self::record_buffer::Shelf;
-use crate::api::budget::Budget;
 use crate::auth::Principal;
 use crate::auth::policy::Sight;
 use crate::codec::embedded::Embedded;
@@ -60,6 +59,7 @@ use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Event, Reset};
+use crate::limits::memory::Budget;
 use crate::observe::topics::TopicReads;
 use crate::record::TopicPartition;
 

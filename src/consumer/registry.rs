@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::{End, Handle, Instance, Options, Stop};
-use crate::api::budget::Budget;
-use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::client::Proxies;
+use crate::limits::memory::Budget;
+use crate::limits::quota::{Exceeded, Share, Shares};
 use crate::observe::groups::GroupMetrics;
 use crate::passthrough::KafkaClients;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::http::client::{Proxies, counted_as};
-use crate::places::{Place, Places};
+use crate::limits::places::{Place, Places};
 
 /// The counts, and the limit; 0 is none.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use tokio_util::task::TaskTracker;
 use super::machine::Rules;
 use super::socket::Limits;
 use super::static_members::Claims;
-use crate::api::budget::Budget;
-use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
 use crate::http::client::counted_as;
-use crate::places::{Place, Places};
+use crate::limits::memory::Budget;
+use crate::limits::places::{Place, Places};
+use crate::limits::quota::{Exceeded, Share, Shares};
 
 /// So many places of strangers one address may have, however few there are.
 const OF_ADDRESS: usize = 8;

@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::encoder::Lanes;
-use crate::api::shares::{Exceeded, Share, Shares};
 use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::cut::Cut;
 use crate::http::wire::Wire;
+use crate::limits::quota::{Exceeded, Share, Shares};
 
 /// How long a reader may read nothing while something waits for it.
 const STALL: Duration = Duration::from_secs(30);

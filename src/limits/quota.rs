@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
-use crate::places::{Place, Places};
+use crate::limits::places::{Place, Places};
 
 /// What the principals have of one thing.
 #[derive(Debug)]
