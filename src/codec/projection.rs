@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::value::RawValue;
 
 use crate::codec::encode;
-use crate::http::error::ApiError;
-use crate::http::extract::{Query, unexpected};
 use crate::record::Delivered;
 
 /// Most pointers, and most steps of one.
@@ -25,16 +23,6 @@ impl Fields {
     /// What the parameter expects, for its error.
     pub(crate) const EXPECTED: &'static str =
         "JSON Pointers separated by commas, such as /id,/customer/name (at most 32)";
-
-    /// Takes the parameter.
-    pub(crate) fn take(query: &mut Query) -> Result<Option<Self>, ApiError> {
-        let Some(text) = query.take("fields")? else {
-            return Ok(None);
-        };
-        let fields =
-            Self::parse(&text).ok_or_else(|| unexpected("fields", &text, Self::EXPECTED))?;
-        Ok(Some(fields))
-    }
 
     /// Reads the parameter.
     pub(crate) fn parse(text: &str) -> Option<Self> {

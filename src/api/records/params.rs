@@ -114,6 +114,18 @@ impl Asked {
     }
 }
 
+impl Fields {
+    /// Takes the parameter `fields`.
+    pub(super) fn take(query: &mut Query) -> Result<Option<Self>, ApiError> {
+        let Some(text) = query.take("fields")? else {
+            return Ok(None);
+        };
+        let fields =
+            Self::parse(&text).ok_or_else(|| unexpected("fields", &text, Self::EXPECTED))?;
+        Ok(Some(fields))
+    }
+}
+
 fn until(text: &str) -> Result<Until, ApiError> {
     let expected = || {
         unexpected(
