@@ -12,9 +12,9 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::error::DecodeError;
 use super::format::Format;
 use super::json::{MAX_DEPTH, deeper_than};
-use crate::http::error::ApiError;
 use crate::position::time_ms;
 use crate::record::{Header, Outgoing};
 
@@ -40,12 +40,13 @@ pub enum Parsed {
 ///
 /// # Errors
 ///
-/// 400 for what is not JSON, with line and column; 422 for a record that is not acceptable, with
-/// the JSON Pointer of the field.
-pub fn body(body: &Bytes, formats: Formats) -> Result<Parsed, ApiError> {
+/// What is not JSON, with line and column; or a record that is not acceptable, with the JSON Pointer of the
+/// field.
+pub fn body(body: &Bytes, formats: Formats) -> Result<Parsed, DecodeError> {
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
-        None => Err(ApiError::bad_request(
-            "the body is empty; expected a JSON object with a value, or an array of them",
+        None => Err(DecodeError::Unreadable(
+            "the body is empty; expected a JSON object with a value, or an array of them"
+                .to_owned(),
         )),
         Some(b'[') => {
             let wires: Vec<Wire<'_>> =
@@ -68,7 +69,7 @@ pub fn body(body: &Bytes, formats: Formats) -> Result<Parsed, ApiError> {
 /// # Errors
 ///
 /// As [`body`].
-pub fn one(body: &Bytes, formats: Formats) -> Result<Outgoing, ApiError> {
+pub fn one(body: &Bytes, formats: Formats) -> Result<Outgoing, DecodeError> {
     let wire =
         serde_json::from_slice::<Wire<'_>>(body).map_err(|error| diagnose(body, &error, ""))?;
     record(body, wire, formats).map_err(|fault| fault.at(""))
@@ -169,10 +170,11 @@ impl Unfit {
     }
 
     /// The error for the record whose JSON Pointer is `place`.
-    pub fn at(self, place: &str) -> ApiError {
+    pub fn at(self, place: &str) -> DecodeError {
         let Self { field, detail } = self;
         let pointer = format!("{place}/{field}");
-        ApiError::unprocessable(format!("{pointer}: {detail}")).at(pointer)
+        let message = format!("{pointer}: {detail}");
+        DecodeError::unacceptable(pointer, message)
     }
 }
 
@@ -506,10 +508,10 @@ fn strip_place(error: &serde_json::Error) -> String {
 }
 
 /// Says what is wrong with a record that could not be read, `place` being its JSON Pointer.
-fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> ApiError {
+fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> DecodeError {
     // Not JSON at all, wherever the fault is: line and column are what helps.
     if let Err(syntax) = serde_json::from_slice::<&RawValue>(json) {
-        return ApiError::not_json(&syntax);
+        return DecodeError::not_json(&syntax);
     }
     // JSON, and an object, so one of its names is at fault.
     if serde_json::from_slice::<std::collections::HashMap<String, IgnoredAny>>(json).is_ok() {
@@ -523,15 +525,16 @@ fn diagnose(json: &[u8], error: &serde_json::Error, place: &str) -> ApiError {
             Some(field) => format!("{place}/{}", escape_pointer(&field)),
             None => place.to_owned(),
         };
-        return ApiError::unprocessable(format!("{pointer}: {detail}")).at(pointer);
+        let message = format!("{pointer}: {detail}");
+        return DecodeError::unacceptable(pointer, message);
     }
     let place = if place.is_empty() { "/" } else { place };
-    ApiError::unprocessable(format!("{place}: {}", strip_place(error))).at(place.to_owned())
+    DecodeError::unacceptable(place, format!("{place}: {}", strip_place(error)))
 }
 
-fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
+fn diagnose_array(json: &[u8], error: &serde_json::Error) -> DecodeError {
     match serde_json::from_slice::<Vec<&RawValue>>(json) {
-        Err(syntax) => ApiError::not_json(&syntax),
+        Err(syntax) => DecodeError::not_json(&syntax),
         Ok(items) => items
             .iter()
             .enumerate()
@@ -540,7 +543,7 @@ fn diagnose_array(json: &[u8], error: &serde_json::Error) -> ApiError {
                 let error = serde_json::from_slice::<Wire<'_>>(json).err()?;
                 Some(diagnose(json, &error, &format!("/{index}")))
             })
-            .unwrap_or_else(|| ApiError::not_json(error)),
+            .unwrap_or_else(|| DecodeError::not_json(error)),
     }
 }
 

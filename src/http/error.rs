@@ -19,6 +19,7 @@ use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
 use crate::auth::policy::Hidden;
 use crate::auth::refusals::TooMany;
+use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
 use crate::write::{Field, Rejected};
@@ -341,6 +342,17 @@ impl From<NoClients> for ApiError {
             }
             NoClients::Full => Self::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
             NoClients::Kafka(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Unreadable(message) => Self::bad_request(message),
+            DecodeError::Unacceptable { pointer, message } => {
+                Self::unprocessable(message).at(pointer)
+            }
         }
     }
 }

@@ -226,7 +226,7 @@ enum Decoder {
 impl Decoder {
     fn decode(self, headers: &HeaderMap, body: Bytes) -> Result<Parsed, ApiError> {
         match self {
-            Self::Json(formats) => parse::body(&body, formats),
+            Self::Json(formats) => Ok(parse::body(&body, formats)?),
             Self::Raw(meta) => Ok(Parsed::One(meta.record(headers, body))),
         }
     }

@@ -2,19 +2,20 @@ use axum::http::StatusCode;
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::error::ApiError;
 
-fn parse(text: &str) -> Result<Parsed, ApiError> {
+fn parse(text: &str) -> Result<Parsed, DecodeError> {
     body(&Bytes::copy_from_slice(text.as_bytes()), Formats::default())
 }
 
-fn parse_as(text: &str, key: Format, value: Format) -> Result<Parsed, ApiError> {
+fn parse_as(text: &str, key: Format, value: Format) -> Result<Parsed, DecodeError> {
     body(
         &Bytes::copy_from_slice(text.as_bytes()),
         Formats { key, value },
     )
 }
 
-fn one_of(parsed: Result<Parsed, ApiError>) -> Outgoing {
+fn one_of(parsed: Result<Parsed, DecodeError>) -> Outgoing {
     match parsed.unwrap() {
         Parsed::One(record) => record,
         Parsed::Many(records) => panic!("an array of {}", records.len()),
@@ -22,8 +23,8 @@ fn one_of(parsed: Result<Parsed, ApiError>) -> Outgoing {
 }
 
 /// Status, field and message of a refusal.
-fn refusal(parsed: Result<Parsed, ApiError>) -> (StatusCode, String, String) {
-    let error = parsed.unwrap_err();
+fn refusal(parsed: Result<Parsed, DecodeError>) -> (StatusCode, String, String) {
+    let error = ApiError::from(parsed.unwrap_err());
     let status = error.status();
     let body = error.into_body();
     (

@@ -303,7 +303,7 @@ impl Run {
         self.batch.looked_at += 1;
         let record = match line.content {
             Content::Blank => return,
-            Content::Bytes(bytes) => parse::one(&bytes, self.formats),
+            Content::Bytes(bytes) => parse::one(&bytes, self.formats).map_err(ApiError::from),
             Content::TooLong => Err(ApiError::too_large(
                 "the line is longer than twice limits.record_bytes and 64 KiB",
             )),

@@ -1,7 +1,5 @@
 //! `produce`: each record is read by itself, so that one that is none does not keep the others from being written.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::Format;
 use super::parse::{Wrong, fields};
+use crate::codec::error::DecodeError;
 use crate::codec::parse::{self, Formats};
-use crate::http::error::ApiError;
 use crate::record::Outgoing;
 use crate::session::protocol::Id;
 
@@ -90,12 +88,17 @@ pub struct Unfit {
     pub message: String,
 }
 
-impl From<ApiError> for Unfit {
-    fn from(error: ApiError) -> Self {
-        let body = error.into_body();
-        Self {
-            field: body.field.map(Cow::into_owned),
-            message: body.message,
+impl From<DecodeError> for Unfit {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Unreadable(message) => Self {
+                field: None,
+                message,
+            },
+            DecodeError::Unacceptable { pointer, message } => Self {
+                field: Some(pointer),
+                message,
+            },
         }
     }
 }
