@@ -7,8 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::format::Format;
 use super::json::value;
 use super::parse::Formats;
-use crate::http::error::ApiError;
-use crate::kafka::producer::Outcome;
 use crate::record::{Delivered, Header, TimestampType, Unplaced, Written};
 
 /// Writes one record that was read.
@@ -86,14 +84,6 @@ pub fn headers(out: &mut Vec<u8>, headers: &[Header]) {
         out.push(b']');
     }
     out.push(b']');
-}
-
-/// Writes what became of a record that was to be written to `topic`.
-pub fn outcome(out: &mut Vec<u8>, topic: &str, outcome: &Outcome) {
-    match outcome {
-        Ok(at) => written(out, topic, at),
-        Err(fault) => json(out, &ApiError::from_fault(fault).into_body()),
-    }
 }
 
 /// Writes where a record was written.

@@ -309,7 +309,7 @@ fn many_answer(topic: &str, outcomes: &[Outcome]) -> Answer {
         if index > 0 {
             out.push(b',');
         }
-        encode::outcome(&mut out, topic, outcome);
+        write_outcome(&mut out, topic, outcome);
     }
     out.push(b']');
     let mut answer = json_answer(out);
@@ -329,5 +329,30 @@ fn json_answer(body: Vec<u8>) -> Answer {
         status: StatusCode::OK,
         headers,
         body: body.into(),
+    }
+}
+
+/// Writes what became of a record that was to be written to `topic`.
+fn write_outcome(out: &mut Vec<u8>, topic: &str, outcome: &Outcome) {
+    match outcome {
+        Ok(at) => encode::written(out, topic, at),
+        Err(fault) => encode::json(out, &ApiError::from_fault(fault).into_body()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::fault::{Fault, FaultKind};
+
+    #[test]
+    fn a_record_that_was_not_written_has_its_error_in_its_place() {
+        let mut out = Vec::new();
+        let fault = Fault::new(FaultKind::TooLarge, "too large");
+        write_outcome(&mut out, "orders", &Err(Box::new(fault)));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"error_code":413,"message":"too large","retriable":false}"#
+        );
     }
 }

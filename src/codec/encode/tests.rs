@@ -3,7 +3,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::{Header, Unplaced};
 
 fn of(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> Delivered {
@@ -125,17 +124,14 @@ fn headers_keep_order_repeats_and_nulls() {
 }
 
 #[test]
-fn an_outcome_is_a_place_or_an_error() {
+fn a_place_says_why_it_has_no_offset() {
     let mut out = Vec::new();
-    outcome(
-        &mut out,
-        "orders",
-        &Ok(Written {
-            partition: 0,
-            offset: Ok(3),
-            timestamp: 9,
-        }),
-    );
+    let at = Written {
+        partition: 0,
+        offset: Ok(3),
+        timestamp: 9,
+    };
+    written(&mut out, "orders", &at);
     out.push(b'\n');
     for why in [Unplaced::Retried, Unplaced::Unasked] {
         let at = Written {
@@ -146,13 +142,10 @@ fn an_outcome_is_a_place_or_an_error() {
         written(&mut out, "orders", &at);
         out.push(b'\n');
     }
-    let fault = Fault::new(FaultKind::TooLarge, "too large");
-    outcome(&mut out, "orders", &Err(Box::new(fault)));
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "{\"topic\":\"orders\",\"partition\":0,\"offset\":3,\"timestamp\":9}\n\
          {\"topic\":\"orders\",\"partition\":1,\"offset\":null,\"offset_unknown\":\"retried\",\"timestamp\":9}\n\
-         {\"topic\":\"orders\",\"partition\":1,\"offset\":null,\"offset_unknown\":\"acks_0\",\"timestamp\":9}\n\
-         {\"error_code\":413,\"message\":\"too large\",\"retriable\":false}"
+         {\"topic\":\"orders\",\"partition\":1,\"offset\":null,\"offset_unknown\":\"acks_0\",\"timestamp\":9}\n"
     );
 }
