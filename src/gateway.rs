@@ -18,6 +18,7 @@ use crate::http::idempotency::Answers;
 use crate::kafka::Cluster;
 use crate::limits::memory::Budget;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
+use crate::session;
 use crate::session::registry::Sessions;
 use crate::stream::registry::Streams;
 use crate::write::Writer;
@@ -33,15 +34,11 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
-    /// The gateway's own.
-    own: Arc<KafkaClients>,
-    /// `None`: Kafka sees the gateway alone.
-    of_principals: Option<PrincipalClients>,
-    auth: Authenticator,
+    kafka: PrincipalClients,
+    auth: Arc<Authenticator>,
     answers: Answers,
     bodies: Bodies,
-    sessions: Sessions,
-    streams: Streams,
+    sessions: Arc<session::Services>,
     instances: Instances,
     stopping: CancellationToken,
 }
@@ -55,25 +52,25 @@ impl Gateway {
         stopping: CancellationToken,
     ) -> Self {
         let budget = Arc::new(Budget::new(settings.limits.buffer_total_bytes));
-        let sessions = Sessions::new(&settings, Arc::clone(&budget));
-        let streams = Streams::new(&settings);
-        let instances = Instances::new(&settings, budget);
-        let bodies = Bodies::new(&settings.limits, &settings.http);
-        let of_principals = PrincipalClients::new(&settings, &cluster, &stopping);
-        let own = Arc::new(KafkaClients::new(cluster, &settings));
+        let kafka = PrincipalClients::new(&settings, cluster, &stopping);
+        let auth = Arc::new(auth);
+        let sessions = session::Services {
+            sessions: Sessions::new(&settings, Arc::clone(&budget)),
+            streams: Streams::new(&settings, &stopping),
+            auth: Arc::clone(&auth),
+            kafka: kafka.clone(),
+        };
         Self {
-            clients: Arc::clone(&own),
+            clients: Arc::clone(kafka.own()),
             inner: Arc::new(Inner {
-                settings,
-                own,
-                of_principals,
+                kafka,
                 auth,
                 answers: Answers::default(),
-                bodies,
-                sessions,
-                streams,
-                instances,
+                bodies: Bodies::new(&settings.limits, &settings.http),
+                sessions: Arc::new(sessions),
+                instances: Instances::new(&settings, budget),
                 stopping,
+                settings,
             }),
         }
     }
@@ -89,10 +86,7 @@ impl Gateway {
     ///
     /// [`NoClients`].
     pub async fn of(&self, principal: &Principal) -> Result<Self, NoClients> {
-        let clients = match &self.inner.of_principals {
-            Some(all) => all.of(principal).await?,
-            None => Arc::clone(&self.inner.own),
-        };
+        let clients = self.inner.kafka.of(principal).await?;
         Ok(Self {
             inner: Arc::clone(&self.inner),
             clients,
@@ -111,21 +105,13 @@ impl Gateway {
 
     /// Puts what is true of the Kafka clients at this moment into the metrics.
     pub fn observe(&self) {
-        self.inner.own.cluster.observe();
+        self.inner.kafka.own().cluster.observe();
     }
 
     /// Waits until what was handed to the producers has its answers, at most `bound` (and a little more to
     /// close what is left); returns how many records are left without one.
     pub async fn close(&self, bound: Duration) -> usize {
-        let own = self.inner.own.cluster.close(bound);
-        let of_principals = async {
-            match &self.inner.of_principals {
-                Some(all) => all.close_all(bound).await,
-                None => 0,
-            }
-        };
-        let (own, of_principals) = tokio::join!(own, of_principals);
-        own + of_principals
+        self.inner.kafka.close(bound).await
     }
 
     /// Who is asking.
@@ -147,7 +133,7 @@ impl Gateway {
         if self.stopping().is_cancelled() {
             return Err("the gateway is stopping".to_owned());
         }
-        let answered = self.inner.own.cluster.probe().await;
+        let answered = self.inner.kafka.own().cluster.probe().await;
         answered.map_err(|fault| format!("Kafka: {fault}"))
     }
 
@@ -173,15 +159,20 @@ impl Gateway {
 
     /// The WebSocket sessions.
     pub fn sessions(&self) -> &Sessions {
+        &self.inner.sessions.sessions
+    }
+
+    /// What sessions are served with.
+    pub fn session_services(&self) -> &Arc<session::Services> {
         &self.inner.sessions
     }
 
     /// The streams of records.
     pub fn streams(&self) -> &Streams {
-        &self.inner.streams
+        &self.inner.sessions.streams
     }
 
-    /// The consumer instances of the compatible REST door.
+    /// The consumer instances of the REST v2 API.
     pub fn instances(&self) -> &Instances {
         &self.inner.instances
     }
@@ -194,11 +185,6 @@ impl Gateway {
     /// The one way to write.
     pub fn writer(&self) -> &Writer {
         &self.clients.writer
-    }
-
-    /// The same for what the gateway writes as itself, whoever asks.
-    pub fn own_writer(&self) -> &Writer {
-        &self.inner.own.writer
     }
 }
 

@@ -30,8 +30,6 @@ const LAYERS: [&[&str]; 9] = [
 const CONNECTION: &str = "it needs the connection under its request";
 /// An engine's refusals are made as answers.
 const ERRORS: &str = "its errors are those of an API";
-/// An engine is given all that handlers are given.
-const SERVICES: &str = "it is given the whole gateway";
 
 /// What runs back up, and why it still does: a file, the module that it takes from, the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
@@ -57,15 +55,12 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "a position is checked against the partitions of its topics",
     ),
     ("read/allowed.rs", "http", ERRORS),
-    ("read/partitions.rs", "gateway", SERVICES),
     (
         "read/partitions.rs",
         "http",
         "it reads its parameter, and its errors are those of an API",
     ),
-    ("session/driver.rs", "gateway", SERVICES),
     ("session/driver.rs", "http", CONNECTION),
-    ("session/machine/tail/open_tail.rs", "gateway", SERVICES),
     (
         "session/registry.rs",
         "http",
@@ -74,7 +69,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("session/socket.rs", "http", CONNECTION),
     ("session/socket/tests.rs", "http", CONNECTION),
     ("stream/registry.rs", "http", CONNECTION),
-    ("stream/run.rs", "gateway", SERVICES),
     ("stream/run.rs", "http", ERRORS),
     ("stream/run/events.rs", "http", ERRORS),
     ("stream/run/open.rs", "http", ERRORS),

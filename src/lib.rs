@@ -32,7 +32,7 @@
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
-//! consumer -> read, write -> codec, delivery, kafka -> auth, filter, limits, observe -> position, record, config`.
+//! consumer -> passthrough, read, write -> codec, delivery, kafka -> auth, filter, limits, observe -> position, record, config`.
 //! `layers_tests.rs` holds that, and lists what still runs the other way. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 

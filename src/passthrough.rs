@@ -1,4 +1,5 @@
-//! Kafka clients that log in as whoever asks (`kafka.identity = "passthrough"`).
+//! Which Kafka clients serve whom: the gateway's own, or some that log in as whoever asks
+//! (`kafka.identity = "passthrough"`).
 //!
 //! ```text
 //! token of a request --> Principal --> PrincipalClients --> a Cluster that logs in with this token
@@ -88,7 +89,7 @@ pub enum NoClients {
     Kafka(#[from] Fault),
 }
 
-/// The clients of each principal. Clones share them.
+/// The clients of the gateway and of each principal. Clones share them.
 #[derive(Debug, Clone)]
 pub struct PrincipalClients {
     inner: Arc<Inner>,
@@ -97,7 +98,8 @@ pub struct PrincipalClients {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
-    gateways: Arc<Cluster>,
+    own: Arc<KafkaClients>,
+    /// Empty where Kafka sees the gateway alone.
     known: Mutex<HashMap<Arc<Identity>, Arc<Slot>>>,
 }
 
@@ -133,36 +135,46 @@ impl Slot {
 }
 
 impl PrincipalClients {
-    /// None yet; `None` where Kafka is to see the gateway alone. They are clients of the cluster that
-    /// `gateways` are of. Those that nobody uses are closed until `stopping`. Call it on the runtime.
-    pub fn new(
-        settings: &Settings,
-        gateways: &Arc<Cluster>,
-        stopping: &CancellationToken,
-    ) -> Option<Self> {
-        if settings.kafka.identity == KafkaIdentity::Gateway {
-            return None;
-        }
+    /// The gateway's own, which work on `cluster`, and none of a principal yet. Those that nobody uses are
+    /// closed until `stopping`. Call it on the runtime.
+    pub fn new(settings: &Settings, cluster: Arc<Cluster>, stopping: &CancellationToken) -> Self {
         let clients = Self {
             inner: Arc::new(Inner {
+                own: Arc::new(KafkaClients::new(cluster, settings)),
                 settings: settings.clone(),
-                gateways: Arc::clone(gateways),
                 known: Mutex::default(),
             }),
         };
-        let (least, longest) = LOOKS;
-        let pause = (settings.kafka.identity_idle / 4).clamp(least, longest);
-        tokio::spawn(close_idle(clients.clone(), pause, stopping.clone()));
-        Some(clients)
+        if clients.are_of_principals() {
+            let (least, longest) = LOOKS;
+            let pause = (settings.kafka.identity_idle / 4).clamp(least, longest);
+            tokio::spawn(close_idle(clients.clone(), pause, stopping.clone()));
+        }
+        clients
     }
 
-    /// Those of `principal`, which log in with the token that it showed.
+    fn are_of_principals(&self) -> bool {
+        match self.inner.settings.kafka.identity {
+            KafkaIdentity::Gateway => false,
+            KafkaIdentity::Passthrough => true,
+        }
+    }
+
+    /// The gateway's own.
+    pub fn own(&self) -> &Arc<KafkaClients> {
+        &self.inner.own
+    }
+
+    /// Those that serve `principal`: where Kafka is to see who asks they log in with the token that it showed.
     ///
     /// # Errors
     ///
     /// [`NoClients`]. It comes within `kafka.metadata_timeout_ms`, or twice that where another request of the
     /// principal has begun to ask Kafka.
     pub async fn of(&self, principal: &Principal) -> Result<Arc<KafkaClients>, NoClients> {
+        if !self.are_of_principals() {
+            return Ok(Arc::clone(self.own()));
+        }
         let slot = self.slot(principal)?;
         let mut clients = slot.clients.lock().await;
         if let Some(clients) = &*clients {
@@ -224,11 +236,11 @@ impl PrincipalClients {
     }
 
     async fn make(&self, slot: &Slot) -> Result<Arc<KafkaClients>, NoClients> {
-        let Inner {
-            settings, gateways, ..
-        } = &*self.inner;
+        let Inner { settings, own, .. } = &*self.inner;
         let tokens = slot.feed.tokens();
-        let cluster = gateways.beside(tokens, &settings.limits, &settings.websocket)?;
+        let cluster = own
+            .cluster
+            .beside(tokens, &settings.limits, &settings.websocket)?;
         match cluster.metadata.cluster().await {
             Ok(_) => Ok(Arc::new(KafkaClients::new(Arc::new(cluster), settings))),
             Err(fault) if fault.kind == FaultKind::Unauthenticated => {
@@ -253,7 +265,7 @@ impl PrincipalClients {
 
     /// Waits until what was handed to their producers has its answers, at most `bound`; returns how many
     /// records are left without one.
-    pub async fn close_all(&self, bound: Duration) -> usize {
+    pub async fn close(&self, bound: Duration) -> usize {
         let all: Vec<Arc<Slot>> = self
             .inner
             .known
@@ -267,7 +279,8 @@ impl PrincipalClients {
             };
             clients.cluster.close(bound).await
         });
-        join_all(closing).await.into_iter().sum()
+        let (own, all) = tokio::join!(self.own().cluster.close(bound), join_all(closing));
+        own + all.into_iter().sum::<usize>()
     }
 }
 

@@ -179,7 +179,8 @@ impl Opening {
         );
         let run = Run::new(
             session,
-            self.gateway,
+            Arc::clone(self.gateway.session_services()),
+            Arc::clone(self.gateway.clients()),
             self.shown.asker,
             self.seat,
             self.peer,

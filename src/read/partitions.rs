@@ -7,7 +7,6 @@ use crate::auth::Principal;
 use crate::auth::policy::{self, Sight};
 use crate::config::KeyedTopicSettings;
 use crate::filter::Filter;
-use crate::gateway::Gateway;
 use crate::glob::Glob;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
@@ -139,7 +138,7 @@ impl Part {
 }
 
 impl Scope {
-    /// What `principal` reads of `topics` that `partitions` and `filter` ask for. The permissions have
+    /// What `principal` reads of `topics` in `cluster` that `partitions` and `filter` ask for. The permissions have
     /// been asked for; which records they show is asked here.
     ///
     /// # Errors
@@ -147,7 +146,8 @@ impl Scope {
     /// 403 where nothing of a topic is shown, 404 for a topic or partition that there is not, 400 for
     /// parts of topics that are not read, and for too many partitions; Kafka's refusals.
     pub(crate) async fn new(
-        gateway: &Gateway,
+        cluster: &Cluster,
+        keyed_topics: &[KeyedTopicSettings],
         principal: &Principal,
         topics: &[String],
         partitions: &Partitions,
@@ -158,9 +158,9 @@ impl Scope {
         partitions.check(topics)?;
         let mut parts = Vec::with_capacity(topics.len());
         for name in topics {
-            let mut part = partitions.choose(&known(gateway.cluster(), name).await?)?;
+            let mut part = partitions.choose(&known(cluster, name).await?)?;
             let key = filter.key().or_else(|| sight.key(name));
-            part.of_key(key, &gateway.settings().streams.keyed_topics);
+            part.of_key(key, keyed_topics);
             parts.push(part);
         }
         let count: usize = parts.iter().map(|part| part.partitions.len()).sum();

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::Services;
 use super::machine::options::Topics;
 use super::machine::tail::follow::{self, Followed};
 use super::machine::tail::open_tail::{self, Opened, Seek};
@@ -24,16 +25,15 @@ use crate::auth::permission::may_create;
 use crate::auth::standing::Changes;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
-use crate::gateway::Gateway;
 use crate::http::wire::Wire;
-use crate::kafka::Bounds;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
-use crate::passthrough::NoClients;
+use crate::kafka::{Bounds, Cluster};
+use crate::passthrough::{KafkaClients, NoClients};
 use crate::record::Outgoing;
 use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
@@ -55,7 +55,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// What came of something that was begun.
 enum Done {
-    Authenticated(Result<(Principal, Gateway), Unserved>),
+    Authenticated(Result<(Principal, Arc<KafkaClients>), Unserved>),
     Resolved(u64, Result<Vec<Arc<str>>, Fault>),
     Looked(Looked),
     Join(Box<member::Options>),
@@ -105,7 +105,9 @@ type Beginning = BoxFuture<'static, (u64, Result<Begun, Rejected>)>;
 /// A session at work.
 pub struct Run {
     session: Session,
-    gateway: Gateway,
+    services: Arc<Services>,
+    /// Those of whoever's session it is; the gateway's own until that is known, and nothing is done then.
+    clients: Arc<KafkaClients>,
     /// Whose request the upgrade was.
     asker: Asker,
     /// Tells when the session is to be judged again.
@@ -144,19 +146,21 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
-    /// `session` on `gateway`, in its `seat`, with a client at `peer`.
+    /// `session` with `services` and the `clients` of its principal, in its `seat`, with a client at `peer`.
     pub fn new(
         session: Session,
-        gateway: Gateway,
+        services: Arc<Services>,
+        clients: Arc<KafkaClients>,
         asker: Asker,
         seat: Seat,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let draining = gateway.sessions().draining();
+        let draining = services.sessions.draining();
         let mut run = Self {
-            changes: gateway.auth().changes(),
+            changes: services.auth.changes(),
             session,
-            gateway,
+            services,
+            clients,
             asker,
             seat,
             peer,
@@ -194,7 +198,7 @@ impl Run {
             principal = self.session.principal().map(Principal::name),
             "a WebSocket session begins"
         );
-        let cut = self.gateway.sessions().is_cut();
+        let cut = self.services.sessions.is_cut();
         let end = tokio::select! {
             end = socket::run(stream, wire, &mut *self, limits) => end,
             () = cut.cancelled() => {
@@ -308,7 +312,7 @@ impl Run {
         match done {
             Done::Authenticated(found) => {
                 let found = match found {
-                    Ok((principal, gateway)) => {
+                    Ok((principal, clients)) => {
                         if let Err(full) = self.seat.belongs_to(principal.identity()) {
                             let close = Close::LimitExceeded;
                             return self.session.close(close, full.to_string(), now);
@@ -316,7 +320,7 @@ impl Run {
                         // Another subject's is refused, and the session goes on as whose it was.
                         let known = self.session.principal().map(Principal::identity);
                         if known.is_none_or(|known| known == principal.identity()) {
-                            self.gateway = gateway;
+                            self.clients = clients;
                         }
                         Ok(principal)
                     }
@@ -389,7 +393,7 @@ impl Run {
         if self.beginning.is_none()
             && let Some(next) = self.queue.pop_front()
         {
-            let gateway = self.gateway.clone();
+            let clients = Arc::clone(&self.clients);
             self.beginning = Some(Box::pin(async move {
                 let Queued {
                     ticket,
@@ -397,8 +401,8 @@ impl Run {
                     topic,
                     records,
                 } = next;
-                let begun = gateway
-                    .writer()
+                let begun = clients
+                    .writer
                     .begin(&principal, &topic, records, Strictness::EachRecord)
                     .await;
                 (ticket, begun)
@@ -408,16 +412,16 @@ impl Run {
     }
 
     fn begin(&mut self, effect: Effect) {
-        let gateway = self.gateway.clone();
+        let (services, clients) = (Arc::clone(&self.services), Arc::clone(&self.clients));
         match effect {
             Effect::Authenticate(token) => {
                 let asker = self.asker.clone();
                 self.work.push(Box::pin(async move {
                     let credential = Credential::Token(&token);
-                    let found = gateway.auth().authenticate(credential, &asker).await;
+                    let found = services.auth.authenticate(credential, &asker).await;
                     let found = match found {
-                        Ok(principal) => match gateway.of(&principal).await {
-                            Ok(gateway) => Ok((principal, gateway)),
+                        Ok(principal) => match services.kafka.of(&principal).await {
+                            Ok(clients) => Ok((principal, clients)),
                             Err(why) => Err(Unserved::Clients(why)),
                         },
                         Err(refused) => Err(Unserved::Refused(refused.to_string())),
@@ -428,7 +432,7 @@ impl Run {
             Effect::Resolve(ticket, topics) => {
                 let principal = self.session.principal().cloned();
                 self.work.push(Box::pin(async move {
-                    let found = resolve(&gateway, principal.as_ref(), &topics).await;
+                    let found = resolve(&clients.cluster, principal.as_ref(), &topics).await;
                     Done::Resolved(ticket, found)
                 }));
             }
@@ -457,7 +461,8 @@ impl Run {
             } => {
                 let principal = self.session.principal().cloned();
                 self.work.push(Box::pin(async move {
-                    let fault = dead_letter(&gateway, principal, &topic, own, record).await;
+                    let fault =
+                        dead_letter(&services, &clients, principal, &topic, own, record).await;
                     Done::DeadLettered(id, fault)
                 }));
             }
@@ -467,7 +472,7 @@ impl Run {
 
     /// Looks whether topics are still there, after so many looks before.
     fn look_for(&mut self, topics: Vec<Arc<str>>, before: u32) {
-        let metadata = self.gateway.cluster().metadata.clone();
+        let metadata = self.clients.cluster.metadata.clone();
         self.work.push(Box::pin(async move {
             if before > 0 {
                 sleep(LOOK_PAUSE).await;
@@ -488,10 +493,10 @@ impl Run {
     }
 
     fn begin_for_tail(&mut self, id: u64, effect: TailEffect) {
-        let gateway = self.gateway.clone();
+        let (services, clients) = (Arc::clone(&self.services), Arc::clone(&self.clients));
         match effect {
             TailEffect::Open(ask) => self.work.push(Box::pin(async move {
-                let found = open_tail::open(&gateway, *ask).await;
+                let found = open_tail::open(&clients.cluster, &services.streams, *ask).await;
                 Done::Opened(id, found.map(Box::new).map_err(Box::new))
             })),
             TailEffect::Hold {
@@ -510,7 +515,7 @@ impl Run {
                     return;
                 };
                 self.work.push(Box::pin(async move {
-                    let results = open_tail::seek(gateway.cluster(), isolation, seeks).await;
+                    let results = open_tail::seek(&clients.cluster, isolation, seeks).await;
                     Done::Sought(id, request, results)
                 }));
             }
@@ -519,7 +524,7 @@ impl Run {
                     return;
                 };
                 self.work.push(Box::pin(async move {
-                    let found = open_tail::ends(gateway.cluster(), isolation, topics).await;
+                    let found = open_tail::ends(&clients.cluster, isolation, topics).await;
                     Done::Ends(id, request, found)
                 }));
             }
@@ -548,7 +553,7 @@ impl Run {
         let Some(instance) = &options.instance_id else {
             return self.join(*options);
         };
-        let claims = self.gateway.sessions().claims();
+        let claims = self.services.sessions.claims();
         let Some(principal) = self.session.principal() else {
             let nobody = Fault::new(FaultKind::NotAuthorized, "nobody is known");
             let now = Instant::now().into_std();
@@ -582,7 +587,7 @@ impl Run {
             let ended = Event::Ended(None);
             return self.session.member(ended, Instant::now().into_std());
         }
-        match self.gateway.cluster().members.join(options) {
+        match self.clients.cluster.members.join(options) {
             Ok(member) => self.member = Some(member),
             Err(fault) => self.session.not_joined(fault, Instant::now().into_std()),
         }
@@ -810,11 +815,11 @@ async fn taken(claim: Option<&Claim>) {
 /// The topics of a list, created where that is wanted and the principal may, or all that a pattern may
 /// match.
 async fn resolve(
-    gateway: &Gateway,
+    cluster: &Cluster,
     principal: Option<&Principal>,
     topics: &Topics,
 ) -> Result<Vec<Arc<str>>, Fault> {
-    let metadata = &gateway.cluster().metadata;
+    let metadata = &cluster.metadata;
     match topics {
         Topics::Names(names) => {
             let mut found = Vec::with_capacity(names.len());
@@ -836,7 +841,8 @@ async fn resolve(
 
 /// Writes a dead letter; what went wrong, if something did. `own`: the topic is the gateway's choice.
 async fn dead_letter(
-    gateway: &Gateway,
+    services: &Services,
+    clients: &KafkaClients,
     principal: Option<Principal>,
     topic: &str,
     own: bool,
@@ -847,11 +853,11 @@ async fn dead_letter(
     };
     let submitted = match own {
         true => {
-            let writer = gateway.own_writer();
+            let writer = &services.kafka.own().writer;
             writer.write_as_gateway(&principal, topic, record).await
         }
         false => {
-            let writer = gateway.writer();
+            let writer = &clients.writer;
             writer.submit_dead_letter(&principal, topic, record).await
         }
     };

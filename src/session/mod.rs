@@ -10,6 +10,12 @@
 //! - `machine/`: the session as a state machine without I/O
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
 
+use std::sync::Arc;
+
+use crate::auth::Authenticator;
+use crate::passthrough::PrincipalClients;
+use crate::stream::registry::Streams;
+
 pub mod driver;
 pub mod machine;
 mod outbox;
@@ -18,3 +24,16 @@ pub mod registry;
 pub mod socket;
 mod static_members;
 mod steps;
+
+/// What sessions are served with.
+#[derive(Debug)]
+pub struct Services {
+    /// Which sessions there are.
+    pub sessions: registry::Sessions,
+    /// Among which their tails are counted.
+    pub streams: Streams,
+    /// Who shows a token in a frame.
+    pub auth: Arc<Authenticator>,
+    /// Which Kafka clients serve whom.
+    pub kafka: PrincipalClients,
+}

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::encoder::Lanes;
 use crate::auth::identity::Identity;
@@ -43,6 +44,11 @@ struct Inner {
     watched: Mutex<HashMap<u64, Arc<Watch>>>,
     next: AtomicU64,
     begun: Instant,
+    /// `streams.heartbeat_s`.
+    heartbeat: Duration,
+    stopping: CancellationToken,
+    /// Within this time they end when the process is about to stop.
+    drain: Duration,
 }
 
 /// Why there is no place for a stream.
@@ -81,7 +87,7 @@ pub(crate) struct Seat {
 
 impl Streams {
     /// None yet, by `settings`.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, stopping: &CancellationToken) -> Self {
         Self {
             inner: Arc::new(Inner {
                 lanes: Lanes::default(),
@@ -91,8 +97,26 @@ impl Streams {
                 watched: Mutex::default(),
                 next: AtomicU64::new(1),
                 begun: Instant::now(),
+                heartbeat: settings.streams.heartbeat,
+                stopping: stopping.clone(),
+                drain: settings.server.shutdown_grace / 4,
             }),
         }
+    }
+
+    /// Silence after which a stream shows that it is alive, unless its client asks for another time.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.inner.heartbeat
+    }
+
+    /// Cancelled when the process is about to stop.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
+    /// Within which time streams end then.
+    pub(crate) fn drain(&self) -> Duration {
+        self.inner.drain
     }
 
     pub(crate) fn lanes(&self) -> &Lanes {
@@ -314,7 +338,7 @@ mod tests {
         settings.auth.mode = AuthMode::Jwt;
         settings.limits.tails = 3;
         settings.limits.tails_per_principal = 2;
-        let streams = Streams::new(&settings);
+        let streams = Streams::new(&settings, &CancellationToken::new());
         let one = streams.seat("sse", &named("ann"), None).unwrap();
         let _two = streams.seat("sse", &named("ann"), None).unwrap();
         assert_eq!(
@@ -340,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_who_has_stopped_is_cut() {
-        let streams = Streams::new(&Settings::default());
+        let streams = Streams::new(&Settings::default(), &CancellationToken::new());
         let wire = Arc::new(Wire::default());
         let seat = streams.seat("sse", &named(""), Some(Arc::clone(&wire)));
         let seat = seat.unwrap();
@@ -362,7 +386,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_streams_that_share_a_connection_the_one_that_has_waited_longest_is_cut() {
-        let streams = Streams::new(&Settings::default());
+        let streams = Streams::new(&Settings::default(), &CancellationToken::new());
         let wire = Arc::new(Wire::default());
         let sit = || {
             let cut = Arc::new(Cut::default());

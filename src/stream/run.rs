@@ -26,15 +26,15 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::Lane;
 use super::event_format::{self, Door};
-use super::registry::Seat;
+use super::registry::{Seat, Streams};
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
-use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::kafka::tail::latest::Latest;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
+use crate::passthrough::KafkaClients;
 use crate::position::{Offsets, Vectors};
 use crate::read::allowed::may_go_on;
 use crate::read::partitions::Part;
@@ -56,7 +56,8 @@ pub(crate) const RETRY_BUSY: u64 = 30_000;
 
 /// A stream under way.
 pub(crate) struct Run {
-    gateway: Gateway,
+    streams: Streams,
+    clients: Arc<KafkaClients>,
     principal: Principal,
     /// Tells when the principal is to be judged again.
     changes: Changes,
@@ -144,8 +145,10 @@ enum Woken {
 }
 
 impl Run {
+    /// One of `streams`, of a topic that is read with `clients`.
     pub(crate) fn new(
-        gateway: Gateway,
+        streams: &Streams,
+        clients: &Arc<KafkaClients>,
         principal: &Principal,
         seat: Seat,
         lane: Arc<Lane>,
@@ -156,9 +159,7 @@ impl Run {
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
         let vectors = Vectors::new(&cluster_id, &topics);
         let begun = Instant::now();
-        let heartbeat = asked
-            .heartbeat
-            .unwrap_or(gateway.settings().streams.heartbeat);
+        let heartbeat = asked.heartbeat.unwrap_or_else(|| streams.heartbeat());
         let expiry = principal
             .expires()
             .zip(principal.time_left())
@@ -185,8 +186,9 @@ impl Run {
                 .then(|| Box::new(Latest::new(asked.max_rate, asked.conflate))),
             begin: Some(Box::new(asked)),
             timer: Box::pin(sleep_until(begun + heartbeat)),
-            stopping: Box::pin(gateway.stopping().clone().cancelled_owned()),
-            gateway,
+            stopping: Box::pin(streams.stopping().clone().cancelled_owned()),
+            streams: streams.clone(),
+            clients: Arc::clone(clients),
             principal: principal.clone(),
             changes: principal.changes(),
             seat,
@@ -341,7 +343,7 @@ impl Run {
         let until = until.into_iter().flatten().min().unwrap_or(self.beat);
         let told = self.drain.is_some();
         // Records may never stop to come.
-        if !told && self.gateway.stopping().is_cancelled() {
+        if !told && self.streams.stopping().is_cancelled() {
             return Woken::Stopping;
         }
         if until <= Instant::now() {
@@ -449,8 +451,8 @@ impl Run {
 
     fn stopping(&mut self) {
         // Not all at once: those that come back are the next process's load.
-        let grace = self.gateway.settings().server.shutdown_grace / 4;
-        let within = u64::try_from(grace.as_millis()).unwrap_or(0).max(1);
+        let within = self.streams.drain();
+        let within = u64::try_from(within.as_millis()).unwrap_or(0).max(1);
         self.drain = Some(Instant::now() + Duration::from_millis(fastrand::u64(0..within)));
     }
 

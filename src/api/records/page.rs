@@ -112,8 +112,17 @@ pub(super) async fn answer(
         .time_left()
         .map_or(asked.wait, |left| left.min(asked.wait));
     let until = Instant::now() + wait;
-    let scope = Scope::new(gateway, principal, topics, &asked.partitions, &asked.filter).await?;
     let cluster = gateway.cluster();
+    let keyed_topics = &gateway.settings().streams.keyed_topics;
+    let scope = Scope::new(
+        cluster,
+        keyed_topics,
+        principal,
+        topics,
+        &asked.partitions,
+        &asked.filter,
+    )
+    .await?;
     let cluster_id = cluster.id().await?;
     let found = starts(cluster, &scope, &asked, &cluster_id).await?;
     let since: Vec<Since> = found.iter().map(|of| of.since.clone()).collect();

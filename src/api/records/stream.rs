@@ -189,7 +189,8 @@ async fn begin(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let scope = Scope::new(
-        &gateway,
+        gateway.cluster(),
+        &gateway.settings().streams.keyed_topics,
         &principal,
         &topics,
         &asked.partitions,
@@ -219,7 +220,16 @@ async fn begin(
         filter: asked.filter.clone(),
         sight,
     });
-    let mut run = Run::new(gateway, &principal, seat, lane, parts, cluster_id, asked);
+    let mut run = Run::new(
+        gateway.streams(),
+        gateway.clients(),
+        &principal,
+        seat,
+        lane,
+        parts,
+        cluster_id,
+        asked,
+    );
     run.hello();
     // On the heap: the state of a stream is not moved with every piece.
     let pieces = stream::unfold(Box::new(run), |mut run| async move {

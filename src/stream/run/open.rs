@@ -15,8 +15,8 @@ use crate::stream::params::{Asked, Origin};
 
 impl Run {
     pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
-        let gateway = self.gateway.clone();
-        let cluster = gateway.cluster();
+        let clients = Arc::clone(&self.clients);
+        let cluster = &clients.cluster;
         let start = start_offsets::resolve(
             cluster,
             &self.cluster_id,
@@ -66,14 +66,14 @@ impl Run {
 
     /// The clock has passed the end: where the logs end now, the stream does.
     pub(super) async fn close_ahead(&mut self) -> Result<(), ApiError> {
-        let gateway = self.gateway.clone();
+        let clients = Arc::clone(&self.clients);
         let Some(isolation) = self.followers.first().map(Follower::isolation) else {
             return Ok(());
         };
         let read = self.parts.iter().zip(&self.sent).map(async |(part, sent)| {
             let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
-            gateway
-                .cluster()
+            clients
+                .cluster
                 .bounds_under(isolation, &part.topic.name, &partitions)
                 .await
         });

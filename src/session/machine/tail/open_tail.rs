@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::super::options::invalid;
 use super::super::topic_error;
 use crate::auth::identity::Identity;
-use crate::gateway::Gateway;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
@@ -17,7 +16,7 @@ use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{Lane, View};
 use crate::stream::params::{Origin, Until};
-use crate::stream::registry::{Full, Seat};
+use crate::stream::registry::{Full, Seat, Streams};
 use crate::stream::start_offsets::{Shown, Start, resolve, vector};
 
 /// What a tail is to begin as.
@@ -82,8 +81,7 @@ pub struct Opened {
 /// # Errors
 ///
 /// What the client is to be told.
-pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
-    let cluster = gateway.cluster();
+pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Opened, Error> {
     let failed = |fault: Fault| topic_error(&fault);
     let isolation = ask.isolation.unwrap_or(cluster.reader.isolation());
     let parts = parts(cluster, &ask.topics).await?;
@@ -94,8 +92,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         }
         _ => None,
     };
-    let seat = gateway
-        .streams()
+    let seat = streams
         .seat(ask.view.door.name(), &ask.principal, None)
         .map_err(|full| full_error(&full))?;
     let start = resolve(
@@ -117,7 +114,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let vectors = Vectors::new(&cluster_id, &topics);
     let ends = start.until.unwrap_or_default();
-    let lane = gateway.streams().lanes().lane(ask.view);
+    let lane = streams.lanes().lane(ask.view);
     let mut followers = Vec::with_capacity(parts.len());
     let mut begun = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
