@@ -54,12 +54,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "kafka",
         "a position is checked against the partitions of its topics",
     ),
-    ("read/allowed.rs", "http", ERRORS),
-    (
-        "read/partitions.rs",
-        "http",
-        "it reads its parameter, and its errors are those of an API",
-    ),
     ("session/driver.rs", "http", CONNECTION),
     (
         "session/registry.rs",

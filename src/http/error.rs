@@ -22,6 +22,7 @@ use crate::auth::refusals::TooMany;
 use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
+use crate::read::error::ReadError;
 use crate::write::{Field, Rejected};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
@@ -342,6 +343,21 @@ impl From<NoClients> for ApiError {
             }
             NoClients::Full => Self::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
             NoClients::Kafka(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Denied(denied) => denied.into(),
+            ReadError::Hidden(hidden) => hidden.into(),
+            ReadError::TooManyRefusals(too_many) => too_many.into(),
+            ReadError::VisibilityChanged => Self::new(StatusCode::FORBIDDEN, 40301, message),
+            ReadError::Invalid { field, .. } => Self::bad_request(message).at(field),
+            ReadError::NoSuchPartition(fault) => Self::from(fault).at("partitions"),
+            ReadError::Topic(fault) => Self::from_topic_fault(&fault),
         }
     }
 }

@@ -3,36 +3,29 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-
+use super::error::ReadError;
 use super::partitions::sight;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, decide_again};
 use crate::auth::policy::Sight;
-use crate::http::error::ApiError;
 
 /// Whether `principal` may go on reading these topics, and is shown the same of them as at first.
 ///
 /// # Errors
 ///
-/// 401 where it is no principal any more, 403 where it may not read one of the topics, or is shown other
-/// records of it.
+/// It is no principal any more, may not read one of the topics, or is shown other records of it.
 pub(crate) fn may_go_on(
     principal: &Principal,
     topics: &[Arc<str>],
     shown: &Sight,
-) -> Result<(), ApiError> {
+) -> Result<(), ReadError> {
     for topic in topics {
         decide_again(principal, Action::Consume, Resource::Topic(topic))?;
     }
     if sight(principal, topics)? == *shown {
         return Ok(());
     }
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        40301,
-        "other records are shown to you now (auth.topic_filters): ask again",
-    ))
+    Err(ReadError::VisibilityChanged)
 }
 
 /// What `reading` comes to, as long as `principal` may go on. Nothing of what was read is shown after that:
@@ -41,12 +34,12 @@ pub(crate) fn may_go_on(
 /// # Errors
 ///
 /// Those of `reading`, and of [`may_go_on`].
-pub(crate) async fn while_allowed<T>(
+pub(crate) async fn while_allowed<T, E: From<ReadError>>(
     principal: &Principal,
     topics: &[Arc<str>],
     shown: &Sight,
-    reading: impl Future<Output = Result<T, ApiError>>,
-) -> Result<T, ApiError> {
+    reading: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut changes = principal.changes();
     let mut reading = std::pin::pin!(reading);
     loop {
@@ -72,6 +65,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::auth::permission::Denied;
 
     #[test]
     fn what_was_read_is_shown_only_to_who_may_read_it_still() {
@@ -79,10 +73,12 @@ mod tests {
         let (ann, change) = Principal::with_role("ann", &["consume:orders"]);
         let shown = sight(&ann, &topics).unwrap();
         let read = |answer: oneshot::Receiver<&'static str>| {
-            let reading = async { Ok(answer.await.unwrap()) };
+            let reading = async { Ok::<_, ReadError>(answer.await.unwrap()) };
             Box::pin(while_allowed(&ann, &topics, &shown, reading))
         };
-        for (texts, status) in [(Some(&["produce:orders"][..]), 403), (None, 401)] {
+        let is_gone = |error: &ReadError| *error == ReadError::Denied(Denied::Gone);
+        let is_denied = |error: &ReadError| matches!(error, ReadError::Denied(_));
+        for (texts, gone) in [(Some(&["produce:orders"][..]), false), (None, true)] {
             // While it waits, and what has just come.
             for comes in [false, true] {
                 change(Some(&["consume:orders"]));
@@ -96,12 +92,18 @@ mod tests {
                     answers.send("records").unwrap();
                 }
                 let refused = reading.now_or_never().unwrap().unwrap_err();
-                assert_eq!(refused.status(), status);
+                assert!(
+                    is_denied(&refused) && is_gone(&refused) == gone,
+                    "{refused:?}"
+                );
             }
             // What is gone when it begins reads nothing.
             let (_answers, answer) = oneshot::channel();
             let refused = read(answer).now_or_never().unwrap().unwrap_err();
-            assert_eq!(refused.status(), status);
+            assert!(
+                is_denied(&refused) && is_gone(&refused) == gone,
+                "{refused:?}"
+            );
         }
         change(Some(&["consume:orders"]));
         let (answers, answer) = oneshot::channel();

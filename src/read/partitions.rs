@@ -3,18 +3,19 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::error::ReadError;
 use crate::auth::Principal;
 use crate::auth::policy::{self, Sight};
 use crate::config::KeyedTopicSettings;
 use crate::filter::Filter;
 use crate::glob::Glob;
-use crate::http::error::ApiError;
-use crate::http::extract::{Query, unexpected};
 use crate::kafka::metadata::Topic;
 use crate::kafka::{Cluster, partitioner};
 use crate::position::MAX_PARTITIONS;
 
-const EXPECTED: &str = "a list such as 0,2-3, or orders:0,orders:2-3,users:1 of several topics";
+/// What [`Partitions::parse`] takes.
+pub(crate) const EXPECTED: &str =
+    "a list such as 0,2-3, or orders:0,orders:2-3,users:1 of several topics";
 
 /// What is read of a topic.
 #[derive(Debug, Clone)]
@@ -40,18 +41,8 @@ pub(crate) struct Scope {
 }
 
 impl Partitions {
-    /// Takes the parameter; without it, all are meant.
-    pub(crate) fn take(query: &mut Query) -> Result<Self, ApiError> {
-        match query.take("partitions")? {
-            None => Ok(Self::default()),
-            Some(text) => {
-                Self::parse(&text).ok_or_else(|| unexpected("partitions", &text, EXPECTED))
-            }
-        }
-    }
-
     /// As in a position, a number without a topic is of the topic before it.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut topic = None;
         let ranges = text.split(',').map(|part| {
             let part = part.trim();
@@ -71,7 +62,7 @@ impl Partitions {
     }
 
     /// Each part must be of a topic that is read.
-    fn check(&self, topics: &[String]) -> Result<(), ApiError> {
+    fn check(&self, topics: &[String]) -> Result<(), ReadError> {
         let problem = self.of.iter().find_map(|(name, range)| match name {
             None if topics.len() > 1 => Some(format!(
                 "partitions: of which topic is {}? Name it, as in {}:{0}",
@@ -85,12 +76,15 @@ impl Partitions {
         });
         match problem {
             None => Ok(()),
-            Some(problem) => Err(ApiError::bad_request(problem).at("partitions")),
+            Some(problem) => Err(ReadError::Invalid {
+                field: "partitions",
+                message: problem,
+            }),
         }
     }
 
     /// The partitions of `topic` that are meant. A topic that is not named is read whole.
-    fn choose(&self, topic: &Arc<Topic>) -> Result<Part, ApiError> {
+    fn choose(&self, topic: &Arc<Topic>) -> Result<Part, ReadError> {
         let ranges: Vec<_> = self
             .of
             .iter()
@@ -103,7 +97,7 @@ impl Partitions {
         {
             topic
                 .partition(partition)
-                .map_err(|fault| ApiError::from(fault).at("partitions"))?;
+                .map_err(ReadError::NoSuchPartition)?;
         }
         let chosen = |id: &i32| ranges.is_empty() || ranges.iter().any(|range| range.contains(id));
         let ids = topic.partitions.iter().map(|partition| partition.id);
@@ -143,8 +137,7 @@ impl Scope {
     ///
     /// # Errors
     ///
-    /// 403 where nothing of a topic is shown, 404 for a topic or partition that there is not, 400 for
-    /// parts of topics that are not read, and for too many partitions; Kafka's refusals.
+    /// [`ReadError`].
     pub(crate) async fn new(
         cluster: &Cluster,
         keyed_topics: &[KeyedTopicSettings],
@@ -152,7 +145,7 @@ impl Scope {
         topics: &[String],
         partitions: &Partitions,
         filter: &Filter,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self, ReadError> {
         let names: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(name.as_str())).collect();
         let sight = sight(principal, &names)?;
         partitions.check(topics)?;
@@ -169,10 +162,10 @@ impl Scope {
                 [_] => ("partitions", "name some of them"),
                 _ => ("topics", "name fewer, or some of their partitions"),
             };
-            return Err(ApiError::bad_request(format!(
-                "{count} partitions; one read may have {MAX_PARTITIONS}: {fewer}"
-            ))
-            .at(field));
+            return Err(ReadError::Invalid {
+                field,
+                message: format!("{count} partitions; one read may have {MAX_PARTITIONS}: {fewer}"),
+            });
         }
         Ok(Self { parts, sight })
     }
@@ -182,21 +175,21 @@ impl Scope {
 ///
 /// # Errors
 ///
-/// 403; 429 when that was too often.
-pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
+/// [`ReadError::Hidden`], or that it was so too often.
+pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ReadError> {
     policy::sight(principal, topics).map_err(|hidden| {
         let counted = principal.asker().count();
-        counted.map_or_else(ApiError::from, |()| ApiError::from(hidden))
+        counted.map_or_else(ReadError::TooManyRefusals, |()| hidden.into())
     })
 }
 
 /// The topic that the request names.
-pub(crate) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ApiError> {
+pub(crate) async fn known(cluster: &Cluster, topic: &str) -> Result<Arc<Topic>, ReadError> {
     cluster
         .metadata
         .topic(topic)
         .await
-        .map_err(|fault| ApiError::from_topic_fault(&fault))
+        .map_err(ReadError::Topic)
 }
 
 #[cfg(test)]
@@ -225,7 +218,7 @@ mod tests {
         let both = ["orders".to_owned(), "users".to_owned()];
         let check = |text: &str, topics: &[String]| {
             let checked = Partitions::parse(text).unwrap().check(topics);
-            checked.map_err(|error| error.message().to_owned())
+            checked.map_err(|error| error.to_string())
         };
         assert_eq!(check(text, &both), Ok(()));
         assert_eq!(check("1", &both[..1]), Ok(()));
@@ -235,7 +228,7 @@ mod tests {
             assert_eq!(Partitions::parse(bad), None, "{bad}");
         }
         let beyond = Partitions::parse("2").unwrap().choose(&users);
-        assert_eq!(beyond.unwrap_err().status(), 404);
+        assert!(matches!(beyond, Err(ReadError::NoSuchPartition(_))));
     }
 
     #[test]

@@ -394,6 +394,7 @@ impl Run {
         let Err(error) = may_go_on(&self.principal, &topics, self.lane.sight()) else {
             return;
         };
+        let error = ApiError::from(error);
         let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();
         if self.over && is_said {
             return;

@@ -18,7 +18,7 @@ use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep_until};
 
 use super::JSON;
-use super::params::filter;
+use super::params::{filter, partitions};
 use super::read::{at_from, gone, isolation};
 use super::write::formats;
 use crate::auth::Principal;
@@ -74,7 +74,7 @@ impl Asked {
             None => From::Latest,
             Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
         };
-        let partitions = Partitions::take(query)?;
+        let partitions = partitions(query)?;
         let most = gateway.settings().limits.records_per_request as u64;
         let limit = query
             .take_number("limit", 1..=most)?

@@ -14,7 +14,7 @@ use crate::http::extract::{Query, unexpected};
 use crate::kafka::Cluster;
 use crate::kafka::tail::OnLag;
 use crate::position::{From, PositionError};
-use crate::read::partitions::Partitions;
+use crate::read::partitions::{EXPECTED, Partitions};
 use crate::stream::params::{Asked, Origin, Until};
 
 /// Longest text of a filter's key or header.
@@ -23,6 +23,16 @@ const LONGEST: usize = 4 << 10;
 const MOST_HEADERS: usize = 8;
 /// Longest `timeout`, in milliseconds: a day.
 const LONGEST_TIMEOUT: u64 = 86_400_000;
+
+/// Takes the parameter `partitions`; without it, all are meant.
+pub(super) fn partitions(query: &mut Query) -> Result<Partitions, ApiError> {
+    match query.take("partitions")? {
+        None => Ok(Partitions::default()),
+        Some(text) => {
+            Partitions::parse(&text).ok_or_else(|| unexpected("partitions", &text, EXPECTED))
+        }
+    }
+}
 
 impl Asked {
     /// Takes all parameters of the query.
@@ -50,7 +60,7 @@ impl Asked {
             None => None,
             Some(text) => Some(until(&text)?),
         };
-        let partitions = Partitions::take(query)?;
+        let partitions = partitions(query)?;
         let fields = Fields::take(query)?;
         let bare = match query.take("meta")?.as_deref() {
             None | Some("full") => false,

@@ -157,7 +157,8 @@ fn may_consume<'a>(
         decide(principal, Action::Consume, Resource::Topic(topic))?;
     }
     let asked: Vec<Arc<str>> = asked.into_iter().map(Arc::from).collect();
-    sight(principal, &asked).map(|_| ())
+    sight(principal, &asked)?;
+    Ok(())
 }
 
 /// Whether the principal may consume these partitions' topics, and there are such. `list` is the field
