@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, post_json, post_text, send};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::ws::Client;
 use crate::support::{eventually, kafka, shared_gateway, topic};
 

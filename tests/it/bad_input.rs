@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, raw_request};
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::{eventually, kafka, topic};
 
 const RECORD_BYTES: usize = 50_000;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::broker_security::{by_sasl, password, secured};
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, post_json, post_text};
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::secured::{PASSWORD, USER};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 

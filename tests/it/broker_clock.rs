@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::streams::{Stream, ndjson};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{self, broker, gateway, spot};
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::ws::Client;
 use crate::support::{eventually, http, topic};
 use crate::ws_tails::follow;

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use crate::support::broker::Broker;
 use crate::support::gateway::{self, Gateway};
 use crate::support::http::{self, Reply};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::secured::{CERTIFIED, PASSWORD, READER, Secured, TokenEndpoint, USER, token};
 use crate::support::{eventually, metric, topic};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::streams::{Stream, ndjson, place, topic_of, write};
 use crate::support::gateway::Gateway;
 use crate::support::http::get;
-use crate::support::plain::{Plain, PlainOutgoing, PlainTransaction};
+use crate::support::kafka_client::{Plain, PlainOutgoing, PlainTransaction};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 use crate::ws_tails;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, get, send};
-use crate::support::plain::{Isolation, PlainOutgoing};
+use crate::support::kafka_client::{Isolation, PlainOutgoing};
 use crate::support::tokens::{self, SECRET};
 use crate::support::ws::{Client, tags};
 use crate::support::{eventually, topic};

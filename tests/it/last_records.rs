@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::streams::{Stream, ndjson, place, topic_of};
 use crate::support::http::get;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, shared_gateway, topic};
 use crate::ws_tails::follow;

@@ -13,7 +13,7 @@ use crate::broker_security::secured;
 use crate::support::broker::Broker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::secured::KEY_ID;
 use crate::support::tokens::{
     SECRET, claims, issuer_pem, seconds_from_now, sign, signed_by_issuer,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed};
 use crate::support::http::{Reply, client, send};
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, topic};

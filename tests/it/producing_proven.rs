@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::plain::{Isolation, Plain};
+use crate::support::kafka_client::{Isolation, Plain};
 use crate::support::{assert_readable, eventually, kafka, metric, topic};
 
 /// `message.timeout.ms`, as the gateway sets it, and what librdkafka and a busy machine may add.

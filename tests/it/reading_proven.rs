@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::plain::{Isolation, Plain, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{Isolation, Plain, PlainOutgoing, PlainRecord};
 use crate::support::{eventually, kafka, topic};
 
 /// Longest time for one page, whatever the brokers do: metadata, bounds, and the page itself.

@@ -11,7 +11,7 @@ use crate::streams::{Stream, ndjson};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::plain::{Plain, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{Plain, PlainOutgoing, PlainRecord};
 use crate::support::{eventually, kafka, shared_gateway, topic};
 
 /// Longer than any page may take that does not wait, even on a busy machine, and shorter than the

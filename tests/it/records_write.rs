@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::plain::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
 use crate::support::{kafka, shared_gateway, topic};
 
 /// A topic of this test's own, and the path to its records.

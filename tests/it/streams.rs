@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{claims, seconds_from_now, sign};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 

@@ -11,7 +11,7 @@ use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups;
 use crate::support::http::{get, post_json};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{kafka, shared_gateway, topic};
 
 fn now_ms() -> i64 {
@@ -273,7 +273,7 @@ async fn ids_with_times_go_on_in_a_mirrored_cluster() {
     here.create_topic(&name, 2, &[]).await;
     there.create_topic(&name, 2, &[]).await;
     let base = now_ms() - 60_000;
-    let copied = async |plain: &crate::support::plain::Plain, n: i64| {
+    let copied = async |plain: &crate::support::kafka_client::Plain, n: i64| {
         let value = n.to_string();
         let record = PlainOutgoing {
             topic: &name,

@@ -14,7 +14,7 @@ use crate::streams::is_read_by_one;
 use crate::support::broker::Broker;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::{eventually, http, kafka, metric, topic};
 
 /// Longest wait for something that should come at once.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::broker::Broker;
-use crate::support::plain::{Isolation, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{Isolation, PlainOutgoing, PlainRecord};
 use crate::support::{eventually, kafka, topic};
 
 fn texts(records: &[PlainRecord]) -> Vec<&str> {

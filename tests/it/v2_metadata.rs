@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, get, send};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, kafka, shared_gateway, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
-use crate::support::plain::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
 use crate::support::{kafka, shared_gateway, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, epochs, fill, gateway, spot, write};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::ws::{Client, offsets, tags};
 use crate::support::{eventually, http, topic};
 

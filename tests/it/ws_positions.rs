@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, fill, gateway};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::topic;
 use crate::support::ws::{Client, at, offsets, tags};
 

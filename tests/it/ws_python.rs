@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::groups::{assigned, broker, committed, fill, gateway, spot};
 use crate::support::python::Python;
-use crate::support::script::Script;
+use crate::support::subprocess::Subprocess;
 use crate::support::topic;
 use crate::support::ws::{Client, tags};
 
@@ -15,7 +15,7 @@ use crate::support::ws::{Client, tags};
 type Seen = BTreeMap<(i64, i64), u32>;
 
 /// Reads the script's lines until `done` holds of one.
-async fn follow(script: &mut Script, seen: &mut Seen, name: &str, count: usize) {
+async fn follow(script: &mut Subprocess, seen: &mut Seen, name: &str, count: usize) {
     let mut has: Vec<i64> = Vec::new();
     loop {
         let line = script.line().await.expect("the script goes on");

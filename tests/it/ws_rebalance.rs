@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, epochs, fill, gateway, place, spot};
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, at, offsets, tags};
 use crate::support::{eventually, http, topic};
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed, fill, gateway, spot};
-use crate::support::plain::{Plain, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{Plain, PlainOutgoing, PlainRecord};
 use crate::support::tokens::token;
 use crate::support::ws::{Client, at, offsets, tags};
 use crate::support::{eventually, http, topic};

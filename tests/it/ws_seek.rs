@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::groups::{broker, committed, fill, gateway};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::topic;
 use crate::support::ws::{Client, offsets, tags};
 

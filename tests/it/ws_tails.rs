@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, groups, kafka, metric, shared_gateway, topic};
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::streams::is_read_by_one;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, token};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::streams::is_read_by_one;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
 use crate::ws_tails::{follow, tail, topic_of};

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LONG, Process, Watched, at, earliest};
 use crate::support::broker::Broker;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, topic};
 
 /// Half of what a broker holds a fetch for that finds nothing: the median way of a record that waits for

@@ -31,7 +31,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::support::broker::Broker;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 
 /// For what must happen, on a machine that is busy.
 const LONG: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use tidegate::kafka::fault::FaultKind;
 use tidegate::kafka::member::{Command, From, Options, Reset, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

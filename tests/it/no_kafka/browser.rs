@@ -10,7 +10,7 @@ use crate::support::browser::{Browser, Pages};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http;
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 
 const TOPIC: &str = "orders";
 const RECORDS: &str = "/topics/orders/records";
@@ -259,8 +259,8 @@ async fn the_api_page_works_and_a_link_leads_to_it() {
 async fn the_client_of_the_document_runs_in_a_page() {
     use std::time::Duration;
 
+    use crate::support::doc_snippets::{block, put};
     use crate::support::eventually;
-    use crate::support::recipe::{block, put};
     use crate::support::ws::Client;
 
     let Some(browser) = Browser::find().await else {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client, raw_request};
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 
 const TOPIC: &str = "orders";
 const PAGE: &str = "https://app.example";

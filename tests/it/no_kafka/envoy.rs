@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::nginx_instances::{find_their_process, gateway};
+use crate::support::doc_snippets::{block, put};
 use crate::support::envoy::{Envoy, Running, recipe, routed};
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{get, send};
-use crate::support::recipe::{block, put};
 
 use crate::support::ws::{Client as Session, at_url};
 use crate::support::{eventually, metric};

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::eventually;
 use crate::support::fault::FaultBroker;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 
 const LONG: Duration = Duration::from_secs(60);
 

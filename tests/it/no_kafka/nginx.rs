@@ -15,12 +15,12 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::support::broker::free_port;
 use crate::support::certs::Authority;
+use crate::support::doc_snippets::{block, put};
 use crate::support::eventually;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{Reply, send};
 use crate::support::nginx;
 use crate::support::process::Supervised;
-use crate::support::recipe::{block, put};
 use crate::support::tokens::token;
 
 const BOUND: Duration = Duration::from_secs(60);

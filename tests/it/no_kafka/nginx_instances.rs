@@ -5,11 +5,11 @@ use std::time::Duration;
 use reqwest::Client;
 
 use crate::support::broker::free_port;
+use crate::support::doc_snippets::{block, put};
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::send;
 use crate::support::nginx;
-use crate::support::recipe::{block, put};
 
 const BOUND: Duration = Duration::from_secs(60);
 const HEADING: &str = "### Behind nginx";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::{eventually, metric};
 
 const TOPIC: &str = "orders";

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
-use crate::support::recipe::{block, put};
 use crate::support::tokens::{Issuer, seconds_from_now, signed_by_issuer};
 use crate::support::{blocking, eventually};
 

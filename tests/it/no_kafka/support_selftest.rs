@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::fault::FaultBroker;
 use crate::support::http::{self, raw_request};
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::process::{Signal, Supervised};
 use crate::support::{eventually, topic};
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::ws::Client;
 
 const TOPIC: &str = "orders";

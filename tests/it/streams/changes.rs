@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{PROMPT, Stream, ndjson, place, topic_of, write};
 use crate::support::gateway::Gateway;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, http, kafka, metric, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Event, PROMPT, Parser, place, topic_of, write};
 use crate::support::broker::Broker;
-use crate::support::front::Front;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::{kafka, metric, shared_gateway, topic};
 
 /// Topic, partition and offset.
@@ -347,7 +347,7 @@ async fn a_thousand_cuts_lose_nothing_and_repeat_only_what_had_no_id_yet() {
         topics.push((name, 4));
     }
     let first = Gateway::start(&kafka.bootstrap()).await;
-    let front = Front::of(&first).await;
+    let front = TcpProxy::of(&first).await;
     let url = front.url(&path(&topics));
     let cuts = Arc::new(AtomicUsize::new(0));
     let mut written = Some(tokio::spawn(write_all(

@@ -9,7 +9,7 @@ use reqwest::{Client, Version};
 use super::{PROMPT, Stream, place, topic_of, write};
 use crate::support::certs::Authority;
 use crate::support::gateway::Gateway;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, kafka, metric_over};
 
 /// A gateway without TLS and one with it, each with a client that speaks HTTP/2 to it, and one for its

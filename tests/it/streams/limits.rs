@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{PROMPT, Stream, topic_of};
 use crate::support::gateway::Gateway;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric};
 

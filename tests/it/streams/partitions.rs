@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use super::{Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::{http, kafka, shared_gateway};
 
 /// The longest header that common proxies let through.

@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::blocking;
-use super::plain::Plain;
+use super::kafka_client::Plain;
 use super::process::{Signal, Supervised};
 use super::secured::Secured;
 

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::broker::free_port;
+use super::doc_snippets::{block, put};
 use super::http::client;
 use super::process::Supervised;
-use super::recipe::{block, put};
 use super::{blocking, eventually};
 
 /// From its start to the first answer.

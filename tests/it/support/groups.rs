@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::broker::Broker;
 use super::gateway::Gateway;
-use super::plain::Plain;
+use super::kafka_client::Plain;
 use super::ws::Client;
 use super::{eventually, http};
 

@@ -1,23 +1,24 @@
 //! What the tests are built from: brokers, gateways, a plain Kafka client and HTTP helpers.
 //!
 //! - `broker`: a real Kafka, of one node or several, that can be stopped, paused and restarted
-//! - `gateway`: the built binary, started and watched
-//! - `plain`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
-//! - `http`: requests in a line, and bytes on a socket for what no client library would send
-//! - `secured`: the certificates, users and ACLs of a broker that lets in only whom it knows
-//! - `envoy`: a real Envoy
-//! - `fault`: a broker that answers with the error a test orders
 //! - `browser`: a real Chromium, and pages for it
 //! - `certs`: certificates, and a TLS client that tells how a handshake went
-//! - `front`: an address that stays while gateways change, and cuts connections
-//! - `recipe`: the recipes of the docs
+//! - `doc_snippets`: the commands and configurations in the docs, as they stand there
+//! - `envoy`: a real Envoy
+//! - `fault`: a broker that answers with the error a test orders
+//! - `gateway`: the built binary, started and watched
 //! - `groups`: what tests of sessions in consumer groups share
+//! - `http`: requests in a line, and bytes on a socket for what no client library would send
+//! - `kafka_client`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
 //! - `nginx`: a real nginx
 //! - `node`: Node.js with packages of npm
-//! - `python`: a Python with the Kafka, WebSocket and event-stream clients of PyPI
-//! - `script`: a program in another language at work
-//! - `ws`: a WebSocket client that checks every frame against the AsyncAPI document
 //! - `process`: how all of these are stopped, whatever becomes of the test
+//! - `python`: a Python with the Kafka, WebSocket and event-stream clients of PyPI
+//! - `secured`: the certificates, users and ACLs of a broker that lets in only whom it knows
+//! - `subprocess`: a program in another language that takes part in a test
+//! - `tcp_proxy`: an address that stays while gateways change, and cuts connections
+//! - `tokens`: tokens, good and forged, and an issuer that serves its keys
+//! - `ws`: a WebSocket client that checks every frame against the AsyncAPI document
 //!
 //! Most tests share one broker, `kafka()`, and keep apart by `topic("orders")`, a name no other
 //! test has. A test that stops or pauses its broker starts one of its own.
@@ -25,20 +26,20 @@
 pub mod broker;
 pub mod browser;
 pub mod certs;
+pub mod doc_snippets;
 pub mod envoy;
 pub mod fault;
-pub mod front;
 pub mod gateway;
 pub mod groups;
 pub mod http;
+pub mod kafka_client;
 pub mod nginx;
 pub mod node;
-pub mod plain;
 pub mod process;
 pub mod python;
-pub mod recipe;
-pub mod script;
 pub mod secured;
+pub mod subprocess;
+pub mod tcp_proxy;
 pub mod tokens;
 pub mod ws;
 

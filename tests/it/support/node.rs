@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::blocking;
-use super::script::Script;
+use super::subprocess::Subprocess;
 
 /// Where scripts for it are.
 pub const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -51,12 +51,12 @@ impl Node {
     }
 
     /// Starts a script of `tests/browser`, whose only argument is this order in JSON.
-    pub fn start(&self, script: &str, order: &Value) -> Script {
+    pub fn start(&self, script: &str, order: &Value) -> Subprocess {
         let mut command = Command::new("node");
         command
             .arg(format!("{TESTS}/{script}"))
             .arg(order.to_string());
-        Script::start(command)
+        Subprocess::start(command)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use super::blocking;
-use super::script::Script;
+use super::subprocess::Subprocess;
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python");
 
@@ -40,9 +40,9 @@ impl Python {
     }
 
     /// Starts a script of `tests/python`, which prints lines of JSON.
-    pub fn start(&self, script: &str, args: &[&str]) -> Script {
+    pub fn start(&self, script: &str, args: &[&str]) -> Subprocess {
         let mut command = Command::new(&self.0);
         command.arg(format!("{TESTS}/{script}")).args(args);
-        Script::start(command)
+        Subprocess::start(command)
     }
 }

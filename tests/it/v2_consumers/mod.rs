@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Gateway;
 use crate::support::groups::broker;
 use crate::support::http::{Reply, client, send};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Consumer, created, numbers, refusal};
 use crate::support::groups::{broker, fill, gateway, write};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

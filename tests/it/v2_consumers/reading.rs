@@ -12,7 +12,7 @@ use crate::broker_clock::{check, stamped};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::http::{client, send};
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,10 +14,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
-use crate::support::front::Front;
+use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
 use crate::support::process::Supervised;
-use crate::support::recipe::{block, put};
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::ws::Client;
 use crate::support::{blocking, eventually, http, topic};
 
@@ -84,7 +84,7 @@ fn whole_client(
 async fn do_as_the_document_says(language: &str, name: &str, mut program: Command) {
     let plain = broker().await.plain();
     let first = Gateway::start(&broker().await.bootstrap()).await;
-    let front = Front::of(&first).await;
+    let front = TcpProxy::of(&first).await;
     let orders = topic("ws-orders");
     let (invoices, dead, group) = (
         format!("{orders}-invoices"),

@@ -7,10 +7,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{BOUND, broker, whole_client};
+use crate::support::doc_snippets::put;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::process::{Signal, Supervised};
-use crate::support::recipe::put;
 use crate::support::{blocking, eventually, metric, topic};
 
 const ORDERS: i64 = 1_200;

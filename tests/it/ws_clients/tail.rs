@@ -1,11 +1,11 @@
 //! The tail of docs/websocket.md on Node.js: it sees all, once, while the gateway is replaced.
 
 use super::node::node;
-use super::{BOUND, Front, broker};
+use super::{BOUND, TcpProxy, broker};
+use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::process::Supervised;
-use crate::support::recipe::{block, put};
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,7 +15,7 @@ async fn the_tail_of_the_document_misses_nothing_and_repeats_nothing() {
     };
     let plain = broker().await.plain();
     let first = Gateway::start(&broker().await.bootstrap()).await;
-    let front = Front::of(&first).await;
+    let front = TcpProxy::of(&first).await;
     let name = topic("ws-page");
     plain.create_topic(&name, 2, &[]).await;
     let write = async |n: usize| {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::plain::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::Client;
 use crate::support::{assert_readable, topic};
 

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{becomes, broker, fill_large, raw, resident};
 use crate::support::gateway::Gateway;
-use crate::support::plain::PlainOutgoing;
+use crate::support::kafka_client::PlainOutgoing;
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, metric, topic};
 

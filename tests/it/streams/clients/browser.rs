@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{topic_of, write_numbers};
 use crate::streams::PROMPT;
 use crate::support::browser::Browser;
-use crate::support::front::Front;
 use crate::support::gateway::{Builder, Gateway};
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric, shared_gateway};
 
@@ -19,7 +19,7 @@ async fn is_cut_and_comes_back(gateway: Builder, ticket: impl AsyncFn(&Gateway, 
     let name = topic_of(&plain, "page", 1).await;
     write_numbers(&plain, &name, 0..10).await;
     let gateway = gateway.start().await;
-    let front = Front::of(&gateway).await;
+    let front = TcpProxy::of(&gateway).await;
     let query = format!(
         "from=earliest&until=0@20&retry=200{}",
         ticket(&gateway, &name).await

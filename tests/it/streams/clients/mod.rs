@@ -9,11 +9,11 @@ mod python;
 use serde_json::Value;
 
 use super::{topic_of, write};
-use crate::support::front::Front;
 use crate::support::gateway::Gateway;
 use crate::support::kafka;
-use crate::support::plain::Plain;
-use crate::support::script::Script;
+use crate::support::kafka_client::Plain;
+use crate::support::subprocess::Subprocess;
+use crate::support::tcp_proxy::TcpProxy;
 
 /// Longer than what clients wait by themselves, so that it shows which of the two they do.
 const RETRY: i64 = 3_300;
@@ -37,7 +37,7 @@ struct Seen {
 
 impl Seen {
     /// Reads lines until `done` holds.
-    async fn until(&mut self, script: &mut Script, done: impl Fn(&Self) -> bool) {
+    async fn until(&mut self, script: &mut Subprocess, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             let line = script.line().await.expect("the client goes on");
             self.take(&line);
@@ -83,12 +83,12 @@ async fn write_numbers(plain: &Plain, topic: &str, numbers: std::ops::Range<i64>
 }
 
 /// It is cut off by the network, and by a gateway that another one takes the place of.
-async fn sees_all_once_whatever_is_cut(start: impl FnOnce(&str) -> Script) {
+async fn sees_all_once_whatever_is_cut(start: impl FnOnce(&str) -> Subprocess) {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "client", 1).await;
     write_numbers(&plain, &name, 0..20).await;
     let first = Gateway::start(&kafka().await.bootstrap()).await;
-    let front = Front::of(&first).await;
+    let front = TcpProxy::of(&first).await;
     let query = format!("from=earliest&retry={RETRY}");
     let mut script = start(&front.url(&format!("/topics/{name}/records?{query}")));
     let mut seen = Seen::default();
@@ -121,7 +121,7 @@ async fn sees_all_once_whatever_is_cut(start: impl FnOnce(&str) -> Script) {
 }
 
 /// Who comes back after the end is told so by 204, and stays away.
-async fn stops_when_it_is_told_that_it_is_over(start: impl FnOnce(&str) -> Script) {
+async fn stops_when_it_is_told_that_it_is_over(start: impl FnOnce(&str) -> Subprocess) {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "over", 1).await;
     write_numbers(&plain, &name, 0..5).await;

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::{sees_all_once_whatever_is_cut, stops_when_it_is_told_that_it_is_over};
 use crate::support::node::Node;
-use crate::support::script::Script;
+use crate::support::subprocess::Subprocess;
 
-fn start(node: &Node, url: &str) -> Script {
+fn start(node: &Node, url: &str) -> Subprocess {
     let names = ["ready", "drain", "end", "gap", "reset", "stream-error"];
     let order = json!({"modules": node.modules, "url": url, "names": names});
     node.start("events.mjs", &order)

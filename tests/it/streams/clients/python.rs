@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{Seen, sees_all_once_whatever_is_cut, stops_when_it_is_told_that_it_is_over};
 use crate::streams::{ndjson, topic_of, write};
-use crate::support::front::Front;
 use crate::support::python::Python;
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::{kafka, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +34,7 @@ async fn an_id_that_comes_alone_is_what_it_comes_back_with() {
         write(&plain, &name, 0, &n.to_string()).await;
     }
     let gateway = shared_gateway().await;
-    let front = Front::of(gateway).await;
+    let front = TcpProxy::of(gateway).await;
     let query = "from=earliest&key=none&heartbeat=5&retry=100";
     let url = front.url(&format!("/topics/{name}/records?{query}"));
     let mut script = python.start("events.py", &[&url]);

@@ -2,9 +2,9 @@
 
 use super::shell::{commands, gateway, run};
 use crate::streams::{topic_of, write};
+use crate::support::doc_snippets::put;
 use crate::support::kafka;
 use crate::support::node::program;
-use crate::support::recipe::put;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_alone_one_after_the_other() {

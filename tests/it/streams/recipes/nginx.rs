@@ -3,8 +3,8 @@
 use super::{DOCUMENT, come_as_they_are_written};
 use crate::streams::PROMPT;
 use crate::support::broker::free_port;
+use crate::support::doc_snippets::{block, put};
 use crate::support::nginx;
-use crate::support::recipe::{block, put};
 use crate::support::{eventually, http, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::DOCUMENT;
 use crate::streams::{PROMPT, topic_of, write};
 use crate::support::browser::Browser;
-use crate::support::front::Front;
+use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
-use crate::support::recipe::{block, put};
+use crate::support::tcp_proxy::TcpProxy;
 use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric};
 
@@ -22,7 +22,7 @@ async fn ten_lines_show_what_comes_and_go_on_after_a_cut() {
         write(&plain, &topic, 0, &n.to_string()).await;
     }
     let gateway = Gateway::start(&kafka().await.bootstrap()).await;
-    let front = Front::of(&gateway).await;
+    let front = TcpProxy::of(&gateway).await;
     let code = put(&block(DOCUMENT, "## In a page", "js"), "orders", &topic);
     assert!(code.lines().count() <= 10);
     // What the gateway has written need not be with the page when it is cut off; the page says when it is.

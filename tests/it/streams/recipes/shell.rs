@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::DOCUMENT;
 use crate::streams::{PROMPT, Stream, topic_of, write};
+use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
-use crate::support::plain::Plain;
+use crate::support::kafka_client::Plain;
 use crate::support::process::Supervised;
-use crate::support::recipe::{block, put};
 use crate::support::{blocking, eventually, kafka, metric};
 
 /// The commands below a line of the document, without what is said about them.

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use super::gateway::Gateway;
 
 /// The address, and what leads it on. Dropping it lets nobody in any more.
-pub struct Front {
+pub struct TcpProxy {
     pub address: String,
     behind: Arc<Mutex<String>>,
     cuts: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
 
-impl Front {
+impl TcpProxy {
     /// Before this gateway.
     pub async fn of(gateway: &Gateway) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -66,7 +66,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,4 +1,4 @@
-//! The recipes of the docs, so that tests run what people copy.
+//! The commands and configurations in the docs, so that tests run what people copy.
 
 /// The text of the first block of this language below the heading.
 pub fn block(document: &str, heading: &str, language: &str) -> String {

@@ -14,13 +14,13 @@ use super::eventually;
 const BOUND: Duration = Duration::from_secs(120);
 
 /// A script at work. Dropping it kills it; it also ends when its standard input does.
-pub struct Script {
+pub struct Subprocess {
     child: Child,
     input: Option<ChildStdin>,
     lines: mpsc::UnboundedReceiver<String>,
 }
 
-impl Script {
+impl Subprocess {
     /// Starts it.
     pub fn start(mut command: Command) -> Self {
         let mut child = command
@@ -68,7 +68,7 @@ impl Script {
     }
 }
 
-impl Drop for Script {
+impl Drop for Subprocess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
