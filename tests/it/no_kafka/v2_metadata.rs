@@ -1,4 +1,4 @@
-//! Topics and brokers on the compatible door: on the embedded broker, and when Kafka refuses or is
+//! Topics and brokers in the v2 API: on the embedded broker, and when Kafka refuses or is
 //! not there.
 
 use krafka::error::ErrorCode;

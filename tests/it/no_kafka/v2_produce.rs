@@ -1,4 +1,4 @@
-//! Writing through the compatible door when the broker errs.
+//! Writing through the v2 API when the broker errs.
 
 use krafka::error::ErrorCode;
 use krafka::testing::ApiKey;

@@ -1,4 +1,4 @@
-//! Writing through the compatible door, seen in the topic by a plain client, on a real Kafka.
+//! Writing through the v2 API, seen in the topic by a plain client, on a real Kafka.
 
 use serde_json::{Value, json};
 

@@ -1,27 +1,27 @@
-//! Consumer instances of the compatible door, on a real Kafka. What the tests share is here.
+//! Consumer instances of the v2 API, on a real Kafka. What the tests share is here.
 //!
+//! - `commit`, `seek`: offsets and positions
+//! - `concurrency`: a thousand instances at once
+//! - `delivery_receipts`: answers that are asked for again, and what of them has moved on
+//! - `errors`: Confluent REST Proxy's table of codes
+//! - `group`: several members, brokers and processes that come and go
+//! - `join_time`: how long the group takes to let an instance in
 //! - `lifecycle`: made, deleted, expired, of whom, how many
-//! - `reading`: what reads give, and when
-//! - `committing`, `placing`: offsets and positions
-//! - `delivering`: answers that are asked for again, and what of them has moved on
-//! - `joining`: how long the group takes
-//! - `assigning`: partitions by hand
-//! - `errors`: the reference's table of codes
-//! - `peers`: what only Karapace, Redpanda's proxy and Strimzi's bridge have
-//! - `grouped`: several members, brokers and processes that come and go
-//! - `many`: a thousand at once
+//! - `manual_assignment`: partitions by hand
+//! - `other_proxies`: what only Karapace, Redpanda's proxy and Strimzi's bridge have
+//! - `read`: what reads give, and when
 
-mod assigning;
-mod committing;
-mod delivering;
+mod commit;
+mod concurrency;
+mod delivery_receipts;
 mod errors;
-mod grouped;
-mod joining;
+mod group;
+mod join_time;
 mod lifecycle;
-mod many;
-mod peers;
-mod placing;
-mod reading;
+mod manual_assignment;
+mod other_proxies;
+mod read;
+mod seek;
 
 use std::time::Duration;
 

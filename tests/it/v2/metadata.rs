@@ -1,4 +1,4 @@
-//! Topics, partitions and brokers as clients of the compatible door see them, on a real Kafka.
+//! Topics, partitions and brokers as clients of the v2 API see them, on a real Kafka.
 
 use std::time::Duration;
 

@@ -1,27 +1,31 @@
-//! Streams of records, NDJSON and server-sent events: where they begin, what they say, how they end, and
-//! that a client that was cut off goes on where it was.
+//! Streams of records, NDJSON and server-sent events. What the tests share is here.
 //!
-//! - `cuts.rs`: cut at random bytes, through leader changes and restarts of the gateway
-//! - `partitions.rs`: many partitions, and where ids stand
-//! - `changes.rs`: topics and positions that change or go away under a stream, and between two
-//! - `limits.rs`: how many streams there may be of one, and readers that stop reading
-//! - `outage.rs`: brokers that are away
-//! - `silent.rs`: one broker of several that is
-//! - `h2.rs`: several streams on one connection
+//! - `broker_outage`: brokers that are away
 //! - `clients/`: clients that others wrote
+//! - `fanout`: many readers of one topic
+//! - `http2`: several streams on one connection
+//! - `limits`: how many streams one client may have, and readers that stop reading
+//! - `memory`: what is kept of a topic for its readers
+//! - `params`: several topics, parts of them, one key, an end that has not come yet
+//! - `partitions`: many partitions, and where ids stand
 //! - `recipes/`: what docs/streams.md says, as it stands there
+//! - `reconnect`: cut at random bytes, through leader changes and restarts of the gateway
+//! - `silent_broker`: one broker of several that does not answer
+//! - `topic_changes`: topics and positions that change or go away under a stream, and between two
 
-mod changes;
+mod broker_outage;
 mod clients;
-mod cuts;
-mod h2;
+mod fanout;
+mod http2;
 mod limits;
 mod memory;
-mod outage;
+mod params;
 mod partitions;
 mod recipes;
-mod silent;
+mod reconnect;
+mod silent_broker;
 mod silent_pages;
+mod topic_changes;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
