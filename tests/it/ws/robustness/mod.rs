@@ -1,13 +1,20 @@
-//! WebSocket sessions under bad circumstances, on a real Kafka: clients that send nonsense, read
-//! nothing, write too much or vanish, and a gateway that stops.
+//! WebSocket sessions under bad circumstances, on a real Kafka. What the tests share is here.
+//!
+//! - `browser`: a page in a real browser, which can set no header
+//! - `large_records`: records of a megabyte and more
+//! - `malformed_frames`: clients that send nonsense
+//! - `produce_flood`: a client that writes more than it may
+//! - `session_end`: a gateway that stops, and what is left of its sessions
+//! - `silent_broker`: one broker of several that does not answer
+//! - `slow_clients`: clients that read slowly, or not at all
 
-mod ending;
-mod frames;
-mod large;
-mod page;
-mod producing;
-mod silent;
-mod slow;
+mod browser;
+mod large_records;
+mod malformed_frames;
+mod produce_flood;
+mod session_end;
+mod silent_broker;
+mod slow_clients;
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, token};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
-use crate::ws_tails::{follow, tail, topic_of, write};
+use crate::ws::tails::{follow, tail, topic_of, write};
 
 /// Longest wait for what must come.
 const BOUND: Duration = Duration::from_secs(60);

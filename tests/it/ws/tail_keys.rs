@@ -10,7 +10,7 @@ use crate::support::gateway::Gateway;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
-use crate::ws_tails::{follow, tail, topic_of};
+use crate::ws::tails::{follow, tail, topic_of};
 
 /// Longest wait for what must come.
 const BOUND: Duration = Duration::from_secs(60);

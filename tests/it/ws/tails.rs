@@ -1,5 +1,5 @@
 //! WebSocket tails on a real Kafka: where they begin, what they show, how much goes, and what a client
-//! may ask of them. What befalls them is in `ws_tails_hard`.
+//! may ask of them. What happens to them is in `tail_failures`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
