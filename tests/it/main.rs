@@ -16,29 +16,20 @@
 )]
 mod support;
 
-mod added_partitions;
 mod auth;
 mod bad_input;
-mod bad_neighbours;
 mod broker_clock;
 mod broker_security;
 mod imported;
 mod isolation;
 mod kept_topics;
-mod last_records;
 mod lifecycle;
 mod members;
 mod no_kafka;
-mod packed;
 mod passthrough;
 mod policies;
-mod producing_proven;
-mod reading_proven;
 mod readme;
-mod records_ndjson;
-mod records_raw;
-mod records_read;
-mod records_write;
+mod records;
 mod secrets;
 mod streams;
 mod support_selftest;

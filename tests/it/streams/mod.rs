@@ -24,7 +24,6 @@ mod partitions;
 mod recipes;
 mod reconnect;
 mod silent_broker;
-mod silent_pages;
 mod topic_changes;
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Writing through the records door, and what is then really in Kafka.
+//! Writing records over HTTP, and what is then really in Kafka.
 
 use serde_json::{Value, json};
 

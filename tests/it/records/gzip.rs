@@ -1,4 +1,4 @@
-//! Packed bodies in both directions, and a batch in which one record is refused.
+//! Compressed bodies in both directions, and a batch in which one record is refused.
 
 use async_compression::tokio::write::{GzipDecoder, GzipEncoder};
 use serde_json::Value;

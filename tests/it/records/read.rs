@@ -1,4 +1,4 @@
-//! Reading through the records door: pages, single records, and what a real log does to both.
+//! Reading records over HTTP: pages, single records, and what a real log does to both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

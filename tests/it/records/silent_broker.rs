@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::write;
+use crate::streams::write;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::{assert_readable, eventually, http, topic};
