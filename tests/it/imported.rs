@@ -4,7 +4,7 @@ use std::process::Command;
 
 use krafka::admin::AclOperation;
 
-use crate::broker_security::secured;
+use crate::kafka::broker_security::secured;
 use crate::support::gateway::{self, Gateway};
 use crate::support::http;
 use crate::support::secured::{PASSWORD, USER};

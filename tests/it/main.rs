@@ -18,13 +18,9 @@ mod support;
 
 mod auth;
 mod bad_input;
-mod broker_clock;
-mod broker_security;
 mod imported;
-mod isolation;
-mod kept_topics;
+mod kafka;
 mod lifecycle;
-mod members;
 mod no_kafka;
 mod passthrough;
 mod policies;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::broker_security::secured;
+use crate::kafka::broker_security::secured;
 use crate::support::broker::Broker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client};

@@ -9,7 +9,7 @@ use krafka::admin::AclOperation;
 use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 
-use crate::broker_security::{Properties, by_sasl, from_endpoint, password, secured};
+use crate::kafka::broker_security::{Properties, by_sasl, from_endpoint, password, secured};
 use crate::support::broker::Broker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{client, get, send};

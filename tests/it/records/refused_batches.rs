@@ -9,7 +9,7 @@ use std::time::Duration;
 use krafka::admin::AclOperation;
 use serde_json::{Value, json};
 
-use crate::broker_security::{by_sasl, password, secured};
+use crate::kafka::broker_security::{by_sasl, password, secured};
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, post_json, post_text};
 use crate::support::kafka_client::Plain;

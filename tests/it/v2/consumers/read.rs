@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{BINARY, BOUND, Consumer, JSON, SOON, V2, VERY_PATIENT, created, from_earliest};
 use super::{numbers, refusal};
-use crate::broker_clock::{check, stamped};
+use crate::kafka::log_append_time::{check, stamped};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::http::{client, send};

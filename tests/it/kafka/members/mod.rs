@@ -1,21 +1,21 @@
-//! Members of consumer groups, below every door: what any engine behind `kafka::member` has to keep.
+//! Members of consumer groups, below every API: what any engine behind `kafka::member` has to keep.
 //!
-//! The scenarios are about the seam and nothing else, so that a second engine runs the same ones. What
+//! The scenarios are about this interface and nothing else, so that a second engine runs the same ones. What
 //! is committed is looked at with the plain client.
 //!
-//! - `reading.rs`: what a member reads and commits
-//! - `starting.rs`: where a member starts, and what is committed of that
-//! - `sharing.rs`: several members of a group
-//! - `topics.rs`: topics that come and go
-//! - `outage.rs`: brokers and processes that are away
-//! - `lanes.rs`: partitions that several brokers lead
+//! - `failures`: brokers and processes that are away, freeze, or die
+//! - `read`: what a member reads and commits
+//! - `rebalance`: partitions that are revoked and given, members that come and go
+//! - `several_leaders`: partitions that several brokers lead
+//! - `start_offsets`: where a member starts, and what is committed of that
+//! - `topic_changes`: topics that are not there, come, and go
 
-mod lanes;
-mod outage;
-mod reading;
-mod sharing;
-mod starting;
-mod topics;
+mod failures;
+mod read;
+mod rebalance;
+mod several_leaders;
+mod start_offsets;
+mod topic_changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
