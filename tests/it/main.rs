@@ -16,19 +16,14 @@
 )]
 mod support;
 
-mod auth;
-mod bad_input;
 mod imported;
 mod kafka;
 mod lifecycle;
 mod no_kafka;
-mod passthrough;
-mod policies;
 mod readme;
 mod records;
-mod secrets;
+mod security;
 mod streams;
 mod support_selftest;
-mod tls;
 mod v2;
 mod ws;

@@ -1,4 +1,4 @@
-//! What is secret stands in no log, whatever the level: a busy run with everything that is secret in
+//! No log has a secret in it, whatever the level: a busy run with everything that is secret in
 //! it, and then a look at all that the gateway has said.
 
 use std::time::Duration;

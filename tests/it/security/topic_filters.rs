@@ -1,5 +1,5 @@
-//! `[[auth.topic_filters]]`: whoever reads a topic is shown what his token lets him see, by whichever
-//! door he comes, and whatever he asks for.
+//! `[[auth.topic_filters]]`: a client is shown what its token lets it see of a topic, by whichever
+//! API it comes, and whatever it asks for.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

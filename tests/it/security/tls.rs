@@ -1,4 +1,4 @@
-//! The records door over TLS, on a real Kafka.
+//! The records API over TLS, on a real Kafka.
 
 use reqwest::Version;
 use serde_json::json;
