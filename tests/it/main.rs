@@ -1,8 +1,16 @@
 //! Tidegate as its users meet it: the built binary, a real Kafka, and plain clients on both sides.
 //!
-//! One crate, so that one binary is linked. One file for each door or behaviour; what starts
-//! brokers and gateways is in `support`. A test that can run without a real Kafka lives in
-//! `no_kafka`: `./test` runs only those where there is no Java, and reports all others as skipped.
+//! One crate, so that one binary is linked. One folder for each API, and in it one file for each behaviour:
+//!
+//! - `records`, `streams`, `ws`, `v2`: the APIs
+//! - `kafka`: what Kafka decides and every API has to keep
+//! - `security`: who may do what, and what must not get through
+//! - `config`: settings, start and end of the process
+//! - `no_kafka`: tests that can run without a real Kafka, in folders of the same names. `./test` runs only
+//!   these where there is no Java, and reports all others as skipped
+//! - `support`: what starts brokers and gateways, and `support_selftest`, which tests it
+//! - `readme`: README.md, line by line
+//!
 //! A test that takes more than some seconds is `#[ignore = "long: why"]`: `./test --all` runs it.
 
 #![allow(
@@ -16,9 +24,8 @@
 )]
 mod support;
 
-mod imported;
+mod config;
 mod kafka;
-mod lifecycle;
 mod no_kafka;
 mod readme;
 mod records;
