@@ -34,19 +34,14 @@ mod nginx;
 mod nginx_instances;
 mod openapi;
 #[cfg(feature = "embedded")]
-mod packed_bodies;
-#[cfg(feature = "embedded")]
-mod principal_header;
-mod producing_faults;
-#[cfg(feature = "embedded")]
 mod query_credentials;
 #[cfg(feature = "embedded")]
 mod rates;
-mod reading_faults;
 #[cfg(feature = "embedded")]
 mod recipes;
 #[cfg(feature = "embedded")]
 mod record_visibility;
+mod records;
 #[cfg(feature = "embedded")]
 mod reload;
 mod security_policy;
