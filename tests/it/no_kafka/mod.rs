@@ -62,8 +62,4 @@ mod v2_codes;
 mod v2_consumers;
 mod v2_metadata;
 mod v2_produce;
-#[cfg(feature = "embedded")]
-mod ws_frames;
-mod ws_producing;
-#[cfg(feature = "embedded")]
-mod ws_upgrade;
+mod ws;
