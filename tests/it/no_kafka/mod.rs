@@ -57,9 +57,5 @@ mod tls;
 mod topic_metrics;
 #[cfg(feature = "embedded")]
 mod users;
-mod v2_codes;
-#[cfg(feature = "embedded")]
-mod v2_consumers;
-mod v2_metadata;
-mod v2_produce;
+mod v2;
 mod ws;
