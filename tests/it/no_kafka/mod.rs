@@ -5,20 +5,15 @@ mod attack;
 mod audit;
 #[cfg(feature = "embedded")]
 mod bad_tokens;
-mod broker_addresses;
 mod browser;
 #[cfg(feature = "embedded")]
 mod cors;
 #[cfg(feature = "embedded")]
 mod cross_site;
 #[cfg(feature = "embedded")]
-mod embedded;
-#[cfg(feature = "embedded")]
 mod envoy;
 #[cfg(feature = "embedded")]
 mod expiry;
-#[cfg(feature = "embedded")]
-mod first_use;
 #[cfg(feature = "embedded")]
 mod group_metrics;
 #[cfg(feature = "embedded")]
@@ -27,7 +22,7 @@ mod identities;
 mod issuer_keys;
 #[cfg(feature = "embedded")]
 mod issuer_rules;
-mod members;
+mod kafka;
 #[cfg(feature = "embedded")]
 mod nginx;
 #[cfg(feature = "embedded")]
