@@ -169,7 +169,7 @@ async fn every_route_refuses_every_bad_token() {
         ("no token at all", "nonsense".to_owned()),
     ];
     for (method, path) in routes(&gateway, &topic).await {
-        // What shows nothing there may still do so in its first frame (`ws_upgrade`).
+        // What shows nothing there may still do so in its first frame (`no_kafka::ws::upgrade`).
         if path != "/ws" {
             let reply = send(request(&gateway, &method, &path)).await;
             let challenge = reply.header("www-authenticate").to_owned();
