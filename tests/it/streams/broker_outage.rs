@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::{assert_readable, http};
+use crate::support::{assert_readable, http, topic};
 
 /// How long it is away.
 const AWAY: Duration = Duration::from_secs(30);
@@ -132,4 +132,39 @@ async fn streams_stay_open_while_the_broker_is_away_and_miss_nothing() {
     }
     assert_readable(&gateway.stderr());
     assert!(gateway.terminate().await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: brokers are stopped and started"]
+async fn open_streams_survive_leader_changes_and_a_restart() {
+    let kafka = Broker::builder().nodes(3).start().await;
+    let plain = kafka.plain();
+    let name = topic("moves");
+    plain
+        .create_topic(&name, 3, &[("min.insync.replicas", "1")])
+        .await;
+    let gateway = Gateway::start(&kafka.bootstrap()).await;
+    let url = gateway.url(&format!("/topics/{name}/records"));
+    let mut stream = Stream::open(&format!("{url}?from=earliest"), None).await;
+    stream.named("ready").await;
+    let mut wanted = BTreeSet::new();
+    for round in 0..3_u32 {
+        for n in 0..30 {
+            let offset = write(&plain, &name, n % 3, &n.to_string()).await;
+            wanted.insert((name.clone(), i64::from(n % 3), offset));
+        }
+        kafka.node(round % 3 + 1).restart().await;
+    }
+    for n in 0..3 {
+        let offset = write(&plain, &name, n, "last").await;
+        wanted.insert((name.clone(), i64::from(n), offset));
+    }
+    // What a producer tried again while leaders moved may be in Kafka twice.
+    for record in plain.consume_all(&name).await {
+        wanted.insert((name.clone(), i64::from(record.partition), record.offset));
+    }
+    let got = timeout(Duration::from_secs(180), stream.records(wanted.len())).await;
+    let got: Vec<_> = got.expect("all records").iter().map(place).collect();
+    assert_eq!(got.len(), wanted.len());
+    assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), wanted);
 }

@@ -1,4 +1,5 @@
-//! How many streams there may be of one principal, and the end of those that nobody reads.
+//! How many streams there may be, in all and of one principal, what they share, and the
+//! end of those that nobody reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::{PROMPT, Stream, topic_of};
+use super::{PROMPT, Stream, is_read_by_one, topic_of, write};
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::PlainOutgoing;
 use crate::support::tokens::token;
@@ -193,4 +194,72 @@ async fn a_reader_that_stops_reading_is_cut_and_gives_its_place_back() {
     assert!(ended.unwrap().is_err(), "{} bytes", got.len());
     let mut third = Stream::open(&url, None).await;
     third.named("ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_readers_of_a_topic_are_one_reader_of_kafka() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "many", 2).await;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .set("limits.connections_per_address", "5000")
+        .start()
+        .await;
+    let url = gateway.url(&format!("/topics/{name}/records"));
+    let mut streams = Vec::new();
+    for _ in 0..300 {
+        let mut stream = Stream::open(&url, None).await;
+        stream.named("ready").await;
+        streams.push(stream);
+    }
+    is_read_by_one(&gateway).await;
+    assert!((metric(&gateway, "stream_readers").await - 300.0).abs() < 0.1);
+    for n in 0..20 {
+        write(&plain, &name, n % 2, &n.to_string()).await;
+    }
+    for stream in &mut streams {
+        stream.records(20).await;
+    }
+    assert!((metric(&gateway, "stream_records_encoded_total").await - 20.0).abs() < 0.1);
+    assert!((metric(&gateway, "stream_records_delivered_total").await - 6_000.0).abs() < 0.1);
+    assert!(metric(&gateway, "tail_catchup_pages_total").await < 10.0);
+    drop(streams);
+    eventually(PROMPT, async || {
+        metric(&gateway, "stream_readers").await < 0.1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_only_so_many_streams() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "limit", 1).await;
+    let gateway = Gateway::builder(&kafka().await.bootstrap())
+        .set("limits.tails", "2")
+        .start()
+        .await;
+    let url = gateway.url(&format!("/topics/{name}/records"));
+    let one = Stream::open(&url, None).await;
+    let _two = Stream::open(&url, None).await;
+    let ask = || {
+        http::client()
+            .get(&url)
+            .header("accept", "text/event-stream")
+    };
+    let reply = http::send(ask()).await;
+    assert_eq!(reply.status, 503);
+    assert!(!reply.header("retry-after").is_empty());
+    // An EventSource that is refused never comes back.
+    let browser = http::send(ask().header("user-agent", "Mozilla/5.0 (X11)")).await;
+    assert_eq!(browser.status, 200);
+    assert!(
+        browser.text().starts_with("retry: 30000\n"),
+        "{}",
+        browser.text()
+    );
+    drop(one);
+    eventually(PROMPT, async || {
+        metric(&gateway, "stream_readers").await < 1.5
+    })
+    .await;
+    Stream::open(&url, None).await;
 }

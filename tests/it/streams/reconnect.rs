@@ -1,5 +1,5 @@
 //! Cut at random bytes and resumed by its last id, a stream misses nothing, and repeats nothing but what
-//! it had shown since that id.
+//! it had shown since that id. A gateway that stops tells its streams to come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Event, PROMPT, Parser, place, topic_of, write};
+use super::{Event, PROMPT, Parser, Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
@@ -303,6 +303,7 @@ async fn lines_that_are_cut_go_on_after_the_offsets_that_were_seen() {
 
 /// Records that a reader of committed ones sees.
 const VISIBLE: usize = 100_000;
+
 const CUTS: usize = 1_000;
 
 /// What is written while the reader reads: a part whenever it has been cut so often.
@@ -431,4 +432,28 @@ async fn a_thousand_cuts_lose_nothing_and_repeat_only_what_had_no_id_yet() {
     // What was sent together of each topic is some kilobytes.
     assert!(reader.longest < 3_000, "{}", reader.longest);
     assert!(metric(&third, "stream_readers").await < 1.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stops_sends_its_streams_away() {
+    let plain = kafka().await.plain();
+    let name = topic_of(&plain, "drain", 1).await;
+    let gateway = Gateway::start(&kafka().await.bootstrap()).await;
+    let url = gateway.url(&format!("/topics/{name}/records"));
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let mut stream = Stream::open(&url, None).await;
+        stream.named("ready").await;
+        streams.push(stream);
+    }
+    gateway.ask_to_end();
+    let mut retries = BTreeSet::new();
+    for mut stream in streams {
+        let drain = stream.named("drain").await;
+        assert_eq!(stream.next().await, None);
+        assert_eq!(stream.parser.retry, drain.json()["retry"].as_u64());
+        retries.insert(stream.parser.retry);
+    }
+    assert!(retries.len() > 1, "{retries:?}");
+    assert!(gateway.ended().await.status.success());
 }
