@@ -1,5 +1,5 @@
 //! The reference's table of errors, row by row, as far as a request can bring them about. Those that
-//! only a broker can are in `no_kafka::v2_consumers`.
+//! only a broker can are in `no_kafka::v2::consumers`.
 
 use reqwest::Method;
 use serde_json::{Value, json};
