@@ -11,7 +11,7 @@ use crate::support::http::get;
 use crate::support::kafka_client::{Plain, PlainOutgoing, PlainTransaction};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
-use crate::ws::tails;
+use crate::ws::tail;
 
 const BOUND: Duration = Duration::from_secs(60);
 const COMMITTED: &str = "read_committed";
@@ -165,7 +165,7 @@ async fn those_who_follow_one_topic_may_see_its_transactions_differently() {
     client.ask(hello).await;
     for (sub, level, backlog) in [("c", COMMITTED, 4), ("u", UNCOMMITTED, 6)] {
         let options = json!({"isolation": level, "from": "earliest"});
-        let subscribed = tails::tail(&mut client, sub, &name, options).await;
+        let subscribed = tail(&mut client, sub, &name, options).await;
         assert_eq!(subscribed["isolation"], level, "{subscribed}");
         assert_eq!(subscribed["backlog"], backlog, "{subscribed}");
         let mut seen = Vec::new();

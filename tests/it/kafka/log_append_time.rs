@@ -12,7 +12,7 @@ use crate::support::groups::{self, broker, gateway, spot};
 use crate::support::kafka_client::Plain;
 use crate::support::ws::Client;
 use crate::support::{eventually, http, topic};
-use crate::ws::tails::follow;
+use crate::ws::follow;
 
 const BOUND: Duration = Duration::from_secs(60);
 /// What the producer says.

@@ -10,7 +10,7 @@ use crate::support::http::get;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, shared_gateway, topic};
-use crate::ws::tails::follow;
+use crate::ws::follow;
 
 const BOUND: Duration = Duration::from_secs(60);
 

@@ -14,7 +14,7 @@ use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, claims, sign};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, topic};
-use crate::ws::tails::tail;
+use crate::ws::tail;
 
 /// Topics by their prefix: `mine-` by key, `firm-` by tenant and value, `tagged-` by header.
 const FILTERS: &str = r#"

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::{follow, tail, topic_of, write};
 use crate::streams::is_read_by_one;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
@@ -18,7 +19,6 @@ use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::tokens::{SECRET, token};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
-use crate::ws::tails::{follow, tail, topic_of, write};
 
 /// Longest wait for what must come.
 const BOUND: Duration = Duration::from_secs(60);

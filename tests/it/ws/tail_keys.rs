@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::{follow, tail, topic_of};
 use crate::streams::is_read_by_one;
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
-use crate::ws::tails::{follow, tail, topic_of};
 
 /// Longest wait for what must come.
 const BOUND: Duration = Duration::from_secs(60);
