@@ -5,12 +5,15 @@
 //! further JVM that tests never touch: any broker can be killed or paused, all of them if need be,
 //! and leaders still move.
 
+mod java;
+mod properties;
+
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -20,6 +23,9 @@ use super::blocking;
 use super::kafka_client::Plain;
 use super::process::{Signal, Supervised};
 use super::secured::Secured;
+
+use java::{class_archive, class_path};
+use properties::server_properties;
 
 /// A cold start while the machine compiles was seen to take 26 s.
 const START_BOUND: Duration = Duration::from_secs(180);
@@ -520,102 +526,6 @@ impl Node {
     }
 }
 
-fn server_properties(
-    id: u32,
-    port: u16,
-    doors: Option<Doors>,
-    role: Role,
-    builder: &Builder,
-    folder: &Path,
-) -> String {
-    let replicas = builder.nodes.min(3).to_string();
-    let (roles, mut listeners, controller_port) = match role {
-        Role::Both { controller_port } => (
-            "broker,controller",
-            format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
-            controller_port,
-        ),
-        Role::Broker { controller_port } => (
-            "broker",
-            format!("PLAINTEXT://127.0.0.1:{port}"),
-            controller_port,
-        ),
-        Role::Controller { controller_port } => (
-            "controller",
-            format!("CONTROLLER://127.0.0.1:{controller_port}"),
-            controller_port,
-        ),
-    };
-    let controller_id = match role {
-        Role::Both { .. } => id,
-        Role::Broker { .. } | Role::Controller { .. } => CONTROLLER_ID,
-    };
-    let guard = match (&builder.secured, doors) {
-        (Some(secured), Some(doors)) => {
-            if !matches!(role, Role::Controller { .. }) {
-                listeners.push_str(&format!(
-                    ",SASL://127.0.0.1:{},MUTUAL://127.0.0.1:{},TOKENS://127.0.0.1:{}",
-                    doors.sasl, doors.mutual, doors.tokens
-                ));
-            }
-            secured.properties(folder)
-        }
-        _ => Vec::new(),
-    };
-    let session = SESSION_TIMEOUT_MS.to_string();
-    let data = folder.join("data").display().to_string();
-    let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
-    let defaults = [
-        (
-            "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,MUTUAL:SSL,TOKENS:SASL_SSL",
-        ),
-        ("inter.broker.listener.name", "PLAINTEXT"),
-        ("broker.heartbeat.interval.ms", "500"),
-        ("broker.session.timeout.ms", &session),
-        ("auto.create.topics.enable", "false"),
-        ("default.replication.factor", &replicas),
-        ("offsets.topic.num.partitions", "1"),
-        ("offsets.topic.replication.factor", &replicas),
-        ("transaction.state.log.num.partitions", "1"),
-        ("transaction.state.log.replication.factor", &replicas),
-        ("transaction.state.log.min.isr", "1"),
-        ("share.coordinator.state.topic.num.partitions", "1"),
-        (
-            "share.coordinator.state.topic.replication.factor",
-            &replicas,
-        ),
-        ("share.coordinator.state.topic.min.isr", "1"),
-        // No wait for further members when a group's first one has come.
-        ("group.initial.rebalance.delay.ms", "0"),
-    ];
-    let id = id.to_string();
-    let fixed = [
-        ("process.roles", roles),
-        ("node.id", &id),
-        ("listeners", &listeners),
-        ("controller.listener.names", "CONTROLLER"),
-        ("controller.quorum.voters", &voters),
-        ("log.dirs", &data),
-    ];
-    let mut all: BTreeMap<&str, &str> = defaults.into_iter().collect();
-    all.extend(
-        guard
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
-    all.extend(
-        builder
-            .properties
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
-    all.extend(fixed);
-    all.iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect()
-}
-
 /// A port that is free now and that nobody else of this process is given.
 ///
 /// Below 32768, where outgoing connections begin: one of those can hold a port that looks free.
@@ -635,72 +545,6 @@ pub fn free_port() -> u16 {
 /// The standard library's hash keys are its only source of randomness, and good enough here.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// The folder with Kafka's jars: the one that `./test` names, else the cache, filled if it must be.
-fn libs() -> &'static Path {
-    static LIBS: OnceLock<PathBuf> = OnceLock::new();
-    LIBS.get_or_init(|| {
-        if let Some(libs) = std::env::var_os("TIDEGATE_KAFKA_LIBS") {
-            return libs.into();
-        }
-        let fetch = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/kafka/fetch");
-        let output = Command::new(fetch).output().expect("bash runs");
-        assert!(
-            output.status.success(),
-            "no Kafka to test against: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap().trim_end().into()
-    })
-}
-
-/// The jars one by one and sorted: the class archive is used only with the class path it was
-/// made with, and a `*` takes the order of the folder.
-fn class_path() -> &'static str {
-    static CLASS_PATH: OnceLock<String> = OnceLock::new();
-    CLASS_PATH.get_or_init(|| {
-        let entries = std::fs::read_dir(libs()).expect("the folder with Kafka's jars");
-        let mut jars: Vec<String> = entries
-            .map(|entry| entry.unwrap().path().display().to_string())
-            .filter(|path| path.ends_with(".jar"))
-            .collect();
-        jars.sort();
-        jars.join(":")
-    })
-}
-
-/// The archive of Kafka's loaded classes, which halves the time to start; made by the first start
-/// on a machine, kept beside the jars, and belonging to one Java version. `None` if this Java
-/// makes none: everything works without it.
-fn class_archive() -> Option<&'static Path> {
-    static ARCHIVE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    ARCHIVE
-        .get_or_init(|| {
-            let folder = libs().parent()?;
-            let archive = folder.join(format!("classes-{}.jsa", java_version()));
-            if archive.exists() {
-                return Some(archive);
-            }
-            // Several test processes may each make one; every one of them is whole when it gets
-            // the name, and any of them will do.
-            let part = folder.join(format!("classes-{}.part", std::process::id()));
-            let flag = format!("-XX:ArchiveClassesAtExit={}", part.display());
-            let broker = Broker::builder().start_blocking(&[flag]);
-            broker.nodes.iter().for_each(|node| node.stop_blocking());
-            std::fs::rename(&part, &archive).ok().map(|()| archive)
-        })
-        .as_deref()
-}
-
-fn java_version() -> String {
-    let output = Command::new("java")
-        .arg("-version")
-        .output()
-        .expect("Java is needed to run Kafka");
-    // openjdk version "17.0.15" 2025-04-15
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.split('"').nth(1).unwrap_or("unknown").to_owned()
 }
 
 fn write(path: &Path, text: &str) {
