@@ -303,7 +303,6 @@ async fn lines_that_are_cut_go_on_after_the_offsets_that_were_seen() {
 
 /// Records that a reader of committed ones sees.
 const VISIBLE: usize = 100_000;
-
 const CUTS: usize = 1_000;
 
 /// What is written while the reader reads: a part whenever it has been cut so often.

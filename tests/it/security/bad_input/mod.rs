@@ -19,9 +19,7 @@ use crate::support::kafka_client::Plain;
 use crate::support::{eventually, kafka, topic};
 
 const RECORD_BYTES: usize = 50_000;
-
 const BODY_BYTES: usize = 100_000;
-
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// For the end of a connection that is refused after the timeout above, or after the ten seconds
