@@ -177,7 +177,7 @@ async fn under_way(gateway: &Gateway, topic: &str, body: &str) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_under_way_at_the_end_is_finished() {
+async fn requests_under_way_are_finished_when_the_gateway_ends() {
     let kafka = kafka().await;
     // Longer than all that is looked at meanwhile may take.
     let gateway = Gateway::builder(&kafka.bootstrap())

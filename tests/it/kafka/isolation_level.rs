@@ -50,7 +50,7 @@ fn offsets_of(records: &[Value]) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_read_once_is_as_was_asked() {
+async fn a_read_sees_transactions_at_the_level_that_it_asks_for() {
     let (plain, gateway) = (kafka().await.plain(), shared_gateway().await);
     let (name, open) = mixed(&plain).await;
     let of_topic = gateway.url(&format!("/topics/{name}"));
@@ -149,7 +149,7 @@ async fn a_level_that_there_is_not_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_follow_one_topic_may_see_its_transactions_differently() {
+async fn followers_of_one_topic_may_have_different_isolation_levels() {
     let plain = kafka().await.plain();
     let gateway = Gateway::start(&kafka().await.bootstrap()).await;
     let (name, open) = mixed(&plain).await;

@@ -196,7 +196,7 @@ enum Over {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_in_a_session_comes_to_the_next_however_it_ends() {
+async fn records_that_wait_in_a_session_come_to_the_next_however_it_ends() {
     let kafka = broker().await;
     let plain = kafka.plain();
     let case = |over: Over| {

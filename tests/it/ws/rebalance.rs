@@ -154,7 +154,7 @@ async fn a_rebalance_commits_what_is_acknowledged_in_its_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_gets_no_partition_is_active_with_none() {
+async fn a_member_without_a_partition_is_active_with_none() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
     let topic = topic("ws-larger");
     plain.create_topic(&topic, 1, &[]).await;
@@ -426,7 +426,7 @@ async fn a_subscription_ends_and_begins_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_away_for_too_long_cannot_turn_back_a_commit() {
+async fn a_member_that_was_away_too_long_cannot_turn_back_a_commit() {
     let (other, plain) = (gateway().await, broker().await.plain());
     // Who is frozen may be so for long, and hears from nobody in that time.
     let frozen = Gateway::builder(&broker().await.bootstrap())
@@ -513,7 +513,7 @@ async fn stay(gateway: &Gateway, topic: &str, time: Duration, says_bye: bool) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: members come and go for twenty seconds"]
-async fn whoever_comes_and_goes_nothing_is_lost() {
+async fn no_record_is_lost_while_members_come_and_go() {
     const RECORDS: i64 = 800;
     let (here, plain) = (gateway().await, broker().await.plain());
     let there: &'static Gateway =

@@ -11,7 +11,7 @@ use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_credit_adds_where_flow_is_by_credit() {
+async fn a_tail_with_credit_sends_as_many_records_as_credit_allows() {
     let plain = kafka().await.plain();
     let name = digits(&plain).await;
     let mut client = Client::welcomed(shared_gateway().await).await;

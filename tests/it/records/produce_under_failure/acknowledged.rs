@@ -32,7 +32,7 @@ async fn what_was_acknowledged_survives_the_only_broker() {
 /// Long enough away that records are given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a broker stays away longer than a record may wait"]
-async fn what_waited_in_vain_is_told_so() {
+async fn records_of_a_broker_that_stays_away_are_answered_with_an_error() {
     let broker = Broker::start().await;
     let gateway = Gateway::builder(&broker.bootstrap())
         .set("kafka.producer.message.timeout.ms", "3000")

@@ -112,7 +112,7 @@ async fn what_waits_is_conflated_by_key_and_the_newest_of_each_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_one_key_gets_it_whatever_else_comes() {
+async fn a_stream_of_one_key_gets_its_records_whatever_else_comes() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "keys", 1).await;
     let gateway = gateway(&[("streams.ring_bytes", "200000")]).await;
