@@ -14,7 +14,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::SeekTo;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Cluster, Watermarks};
 use crate::record::{Delivered, TopicPartition};
 
 /// Most records of a page.
@@ -258,7 +258,7 @@ async fn answered(
     options: &Options,
     topic: &Topic,
     partitions: &[i32],
-) -> Result<Vec<Bounds>, Fault> {
+) -> Result<Vec<Watermarks>, Fault> {
     let asked = cluster.bounds_of_each(options.isolation, topic, partitions);
     let mut known = Vec::with_capacity(partitions.len());
     let mut fault = None;

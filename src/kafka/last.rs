@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admin::Isolation;
-use super::bounds::Bounds;
 use super::fault::Fault;
 use super::metadata::Topic;
 use super::reader::{PageRequest, Reader, Span};
+use super::watermarks::Watermarks;
 use crate::auth::policy::Sight;
 use crate::filter::Filter;
 use crate::record::Delivered;
@@ -47,7 +47,7 @@ pub struct Last<'a> {
     /// The topic.
     pub topic: &'a Arc<Topic>,
     /// Where its partitions begin and end.
-    pub bounds: &'a [Bounds],
+    pub bounds: &'a [Watermarks],
     /// How many records of each.
     pub count: i64,
     /// Which records of transactions are read.
@@ -99,7 +99,7 @@ struct Looking {
 }
 
 impl Looking {
-    fn new(bound: &Bounds, count: i64) -> Self {
+    fn new(bound: &Watermarks, count: i64) -> Self {
         Self {
             partition: bound.partition,
             low: bound.low,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn looking(low: i64, end: i64, count: i64) -> Looking {
-        let bound = Bounds {
+        let bound = Watermarks {
             partition: 0,
             low,
             end,

@@ -6,10 +6,9 @@
 pub mod admin;
 mod apart;
 mod append_time;
-mod attached;
-mod bounds;
 pub mod client;
 mod cluster;
+mod consumer_guard;
 mod copied;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -23,9 +22,10 @@ pub mod producer;
 mod pulse;
 pub mod reader;
 pub mod tail;
+mod watermarks;
 
 pub use apart::silent;
-pub use bounds::Bounds;
 pub use client::Role;
 pub use cluster::Cluster;
 pub use last::Last;
+pub use watermarks::Watermarks;

@@ -26,7 +26,7 @@ use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
 use crate::http::wire::Wire;
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
@@ -63,7 +63,7 @@ enum Done {
     DeadLettered(DeadLetterId, Option<Fault>),
     Opened(u64, Result<Box<Opened>, Box<Error>>),
     Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
-    Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Bounds>)>),
+    Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Watermarks>)>),
 }
 
 /// Why nobody is served who has shown something.

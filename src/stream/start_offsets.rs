@@ -10,7 +10,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
-use crate::kafka::{Bounds, Cluster, Last};
+use crate::kafka::{Cluster, Last, Watermarks};
 use crate::position::{self, From, Offsets, PositionError, Since, Times};
 use crate::read::partitions::Part;
 use crate::record::Delivered;
@@ -52,7 +52,7 @@ impl Shown<'_> {
         self,
         cluster: &Cluster,
         topic: &Arc<Topic>,
-        bounds: &[Bounds],
+        bounds: &[Watermarks],
         count: i64,
     ) -> Arc<[i64]> {
         let shows = |record: &Delivered| self.sight.shows(record) && self.filter.wants(record);
@@ -265,7 +265,7 @@ fn elsewhere(part: &Part, known: &Times) -> Vec<(i32, i64)> {
 
 impl Start {
     /// An offset that is in the log, or is the next one.
-    fn within(&mut self, index: usize, part: &Part, bound: &Bounds, asked: i64) -> i64 {
+    fn within(&mut self, index: usize, part: &Part, bound: &Watermarks, asked: i64) -> i64 {
         if asked < bound.low {
             let gap = Gap {
                 partition: bound.partition,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::position::Offsets;
 use crate::record::Delivered;
 use crate::stream::now_ms;
@@ -79,7 +79,7 @@ impl Ahead {
     }
 
     /// The logs of a part end here. Where the end is known already it is the earlier one.
-    pub(super) fn close(&mut self, index: usize, bounds: &[Bounds]) {
+    pub(super) fn close(&mut self, index: usize, bounds: &[Watermarks]) {
         if let Some(ends) = self.ends.get_mut(index) {
             for bound in bounds {
                 ends.entry(bound.partition).or_insert(bound.end);
@@ -125,7 +125,7 @@ mod tests {
         ahead.bound(0, &mut sent[0]);
         assert_eq!(sent[0], [(0, 6), (1, 10)]);
         assert!(!ahead.is_reached(&sent), "partition 1 may go on");
-        let end = |partition, end| Bounds {
+        let end = |partition, end| Watermarks {
             partition,
             low: 0,
             end,

@@ -34,7 +34,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
-use crate::kafka::{self, Bounds, Cluster};
+use crate::kafka::{self, Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
 use crate::position::{self, From, Offsets, Position, PositionError, Since};
 use crate::read::allowed::while_allowed;
@@ -380,7 +380,7 @@ pub(super) async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page
     };
     if fault.kind == FaultKind::OffsetOutOfRange {
         let partitions: Vec<i32> = asked.iter().map(|(partition, _)| *partition).collect();
-        let bounds = cluster.bounds(&topic.name, &partitions).await?;
+        let bounds = cluster.watermarks(&topic.name, &partitions).await?;
         let truncated = bounds
             .iter()
             .zip(&asked)
@@ -467,7 +467,7 @@ async fn starts(
 
 /// The bounds of a part's partitions, and where times fall in them.
 type Known = (
-    Vec<Result<Bounds, Fault>>,
+    Vec<Result<Watermarks, Fault>>,
     BTreeMap<i32, Result<Option<i64>, Fault>>,
 );
 
@@ -491,12 +491,12 @@ async fn last(
     part: &Part,
     shown: Shown<'_>,
     asked: &Asked,
-    bounds: &[Result<Bounds, Fault>],
+    bounds: &[Result<Watermarks, Fault>],
 ) -> Offsets {
     let From::Last(count) = asked.from else {
         return Offsets::new();
     };
-    let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
+    let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
     let starts = shown.last(cluster, &part.topic, &known, count).await;
     let ids = known.iter().map(|bound| bound.partition);
     ids.zip(starts.iter().copied()).collect()
@@ -514,7 +514,7 @@ fn starts_of(
     asked: &Asked,
     vector: Option<&Offsets>,
     since: Option<&Since>,
-    bounds: &[Result<Bounds, Fault>],
+    bounds: &[Result<Watermarks, Fault>],
     times: &BTreeMap<i32, Result<Option<i64>, Fault>>,
     last: &Offsets,
 ) -> Result<(Starts, Option<Fault>), ApiError> {
@@ -524,7 +524,7 @@ fn starts_of(
         Some(*found)
     };
     if let Some(vector) = vector {
-        let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
+        let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
         check_vector(topic, vector, &known)?;
     }
     let mut starts = Starts::default();
@@ -581,7 +581,7 @@ fn starts_of(
     Ok((starts, first))
 }
 
-fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Bounds]) -> Result<(), ApiError> {
+fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Watermarks]) -> Result<(), ApiError> {
     let bound_of = |partition: i32| bounds.iter().find(|bound| bound.partition == partition);
     let truncated = vector
         .iter()

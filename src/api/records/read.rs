@@ -20,7 +20,7 @@ use crate::http::wire::Wire;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
 use crate::read::allowed::while_allowed;
@@ -280,7 +280,7 @@ fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
 }
 
 /// 410 for a record that is not in the log any more.
-fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
+fn gone_alone(topic: &Topic, offset: i64, bound: Watermarks) -> ApiError {
     let message = format!(
         "offset {offset} is no longer in the log: {}:{} starts at {}",
         topic.name, bound.partition, bound.low
@@ -291,7 +291,7 @@ fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
 }
 
 /// 410: what was asked for is not in the log any more.
-pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> ApiError {
+pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Watermarks]) -> ApiError {
     let lost: Vec<String> = asked
         .iter()
         .filter_map(|(partition, offset)| {

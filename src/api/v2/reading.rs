@@ -18,7 +18,7 @@ use crate::auth::policy::Sight;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
@@ -163,7 +163,7 @@ impl Reading<'_> {
         let until = Instant::now() + asked.timeout;
         let mut at = asked.offset;
         loop {
-            let bounds = self.bounds(at).await?;
+            let bounds = self.watermarks(at).await?;
             let left = until.saturating_duration_since(Instant::now());
             let request = PageRequest {
                 topic: Arc::clone(&self.topic),
@@ -198,7 +198,7 @@ impl Reading<'_> {
     }
 
     /// Where the partition starts and ends, if it can be read from `at`.
-    async fn bounds(&self, at: i64) -> Result<Bounds, ApiError> {
+    async fn watermarks(&self, at: i64) -> Result<Watermarks, ApiError> {
         let cluster = self.gateway.cluster();
         let partitions = [self.partition];
         let bounds = cluster.bounds_under(self.isolation, &self.topic.name, &partitions);
@@ -207,7 +207,7 @@ impl Reading<'_> {
             let cause = "the bounds of a partition were asked for, and none came back";
             return Err(ApiError::internal(cause));
         };
-        let Bounds { low, end, .. } = bounds;
+        let Watermarks { low, end, .. } = bounds;
         if at < low {
             let message = format!(
                 "offset {at} is no longer in the log: partition {} starts at {low}; go on with \
@@ -220,7 +220,9 @@ impl Reading<'_> {
         }
         if at > end {
             // Behind what may be read there may still be open transactions.
-            let whole = cluster.log_bounds(&self.topic.name, self.partition).await;
+            let whole = cluster
+                .log_watermarks(&self.topic.name, self.partition)
+                .await;
             let whole = whole.map_err(|fault| error::of_request(&fault))?;
             if at > whole.end {
                 let message = format!("partition {} ends at offset {}", self.partition, whole.end);

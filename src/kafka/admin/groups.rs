@@ -7,7 +7,7 @@ use krafka::admin::{
     AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, TopicPartition as Place,
 };
 
-use super::noted::{self, Noted};
+use super::offset_commit::{self, OffsetAndMetadata};
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -100,7 +100,7 @@ impl Admin {
     pub async fn commit_for_group(
         &self,
         group: &str,
-        offsets: &[Noted],
+        offsets: &[OffsetAndMetadata],
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let has_text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
@@ -131,11 +131,11 @@ impl Admin {
     async fn commit_noted(
         &self,
         group: &str,
-        offsets: &[Noted],
+        offsets: &[OffsetAndMetadata],
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let room = &self.inner.noting;
-        match noted::commit(self.clients()?, room, group, offsets, bound).await {
+        match offset_commit::commit(self.clients()?, room, group, offsets, bound).await {
             Ok(done) => {
                 let done = done.into_iter();
                 Ok(done

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reset, SeekTo};
-use crate::kafka::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
 
@@ -132,9 +132,9 @@ impl Asker {
         &self,
         partitions: &[TopicPartition],
     ) -> Vec<(TopicPartition, Result<i64, Fault>)> {
-        let wanted: Vec<Wanted> = partitions
+        let wanted: Vec<OffsetQuery> = partitions
             .iter()
-            .map(|p| Wanted::new(&*p.topic, p.partition, OffsetSpec::Latest))
+            .map(|p| OffsetQuery::new(&*p.topic, p.partition, OffsetSpec::Latest))
             .collect();
         let found = self
             .admin
@@ -159,7 +159,11 @@ impl Asker {
         let mut wanted = Vec::with_capacity(aims.len() * 2);
         for (partition, aim) in aims {
             let mut want = |spec| {
-                wanted.push(Wanted::new(&*partition.topic, partition.partition, spec));
+                wanted.push(OffsetQuery::new(
+                    &*partition.topic,
+                    partition.partition,
+                    spec,
+                ));
             };
             want(OffsetSpec::Earliest);
             want(OffsetSpec::Latest);
@@ -219,10 +223,10 @@ impl Asker {
         if beyond.is_empty() {
             return logs;
         }
-        let asked: Vec<Wanted> = beyond
+        let asked: Vec<OffsetQuery> = beyond
             .iter()
             .filter_map(|index| aims.get(*index))
-            .map(|(p, _)| Wanted::new(&*p.topic, p.partition, OffsetSpec::Latest))
+            .map(|(p, _)| OffsetQuery::new(&*p.topic, p.partition, OffsetSpec::Latest))
             .collect();
         let found = self
             .admin

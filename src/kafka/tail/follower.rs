@@ -24,10 +24,10 @@ use super::entry::Entry;
 use super::feed::Feed;
 use super::pages::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use crate::kafka::admin::Isolation;
-use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Span, is_other_topic};
+use crate::kafka::watermarks::Watermarks;
 use crate::record::Delivered;
 
 /// Pause before a catch-up read that failed is tried again.
@@ -640,7 +640,7 @@ impl Follower {
     fn loaded(&mut self, loaded: Loaded) {
         match loaded {
             Loaded::Page(page) => self.page = Some((page, 0)),
-            Loaded::Bounds(bounds) => self.bounded(&bounds),
+            Loaded::Watermarks(bounds) => self.bounded(&bounds),
             Loaded::Busy if self.on_lag == OnLag::Skip && self.until.is_none() => {
                 let feed = Arc::clone(&self.feed);
                 let ring = feed.ring.read();
@@ -668,7 +668,7 @@ impl Follower {
     }
 
     /// What is to be read next is not in the log: it goes on where the log begins.
-    fn bounded(&mut self, bounds: &[Bounds]) {
+    fn bounded(&mut self, bounds: &[Watermarks]) {
         let mut moved = false;
         for bound in bounds {
             let Ok(index) = self.index(bound.partition) else {

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::follower::Ended;
 use super::upstream::{Shared, Stop, still};
 use crate::kafka::append_time::Begun;
-use crate::kafka::attached::Attached;
 use crate::kafka::client::{self, Role};
+use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -108,7 +108,7 @@ impl<'a> Lane<'a> {
     }
 
     /// A consumer that stands where the ring goes on.
-    async fn attach(&mut self) -> Result<Attached, Stop> {
+    async fn attach(&mut self) -> Result<ConsumerGuard, Stop> {
         let topic = self.shared.topic().await?;
         let places = self.places(&topic).await?;
         let connecting = || client::krafka(&self.shared.kafka.clients, Role::Reader);
@@ -116,7 +116,7 @@ impl<'a> Lane<'a> {
             Some(shared) => shared.get_or_try_init(connecting).await?.clone(),
             None => connecting().await?,
         };
-        let attached = Attached::new(self.consumer(&handle).await?);
+        let attached = ConsumerGuard::new(self.consumer(&handle).await?);
         let consumer = attached.consumer();
         let name: &str = &topic.name;
         let fault = |error: krafka::error::KrafkaError| Stop::from(Fault::from(error));
@@ -154,7 +154,7 @@ impl<'a> Lane<'a> {
     /// Where each partition goes on: where the ring stopped, as far as that is in the log; at the end
     /// at first; and at the beginning where a partition came into being meanwhile.
     async fn places(&self, topic: &Topic) -> Result<Vec<(i32, i64)>, Stop> {
-        let bounds = self.shared.bounds(topic, &self.partitions).await?;
+        let bounds = self.shared.watermarks(topic, &self.partitions).await?;
         let ring = self.shared.feed.ring.read();
         Ok(bounds
             .iter()

@@ -47,11 +47,11 @@ use self::pages::{Pages, Shared, Source};
 use self::ring::Bound;
 use super::admin::{Admin, Isolation};
 use super::append_time::AppendTimes;
-use super::bounds::{Bounds, bounds};
 use super::client::{Clients, ReaderTuning};
 use super::fault::Fault;
 use super::metadata::{Metadata, Topic};
 use super::reader::{Page, PageRequest, Reader};
+use super::watermarks::{Watermarks, watermarks};
 use crate::config::StreamSettings;
 
 pub use self::entry::Entry;
@@ -74,14 +74,14 @@ impl Source for Kafka {
         Box::pin(self.reader.page(request))
     }
 
-    fn bounds<'a>(
+    fn watermarks<'a>(
         &'a self,
         isolation: Isolation,
         topic: &'a str,
         partitions: &'a [i32],
-    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<Watermarks>, Fault>> {
         let Self { admin, timeout, .. } = self;
-        Box::pin(bounds(admin, *timeout, isolation, topic, partitions))
+        Box::pin(watermarks(admin, *timeout, isolation, topic, partitions))
     }
 }
 

@@ -21,9 +21,9 @@ use super::Login;
 use super::entry::{Entry, Load};
 use super::feed::Feed;
 use crate::kafka::admin::Isolation;
-use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::reader::{Page, PageRequest, Span};
+use crate::kafka::watermarks::Watermarks;
 
 /// Most records of a page.
 const RECORDS: usize = 10_000;
@@ -38,12 +38,12 @@ pub(super) trait Source: Send + Sync + std::fmt::Debug {
     /// One page.
     fn page(&self, request: PageRequest) -> BoxFuture<'_, Result<Page, Fault>>;
     /// Where these partitions start and end now.
-    fn bounds<'a>(
+    fn watermarks<'a>(
         &'a self,
         isolation: Isolation,
         topic: &'a str,
         partitions: &'a [i32],
-    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>>;
+    ) -> BoxFuture<'a, Result<Vec<Watermarks>, Fault>>;
 }
 
 /// A page, shared by those who stand where it begins.
@@ -58,7 +58,7 @@ pub(super) struct CatchUp {
 pub(super) enum Loaded {
     Page(Arc<Slot>),
     /// Some of it is no longer in the log, or not yet: this is.
-    Bounds(Vec<Bounds>),
+    Watermarks(Vec<Watermarks>),
     /// No read could begin in time.
     Busy,
     Failed(Fault),
@@ -237,9 +237,9 @@ impl Pages {
                 }
                 let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
                 let name = &feed.topic.name;
-                let bounds = pages.source.bounds(feed.isolation, name, &partitions);
+                let bounds = pages.source.watermarks(feed.isolation, name, &partitions);
                 return match bounds.await {
-                    Ok(bounds) => Loaded::Bounds(bounds),
+                    Ok(bounds) => Loaded::Watermarks(bounds),
                     Err(fault) => Loaded::Failed(fault),
                 };
             }

@@ -119,16 +119,16 @@ impl Source for Log {
         })
     }
 
-    fn bounds<'a>(
+    fn watermarks<'a>(
         &'a self,
         _: Isolation,
         _: &'a str,
         partitions: &'a [i32],
-    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<Watermarks>, Fault>> {
         let bound = |partition: &i32| {
             // Not in the struct: the lock would be held until its end.
             let low = self.partitions.lock()[partition].0;
-            Bounds {
+            Watermarks {
                 partition: *partition,
                 low,
                 end: self.end(*partition),

@@ -26,10 +26,10 @@ use super::follower::Ended;
 use super::keyed::Changed;
 use super::lane::{LONGEST_PAUSE, Lane, Leader, PAUSE};
 use super::{Feeds, Kafka};
-use crate::kafka::bounds::{Bounds, bounds};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::reader::is_other_topic;
+use crate::kafka::watermarks::{Watermarks, watermarks};
 
 /// How often it is looked whether the topic is still the same, who leads, and whether it has more
 /// partitions.
@@ -129,14 +129,14 @@ impl Shared {
     }
 
     /// Where these partitions begin and end.
-    pub(super) async fn bounds(
+    pub(super) async fn watermarks(
         &self,
         topic: &Topic,
         partitions: &[i32],
-    ) -> Result<Vec<Bounds>, Fault> {
+    ) -> Result<Vec<Watermarks>, Fault> {
         let Kafka { admin, timeout, .. } = &*self.kafka;
         let isolation = self.feed.isolation;
-        bounds(admin, *timeout, isolation, &topic.name, partitions).await
+        watermarks(admin, *timeout, isolation, &topic.name, partitions).await
     }
 
     /// Whether the partition was there when the topic was followed first.
@@ -366,7 +366,7 @@ impl Watch {
         // Each broker for itself: one that does not answer is not asked for the others' partitions.
         let asked = still_at.values().map(async |still_at| {
             let ids: Vec<i32> = still_at.iter().map(|(id, _)| *id).collect();
-            let bounds = shared.bounds(topic, &ids).await.unwrap_or_default();
+            let bounds = shared.watermarks(topic, &ids).await.unwrap_or_default();
             let ring = shared.feed.ring.read();
             let wrong = still_at.iter().zip(&bounds).filter(|((id, next), bound)| {
                 // It may have moved while the broker was asked.

@@ -8,7 +8,7 @@ use super::tail::options::Options;
 use super::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 use super::{Effect, Session, TailEffect, topic_error};
 use crate::auth::permission::{Action, Decide, Resource, decide};
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
 use crate::session::protocol::Id;
@@ -191,7 +191,7 @@ impl Session {
         &mut self,
         id: u64,
         request: Option<Id>,
-        found: &[(Arc<str>, Vec<Bounds>)],
+        found: &[(Arc<str>, Vec<Watermarks>)],
         now: Instant,
     ) {
         self.with_tail(id, now, |tail, sink| tail.ends(request, found, sink));

@@ -22,8 +22,8 @@ use super::super::handles::Seat;
 use super::link::{FETCH_WAIT, Place, Sizes, tuned};
 use super::{PAUSE, REFRESH};
 use crate::kafka::admin::Isolation;
-use crate::kafka::attached::Attached;
 use crate::kafka::client::ReaderTuning;
+use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
 
@@ -67,7 +67,7 @@ pub(super) struct Lane {
     /// The broker.
     pub(super) leader: i32,
     /// `None` until the first partitions are laid.
-    attached: Option<Attached>,
+    attached: Option<ConsumerGuard>,
     /// Partitions are being laid.
     pub(super) is_laying: bool,
     /// What it is doing: a poll, or a rest after an error.
@@ -115,7 +115,7 @@ impl Lane {
         attached.map(|attached| Arc::clone(attached.consumer()))
     }
 
-    pub(super) fn attach(&mut self, attached: Attached) {
+    pub(super) fn attach(&mut self, attached: ConsumerGuard) {
         self.attached = Some(attached);
     }
 
@@ -292,17 +292,20 @@ pub(super) async fn lay(
     isolation: Isolation,
     wanted: Vec<Wanted>,
     bound: Duration,
-) -> Result<Option<Attached>, Fault> {
+) -> Result<Option<ConsumerGuard>, Fault> {
     let laying = async {
         let made = match consumer {
             Some(_) => None,
             None => {
                 let builder = seat.kafka().await?.consumer_without_group();
                 let builder = tuned(builder, &tuning, isolation, &SIZES);
-                Some(Attached::new(builder.build().await?))
+                Some(ConsumerGuard::new(builder.build().await?))
             }
         };
-        let Some(consumer) = consumer.as_ref().or(made.as_ref().map(Attached::consumer)) else {
+        let Some(consumer) = consumer
+            .as_ref()
+            .or(made.as_ref().map(ConsumerGuard::consumer))
+        else {
             return Ok(None);
         };
         for Wanted { topic, all, new } in wanted {

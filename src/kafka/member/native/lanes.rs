@@ -33,7 +33,7 @@ use super::fate::Fate;
 use super::lane::{Lane, LaneId, LaneTurn, Lanes, Via, Wanted, lay};
 use super::link::Link;
 use super::{Done, End, Engine, Held};
-use crate::kafka::attached::Attached;
+use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::record::TopicPartition;
@@ -195,7 +195,7 @@ impl Engine {
     }
 
     /// The partitions that were laid, and some that have gone elsewhere meanwhile, are in the lane.
-    pub(super) async fn laid(&mut self, id: LaneId, result: Result<Option<Attached>, Fault>) {
+    pub(super) async fn laid(&mut self, id: LaneId, result: Result<Option<ConsumerGuard>, Fault>) {
         self.pause_strays().await;
         let Some(lane) = self.lanes.get_mut(id) else {
             return;

@@ -59,7 +59,7 @@ use super::place::{Asker, Places};
 use super::start::Before;
 use super::{Command, Event, Options, Shared, State, Timing, Token};
 use crate::kafka::append_time::Begun;
-use crate::kafka::attached::Attached;
+use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::observe::groups::GroupMetrics;
@@ -149,7 +149,7 @@ enum Done {
     /// Where krafka believes the leaders to be.
     Leaders(Leaders),
     /// Partitions are in this lane, whose consumer is this one if it is new.
-    Laid(LaneId, Result<Option<Attached>, Fault>),
+    Laid(LaneId, Result<Option<ConsumerGuard>, Fault>),
     /// What topics are now, or that one may not be read any more.
     Topics(Result<Vec<Arc<Topic>>, Fault>),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::group::{Sink, admit, field};
 use super::super::{Effect, TailEffect};
 use super::{Flow, Item, Tail, at, open_tail, put};
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::position::Offsets;
 use crate::session::protocol::client::{Pause, Seek, SeekName, SeekOffset, SeekTime};
@@ -306,7 +306,12 @@ impl Tail {
     }
 
     /// Where the log of each partition ends, as far as Kafka has said.
-    pub fn ends(&mut self, id: Option<Id>, found: &[(Arc<str>, Vec<Bounds>)], sink: &mut Sink<'_>) {
+    pub fn ends(
+        &mut self,
+        id: Option<Id>,
+        found: &[(Arc<str>, Vec<Watermarks>)],
+        sink: &mut Sink<'_>,
+    ) {
         self.waiting = self.waiting.saturating_sub(1);
         let end_of = |topic: &str, partition: i32| {
             let (_, bounds) = found.iter().find(|(of, _)| **of == *topic)?;

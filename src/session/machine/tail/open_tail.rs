@@ -11,7 +11,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Cluster, Watermarks};
 use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
@@ -287,7 +287,7 @@ async fn offsets(
         let found = partitions.into_iter().zip(found);
         at.extend(found.filter_map(|(partition, offset)| Some((partition, offset?))));
     }
-    let to = |(seek, bound): (&Seek, &Bounds)| {
+    let to = |(seek, bound): (&Seek, &Watermarks)| {
         let wanted = match seek.to {
             SeekTo::Beginning => bound.low,
             SeekTo::End => bound.end,
@@ -304,7 +304,7 @@ pub async fn ends(
     cluster: &Cluster,
     isolation: Isolation,
     topics: Vec<(Arc<str>, Vec<i32>)>,
-) -> Vec<(Arc<str>, Vec<Bounds>)> {
+) -> Vec<(Arc<str>, Vec<Watermarks>)> {
     let mut found = Vec::with_capacity(topics.len());
     for (topic, partitions) in topics {
         if let Ok(bounds) = cluster.bounds_under(isolation, &topic, &partitions).await {

@@ -2,25 +2,25 @@
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::{MOST_BYTES, Troubles, essence};
+use super::{ClientErrors, MOST_BYTES, essence};
 use crate::kafka::fault::{Fault, FaultKind};
 
 const LOGIN: &str =
     "sasl_ssl://b:1/bootstrap: SASL authentication error: no (after 3ms in state AUTH)";
 
-fn given_up(troubles: &Troubles, code: Code) -> Fault {
-    troubles.explain(code, Fault::from_librdkafka_code(code))
+fn given_up(client_errors: &ClientErrors, code: Code) -> Fault {
+    client_errors.explain(code, Fault::from_librdkafka_code(code))
 }
 
 #[test]
 fn a_record_that_was_given_up_gets_the_reason() {
-    let troubles = Troubles::default();
-    let plain = given_up(&troubles, Code::MessageTimedOut);
+    let client_errors = ClientErrors::default();
+    let plain = given_up(&client_errors, Code::MessageTimedOut);
     assert_eq!(plain, Fault::from_librdkafka_code(Code::MessageTimedOut));
 
-    troubles.note(Code::Authentication, LOGIN);
-    troubles.note(Code::AllBrokersDown, "1/1 brokers are down");
-    let fault = given_up(&troubles, Code::MessageTimedOut);
+    client_errors.note(Code::Authentication, LOGIN);
+    client_errors.note(Code::AllBrokersDown, "1/1 brokers are down");
+    let fault = given_up(&client_errors, Code::MessageTimedOut);
     assert_eq!(fault.kind, FaultKind::Unauthenticated);
     assert!(
         fault.message.contains("SASL authentication error: no"),
@@ -28,30 +28,30 @@ fn a_record_that_was_given_up_gets_the_reason() {
     );
     assert!(!fault.message.contains("after 3ms"), "{fault}");
     // The broker's own word about a record stands.
-    let own = given_up(&troubles, Code::MessageSizeTooLarge);
+    let own = given_up(&client_errors, Code::MessageSizeTooLarge);
     assert_eq!(own.kind, FaultKind::TooLarge);
 }
 
 #[test]
 fn what_may_pass_is_only_added() {
-    let troubles = Troubles::default();
-    troubles.note(Code::BrokerTransportFailure, "b:1: Connect failed");
-    let fault = given_up(&troubles, Code::MessageTimedOut);
+    let client_errors = ClientErrors::default();
+    client_errors.note(Code::BrokerTransportFailure, "b:1: Connect failed");
+    let fault = given_up(&client_errors, Code::MessageTimedOut);
     assert_eq!(fault.kind, FaultKind::TimedOut);
     assert!(fault.retriable);
     assert!(fault.message.contains("Connect failed"), "{fault}");
     // An alert is a refusal, although it comes as a broken connection.
-    troubles.note(
+    client_errors.note(
         Code::BrokerTransportFailure,
         "b:1: ssl/tls alert bad certificate",
     );
-    let fault = given_up(&troubles, Code::MessageTimedOut);
+    let fault = given_up(&client_errors, Code::MessageTimedOut);
     assert_eq!(fault.kind, FaultKind::Unauthenticated);
 }
 
 #[test]
 fn nobody_is_told_where_a_broker_is() {
-    let troubles = Troubles::default();
+    let client_errors = ClientErrors::default();
     for (code, reason) in [
         (
             Code::BrokerTransportFailure,
@@ -62,8 +62,8 @@ fn nobody_is_told_where_a_broker_is() {
             "ssl://kafka-1.internal:9092/1: SSL handshake failed with 10.0.0.7:9092",
         ),
     ] {
-        troubles.note(code, reason);
-        let fault = given_up(&troubles, Code::MessageTimedOut);
+        client_errors.note(code, reason);
+        let fault = given_up(&client_errors, Code::MessageTimedOut);
         assert!(fault.message.contains("broker 1: "), "{fault}");
         for place in ["internal", "10.0.0.7", "9092"] {
             assert!(!fault.message.contains(place), "{fault}");
@@ -73,10 +73,10 @@ fn nobody_is_told_where_a_broker_is() {
 
 #[test]
 fn who_may_write_nothing_is_told_so() {
-    let troubles = Troubles::default();
-    troubles.note(Code::ClusterAuthorizationFailed, "Failed to acquire PID");
+    let client_errors = ClientErrors::default();
+    client_errors.note(Code::ClusterAuthorizationFailed, "Failed to acquire PID");
     for code in [Code::PurgeQueue, Code::Fatal] {
-        let fault = given_up(&troubles, code);
+        let fault = given_up(&client_errors, code);
         assert_eq!(fault.kind, FaultKind::NotAuthorized);
         assert_eq!(fault.kafka_error, Some("CLUSTER_AUTHORIZATION_FAILED"));
         assert!(!fault.retriable);
@@ -85,22 +85,22 @@ fn who_may_write_nothing_is_told_so() {
 
 #[test]
 fn only_a_login_that_fails_everywhere_locks_out() {
-    let troubles = Troubles::default();
-    assert_eq!(troubles.locked_out(), None);
+    let client_errors = ClientErrors::default();
+    assert_eq!(client_errors.locked_out(), None);
     // One broker of several.
-    troubles.note(Code::SSL, "b:1: certificate verify failed");
-    assert_eq!(troubles.locked_out(), None);
-    troubles.note(Code::AllBrokersDown, "2/2 brokers are down");
-    assert!(troubles.locked_out().is_some());
+    client_errors.note(Code::SSL, "b:1: certificate verify failed");
+    assert_eq!(client_errors.locked_out(), None);
+    client_errors.note(Code::AllBrokersDown, "2/2 brokers are down");
+    assert!(client_errors.locked_out().is_some());
     // It comes again while it lasts, the other does not.
-    troubles.note(Code::SSL, "b:2: certificate verify failed");
-    assert!(troubles.locked_out().is_some());
-    troubles.over();
-    assert_eq!(troubles.locked_out(), None);
+    client_errors.note(Code::SSL, "b:2: certificate verify failed");
+    assert!(client_errors.locked_out().is_some());
+    client_errors.over();
+    assert_eq!(client_errors.locked_out(), None);
     // Brokers that are down lock nobody out.
-    troubles.note(Code::BrokerTransportFailure, "b:1: Connect failed");
-    troubles.note(Code::AllBrokersDown, "2/2 brokers are down");
-    assert_eq!(troubles.locked_out(), None);
+    client_errors.note(Code::BrokerTransportFailure, "b:1: Connect failed");
+    client_errors.note(Code::AllBrokersDown, "2/2 brokers are down");
+    assert_eq!(client_errors.locked_out(), None);
 }
 
 #[test]

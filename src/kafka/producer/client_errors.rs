@@ -1,4 +1,4 @@
-//! What the producer's client complains of.
+//! The errors that the producer's client reports apart from those of records.
 //!
 //! librdkafka reports connections, TLS and logins nowhere but through its error callback, and what
 //! becomes of a record then is only that its time ran out. What was said last is kept here, so that
@@ -26,14 +26,14 @@ const MOST_BYTES: usize = 400;
 
 /// The last complaint, until a record is acknowledged.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
+pub(super) struct ClientErrors {
     /// Whether there may be one: acknowledgements come by the million.
     any: AtomicBool,
-    last: Mutex<Option<Trouble>>,
+    last: Mutex<Option<ClientError>>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct ClientError {
     at: Instant,
     logged: Instant,
     /// In the words of the library, as they are logged.
@@ -45,7 +45,7 @@ struct Trouble {
     all_down: bool,
 }
 
-impl Troubles {
+impl ClientErrors {
     /// Notes a complaint and logs it, unless it was just logged: each comes at least twice.
     pub(super) fn note(&self, code: Code, reason: &str) {
         let now = Instant::now();
@@ -67,7 +67,7 @@ impl Troubles {
             }
         };
         let told = without_addresses(&reason).into_owned();
-        *last = Some(Trouble {
+        *last = Some(ClientError {
             at: now,
             logged,
             fault: fault(code, &told),
@@ -95,15 +95,15 @@ impl Troubles {
             return fault;
         }
         let last = self.last.lock();
-        let Some(trouble) = last.as_ref().filter(|t| t.at.elapsed() <= COUNTS) else {
+        let Some(error) = last.as_ref().filter(|t| t.at.elapsed() <= COUNTS) else {
             return fault;
         };
-        match trouble.fault.kind {
-            FaultKind::Unauthenticated | FaultKind::NotAuthorized => trouble.fault.clone(),
+        match error.fault.kind {
+            FaultKind::Unauthenticated | FaultKind::NotAuthorized => error.fault.clone(),
             _ => Fault {
                 message: format!(
                     "{} The Kafka client's last complaint: {}.",
-                    fault.message, trouble.told
+                    fault.message, error.told
                 ),
                 ..fault
             },
@@ -113,11 +113,11 @@ impl Troubles {
     /// Why nothing can be written at all, if that is for TLS or for the login.
     pub(super) fn locked_out(&self) -> Option<Fault> {
         let last = self.last.lock();
-        let trouble = last.as_ref()?;
-        let out = trouble.all_down
-            && trouble.fault.kind == FaultKind::Unauthenticated
-            && trouble.at.elapsed() <= COUNTS;
-        out.then(|| trouble.fault.clone())
+        let error = last.as_ref()?;
+        let out = error.all_down
+            && error.fault.kind == FaultKind::Unauthenticated
+            && error.at.elapsed() <= COUNTS;
+        out.then(|| error.fault.clone())
     }
 }
 

@@ -1,4 +1,5 @@
-//! A consumer without a group that takes its leave in the background: whoever drops it need not wait.
+//! Guards a consumer without a group: when the guard is dropped the consumer is closed in the background, and
+//! nobody waits for that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use krafka::consumer::Consumer;
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// The consumer, which is closed when this is dropped, whoever else still has it.
-pub(super) struct Attached(Arc<Consumer>);
+pub(super) struct ConsumerGuard(Arc<Consumer>);
 
-impl Attached {
+impl ConsumerGuard {
     pub(super) fn new(consumer: Consumer) -> Self {
         Self(Arc::new(consumer))
     }
@@ -21,7 +22,7 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for ConsumerGuard {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;

@@ -1,4 +1,4 @@
-//! A client whose batches hold one record: what a broker says there, it says of that record.
+//! Retries a record in a batch of its own: what a broker says there, it says of that record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::{Context, Live, fault_of, unplaced};
 /// How long this client may ask for a topic's partitions.
 const ASK: Duration = Duration::from_secs(2);
 
-/// The client that makes batches of one, made when it is first needed.
-pub(super) struct Alone {
+/// The client that makes batches of one record, made when it is first needed.
+pub(super) struct IsolatedRetry {
     config: ClientConfig,
     login: Arc<Login>,
     live: Mutex<Option<Arc<Live>>>,
 }
 
-impl Alone {
+impl IsolatedRetry {
     /// Such a client beside one with `config`.
     pub(super) fn new(config: &ClientConfig, login: &Arc<Login>) -> Self {
         let mut config = config.clone();

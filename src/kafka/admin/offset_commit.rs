@@ -1,4 +1,4 @@
-//! Commits with a text, for groups that have no members.
+//! Commits offsets with metadata (the text of a commit), for groups that have no members.
 //!
 //! krafka's call for such commits has no field for a text, and its consumers commit as members only.
 //! librdkafka's consumers can without joining. One is made for each commit that has a text: it costs some
@@ -25,7 +25,7 @@ use crate::record::TopicPartition;
 pub(super) const AT_ONCE: usize = 8;
 
 /// An offset, and the text to keep with it.
-pub type Noted = (TopicPartition, i64, Option<String>);
+pub type OffsetAndMetadata = (TopicPartition, i64, Option<String>);
 
 /// Commits `offsets` for `group`; of several for one partition the last. `room` is what those who do so
 /// share.
@@ -38,7 +38,7 @@ pub(super) async fn commit(
     clients: &Clients,
     room: &Arc<Semaphore>,
     group: &str,
-    offsets: &[Noted],
+    offsets: &[OffsetAndMetadata],
     bound: Duration,
 ) -> Result<Vec<(TopicPartition, i64)>, Fault> {
     let late = || {

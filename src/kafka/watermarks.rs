@@ -1,13 +1,13 @@
-//! Where partitions start and end.
+//! The watermarks of partitions: where each starts and where it ends.
 
 use std::time::Duration;
 
-use super::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use super::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use super::fault::{Fault, FaultKind};
 
 /// The first and the end offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct Watermarks {
     /// The partition.
     pub partition: i32,
     /// The first offset that is still in the log.
@@ -18,13 +18,13 @@ pub struct Bounds {
 }
 
 /// Where each of `partitions` starts and where what may be read under `isolation` ends.
-pub(super) async fn bounds(
+pub(super) async fn watermarks(
     admin: &Admin,
     bound: Duration,
     isolation: Isolation,
     topic: &str,
     partitions: &[i32],
-) -> Result<Vec<Bounds>, Fault> {
+) -> Result<Vec<Watermarks>, Fault> {
     let found = each(admin, bound, isolation, topic, partitions).await;
     found.into_iter().collect()
 }
@@ -36,12 +36,12 @@ pub(super) async fn each(
     isolation: Isolation,
     topic: &str,
     partitions: &[i32],
-) -> Vec<Result<Bounds, Fault>> {
-    let wanted: Vec<Wanted> = partitions
+) -> Vec<Result<Watermarks, Fault>> {
+    let wanted: Vec<OffsetQuery> = partitions
         .iter()
         .flat_map(|partition| {
             [OffsetSpec::Earliest, OffsetSpec::Latest]
-                .map(|spec| Wanted::new(topic, *partition, spec))
+                .map(|spec| OffsetQuery::new(topic, *partition, spec))
         })
         .collect();
     let found = admin.list_offsets(&wanted, isolation, bound).await;
@@ -49,13 +49,13 @@ pub(super) async fn each(
     let mut next = || match found.next() {
         Some(Ok(Some(offset))) => Ok(offset),
         Some(Err(fault)) => Err(fault),
-        Some(Ok(None)) | None => Err(unbounded(topic)),
+        Some(Ok(None)) | None => Err(unknown_watermarks(topic)),
     };
     partitions
         .iter()
         .map(|partition| {
             let (low, end) = (next(), next());
-            Ok(Bounds {
+            Ok(Watermarks {
                 partition: *partition,
                 low: low?,
                 end: end?,
@@ -65,7 +65,7 @@ pub(super) async fn each(
 }
 
 /// The broker left out a partition's start or end.
-pub(super) fn unbounded(topic: &str) -> Fault {
+pub(super) fn unknown_watermarks(topic: &str) -> Fault {
     Fault::new(
         FaultKind::Unavailable,
         format!("The broker did not say where topic {topic} starts and ends."),
