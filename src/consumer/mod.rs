@@ -58,7 +58,7 @@ use crate::codec::embedded::Embedded;
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::{Event, Reset};
+use crate::kafka::member::{Event, OffsetReset};
 use crate::limits::memory::Budget;
 use crate::observe::topics::TopicReads;
 use crate::record::TopicPartition;
@@ -91,7 +91,7 @@ pub struct Options {
     /// How keys and values are shown.
     pub format: Embedded,
     /// `auto.offset.reset`.
-    pub reset: Reset,
+    pub reset: OffsetReset,
     /// `auto.commit.enable`.
     pub auto_commit: bool,
     /// `fetch.min.bytes`: what a read waits for, in bytes of keys and values.

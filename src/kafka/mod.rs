@@ -17,6 +17,7 @@ mod ffi;
 mod last;
 pub mod member;
 pub mod metadata;
+mod offset_resolver;
 pub mod partitioner;
 pub mod producer;
 mod pulse;

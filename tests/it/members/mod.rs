@@ -24,7 +24,7 @@ use tidegate::config::{GroupEngine, Settings};
 use tidegate::kafka::Cluster;
 use tidegate::kafka::fault::Fault;
 use tidegate::kafka::member::{
-    Assigned, Command, Event, Member, Members, Options, Release, Reset, SeekTo, State, Timing,
+    Assigned, Command, Event, Member, Members, OffsetReset, Options, Release, SeekTo, State, Timing,
 };
 use tidegate::record::{Delivered, TopicPartition};
 use tokio::sync::OnceCell;
@@ -100,7 +100,7 @@ impl Process {
 
 fn earliest(group: &str, topic: &str) -> Options {
     Options {
-        reset: Reset::Earliest,
+        reset: OffsetReset::Earliest,
         ..Options::new(group, [topic])
     }
 }

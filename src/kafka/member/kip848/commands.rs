@@ -8,13 +8,13 @@ use krafka::GroupMembershipOperation;
 use metrics::histogram;
 use tokio::time::{Instant, sleep};
 
+use super::broker_fetchers::consumer_of;
 use super::commits::{Commit, Landing, Purpose, not_assigned};
-use super::lanes::fetcher;
-use super::{Done, End, Engine, Options, link, out_of_group};
+use super::{Done, End, Engine, Options, group_consumer, out_of_group};
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::place::Places;
 use crate::kafka::member::start::Before;
 use crate::kafka::member::{Command, Event, SeekTo, Token};
+use crate::kafka::offset_resolver::ResolvedOffsets;
 use crate::record::TopicPartition;
 
 /// Pause before another try to subscribe to other topics.
@@ -31,10 +31,10 @@ impl Engine {
             Command::Resume(partitions) => self.set_paused(&partitions, false),
             Command::Seek { token, positions } => self.seek(token, positions),
             Command::Ends { token } => {
-                let asker = Arc::clone(&self.asker);
+                let resolver = Arc::clone(&self.resolver);
                 let partitions = self.told();
                 self.jobs.push(Box::pin(async move {
-                    Done::Ends(token, asker.ends(&partitions).await)
+                    Done::Ends(token, resolver.ends(&partitions).await)
                 }));
             }
             Command::Subscribe { topics, appeared } => self.subscribe_to(topics, appeared),
@@ -82,9 +82,9 @@ impl Engine {
             }
         }
         let turns = self.turns_of(aims.iter().map(|(partition, _)| partition));
-        let asker = Arc::clone(&self.asker);
+        let resolver = Arc::clone(&self.resolver);
         self.jobs.push(Box::pin(async move {
-            let places = asker.places(&aims, false).await;
+            let places = resolver.resolve(&aims, false).await;
             Done::Sought(token, turns, places, refused)
         }));
     }
@@ -93,7 +93,7 @@ impl Engine {
         &mut self,
         token: Token,
         turns: Vec<u64>,
-        places: Places,
+        places: ResolvedOffsets,
         refused: Vec<(TopicPartition, Fault)>,
     ) {
         let mut results: Vec<_> = refused
@@ -102,9 +102,9 @@ impl Engine {
             .collect();
         for ((partition, place), turn) in places.into_iter().zip(turns) {
             let held = self.held.get_mut(&partition);
-            let consumer = held
-                .as_ref()
-                .and_then(|held| fetcher(self.link.as_ref(), &self.lanes, held.via));
+            let consumer = held.as_ref().and_then(|held| {
+                consumer_of(self.group_consumer.as_ref(), &self.fetchers, held.via)
+            });
             let result = match (held, consumer) {
                 (Some(held), Some(consumer)) if held.turn == turn => {
                     held.busy = false;
@@ -152,7 +152,7 @@ impl Engine {
 
     /// Subscribes; `appeared` are those that were not there when the client did.
     pub(super) fn subscribe(&mut self, topics: Vec<Arc<str>>, appeared: Vec<Arc<str>>) {
-        if self.link.is_none() {
+        if self.group_consumer.is_none() {
             // Not in the group yet: it joins with these. A turn that is just ending has the others,
             // and what it finds out about them would not hold.
             self.set_topics(topics, appeared);
@@ -165,7 +165,7 @@ impl Engine {
             let names = topics.iter().map(|topic| &**topic);
             let result = async {
                 let before = looking.await?;
-                link::check_topics(&shared, names, was_in).await?;
+                group_consumer::check_topics(&shared, names, was_in).await?;
                 Ok(before)
             };
             let result = result.await;
@@ -193,13 +193,13 @@ impl Engine {
         } else {
             Vec::new()
         };
-        let asker = Arc::clone(&self.asker);
+        let resolver = Arc::clone(&self.resolver);
         let metadata = self.shared.metadata.clone();
         async move {
             if wanted.is_empty() {
                 return Ok(Before::default());
             }
-            Before::look(&asker, &metadata, wanted).await
+            Before::look(&resolver, &metadata, wanted).await
         }
     }
 

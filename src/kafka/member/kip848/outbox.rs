@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::lane::Via;
+use super::broker_fetcher::Via;
 use crate::kafka::member::Event;
 
 /// Most events that wait before no further command is taken, and no record.
@@ -71,15 +71,15 @@ mod tests {
     #[test]
     fn each_consumer_has_room_for_one_batch() {
         let mut outbox = Outbox::default();
-        let (group, lane) = (Via::Group, Via::Lane(1));
-        outbox.put_records(lane, records());
+        let (group, fetcher) = (Via::Group, Via::Broker(1));
+        outbox.put_records(fetcher, records());
         outbox.put(Event::Lost(Vec::new()));
-        assert!(outbox.has_room(group) && !outbox.has_room(lane));
+        assert!(outbox.has_room(group) && !outbox.has_room(fetcher));
         outbox.put_records(group, records());
         assert!(!outbox.has_room(group));
 
         assert!(matches!(outbox.take(), Some(Event::Records { .. })));
-        assert!(outbox.has_room(lane) && !outbox.has_room(group));
+        assert!(outbox.has_room(fetcher) && !outbox.has_room(group));
         assert!(matches!(outbox.take(), Some(Event::Lost(_))));
         assert!(!outbox.has_room(group));
         assert!(matches!(outbox.take(), Some(Event::Records { .. })));

@@ -1,6 +1,6 @@
-//! The connections of members: a krafka handle each for the first of them, one for four after that.
+//! The connections of members: a krafka connection each for the first of them, one for four after that.
 //!
-//! A broker answers the requests of one connection one after the other, so members on one handle wait
+//! A broker answers the requests of one connection one after the other, so members on one connection wait
 //! for each other's fetches; an idle member does not mind. KIP-848 parks no other call, so that members
 //! of one group may share.
 
@@ -14,13 +14,13 @@ use crate::kafka::Role;
 use crate::kafka::client::{self, Clients};
 use crate::kafka::fault::Fault;
 
-/// How many members share a handle, where they do.
+/// How many members share a connection, where they do.
 const SHARING: usize = 4;
 
-/// Every handle that is in use.
-pub(super) struct Handles {
+/// Every connection that is in use.
+pub(super) struct Connections {
     clients: Clients,
-    /// How many members may have a handle of their own.
+    /// How many members may have a connection of their own.
     own: usize,
     taken: Mutex<Taken>,
 }
@@ -32,34 +32,34 @@ struct Taken {
 }
 
 struct Shared {
-    handle: Arc<Handle>,
+    connection: Arc<Connection>,
     members: usize,
 }
 
 /// Connected by the first member that needs it.
 #[derive(Default)]
-struct Handle {
+struct Connection {
     kafka: OnceCell<Kafka>,
 }
 
-/// A member's place on a handle; given back when it is dropped.
-pub(super) struct Seat {
-    handle: Arc<Handle>,
-    handles: Arc<Handles>,
+/// A member's place on a connection; given back when it is dropped.
+pub(super) struct Permit {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
     own: bool,
 }
 
-impl std::fmt::Debug for Handles {
+impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (own, sharing) = self.seats();
-        f.debug_struct("Handles")
+        let (own, sharing) = self.in_use();
+        f.debug_struct("Connections")
             .field("own", &own)
             .field("sharing", &sharing)
             .finish_non_exhaustive()
     }
 }
 
-impl Handles {
+impl Connections {
     pub(super) fn new(clients: Clients, own: usize) -> Self {
         Self {
             clients,
@@ -68,18 +68,18 @@ impl Handles {
         }
     }
 
-    /// How many members have a handle of their own, and how many share one.
-    pub(super) fn seats(&self) -> (usize, usize) {
+    /// How many members have a connection of their own, and how many share one.
+    pub(super) fn in_use(&self) -> (usize, usize) {
         let taken = self.taken.lock();
         let sharing = taken.shared.iter().map(|shared| shared.members).sum();
         (taken.own, sharing)
     }
 
     /// A place for one more member.
-    pub(super) fn seat(self: &Arc<Self>) -> Seat {
+    pub(super) fn permit(self: &Arc<Self>) -> Permit {
         let mut taken = self.taken.lock();
         let own = taken.own < self.own;
-        let handle = if own {
+        let connection = if own {
             taken.own += 1;
             Arc::default()
         } else {
@@ -92,38 +92,38 @@ impl Handles {
             match free {
                 Some(shared) => {
                     shared.members += 1;
-                    Arc::clone(&shared.handle)
+                    Arc::clone(&shared.connection)
                 }
                 None => {
-                    let handle = Arc::<Handle>::default();
+                    let connection = Arc::<Connection>::default();
                     taken.shared.push(Shared {
-                        handle: Arc::clone(&handle),
+                        connection: Arc::clone(&connection),
                         members: 1,
                     });
-                    handle
+                    connection
                 }
             }
         };
-        Seat {
-            handle,
-            handles: Arc::clone(self),
+        Permit {
+            connection,
+            connections: Arc::clone(self),
             own,
         }
     }
 }
 
-impl Seat {
-    /// The handle, connected.
+impl Permit {
+    /// The connection, connected.
     pub(super) async fn kafka(&self) -> Result<Kafka, Fault> {
-        let connecting = || client::krafka(&self.handles.clients, Role::Group);
-        let kafka = self.handle.kafka.get_or_try_init(connecting).await?;
+        let connecting = || client::krafka(&self.connections.clients, Role::Group);
+        let kafka = self.connection.kafka.get_or_try_init(connecting).await?;
         Ok(kafka.clone())
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.handles.taken.lock();
+        let mut taken = self.connections.taken.lock();
         if self.own {
             taken.own = taken.own.saturating_sub(1);
             return;
@@ -131,7 +131,7 @@ impl Drop for Seat {
         let found = taken
             .shared
             .iter()
-            .rposition(|shared| Arc::ptr_eq(&shared.handle, &self.handle));
+            .rposition(|shared| Arc::ptr_eq(&shared.connection, &self.connection));
         let Some(index) = found else { return };
         if let Some(shared) = taken.shared.get_mut(index) {
             shared.members -= 1;
@@ -150,33 +150,35 @@ mod tests {
     #[tokio::test]
     async fn the_first_have_their_own_and_the_rest_share_by_four() {
         let clients = Clients::new(KafkaSettings::default());
-        let handles = Arc::new(Handles::new(clients, 2));
-        let mut seats: Vec<Seat> = (0..11).map(|_| handles.seat()).collect();
-        assert_eq!(handles.seats(), (2, 9));
-        let different = |seats: &[Seat]| {
-            let mut known: Vec<*const Handle> =
-                seats.iter().map(|seat| Arc::as_ptr(&seat.handle)).collect();
+        let connections = Arc::new(Connections::new(clients, 2));
+        let mut permits: Vec<Permit> = (0..11).map(|_| connections.permit()).collect();
+        assert_eq!(connections.in_use(), (2, 9));
+        let different = |permits: &[Permit]| {
+            let mut known: Vec<*const Connection> = permits
+                .iter()
+                .map(|permit| Arc::as_ptr(&permit.connection))
+                .collect();
             known.sort_unstable();
             known.dedup();
             known.len()
         };
-        assert_eq!(different(&seats), 2 + 3);
+        assert_eq!(different(&permits), 2 + 3);
 
-        // A free seat is taken before another handle is made.
-        drop(seats.remove(3));
-        seats.push(handles.seat());
-        assert_eq!(different(&seats), 2 + 3);
+        // A free permit is taken before another connection is made.
+        drop(permits.remove(3));
+        permits.push(connections.permit());
+        assert_eq!(different(&permits), 2 + 3);
         // An own one that is free goes to the next.
-        drop(seats.remove(0));
-        assert_eq!(handles.seats(), (1, 9));
-        seats.push(handles.seat());
-        assert_eq!(handles.seats(), (2, 9));
+        drop(permits.remove(0));
+        assert_eq!(connections.in_use(), (1, 9));
+        permits.push(connections.permit());
+        assert_eq!(connections.in_use(), (2, 9));
 
-        seats.clear();
-        assert_eq!(handles.seats(), (0, 0));
+        permits.clear();
+        assert_eq!(connections.in_use(), (0, 0));
         assert!(
-            handles.taken.lock().shared.is_empty(),
-            "a handle goes with its last"
+            connections.taken.lock().shared.is_empty(),
+            "a connection goes with its last"
         );
     }
 }

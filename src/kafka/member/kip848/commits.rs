@@ -9,10 +9,10 @@ use krafka::consumer::{Consumer, OffsetAndMetadata};
 use krafka::error::{ErrorCode, KrafkaError};
 use tokio::time::{Instant, timeout_at};
 
-use super::link::Place;
+use super::group_consumer::KrafkaPartition;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::Token;
-use crate::kafka::member::place::Place as Spot;
+use crate::kafka::offset_resolver::ResolvedOffset;
 use crate::record::TopicPartition;
 
 /// First and longest pause before another try.
@@ -30,7 +30,7 @@ pub(super) struct Landing {
     pub(super) partition: TopicPartition,
     /// Of the assignment or the place that this is about.
     pub(super) turn: u64,
-    pub(super) place: Spot,
+    pub(super) place: ResolvedOffset,
     pub(super) is_to_commit: bool,
 }
 
@@ -199,7 +199,7 @@ async fn send(
     deadline: Instant,
 ) -> Result<(), (Fault, bool)> {
     let wanted = offsets.iter().map(|(partition, offset, text)| {
-        let place = Place::new(&*partition.topic, partition.partition);
+        let place = KrafkaPartition::new(&*partition.topic, partition.partition);
         let offset = match text {
             Some(text) => OffsetAndMetadata::with_metadata(*offset, text.clone()),
             None => OffsetAndMetadata::new(*offset),

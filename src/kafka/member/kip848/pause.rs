@@ -1,7 +1,7 @@
-//! Which partitions flow, and krafka's pauses, which follow from that.
+//! Pauses in krafka, which follow from which partitions flow.
 
-use super::lane::Via;
-use super::lanes::fetcher;
+use super::broker_fetcher::Via;
+use super::broker_fetchers::consumer_of;
 use super::{Engine, Held};
 
 impl Engine {
@@ -20,8 +20,8 @@ impl Engine {
             if stop == held.stopped {
                 continue;
             }
-            let fetcher = fetcher(self.link.as_ref(), &self.lanes, held.via);
-            let Some(consumer) = fetcher else {
+            let consumer = consumer_of(self.group_consumer.as_ref(), &self.fetchers, held.via);
+            let Some(consumer) = consumer else {
                 continue;
             };
             held.stopped = stop;
@@ -42,8 +42,8 @@ impl Engine {
             if held.via != via || !held.stopped || !held.read_ahead {
                 continue;
             }
-            let fetcher = fetcher(self.link.as_ref(), &self.lanes, via);
-            let (Some(consumer), Some(next)) = (fetcher, held.next) else {
+            let consumer = consumer_of(self.group_consumer.as_ref(), &self.fetchers, via);
+            let (Some(consumer), Some(next)) = (consumer, held.next) else {
                 continue;
             };
             held.read_ahead = false;

@@ -1,8 +1,8 @@
-//! A krafka consumer in the group, and what its rebalance callbacks leave for the member's task.
+//! The krafka consumer that is in the group, and what its rebalance callbacks leave for the member's task.
 //!
 //! krafka awaits the callbacks inside `poll`, which the task drives while it serves everything else; so
 //! a callback puts a notice on the desk and, where krafka must wait, waits until the task has dealt with
-//! it. The consumer is held by its link alone: the listener has a weak reference, since a consumer that
+//! it. The consumer is held by its `GroupConsumer` alone: the listener has a weak reference, since a consumer that
 //! holds itself would never be dropped and would heartbeat for ever.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::super::handles::Seat;
+use super::super::connections::Permit;
 use super::super::{Options, Shared, Timing};
 use crate::kafka::admin::Isolation;
 use crate::kafka::client::ReaderTuning;
@@ -26,7 +26,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Right;
 
 /// krafka's name of a partition; its topic is a `String`.
-pub(super) type Place = krafka::consumer::TopicPartition;
+pub(super) type KrafkaPartition = krafka::consumer::TopicPartition;
 
 /// Longest time that the broker holds a fetch: also the latest that a rebalance is noticed, and that
 /// members on one handle wait for each other.
@@ -79,11 +79,11 @@ pub(super) fn tuned(
 /// What a callback says.
 pub(super) enum Notice {
     /// These partitions are new; they are paused, at no place yet.
-    Assigned(Vec<Place>),
+    Assigned(Vec<KrafkaPartition>),
     /// These are being taken away as soon as the sender is dropped or used.
-    Revoked(Vec<Place>, oneshot::Sender<()>),
+    Revoked(Vec<KrafkaPartition>, oneshot::Sender<()>),
     /// These are gone.
-    Lost(Vec<Place>),
+    Lost(Vec<KrafkaPartition>),
 }
 
 /// Where notices lie until the task takes them.
@@ -138,7 +138,7 @@ impl Listener {
 }
 
 impl ConsumerRebalanceListener for Listener {
-    async fn on_partitions_assigned(&self, partitions: &[Place]) {
+    async fn on_partitions_assigned(&self, partitions: &[KrafkaPartition]) {
         if self.is_closed() {
             return;
         }
@@ -155,7 +155,7 @@ impl ConsumerRebalanceListener for Listener {
         self.desk.put(Notice::Assigned(partitions.to_vec()));
     }
 
-    async fn on_partitions_revoked(&self, partitions: &[Place]) {
+    async fn on_partitions_revoked(&self, partitions: &[KrafkaPartition]) {
         if self.is_closed() {
             return;
         }
@@ -165,31 +165,31 @@ impl ConsumerRebalanceListener for Listener {
         let _ = waiting.await;
     }
 
-    async fn on_partitions_lost(&self, partitions: &[Place]) {
+    async fn on_partitions_lost(&self, partitions: &[KrafkaPartition]) {
         if !self.is_closed() {
             self.desk.put(Notice::Lost(partitions.to_vec()));
         }
     }
 }
 
-/// A consumer that has subscribed.
-pub(super) struct Link {
+/// A consumer of the group that has subscribed.
+pub(super) struct GroupConsumer {
     pub(super) consumer: Arc<Consumer>,
     pub(super) desk: Arc<Desk>,
 }
 
-impl Link {
-    /// Subscribes to `options.topics` on the handle of `seat`; the group is joined by the first poll.
+impl GroupConsumer {
+    /// Subscribes to `options.topics` on the handle of `permit`; the group is joined by the first poll.
     pub(super) async fn make(
         shared: &Shared,
         timing: &Timing,
         options: &Options,
-        seat: &Seat,
+        permit: &Permit,
         was_member: bool,
     ) -> Result<Self, Fault> {
         let topics = options.topics.iter().map(|topic| &**topic);
         check_topics(shared, topics, was_member).await?;
-        let kafka = seat.kafka().await?;
+        let kafka = permit.kafka().await?;
         let desk = Arc::<Desk>::default();
         let listener = Arc::new(Listener {
             desk: Arc::clone(&desk),
@@ -210,13 +210,13 @@ impl Link {
         let consumer = Arc::new(builder.build().await?);
         // Set once, here.
         let _ = listener.consumer.set(Arc::downgrade(&consumer));
-        let link = Self { consumer, desk };
-        if let Err(fault) = subscribe(&link.consumer, options).await {
-            link.leave(GroupMembershipOperation::Default, timing.leave)
+        let made = Self { consumer, desk };
+        if let Err(fault) = subscribe(&made.consumer, options).await {
+            made.leave(GroupMembershipOperation::Default, timing.leave)
                 .await;
             return Err(fault);
         }
-        Ok(link)
+        Ok(made)
     }
 
     /// Leaves the group within `bound`. Callbacks that wait are let go, none waits any more. What the

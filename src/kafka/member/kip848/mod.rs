@@ -4,10 +4,10 @@
 //! poll, or a rest), and serves everything else meanwhile:
 //!
 //! ```text
-//!              turn: attach | poll | rest           link: the consumer and its callbacks
-//! commands --> served also during a turn            place: lookups, as jobs beside the turn
+//!              turn: attach | poll | rest           group consumer: it and its callbacks
+//! commands --> served also during a turn            offsets: lookups, as jobs beside the turn
 //! events   <-- outbox, in order                     commits: one at a time
-//!              lanes: polls beside the turn, one for each broker, where several lead
+//!              fetchers: polls beside the turn, one for each broker, where several lead
 //! ```
 //!
 //! A poll is never dropped, unless the consumer goes with it: krafka calls it cancel safe, but an
@@ -15,17 +15,17 @@
 //!
 //! A partition flows when it has a place and nobody holds it: not the client (`Pause`), not a lookup
 //! under way, not a revoke, not an outbox that is not taken. They are kept apart here and become one pause
-//! in krafka. While nothing flows, or all of it through lanes, krafka is polled now and then for the
+//! in krafka. While nothing flows, or all of it through fetchers, krafka is polled now and then for the
 //! group's sake, with no wait.
 
+mod broker_fetcher;
+mod broker_fetchers;
+mod commands;
 mod commits;
-mod fate;
-mod flow;
-mod lane;
-mod lanes;
-mod link;
-mod orders;
+mod error_class;
+mod group_consumer;
 mod outbox;
+mod pause;
 mod rebalance;
 mod records;
 
@@ -44,24 +44,24 @@ use krafka::error::KrafkaError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::broker_fetcher::{BrokerFetchers, FetcherId, FetcherTurn, Via};
+use self::broker_fetchers::Leaders;
 use self::commits::{Commit, Commits, Purpose, Results};
-use self::fate::Fate;
-use self::lane::{LaneId, LaneTurn, Lanes, Via};
-use self::lanes::Leaders;
-use self::link::{FETCH_WAIT, Link, Notice};
+use self::error_class::ErrorClass;
+use self::group_consumer::{FETCH_WAIT, GroupConsumer, Notice};
 use self::outbox::Outbox;
 use self::rebalance::released;
 use self::records::Aim;
-use super::handles::Seat;
+use super::connections::Permit;
 use super::health::Known;
 use super::lag::Lag;
-use super::place::{Asker, Places};
 use super::start::Before;
 use super::{Command, Event, Options, Shared, State, Timing, Token};
 use crate::kafka::append_time::Begun;
 use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
+use crate::kafka::offset_resolver::{OffsetResolver, ResolvedOffsets};
 use crate::observe::groups::GroupMetrics;
 use crate::record::TopicPartition;
 
@@ -107,7 +107,7 @@ pub(super) fn start(
 /// What a turn came to.
 enum Turn {
     /// The consumer, and what was found of its topics.
-    Attached(Result<(Link, Before), Fault>),
+    Attached(Result<(GroupConsumer, Before), Fault>),
     Polled(Result<Vec<ConsumerRecord>, KrafkaError>),
     /// The consumer could not be told of other topics.
     Unsubscribed(Fault),
@@ -117,7 +117,7 @@ enum Turn {
 /// What the task woke up for.
 enum Woken {
     Turn(Turn),
-    Lane(LaneId, LaneTurn),
+    Fetcher(FetcherId, FetcherTurn),
     Notice(Notice),
     Command(Option<Command>),
     Done(Box<Done>),
@@ -132,10 +132,15 @@ enum Woken {
 enum Done {
     /// Where partitions start that were just assigned, which topics those are that were not known, and
     /// the pause before this try.
-    Started(Vec<u64>, Places, Vec<Arc<Topic>>, Duration),
+    Started(Vec<u64>, ResolvedOffsets, Vec<Arc<Topic>>, Duration),
     /// Where partitions go on that stood outside of the log.
-    Recovered(Vec<u64>, Vec<Aim>, Places, Vec<Arc<Topic>>),
-    Sought(Token, Vec<u64>, Places, Vec<(TopicPartition, Fault)>),
+    Recovered(Vec<u64>, Vec<Aim>, ResolvedOffsets, Vec<Arc<Topic>>),
+    Sought(
+        Token,
+        Vec<u64>,
+        ResolvedOffsets,
+        Vec<(TopicPartition, Fault)>,
+    ),
     Ends(Token, Vec<(TopicPartition, Result<i64, Fault>)>),
     Committed(Commit, Option<Fault>),
     CommitAgain(Commit),
@@ -148,8 +153,8 @@ enum Done {
     Refreshed(Leaders),
     /// Where krafka believes the leaders to be.
     Leaders(Leaders),
-    /// Partitions are in this lane, whose consumer is this one if it is new.
-    Laid(LaneId, Result<Option<ConsumerGuard>, Fault>),
+    /// Partitions are in this fetcher, whose consumer is this one if it is new.
+    Laid(FetcherId, Result<Option<ConsumerGuard>, Fault>),
     /// What topics are now, or that one may not be read any more.
     Topics(Result<Vec<Arc<Topic>>, Fault>),
 }
@@ -205,8 +210,8 @@ struct Engine {
     options: Arc<Options>,
     /// With which the consumer was or is being made.
     attaching: Arc<Options>,
-    asker: Arc<Asker>,
-    seat: Arc<Seat>,
+    resolver: Arc<OffsetResolver>,
+    permit: Arc<Permit>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     /// What is told of the group to operators.
@@ -215,8 +220,8 @@ struct Engine {
     outbox: Outbox,
     /// Ends a rest.
     wake: Arc<Notify>,
-    link: Option<Link>,
-    lanes: Lanes,
+    group_consumer: Option<GroupConsumer>,
+    fetchers: BrokerFetchers,
     /// Not before this moment does the next turn begin.
     retry_at: Option<Instant>,
     pause: Duration,
@@ -263,7 +268,7 @@ impl Engine {
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let asker = Asker {
+        let resolver = OffsetResolver {
             admin: shared.admin.clone(),
             group: Arc::from(options.group.as_str()),
             isolation: options.isolation,
@@ -273,9 +278,9 @@ impl Engine {
         let metrics = GroupMetrics::of_member(&options.group, options.owner.as_ref());
         let options = Arc::new(options);
         Self {
-            asker: Arc::new(asker),
+            resolver: Arc::new(resolver),
             attaching: Arc::clone(&options),
-            seat: Arc::new(shared.handles.seat()),
+            permit: Arc::new(shared.connections.permit()),
             health: shared.health.watch(),
             shared,
             timing,
@@ -285,8 +290,8 @@ impl Engine {
             metrics,
             outbox: Outbox::default(),
             wake: Arc::default(),
-            link: None,
-            lanes: Lanes::default(),
+            group_consumer: None,
+            fetchers: BrokerFetchers::default(),
             retry_at: None,
             pause: PAUSE,
             polled_at: None,
@@ -328,7 +333,7 @@ impl Engine {
     /// One turn, and all that comes up during it.
     async fn turn(&mut self) -> Result<(), End> {
         self.round();
-        self.look_at_lanes();
+        self.look_at_fetchers();
         let polled_at = self.polled_at;
         let mut turn = pin!(self.next_turn().await);
         let polls = self.polled_at != polled_at;
@@ -337,11 +342,14 @@ impl Engine {
                 && self.commits.waiting.len() < MOST_COMMITS
                 && self.jobs.len() < MOST_JOBS
                 && self.leaving.is_none();
-            let desk = self.link.as_ref().map(|link| Arc::clone(&link.desk));
+            let desk = self
+                .group_consumer
+                .as_ref()
+                .map(|group_consumer| Arc::clone(&group_consumer.desk));
             let woken = tokio::select! {
                 turn = &mut turn => Woken::Turn(turn),
-                (lane, turn) = self.lanes.next(), if !self.lanes.is_empty() => {
-                    Woken::Lane(lane, turn)
+                (fetcher, turn) = self.fetchers.next(), if !self.fetchers.is_empty() => {
+                    Woken::Fetcher(fetcher, turn)
                 }
                 notice = async {
                     match &desk {
@@ -393,8 +401,8 @@ impl Engine {
     /// it knows to have let it in, so a poll that is dropped before that could leave a member behind,
     /// which keeps its partitions from all others until its session times out.
     async fn finish_joining(&mut self, turn: impl Future<Output = Turn>) {
-        if let Some(link) = &self.link {
-            link.desk.close();
+        if let Some(group_consumer) = &self.group_consumer {
+            group_consumer.desk.close();
             let _ = timeout(self.timing.leave, turn).await;
         }
     }
@@ -403,7 +411,7 @@ impl Engine {
         let changes = matches!(woken, Woken::Command(_) | Woken::Done(_));
         match woken {
             Woken::Turn(turn) => self.turned(turn).await?,
-            Woken::Lane(lane, turn) => self.lane_turned(lane, turn).await?,
+            Woken::Fetcher(fetcher, turn) => self.fetcher_turned(fetcher, turn).await?,
             Woken::Notice(notice) => self.noticed(notice),
             Woken::Command(Some(command)) => self.commanded(command),
             Woken::Command(None) | Woken::Gone => {
@@ -419,10 +427,10 @@ impl Engine {
             Woken::Released => self.released(),
             Woken::Health => self.health_changed(),
         }
-        if changes || !self.lanes.is_empty() {
+        if changes || !self.fetchers.is_empty() {
             self.hold().await;
         }
-        self.run_lanes();
+        self.run_fetchers();
         Ok(())
     }
 
@@ -444,10 +452,10 @@ impl Engine {
         // When krafka was polled not long ago and has nothing to give, or nobody takes it.
         let resting = resting.or_else(|| {
             let next = self.polled_at? + REST;
-            (self.link.is_some() && !flows && next > now).then_some(next)
+            (self.group_consumer.is_some() && !flows && next > now).then_some(next)
         });
-        let polling = match (&self.link, resting) {
-            (Some(link), None) => Some(Arc::clone(&link.consumer)),
+        let polling = match (&self.group_consumer, resting) {
+            (Some(group_consumer), None) => Some(Arc::clone(&group_consumer.consumer)),
             _ => None,
         };
         let mut subscribing = None;
@@ -457,19 +465,19 @@ impl Engine {
             self.waits = flows;
             subscribing = mem::take(&mut self.subscribes).then(|| Arc::clone(&self.options));
         }
-        let attaching = (self.link.is_none() && resting.is_none()).then(|| {
+        let attaching = (self.group_consumer.is_none() && resting.is_none()).then(|| {
             self.attaching = Arc::clone(&self.options);
             let shared = Arc::clone(&self.shared);
             let timing = self.timing;
             let options = Arc::clone(&self.options);
-            let seat = Arc::clone(&self.seat);
+            let permit = Arc::clone(&self.permit);
             let was_in = self.was_in;
             let looking = self.look_before(&options.topics, &options.appeared);
             // On the heap, for a while only: it is larger than all else that a member is.
             Box::pin(async move {
                 let making = async {
-                    let linking = Link::make(&shared, &timing, &options, &seat, was_in);
-                    tokio::try_join!(linking, looking)
+                    let joining = GroupConsumer::make(&shared, &timing, &options, &permit, was_in);
+                    tokio::try_join!(joining, looking)
                 };
                 timeout(ATTACH, making).await.unwrap_or_else(|_| {
                     Err(Fault::new(
@@ -496,7 +504,7 @@ impl Engine {
                     // before comes between the two: it would take the member for one that is in the
                     // group, with no heartbeats any more. So they are one step, with no wait between.
                     if let Some(options) = subscribing
-                        && let Err(fault) = link::subscribe(&consumer, &options).await
+                        && let Err(fault) = group_consumer::subscribe(&consumer, &options).await
                     {
                         return Turn::Unsubscribed(fault);
                     }
@@ -515,9 +523,9 @@ impl Engine {
                 // Told to subscribe to others meanwhile.
                 let is_changed = !Arc::ptr_eq(&self.attaching, &self.options);
                 match attached {
-                    Ok((link, before)) => {
+                    Ok((group_consumer, before)) => {
                         self.keep_before(before);
-                        self.link = Some(link);
+                        self.group_consumer = Some(group_consumer);
                         self.subscribes = false;
                         self.was_member = false;
                         self.polled_at = None;
@@ -537,7 +545,7 @@ impl Engine {
                 Ok(())
             }
             // Of a consumer that is gone: the next one begins with what is wanted now.
-            Turn::Polled(_) | Turn::Unsubscribed(_) if self.link.is_none() => Ok(()),
+            Turn::Polled(_) | Turn::Unsubscribed(_) if self.group_consumer.is_none() => Ok(()),
             Turn::Polled(Ok(records)) => {
                 self.take_notices();
                 self.pause = PAUSE;
@@ -570,7 +578,11 @@ impl Engine {
 
     /// What the callbacks of a poll left comes before what the poll came to.
     fn take_notices(&mut self) {
-        while let Some(notice) = self.link.as_ref().and_then(|link| link.desk.take()) {
+        while let Some(notice) = self
+            .group_consumer
+            .as_ref()
+            .and_then(|group_consumer| group_consumer.desk.take())
+        {
             self.noticed(notice);
         }
     }
@@ -587,30 +599,30 @@ impl Engine {
     }
 
     fn failed(&mut self, error: &KrafkaError) -> Result<(), End> {
-        match Fate::of(error) {
-            Fate::Retry(fault) => {
+        match ErrorClass::of(error) {
+            ErrorClass::Retry(fault) => {
                 tracing::debug!(group = %self.options.group, "a poll failed: {fault}");
                 self.wait_after(fault, LONGEST_PAUSE);
             }
-            Fate::Anew(fault) => {
+            ErrorClass::Anew(fault) => {
                 self.anew();
                 self.wait_after(fault, LONGEST_PAUSE);
             }
             // The member that it was is in the group until its session times out, and has the
             // partitions until then.
-            Fate::Confused(fault) if self.was_member => {
+            ErrorClass::Confused(fault) if self.was_member => {
                 self.anew();
                 self.wait_after(fault, LONGEST_PAUSE);
             }
-            Fate::Confused(fault) => return Err(End::Fault(fault)),
-            Fate::Unreleased(fault) => return self.unreleased(fault),
-            Fate::OutOfRange(places) => self.out_of_range(Via::Group, places),
-            Fate::Undecodable(fault) => {
+            ErrorClass::Confused(fault) => return Err(End::Fault(fault)),
+            ErrorClass::Unreleased(fault) => return self.unreleased(fault),
+            ErrorClass::OutOfRange(places) => self.out_of_range(Via::Group, places),
+            ErrorClass::Undecodable(fault) => {
                 self.undecodable += 1;
                 Self::undecodable(self.undecodable, fault.clone())?;
                 self.wait_after(fault, LONGEST_PAUSE);
             }
-            Fate::End(fault) => return Err(End::Fault(fault)),
+            ErrorClass::End(fault) => return Err(End::Fault(fault)),
         }
         Ok(())
     }
@@ -648,12 +660,14 @@ impl Engine {
             drop(revoking.done);
         }
         self.lose(self.held.keys().cloned().collect());
-        self.lanes.all.clear();
+        self.fetchers.all.clear();
         self.begun = Begun::default();
         // Jobs go on, so that every order is answered; of partitions that are gone they come to nothing.
         self.joined = false;
-        if let Some(link) = self.link.take() {
-            tokio::spawn(link.leave(GroupMembershipOperation::Default, self.timing.leave));
+        if let Some(group_consumer) = self.group_consumer.take() {
+            tokio::spawn(
+                group_consumer.leave(GroupMembershipOperation::Default, self.timing.leave),
+            );
         }
         // Answers those that wait.
         self.next_commit();
@@ -710,8 +724,8 @@ impl Engine {
                 // krafka's own pause may have grown to half a minute meanwhile.
                 self.refresh();
                 self.retry_at = None;
-                for lane in &mut self.lanes.all {
-                    lane.rouse();
+                for fetcher in &mut self.fetchers.all {
+                    fetcher.rouse();
                 }
                 self.wake.notify_one();
             }
@@ -721,7 +735,7 @@ impl Engine {
     // -- what several files use
 
     /// krafka's partitions as ours.
-    fn own(&self, places: Vec<link::Place>) -> Vec<TopicPartition> {
+    fn own(&self, places: Vec<group_consumer::KrafkaPartition>) -> Vec<TopicPartition> {
         places
             .into_iter()
             .map(|place| TopicPartition {
@@ -743,7 +757,9 @@ impl Engine {
     }
 
     fn consumer(&self) -> Option<Arc<Consumer>> {
-        self.link.as_ref().map(|link| Arc::clone(&link.consumer))
+        self.group_consumer
+            .as_ref()
+            .map(|group_consumer| Arc::clone(&group_consumer.consumer))
     }
 
     // -- jobs
@@ -774,7 +790,7 @@ impl Engine {
             Done::SubscribeAgain(topics, appeared) => self.subscribe(topics, appeared),
             Done::Refreshed(leaders) => self.refreshed(leaders).await,
             Done::Leaders(leaders) => self.led(leaders).await,
-            Done::Laid(lane, result) => self.laid(lane, result).await,
+            Done::Laid(fetcher, result) => self.laid(fetcher, result).await,
             Done::Topics(Ok(topics)) => self.compare_topics(&topics).await,
             Done::Topics(Err(fault)) => return Err(End::Fault(fault)),
         }
@@ -792,9 +808,9 @@ impl Engine {
         // What is under way has the consumer too.
         self.jobs.clear();
         // They take their leave by themselves.
-        self.lanes.all.clear();
-        if let Some(link) = self.link.take() {
-            link.leave(operation, self.timing.leave).await;
+        self.fetchers.all.clear();
+        if let Some(group_consumer) = self.group_consumer.take() {
+            group_consumer.leave(operation, self.timing.leave).await;
         }
         self.held.clear();
         let unanswered: Vec<Commit> = self.commits.waiting.drain(..).collect();
@@ -803,7 +819,7 @@ impl Engine {
             self.answer(commit);
         }
         self.outbox.put(Event::Ended(fault));
-        drop(self.seat);
+        drop(self.permit);
         let events = self.events;
         let mut outbox = self.outbox;
         let telling = async {

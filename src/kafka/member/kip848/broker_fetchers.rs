@@ -2,22 +2,22 @@
 //!
 //! krafka joins the fetches of a round: a consumer that fetches from several brokers is as late as the
 //! slowest of them, and when one does not answer at all, none of its partitions goes on. So where two
-//! brokers or more lead a member's partitions, each of them has a lane (`lane.rs`), and the consumer in
+//! brokers or more lead a member's partitions, each of them has a broker fetcher (`broker_fetcher.rs`), and the consumer in
 //! the group keeps the partitions paused and does what makes the membership. Where one leads them all
-//! there is no lane, and nothing of this costs anything.
+//! there is no fetcher, and nothing of this costs anything.
 //!
 //! ```text
 //! assigned -> at its start, in the consumer in the group -> leaders are looked at -> two or more?
-//!     -> laid in the lane of its leader: there, but paused
+//!     -> laid in the fetcher of its leader: there, but paused
 //!     -> moved: paused where it was, sent to `held.next` where it is now, all in one step of the task
-//! one leader again -> moved back in the same way, and the lanes end
+//! one leader again -> moved back in the same way, and the fetchers end
 //! ```
 //!
 //! Until a partition is moved it is fetched where it was, so that no lookup that takes its time stops it.
 //! Who leads is what the handle believes, since krafka fetches by that. It is asked for anew where
 //! fetches fail, where a broker is silent, and where the process has heard otherwise.
 //!
-//! With `client.rack` there are no lanes: fetches go to the nearest replicas, mostly all of one broker,
+//! With `client.rack` there are no fetchers: fetches go to the nearest replicas, mostly all of one broker,
 //! which answers those of one connection one after the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -29,9 +29,11 @@ use krafka::consumer::{Consumer, ConsumerRecord};
 use krafka::error::KrafkaError;
 use tokio::time::timeout;
 
-use super::fate::Fate;
-use super::lane::{Lane, LaneId, LaneTurn, Lanes, Via, Wanted, lay};
-use super::link::Link;
+use super::broker_fetcher::{
+    BrokerFetcher, BrokerFetchers, FetcherId, FetcherTurn, TopicPartitions, Via, lay,
+};
+use super::error_class::ErrorClass;
+use super::group_consumer::GroupConsumer;
 use super::{Done, End, Engine, Held};
 use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::Fault;
@@ -42,10 +44,14 @@ use crate::record::TopicPartition;
 pub(super) type Leaders = Vec<(Arc<str>, TopicInfo)>;
 
 /// The consumer that fetches a partition.
-pub(super) fn fetcher(link: Option<&Link>, lanes: &Lanes, via: Via) -> Option<Arc<Consumer>> {
+pub(super) fn consumer_of(
+    group_consumer: Option<&GroupConsumer>,
+    fetchers: &BrokerFetchers,
+    via: Via,
+) -> Option<Arc<Consumer>> {
     match via {
-        Via::Group => link.map(|link| Arc::clone(&link.consumer)),
-        Via::Lane(id) => lanes.get(id)?.consumer(),
+        Via::Group => group_consumer.map(|group_consumer| Arc::clone(&group_consumer.consumer)),
+        Via::Broker(id) => fetchers.get(id)?.consumer(),
     }
 }
 
@@ -53,22 +59,27 @@ impl Engine {
     /// The member has this partition no more.
     pub(super) fn let_go(&mut self, partition: &TopicPartition) -> Option<Held> {
         let held = self.held.remove(partition)?;
-        if let Via::Lane(id) = held.via
-            && let Some(lane) = self.lanes.get_mut(id)
+        if let Via::Broker(id) = held.via
+            && let Some(fetcher) = self.fetchers.get_mut(id)
         {
-            lane.strays.push(partition.clone());
+            fetcher.strays.push(partition.clone());
         }
         Some(held)
     }
 
-    /// Pauses in lanes what is the member's no more.
+    /// Pauses in fetchers what is the member's no more.
     pub(super) async fn pause_strays(&mut self) {
-        if self.lanes.all.iter().all(|lane| lane.strays.is_empty()) {
+        if self
+            .fetchers
+            .all
+            .iter()
+            .all(|fetcher| fetcher.strays.is_empty())
+        {
             return;
         }
-        for lane in &mut self.lanes.all {
-            let strays = std::mem::take(&mut lane.strays);
-            let Some(consumer) = lane.consumer() else {
+        for fetcher in &mut self.fetchers.all {
+            let strays = std::mem::take(&mut fetcher.strays);
+            let Some(consumer) = fetcher.consumer() else {
                 continue;
             };
             for stray in strays {
@@ -77,7 +88,7 @@ impl Engine {
                 let _ = consumer.seek(&stray.topic, stray.partition, 0).await;
             }
         }
-        self.end_lanes();
+        self.end_fetchers();
     }
 
     // -- who leads
@@ -152,14 +163,14 @@ impl Engine {
             return;
         }
         for leader in leaders {
-            let lane = self.lanes.of(leader);
-            let (id, consumer) = (lane.id, lane.consumer());
-            if lane.is_laying {
+            let fetcher = self.fetchers.of(leader);
+            let (id, consumer) = (fetcher.id, fetcher.consumer());
+            if fetcher.is_laying {
                 continue;
             }
             let mut wanted: BTreeMap<Arc<str>, (Vec<i32>, Vec<i32>)> = BTreeMap::new();
             for (partition, held) in &self.held {
-                let is_here = held.via == Via::Lane(id);
+                let is_here = held.via == Via::Broker(id);
                 let is_new = !is_here && held.is_there() && held.leader == Some(leader);
                 if is_here || is_new {
                     let (all, new) = wanted.entry(Arc::clone(&partition.topic)).or_default();
@@ -169,20 +180,20 @@ impl Engine {
                     }
                 }
             }
-            let wanted: Vec<Wanted> = wanted
+            let wanted: Vec<TopicPartitions> = wanted
                 .into_iter()
                 .filter(|(_, (_, new))| !new.is_empty())
-                .map(|(topic, (all, new))| Wanted { topic, all, new })
+                .map(|(topic, (all, new))| TopicPartitions { topic, all, new })
                 .collect();
             if wanted.is_empty() {
                 continue;
             }
-            if let Some(lane) = self.lanes.get_mut(id) {
-                lane.is_laying = true;
+            if let Some(fetcher) = self.fetchers.get_mut(id) {
+                fetcher.is_laying = true;
             }
             let laying = lay(
                 consumer,
-                Arc::clone(&self.seat),
+                Arc::clone(&self.permit),
                 self.shared.tuning.clone(),
                 self.options.isolation,
                 wanted,
@@ -191,34 +202,38 @@ impl Engine {
             self.jobs
                 .push(Box::pin(async move { Done::Laid(id, laying.await) }));
         }
-        self.end_lanes();
+        self.end_fetchers();
     }
 
-    /// The partitions that were laid, and some that have gone elsewhere meanwhile, are in the lane.
-    pub(super) async fn laid(&mut self, id: LaneId, result: Result<Option<ConsumerGuard>, Fault>) {
+    /// The partitions that were laid, and some that have gone elsewhere meanwhile, are in the fetcher.
+    pub(super) async fn laid(
+        &mut self,
+        id: FetcherId,
+        result: Result<Option<ConsumerGuard>, Fault>,
+    ) {
         self.pause_strays().await;
-        let Some(lane) = self.lanes.get_mut(id) else {
+        let Some(fetcher) = self.fetchers.get_mut(id) else {
             return;
         };
-        lane.is_laying = false;
+        fetcher.is_laying = false;
         match result {
             Ok(None) => {}
-            Ok(Some(attached)) => lane.attach(attached),
+            Ok(Some(attached)) => fetcher.attach(attached),
             Err(fault) => {
                 // By the next round.
-                tracing::debug!(group = %self.options.group, "a lane is tried again: {fault}");
-                self.end_lanes();
+                tracing::debug!(group = %self.options.group, "a fetcher is tried again: {fault}");
+                self.end_fetchers();
                 return;
             }
         }
-        let leader = lane.leader;
-        if let Some(to) = lane.consumer() {
+        let leader = fetcher.leader;
+        if let Some(to) = fetcher.consumer() {
             for (partition, held) in &mut self.held {
-                if held.leader != Some(leader) || held.via == Via::Lane(id) || !held.is_there() {
+                if held.leader != Some(leader) || held.via == Via::Broker(id) || !held.is_there() {
                     continue;
                 }
-                let from = fetcher(self.link.as_ref(), &self.lanes, held.via);
-                held.take(partition, from, &to, Via::Lane(id)).await;
+                let from = consumer_of(self.group_consumer.as_ref(), &self.fetchers, held.via);
+                held.take(partition, from, &to, Via::Broker(id)).await;
             }
         }
         // Of what came meanwhile.
@@ -227,7 +242,7 @@ impl Engine {
 
     /// One broker leads everything: back to the consumer in the group.
     async fn come_back(&mut self) {
-        if self.lanes.is_empty() {
+        if self.fetchers.is_empty() {
             return;
         }
         let Some(to) = self.consumer() else {
@@ -237,69 +252,73 @@ impl Engine {
             if held.via == Via::Group {
                 continue;
             }
-            let from = fetcher(None, &self.lanes, held.via);
+            let from = consumer_of(None, &self.fetchers, held.via);
             held.take(partition, from, &to, Via::Group).await;
         }
-        self.end_lanes();
+        self.end_fetchers();
         self.wake.notify_one();
     }
 
-    /// Ends the lanes that have nothing and get nothing.
-    fn end_lanes(&mut self) {
-        let used: HashSet<LaneId> = self
+    /// Ends the fetchers that have nothing and get nothing.
+    fn end_fetchers(&mut self) {
+        let used: HashSet<FetcherId> = self
             .held
             .values()
             .filter_map(|held| match held.via {
-                Via::Lane(id) => Some(id),
+                Via::Broker(id) => Some(id),
                 Via::Group => None,
             })
             .collect();
-        self.lanes
+        self.fetchers
             .all
-            .retain(|lane| lane.is_laying || used.contains(&lane.id));
+            .retain(|fetcher| fetcher.is_laying || used.contains(&fetcher.id));
     }
 
-    // -- turns of lanes
+    // -- turns of fetchers
 
-    /// Lets every lane go on that can.
-    pub(super) fn run_lanes(&mut self) {
-        if !self.lanes.all.iter().any(Lane::is_free) {
+    /// Lets every fetcher go on that can.
+    pub(super) fn run_fetchers(&mut self) {
+        if !self.fetchers.all.iter().any(BrokerFetcher::is_free) {
             return;
         }
-        let flowing: HashSet<LaneId> = self
+        let flowing: HashSet<FetcherId> = self
             .held
             .values()
             .filter_map(|held| match held.via {
-                Via::Lane(id) if !held.stopped => Some(id),
+                Via::Broker(id) if !held.stopped => Some(id),
                 _ => None,
             })
             .collect();
-        for lane in &mut self.lanes.all {
-            if lane.is_free() && flowing.contains(&lane.id) {
-                lane.begin();
+        for fetcher in &mut self.fetchers.all {
+            if fetcher.is_free() && flowing.contains(&fetcher.id) {
+                fetcher.begin();
             }
         }
     }
 
-    pub(super) async fn lane_turned(&mut self, id: LaneId, turn: LaneTurn) -> Result<(), End> {
-        let (Some(turn), Some(lane)) = (turn, self.lanes.get_mut(id)) else {
+    pub(super) async fn fetcher_turned(
+        &mut self,
+        id: FetcherId,
+        turn: FetcherTurn,
+    ) -> Result<(), End> {
+        let (Some(turn), Some(fetcher)) = (turn, self.fetchers.get_mut(id)) else {
             return Ok(());
         };
         let records = match turn {
             Ok(records) => records,
             Err(error) => return self.lane_failed(id, &error).await,
         };
-        lane.undecodable = 0;
+        fetcher.undecodable = 0;
         let nothing = records.is_empty();
-        let is_early = nothing && lane.is_early();
-        let is_failing = lane.fails(nothing);
-        let Some(consumer) = lane.consumer() else {
+        let is_early = nothing && fetcher.is_early();
+        let is_failing = fetcher.fails(nothing);
+        let Some(consumer) = fetcher.consumer() else {
             return Ok(());
         };
-        let records = self.of_lane(id, records);
-        self.polled(Via::Lane(id), &consumer, records).await;
+        let records = self.of_fetcher(id, records);
+        self.polled(Via::Broker(id), &consumer, records).await;
         if is_early {
-            self.empty(Via::Lane(id)).await;
+            self.empty(Via::Broker(id)).await;
         }
         if is_failing && self.health.borrow().is_none() {
             self.refresh();
@@ -307,9 +326,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Those of the records whose partitions are this lane's: all, as the task pauses a partition in the
+    /// Those of the records whose partitions are this fetcher's: all, as the task pauses a partition in the
     /// same step in which it goes away.
-    fn of_lane(&self, id: LaneId, mut records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
+    fn of_fetcher(&self, id: FetcherId, mut records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
         let mut last: Option<(Arc<str>, i32, bool)> = None;
         records.retain(|record| {
             // Those of one partition come together.
@@ -321,12 +340,12 @@ impl Engine {
             }
             let partition = TopicPartition::new(Arc::clone(&record.topic), record.partition);
             let held = self.held.get(&partition);
-            let is = held.is_some_and(|held| held.via == Via::Lane(id) && held.is_there());
+            let is = held.is_some_and(|held| held.via == Via::Broker(id) && held.is_there());
             if !is {
                 tracing::debug!(
                     topic = &*partition.topic,
                     partition = partition.partition,
-                    "a record came from a lane that has it no more"
+                    "a record came from a fetcher that has it no more"
                 );
             }
             last = Some((partition.topic, partition.partition, is));
@@ -335,29 +354,29 @@ impl Engine {
         records
     }
 
-    async fn lane_failed(&mut self, id: LaneId, error: &KrafkaError) -> Result<(), End> {
-        let fate = Fate::of(error);
-        let Some(lane) = self.lanes.get_mut(id) else {
+    async fn lane_failed(&mut self, id: FetcherId, error: &KrafkaError) -> Result<(), End> {
+        let class = ErrorClass::of(error);
+        let Some(fetcher) = self.fetchers.get_mut(id) else {
             return Ok(());
         };
-        match fate {
-            Fate::OutOfRange(places) => {
+        match class {
+            ErrorClass::OutOfRange(places) => {
                 // It is looked up where the log is, and nothing of it comes until then.
-                self.out_of_range(Via::Lane(id), places);
+                self.out_of_range(Via::Broker(id), places);
             }
-            Fate::Undecodable(fault) => {
-                lane.undecodable += 1;
-                lane.wait();
-                return Self::undecodable(lane.undecodable, fault);
+            ErrorClass::Undecodable(fault) => {
+                fetcher.undecodable += 1;
+                fetcher.wait();
+                return Self::undecodable(fetcher.undecodable, fault);
             }
-            Fate::End(fault) => return Err(End::Fault(fault)),
+            ErrorClass::End(fault) => return Err(End::Fault(fault)),
             // It is in no group, whatever the others mean there.
-            Fate::Retry(fault)
-            | Fate::Anew(fault)
-            | Fate::Confused(fault)
-            | Fate::Unreleased(fault) => {
-                tracing::debug!(group = %self.options.group, "a poll of a lane failed: {fault}");
-                lane.wait();
+            ErrorClass::Retry(fault)
+            | ErrorClass::Anew(fault)
+            | ErrorClass::Confused(fault)
+            | ErrorClass::Unreleased(fault) => {
+                tracing::debug!(group = %self.options.group, "a poll of a fetcher failed: {fault}");
+                fetcher.wait();
                 self.refresh();
             }
         }
@@ -365,10 +384,10 @@ impl Engine {
     }
 
     /// Whether a broker is silent: others may lead by now.
-    pub(super) fn look_at_lanes(&mut self) {
+    pub(super) fn look_at_fetchers(&mut self) {
         let mut late = false;
-        for lane in &mut self.lanes.all {
-            late |= lane.is_late();
+        for fetcher in &mut self.fetchers.all {
+            late |= fetcher.is_late();
         }
         if late && self.health.borrow().is_none() {
             self.refresh();

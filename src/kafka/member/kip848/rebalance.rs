@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::broker_fetcher::Via;
 use super::commits::{Commit, Landing, Purpose, Results};
-use super::lane::Via;
-use super::link::{self, Notice};
+use super::group_consumer::{self, Notice};
 use super::records::Aim;
 use super::{Done, End, Engine, Held, LONGEST_PAUSE, PAUSE, RECOVERY_PAUSE, Revoking};
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::place::Places;
 use crate::kafka::member::start::Starter;
 use crate::kafka::member::{Assigned, Event, Release, State};
 use crate::kafka::metadata::Topic;
+use crate::kafka::offset_resolver::ResolvedOffsets;
 use crate::record::TopicPartition;
 
 impl Engine {
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn assigned(&mut self, places: Vec<link::Place>) {
+    pub(super) fn assigned(&mut self, places: Vec<group_consumer::KrafkaPartition>) {
         self.metrics.rebalanced();
         self.joined = true;
         self.was_member = true;
@@ -120,7 +120,7 @@ impl Engine {
                 is_asked: false,
                 lag: None,
             };
-            // A lane may still have what is assigned again.
+            // A fetcher may still have what is assigned again.
             self.let_go(partition);
             self.held.insert(partition.clone(), held);
         }
@@ -143,7 +143,7 @@ impl Engine {
             })
             .collect();
         let starter = Starter {
-            asker: Arc::clone(&self.asker),
+            resolver: Arc::clone(&self.resolver),
             metadata: self.shared.metadata.clone(),
             options: Arc::clone(&self.options),
             before: Arc::clone(&self.before),
@@ -176,7 +176,7 @@ impl Engine {
     pub(super) async fn started(
         &mut self,
         turns: Vec<u64>,
-        places: Places,
+        places: ResolvedOffsets,
         topics: Vec<Arc<Topic>>,
         pause: Duration,
     ) -> Result<(), End> {

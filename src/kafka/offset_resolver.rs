@@ -1,31 +1,31 @@
-//! Where a partition starts or goes on: what was asked for, held against what is in the log.
+//! Resolves where a partition starts or goes on to an offset: what was asked for, held against the log.
 //!
-//! A place is never guessed. What could not be looked up is an error, and tried again by who asked; a
+//! An offset is never guessed. What could not be looked up is an error, which the caller tries again; a
 //! member that jumped because a broker did not answer would lose or repeat records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Reset, SeekTo};
+use super::member::{OffsetReset, SeekTo};
 use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
 
-/// Who asks.
+/// Looks offsets up for a member of `group`.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
+pub(super) struct OffsetResolver {
     pub(super) admin: Admin,
     pub(super) group: Arc<str>,
     pub(super) isolation: Isolation,
-    pub(super) reset: Reset,
+    pub(super) reset: OffsetReset,
     /// Longest wait for one answer.
     pub(super) bound: Duration,
 }
 
-/// Where to go.
+/// The offset to go to, and what was found on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ResolvedOffset {
     /// The offset of the next record.
     pub(super) at: i64,
     /// The offset that was wanted and is not in the log.
@@ -40,7 +40,7 @@ pub(super) struct Place {
 pub(super) type CommittedOffsets = HashMap<TopicPartition, Result<Option<i64>, Fault>>;
 
 /// One answer for each partition.
-pub(super) type Places = Vec<(TopicPartition, Result<Place, Fault>)>;
+pub(super) type ResolvedOffsets = Vec<(TopicPartition, Result<ResolvedOffset, Fault>)>;
 
 /// The offset that is wanted and the one that is committed, as far as there are such.
 type Offsets = Result<(Option<i64>, Option<i64>), Fault>;
@@ -55,14 +55,14 @@ struct Log {
     last: i64,
 }
 
-impl Asker {
+impl OffsetResolver {
     /// The place of each of `aims`. The committed offset comes with each if one of them wants it or
     /// `committed` is asked for.
-    pub(super) async fn places(
+    pub(super) async fn resolve(
         &self,
         aims: &[(TopicPartition, SeekTo)],
         committed: bool,
-    ) -> Places {
+    ) -> ResolvedOffsets {
         let committed = if committed || aims.iter().any(|(_, aim)| *aim == SeekTo::Committed) {
             let partitions: Vec<TopicPartition> = aims.iter().map(|(p, _)| p.clone()).collect();
             match self.committed(&partitions).await {
@@ -72,7 +72,7 @@ impl Asker {
         } else {
             HashMap::new()
         };
-        self.placed(aims, &committed).await
+        self.resolve_with(aims, &committed).await
     }
 
     /// What the group has committed for each.
@@ -86,11 +86,11 @@ impl Asker {
     }
 
     /// The place of each of `aims`, where it is known what is committed.
-    pub(super) async fn placed(
+    pub(super) async fn resolve_with(
         &self,
         aims: &[(TopicPartition, SeekTo)],
         committed: &CommittedOffsets,
-    ) -> Places {
+    ) -> ResolvedOffsets {
         let (logs, times) = self.logs(aims).await;
         let wanted: Vec<Offsets> = aims
             .iter()
@@ -114,8 +114,8 @@ impl Asker {
                 let place = log.and_then(|log| {
                     let (wanted, committed) = wanted?;
                     let (at, missed) = settle(*aim, wanted, log, self.reset)
-                        .map_err(|why| self.nowhere(partition, why))?;
-                    Ok(Place {
+                        .map_err(|why| self.no_offset(partition, why))?;
+                    Ok(ResolvedOffset {
                         at,
                         missed,
                         committed,
@@ -245,13 +245,13 @@ impl Asker {
         logs
     }
 
-    fn nowhere(&self, partition: &TopicPartition, why: Nowhere) -> Fault {
+    fn no_offset(&self, partition: &TopicPartition, why: NoOffset) -> Fault {
         let TopicPartition { topic, partition } = partition;
         let what = match why {
-            Nowhere::NothingCommitted => {
+            NoOffset::NothingCommitted => {
                 format!("group {} has committed nothing for it", self.group)
             }
-            Nowhere::NotInLog(offset) => format!("offset {offset} is not in the log"),
+            NoOffset::NotInLog(offset) => format!("offset {offset} is not in the log"),
         };
         Fault {
             kafka_error: Some("OFFSET_OUT_OF_RANGE"),
@@ -268,7 +268,7 @@ impl Asker {
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Nowhere {
+enum NoOffset {
     NothingCommitted,
     NotInLog(i64),
 }
@@ -278,22 +278,22 @@ fn settle(
     aim: SeekTo,
     wanted: Option<i64>,
     log: Log,
-    reset: Reset,
-) -> Result<(i64, Option<i64>), Nowhere> {
+    reset: OffsetReset,
+) -> Result<(i64, Option<i64>), NoOffset> {
     let by_reset = |why| match reset {
-        Reset::Earliest => Ok(log.start),
-        Reset::Latest => Ok(log.end),
-        Reset::Error => Err(why),
+        OffsetReset::Earliest => Ok(log.start),
+        OffsetReset::Latest => Ok(log.end),
+        OffsetReset::Error => Err(why),
     };
     match (aim, wanted) {
         (SeekTo::Beginning, _) => Ok((log.start, None)),
         // No record is that new.
         (SeekTo::End, _) | (SeekTo::Time(_), None) => Ok((log.end, None)),
         (SeekTo::Committed | SeekTo::Offset(_), None) => {
-            Ok((by_reset(Nowhere::NothingCommitted)?, None))
+            Ok((by_reset(NoOffset::NothingCommitted)?, None))
         }
         (_, Some(offset)) if (log.start..=log.last).contains(&offset) => Ok((offset, None)),
-        (_, Some(offset)) if reset == Reset::Error => Err(Nowhere::NotInLog(offset)),
+        (_, Some(offset)) if reset == OffsetReset::Error => Err(NoOffset::NotInLog(offset)),
         // The nearest that there is: `reset` is for those who have no offset.
         (_, Some(offset)) if offset < log.start => Ok((log.start, Some(offset))),
         (_, Some(offset)) => Ok((log.end, Some(offset))),
@@ -303,7 +303,7 @@ fn settle(
 pub(super) fn all_failed<'a>(
     partitions: impl Iterator<Item = &'a TopicPartition>,
     fault: &Fault,
-) -> Places {
+) -> ResolvedOffsets {
     partitions
         .map(|partition| (partition.clone(), Err(fault.clone())))
         .collect()
@@ -332,7 +332,11 @@ mod tests {
     #[test]
     fn what_is_in_the_log_is_where_it_was_wanted() {
         for offset in [10, 15, 20, 25] {
-            for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
+            for reset in [
+                OffsetReset::Earliest,
+                OffsetReset::Latest,
+                OffsetReset::Error,
+            ] {
                 let place = settle(SeekTo::Committed, Some(offset), LOG, reset);
                 assert_eq!(place, Ok((offset, None)));
             }
@@ -344,9 +348,9 @@ mod tests {
         for (offset, edge) in [(0, 10), (9, 10), (26, 20)] {
             for aim in [SeekTo::Offset(offset), SeekTo::Committed] {
                 let settled = |reset| settle(aim, Some(offset), LOG, reset);
-                assert_eq!(settled(Reset::Earliest), Ok((edge, Some(offset))));
-                assert_eq!(settled(Reset::Latest), Ok((edge, Some(offset))));
-                assert_eq!(settled(Reset::Error), Err(Nowhere::NotInLog(offset)));
+                assert_eq!(settled(OffsetReset::Earliest), Ok((edge, Some(offset))));
+                assert_eq!(settled(OffsetReset::Latest), Ok((edge, Some(offset))));
+                assert_eq!(settled(OffsetReset::Error), Err(NoOffset::NotInLog(offset)));
             }
         }
     }
@@ -354,15 +358,15 @@ mod tests {
     #[test]
     fn nothing_committed_is_no_gap() {
         let settled = |reset| settle(SeekTo::Committed, None, LOG, reset);
-        assert_eq!(settled(Reset::Earliest), Ok((10, None)));
-        assert_eq!(settled(Reset::Latest), Ok((20, None)));
-        assert_eq!(settled(Reset::Error), Err(Nowhere::NothingCommitted));
+        assert_eq!(settled(OffsetReset::Earliest), Ok((10, None)));
+        assert_eq!(settled(OffsetReset::Latest), Ok((20, None)));
+        assert_eq!(settled(OffsetReset::Error), Err(NoOffset::NothingCommitted));
     }
 
     #[test]
     fn a_time_after_the_last_record_is_the_end() {
         assert_eq!(
-            settle(SeekTo::Time(1), None, LOG, Reset::Error),
+            settle(SeekTo::Time(1), None, LOG, OffsetReset::Error),
             Ok((20, None))
         );
     }

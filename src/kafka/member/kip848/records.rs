@@ -8,15 +8,15 @@ use std::time::Duration;
 use krafka::consumer::{Consumer, ConsumerRecord, TimestampType};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::broker_fetcher::{BrokerFetcher, Via};
+use super::broker_fetchers::{Leaders, consumer_of, leaders};
 use super::commits::{Commit, Landing, Purpose};
-use super::lane::{Lane, Via};
-use super::lanes::{Leaders, fetcher, leaders};
-use super::{Done, End, Engine, Held, RECOVERY_PAUSE, REFRESH, ROUND, link};
+use super::{Done, End, Engine, Held, RECOVERY_PAUSE, REFRESH, ROUND, group_consumer};
 use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::place::{Place, Places};
 use crate::kafka::member::{Event, SeekTo, State};
 use crate::kafka::metadata::{Right, Topic};
+use crate::kafka::offset_resolver::{ResolvedOffset, ResolvedOffsets};
 use crate::kafka::reader::delivered;
 use crate::record::TopicPartition;
 
@@ -204,13 +204,15 @@ impl Engine {
             let (Some(next), false) = (held.next, held.busy) else {
                 continue;
             };
-            // Lanes that are well have nothing to try again.
-            if let Via::Lane(id) = held.via
-                && !self.lanes.get(id).is_some_and(Lane::is_failing)
+            // Fetchers that are well have nothing to try again.
+            if let Via::Broker(id) = held.via
+                && !self.fetchers.get(id).is_some_and(BrokerFetcher::is_failing)
             {
                 continue;
             }
-            let Some(consumer) = fetcher(self.link.as_ref(), &self.lanes, held.via) else {
+            let Some(consumer) =
+                consumer_of(self.group_consumer.as_ref(), &self.fetchers, held.via)
+            else {
                 continue;
             };
             let (topic, number) = (&*partition.topic, partition.partition);
@@ -227,7 +229,7 @@ impl Engine {
     pub(super) fn out_of_range(&mut self, via: Via, places: Vec<(String, i32)>) {
         let places = places
             .into_iter()
-            .map(|(topic, partition)| link::Place::new(topic, partition))
+            .map(|(topic, partition)| group_consumer::KrafkaPartition::new(topic, partition))
             .collect();
         let mut aims: Vec<Aim> = Vec::new();
         for partition in self.own(places) {
@@ -251,7 +253,7 @@ impl Engine {
     /// Has it looked up where partitions go on.
     pub(super) fn recover(&mut self, aims: Vec<Aim>, pause: Duration) {
         let turns = self.turns_of(aims.iter().map(|aim| &aim.partition));
-        let asker = Arc::clone(&self.asker);
+        let resolver = Arc::clone(&self.resolver);
         let metadata = self.shared.metadata.clone();
         self.jobs.push(Box::pin(async move {
             sleep(pause).await;
@@ -259,12 +261,12 @@ impl Engine {
                 let to = SeekTo::Offset(aim.to);
                 (aim.partition.clone(), to)
             });
-            let mut places = asker.places(&places.collect::<Vec<_>>(), false).await;
+            let mut places = resolver.resolve(&places.collect::<Vec<_>>(), false).await;
             // A log that ends before the position, or was cut off there, may be that of another topic of
             // this name.
             let mut topics: HashMap<Arc<str>, Result<Arc<Topic>, Fault>> = HashMap::new();
             for ((partition, place), aim) in places.iter_mut().zip(&aims) {
-                let goes_back = |place: &Place| {
+                let goes_back = |place: &ResolvedOffset| {
                     let from = aim.missed.max(place.missed);
                     from.is_some_and(|from| from > place.at)
                 };
@@ -295,7 +297,7 @@ impl Engine {
         &mut self,
         turns: Vec<u64>,
         aims: Vec<Aim>,
-        places: Places,
+        places: ResolvedOffsets,
         topics: Vec<Arc<Topic>>,
     ) -> Result<(), End> {
         if self.leaving.is_some() {
@@ -352,8 +354,8 @@ impl Engine {
             let Some(held) = self.held.get_mut(&partition).filter(|h| h.turn == turn) else {
                 continue;
             };
-            let fetcher = fetcher(self.link.as_ref(), &self.lanes, held.via);
-            let Some(consumer) = fetcher else {
+            let consumer = consumer_of(self.group_consumer.as_ref(), &self.fetchers, held.via);
+            let Some(consumer) = consumer else {
                 continue;
             };
             let sought = consumer.seek(&partition.topic, partition.partition, place.at);

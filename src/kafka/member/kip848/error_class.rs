@@ -1,13 +1,13 @@
-//! What krafka's errors mean for a member: try again, begin again, or end.
+//! Classes of krafka's errors by what they mean for a member: try again, begin again, or end.
 
 use krafka::error::{ErrorCode, KrafkaError, ProtocolErrorKind};
 
-use super::link::unsupported;
+use super::group_consumer::unsupported;
 use crate::kafka::fault::Fault;
 
 /// What becomes of the member after an error of a poll.
 #[derive(Debug)]
-pub(super) enum Fate {
+pub(super) enum ErrorClass {
     /// The next poll may succeed.
     Retry(Fault),
     /// The consumer will do nothing any more; another one may.
@@ -25,7 +25,7 @@ pub(super) enum Fate {
     End(Fault),
 }
 
-impl Fate {
+impl ErrorClass {
     pub(super) fn of(error: &KrafkaError) -> Self {
         match error {
             KrafkaError::NoOffset { partitions } => Self::OutOfRange(partitions.clone()),
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn each_error_has_the_fate_that_the_protocol_gives_it() {
-        let of = |code| Fate::of(&KrafkaError::broker(code, "test"));
+        let of = |code| ErrorClass::of(&KrafkaError::broker(code, "test"));
         for code in [
             ErrorCode::GroupAuthorizationFailed,
             ErrorCode::TopicAuthorizationFailed,
@@ -94,7 +94,7 @@ mod tests {
             ErrorCode::UnsupportedVersion,
             ErrorCode::GroupMaxSizeReached,
         ] {
-            assert!(matches!(of(code), Fate::End(_)), "{code:?}");
+            assert!(matches!(of(code), ErrorClass::End(_)), "{code:?}");
         }
         for code in [
             ErrorCode::NotCoordinator,
@@ -103,11 +103,11 @@ mod tests {
             ErrorCode::UnknownMemberId,
             ErrorCode::StaleMemberEpoch,
         ] {
-            assert!(matches!(of(code), Fate::Retry(_)), "{code:?}");
+            assert!(matches!(of(code), ErrorClass::Retry(_)), "{code:?}");
         }
         assert!(matches!(
             of(ErrorCode::UnreleasedInstanceId),
-            Fate::Unreleased(fault) if fault.retriable
+            ErrorClass::Unreleased(fault) if fault.retriable
         ));
     }
 }

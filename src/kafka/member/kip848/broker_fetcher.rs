@@ -1,6 +1,6 @@
-//! A lane: what fetches those of a member's partitions that one broker leads.
+//! A broker fetcher: the krafka consumer that fetches those of a member's partitions that one broker leads.
 //!
-//! It is a krafka consumer without a group on the member's own handle. Partitions are only ever added to
+//! It is a consumer without a group on the member's own handle. Partitions are only ever added to
 //! it (`lay`), paused and at some place, so that it does nothing about them until the task sends them to
 //! theirs; one that goes away stays in it, paused, until others are added.
 //!
@@ -18,8 +18,8 @@ use krafka::consumer::{Consumer, ConsumerRecord};
 use krafka::error::KrafkaError;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::super::handles::Seat;
-use super::link::{FETCH_WAIT, Place, Sizes, tuned};
+use super::super::connections::Permit;
+use super::group_consumer::{FETCH_WAIT, KrafkaPartition, Sizes, tuned};
 use super::{PAUSE, REFRESH};
 use crate::kafka::admin::Isolation;
 use crate::kafka::client::ReaderTuning;
@@ -27,7 +27,7 @@ use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
 
-/// Half of what one consumer of all would take: there are as many lanes as brokers that lead.
+/// Half of what one consumer of all would take: there are as many fetchers as brokers that lead.
 const SIZES: Sizes = Sizes {
     fetch: 512 << 10,
     partition: 256 << 10,
@@ -36,11 +36,11 @@ const SIZES: Sizes = Sizes {
 /// After this a broker that has not answered counts as silent: much longer than one that finds nothing
 /// takes to say so.
 const LATE: Duration = Duration::from_secs(2);
-/// Longest pause of a lane whose fetches fail.
+/// Longest pause of a fetcher whose fetches fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Tells a lane from others, also from those that there were.
-pub(super) type LaneId = u32;
+/// Tells a fetcher from others, also from those that there were.
+pub(super) type FetcherId = u32;
 
 /// Through which of a member's consumers a partition is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,22 +48,22 @@ pub(super) enum Via {
     /// The one that is in the group.
     Group,
     /// One without a group.
-    Lane(LaneId),
+    Broker(FetcherId),
 }
 
-/// What a turn of a lane came to; `None` is a rest.
-pub(super) type LaneTurn = Option<Result<Vec<ConsumerRecord>, KrafkaError>>;
+/// What a turn of a fetcher came to; `None` is a rest.
+pub(super) type FetcherTurn = Option<Result<Vec<ConsumerRecord>, KrafkaError>>;
 
-/// The partitions of a topic that a lane is to have: all of them, and those that are new among them.
-pub(super) struct Wanted {
+/// The partitions of a topic that a fetcher is to have: all of them, and those that are new among them.
+pub(super) struct TopicPartitions {
     pub(super) topic: Arc<str>,
     pub(super) all: Vec<i32>,
     pub(super) new: Vec<i32>,
 }
 
-/// A lane.
-pub(super) struct Lane {
-    pub(super) id: LaneId,
+/// Fetches from one broker.
+pub(super) struct BrokerFetcher {
+    pub(super) id: FetcherId,
     /// The broker.
     pub(super) leader: i32,
     /// `None` until the first partitions are laid.
@@ -71,7 +71,7 @@ pub(super) struct Lane {
     /// Partitions are being laid.
     pub(super) is_laying: bool,
     /// What it is doing: a poll, or a rest after an error.
-    turn: Option<BoxFuture<'static, LaneTurn>>,
+    turn: Option<BoxFuture<'static, FetcherTurn>>,
     is_resting: bool,
     /// When that began.
     begun: Instant,
@@ -89,8 +89,8 @@ pub(super) struct Lane {
     pub(super) strays: Vec<TopicPartition>,
 }
 
-impl Lane {
-    fn new(id: LaneId, leader: i32) -> Self {
+impl BrokerFetcher {
+    fn new(id: FetcherId, leader: i32) -> Self {
         Self {
             id,
             leader,
@@ -167,7 +167,7 @@ impl Lane {
 
     /// Polls again only after a pause.
     pub(super) fn wait(&mut self) {
-        // Lanes that fail together must not come back together.
+        // Fetchers that fail together must not come back together.
         let pause = self.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         self.retry_at = Some(Instant::now() + pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -216,66 +216,66 @@ impl Lane {
     }
 }
 
-/// The lanes of a member; none while one broker leads all of its partitions.
+/// The fetchers of a member; none while one broker leads all of its partitions.
 #[derive(Default)]
-pub(super) struct Lanes {
-    pub(super) all: Vec<Lane>,
-    made: LaneId,
+pub(super) struct BrokerFetchers {
+    pub(super) all: Vec<BrokerFetcher>,
+    made: FetcherId,
     /// Which is looked at first, so that each has its turn.
     first: usize,
 }
 
-impl Lanes {
+impl BrokerFetchers {
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
-        self.all.iter().find(|lane| lane.id == id)
+    pub(super) fn get(&self, id: FetcherId) -> Option<&BrokerFetcher> {
+        self.all.iter().find(|fetcher| fetcher.id == id)
     }
 
-    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
-        self.all.iter_mut().find(|lane| lane.id == id)
+    pub(super) fn get_mut(&mut self, id: FetcherId) -> Option<&mut BrokerFetcher> {
+        self.all.iter_mut().find(|fetcher| fetcher.id == id)
     }
 
-    /// The lane of a broker, made if there is none.
-    pub(super) fn of(&mut self, leader: i32) -> &mut Lane {
-        let known = self.all.iter().position(|lane| lane.leader == leader);
+    /// The fetcher of a broker, made if there is none.
+    pub(super) fn of(&mut self, leader: i32) -> &mut BrokerFetcher {
+        let known = self.all.iter().position(|fetcher| fetcher.leader == leader);
         let index = known.unwrap_or_else(|| {
             self.made = self.made.wrapping_add(1);
-            self.all.push(Lane::new(self.made, leader));
+            self.all.push(BrokerFetcher::new(self.made, leader));
             self.all.len() - 1
         });
         &mut self.all[index]
     }
 
-    /// The next turn of a lane that is over. Nothing is lost when the future is dropped.
+    /// The next turn of a fetcher that is over. Nothing is lost when the future is dropped.
     pub(super) fn next(&mut self) -> Next<'_> {
-        Next { lanes: self }
+        Next { fetchers: self }
     }
 }
 
-/// See [`Lanes::next`].
+/// See [`BrokerFetchers::next`].
 pub(super) struct Next<'a> {
-    lanes: &'a mut Lanes,
+    fetchers: &'a mut BrokerFetchers,
 }
 
 impl Future for Next<'_> {
-    type Output = (LaneId, LaneTurn);
+    type Output = (FetcherId, FetcherTurn);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let lanes = &mut *self.lanes;
-        let count = lanes.all.len();
-        let (before, after) = lanes.all.split_at_mut(lanes.first.min(count));
-        for (number, lane) in after.iter_mut().chain(before).enumerate() {
-            let Some(turn) = &mut lane.turn else {
+        let fetchers = &mut *self.fetchers;
+        let count = fetchers.all.len();
+        let (before, after) = fetchers.all.split_at_mut(fetchers.first.min(count));
+        for (number, fetcher) in after.iter_mut().chain(before).enumerate() {
+            let Some(turn) = &mut fetcher.turn else {
                 continue;
             };
             if let Poll::Ready(turn) = turn.as_mut().poll(context) {
-                lane.turn = None;
-                lane.is_resting = false;
-                let id = lane.id;
-                lanes.first = (lanes.first + number + 1) % count;
+                fetcher.turn = None;
+                fetcher.is_resting = false;
+                let id = fetcher.id;
+                fetchers.first = (fetchers.first + number + 1) % count;
                 return Poll::Ready((id, turn));
             }
         }
@@ -283,21 +283,21 @@ impl Future for Next<'_> {
     }
 }
 
-/// Adds partitions to the consumer of a lane, or to a new one, which is given back. They are paused and at
+/// Adds partitions to the consumer of a fetcher, or to a new one, which is given back. They are paused and at
 /// some place: krafka leaves such a one alone.
 pub(super) async fn lay(
     consumer: Option<Arc<Consumer>>,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
     tuning: ReaderTuning,
     isolation: Isolation,
-    wanted: Vec<Wanted>,
+    wanted: Vec<TopicPartitions>,
     bound: Duration,
 ) -> Result<Option<ConsumerGuard>, Fault> {
     let laying = async {
         let made = match consumer {
             Some(_) => None,
             None => {
-                let builder = seat.kafka().await?.consumer_without_group();
+                let builder = permit.kafka().await?.consumer_without_group();
                 let builder = tuned(builder, &tuning, isolation, &SIZES);
                 Some(ConsumerGuard::new(builder.build().await?))
             }
@@ -308,12 +308,14 @@ pub(super) async fn lay(
         else {
             return Ok(None);
         };
-        for Wanted { topic, all, new } in wanted {
+        for TopicPartitions { topic, all, new } in wanted {
             consumer.assign(&topic, all).await?;
-            // The lane's poll, which may be under way in this task, sees none of them before that is
+            // The fetcher's poll, which may be under way in this task, sees none of them before that is
             // done: nothing of it waits.
             consumer.pause(&topic, &new).await;
-            let places = new.into_iter().map(|id| (Place::new(&*topic, id), 0_i64));
+            let places = new
+                .into_iter()
+                .map(|id| (KrafkaPartition::new(&*topic, id), 0_i64));
             consumer.seek_many(places).await?;
         }
         Ok(made)
@@ -330,49 +332,49 @@ pub(super) async fn lay(
 mod tests {
     use super::*;
 
-    /// A lane that is done with a rest as soon as it is looked at.
-    fn arm(lanes: &mut Lanes, leader: i32) -> LaneId {
-        let lane = lanes.of(leader);
-        lane.turn = Some(Box::pin(std::future::ready(None)));
-        lane.id
+    /// A fetcher that is done with a rest as soon as it is looked at.
+    fn arm(fetchers: &mut BrokerFetchers, leader: i32) -> FetcherId {
+        let fetcher = fetchers.of(leader);
+        fetcher.turn = Some(Box::pin(std::future::ready(None)));
+        fetcher.id
     }
 
     #[tokio::test]
     async fn each_lane_has_its_turn_although_one_is_never_at_rest() {
-        let mut lanes = Lanes::default();
-        let ids = [3, 1, 2].map(|leader| arm(&mut lanes, leader));
+        let mut fetchers = BrokerFetchers::default();
+        let ids = [3, 1, 2].map(|leader| arm(&mut fetchers, leader));
         for round in 0..4 {
             for id in ids {
-                let (turned, turn) = lanes.next().await;
+                let (turned, turn) = fetchers.next().await;
                 assert!(turn.is_none());
                 assert_eq!(turned, id, "round {round}");
-                let leader = lanes.get(id).unwrap().leader;
-                arm(&mut lanes, leader);
+                let leader = fetchers.get(id).unwrap().leader;
+                arm(&mut fetchers, leader);
             }
         }
     }
 
     #[test]
     fn a_broker_has_one_lane_and_a_lane_that_ended_is_not_taken_for_another() {
-        let mut lanes = Lanes::default();
-        assert!(lanes.is_empty());
-        let (first, second) = (lanes.of(1).id, lanes.of(2).id);
-        assert_eq!(lanes.of(1).id, first);
-        lanes.all.retain(|lane| lane.id != first);
-        assert!(lanes.get(first).is_none() && lanes.get(second).is_some());
-        let third = lanes.of(1).id;
+        let mut fetchers = BrokerFetchers::default();
+        assert!(fetchers.is_empty());
+        let (first, second) = (fetchers.of(1).id, fetchers.of(2).id);
+        assert_eq!(fetchers.of(1).id, first);
+        fetchers.all.retain(|fetcher| fetcher.id != first);
+        assert!(fetchers.get(first).is_none() && fetchers.get(second).is_some());
+        let third = fetchers.of(1).id;
         assert!(third != first && third != second);
     }
 
     #[test]
     fn pauses_grow_up_to_the_longest_and_a_lane_that_is_roused_begins_anew() {
-        let mut lane = Lane::new(1, 1);
+        let mut fetcher = BrokerFetcher::new(1, 1);
         for _ in 0..10 {
-            lane.wait();
+            fetcher.wait();
         }
-        assert_eq!(lane.pause, LONGEST_PAUSE);
-        assert!(lane.retry_at.unwrap() > Instant::now());
-        lane.rouse();
-        assert_eq!((lane.pause, lane.retry_at), (PAUSE, None));
+        assert_eq!(fetcher.pause, LONGEST_PAUSE);
+        assert!(fetcher.retry_at.unwrap() > Instant::now());
+        fetcher.rouse();
+        assert_eq!((fetcher.pause, fetcher.retry_at), (PAUSE, None));
     }
 }
