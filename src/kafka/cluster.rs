@@ -93,7 +93,7 @@ impl Cluster {
         )?;
         Ok(Self {
             pulse: Some(Pulse::start(made.metadata.clone(), made.admin.clone())),
-            tails: Tails::new(made.upstream, StreamSettings::default()),
+            tails: Tails::new(made.tail_kafka, StreamSettings::default()),
             members: made.members,
             producer: made.producer,
             last: LookBack::new(Arc::clone(&made.reader)),
@@ -130,7 +130,7 @@ impl Cluster {
         Ok(Self {
             // Whether brokers answer is asked once for the process.
             pulse: None,
-            tails: self.tails.beside(made.upstream),
+            tails: self.tails.beside(made.tail_kafka),
             members: made.members,
             producer: made.producer,
             last: LookBack::new(Arc::clone(&made.reader)),
@@ -472,7 +472,7 @@ struct Made {
     metadata: Metadata,
     members: Members,
     admin: Admin,
-    upstream: Kafka,
+    tail_kafka: Kafka,
 }
 
 impl Made {
@@ -508,7 +508,7 @@ impl Made {
             times.clone(),
         );
         let reader = Arc::new(reader);
-        let upstream = Kafka {
+        let tail_kafka = Kafka {
             clients,
             tuning,
             reader: Arc::clone(&reader),
@@ -523,7 +523,7 @@ impl Made {
             metadata,
             members,
             admin,
-            upstream,
+            tail_kafka,
         })
     }
 }

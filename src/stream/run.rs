@@ -32,7 +32,7 @@ use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::kafka::tail::latest::Latest;
+use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, Vectors};
@@ -82,7 +82,7 @@ pub(crate) struct Run {
     ahead: Option<Ahead>,
     left: Option<u64>,
     /// What waits where not every record is to be written.
-    latest: Option<Box<Latest>>,
+    latest: Option<Box<Conflation>>,
     read: Vec<TopicReads>,
     /// What is to be written: bytes that are shared with other streams if they are all of it, else made
     /// for this one.
@@ -182,7 +182,7 @@ impl Run {
             left: asked.limit,
             ends: asked.timeout.map(|timeout| begun + timeout),
             latest: (asked.max_rate.is_some() || asked.conflate)
-                .then(|| Box::new(Latest::new(asked.max_rate, asked.conflate))),
+                .then(|| Box::new(Conflation::new(asked.max_rate, asked.conflate))),
             begin: Some(Box::new(asked)),
             timer: Box::pin(sleep_until(begun + heartbeat)),
             stopping: Box::pin(gateway.stopping().clone().cancelled_owned()),

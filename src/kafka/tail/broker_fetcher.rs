@@ -1,12 +1,12 @@
-//! What reads those partitions of a topic that one broker leads.
+//! A broker fetcher reads those partitions of a followed topic that one broker leads.
 //!
 //! krafka joins the fetches of a round: a consumer that fetches from several brokers is as late as the
 //! slowest of them, and when one does not answer at all, none of its partitions goes on. So each broker's
 //! partitions have a consumer of their own, and a broker that is silent holds up no others. There are as
-//! many fetches as a consumer of all would make, and as many lanes as brokers that lead.
+//! many fetches as a consumer of all would make, and as many fetchers as brokers that lead.
 //!
 //! krafka keeps a failed fetch to itself, and asks nobody whether the leader has moved. So its counter
-//! of errors is watched; then the lane goes on with a new handle, which knows the cluster as it is now.
+//! of errors is watched; then the fetcher goes on with a new handle, which knows the cluster as it is now.
 //! What is in the ring stays, and the new consumer begins where the last one stopped.
 
 use std::pin::pin;
@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::follower::Ended;
-use super::upstream::{Shared, Stop, still};
+use super::topic_reader::{Shared, Stop, still};
 use crate::kafka::append_time::Begun;
 use crate::kafka::client::{self, Role};
 use crate::kafka::consumer_guard::ConsumerGuard;
@@ -42,7 +42,7 @@ const FETCHES_KEPT: usize = 8;
 const PARTITION_BYTES: i32 = 1 << 20;
 /// Records of one poll.
 const RECORDS: i32 = 5_000;
-/// First and longest pause before a failed lane goes on.
+/// First and longest pause before a failed fetcher goes on.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest time to get a consumer to its place.
@@ -50,21 +50,21 @@ const ATTACH: Duration = Duration::from_secs(30);
 /// How often records may fail to be decoded in a row before they count as damaged in the log.
 const UNDECODABLE: u32 = 5;
 
-/// Who leads the partitions of a lane; `None` while nobody does.
+/// Who leads the partitions of a fetcher; `None` while nobody does.
 pub(super) type Leader = Option<i32>;
 
 /// The partitions of one broker.
-pub(super) struct Lane<'a> {
+pub(super) struct BrokerFetcher<'a> {
     shared: &'a Shared,
     leader: Leader,
     partitions: Vec<i32>,
-    /// Shared with the lanes that begin at the same time, until it fails.
+    /// Shared with the fetchers that begin at the same time, until it fails.
     handle: Option<Arc<OnceCell<krafka::Kafka>>>,
     pause: Duration,
     undecodable: u32,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> BrokerFetcher<'a> {
     /// Of these partitions, which `leader` leads. `handle` is shared with others, where there is one.
     pub(super) fn new(
         shared: &'a Shared,

@@ -250,7 +250,7 @@ impl Pages {
     pub(super) fn page(&self, slot: &Slot) -> Option<Arc<CatchUp>> {
         slot.used.store(self.use_now(), Ordering::Relaxed);
         let page = slot.page.lock().clone();
-        // What lanes have made of records counts too.
+        // What encoders have made of records counts too.
         self.relieve();
         page
     }

@@ -45,7 +45,7 @@ pub struct Waiting {
 
 /// What waits to be written.
 #[derive(Debug)]
-pub struct Latest {
+pub struct Conflation {
     /// Between two records.
     interval: Option<Duration>,
     by_key: bool,
@@ -57,7 +57,7 @@ pub struct Latest {
     bytes: usize,
 }
 
-impl Latest {
+impl Conflation {
     /// At most `rate` records a second; with `by_key` the newest of each key, else the newest of all.
     pub fn new(rate: Option<f64>, by_key: bool) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Latest {
         self.next.filter(|_| !self.is_empty())
     }
 
-    /// The one that [`Latest::leave`] would give.
+    /// The one that [`Conflation::leave`] would give.
     pub fn first(&self, now: Instant, all: bool) -> Option<&Waiting> {
         if !all && self.next.is_some_and(|next| next > now) {
             return None;
@@ -152,7 +152,7 @@ impl Latest {
 
     /// Drops what waits of these partitions of the topic with this index, and tells of which of them
     /// something did. What of other partitions it took the place of is not there any more either: see
-    /// [`Latest::is_of_all`].
+    /// [`Conflation::is_of_all`].
     pub fn drop_of(&mut self, index: usize, partitions: &[i32]) -> Vec<i32> {
         let of_these =
             |waiting: &Waiting| waiting.index == index && partitions.contains(&waiting.partition);
@@ -193,15 +193,15 @@ mod tests {
     use super::*;
     use crate::record::TimestampType;
 
-    fn offsets(latest: &mut Latest, now: Instant, all: bool) -> Vec<i64> {
-        std::iter::from_fn(|| latest.leave(now, all))
+    fn offsets(conflation: &mut Conflation, now: Instant, all: bool) -> Vec<i64> {
+        std::iter::from_fn(|| conflation.leave(now, all))
             .map(|waiting| waiting.offset)
             .collect()
     }
 
-    fn came(latest: &mut Latest, partition: i32, offset: i64, key: Option<&'static str>) {
+    fn came(conflation: &mut Conflation, partition: i32, offset: i64, key: Option<&'static str>) {
         let record = record(partition, offset, key);
-        latest.came(0, &record, Bytes::from_static(b"x"));
+        conflation.came(0, &record, Bytes::from_static(b"x"));
     }
 
     fn record(partition: i32, offset: i64, key: Option<&'static str>) -> Delivered {
@@ -219,69 +219,77 @@ mod tests {
 
     #[tokio::test]
     async fn of_each_key_the_newest_is_left_in_the_order_in_which_they_came() {
-        let mut latest = Latest::new(None, true);
+        let mut conflation = Conflation::new(None, true);
         let now = Instant::now();
         for (offset, key) in [(0, "a"), (1, "b"), (2, "a"), (3, "c"), (4, "b")] {
-            came(&mut latest, 0, offset, Some(key));
+            came(&mut conflation, 0, offset, Some(key));
         }
-        came(&mut latest, 0, 5, None);
-        came(&mut latest, 0, 6, None);
-        came(&mut latest, 1, 0, Some("a"));
-        assert_eq!(offsets(&mut latest, now, false), [2, 3, 4, 5, 6, 0]);
-        assert!(latest.is_empty() && latest.bytes == 0 && latest.of.is_empty());
+        came(&mut conflation, 0, 5, None);
+        came(&mut conflation, 0, 6, None);
+        came(&mut conflation, 1, 0, Some("a"));
+        assert_eq!(offsets(&mut conflation, now, false), [2, 3, 4, 5, 6, 0]);
+        assert!(conflation.is_empty() && conflation.bytes == 0 && conflation.of.is_empty());
     }
 
     #[tokio::test]
     async fn a_rate_lets_the_newest_through_and_keeps_time() {
-        let mut latest = Latest::new(Some(10.0), false);
+        let mut conflation = Conflation::new(Some(10.0), false);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        came(&mut latest, 0, 0, None);
-        assert_eq!(latest.due(), None);
-        assert_eq!(offsets(&mut latest, at(0), false), [0]);
-        assert_eq!(latest.due(), None, "nothing waits");
-        came(&mut latest, 0, 1, None);
-        came(&mut latest, 1, 7, None);
-        assert_eq!(latest.due(), Some(at(100)));
-        assert_eq!(offsets(&mut latest, at(99), false), [0_i64; 0]);
-        assert_eq!(offsets(&mut latest, at(103), false), [7]);
-        came(&mut latest, 0, 2, None);
-        assert_eq!(latest.due(), Some(at(200)), "three late, on time again");
-        assert_eq!(offsets(&mut latest, at(900), false), [2]);
-        came(&mut latest, 0, 3, None);
-        assert_eq!(latest.due(), Some(at(1_000)), "what was not used is lost");
-        assert_eq!(offsets(&mut latest, at(901), true), [3], "at the end");
+        came(&mut conflation, 0, 0, None);
+        assert_eq!(conflation.due(), None);
+        assert_eq!(offsets(&mut conflation, at(0), false), [0]);
+        assert_eq!(conflation.due(), None, "nothing waits");
+        came(&mut conflation, 0, 1, None);
+        came(&mut conflation, 1, 7, None);
+        assert_eq!(conflation.due(), Some(at(100)));
+        assert_eq!(offsets(&mut conflation, at(99), false), [0_i64; 0]);
+        assert_eq!(offsets(&mut conflation, at(103), false), [7]);
+        came(&mut conflation, 0, 2, None);
+        assert_eq!(conflation.due(), Some(at(200)), "three late, on time again");
+        assert_eq!(offsets(&mut conflation, at(900), false), [2]);
+        came(&mut conflation, 0, 3, None);
+        assert_eq!(
+            conflation.due(),
+            Some(at(1_000)),
+            "what was not used is lost"
+        );
+        assert_eq!(offsets(&mut conflation, at(901), true), [3], "at the end");
     }
 
     #[tokio::test]
     async fn what_waits_is_bounded() {
-        let mut latest = Latest::new(None, true);
+        let mut conflation = Conflation::new(None, true);
         let mut offset = 0;
-        while !latest.is_full(0) {
+        while !conflation.is_full(0) {
             let made = Bytes::from(vec![0; 100_000]);
-            latest.came(0, &record(0, offset, None), made);
+            conflation.came(0, &record(0, offset, None), made);
             offset += 1;
         }
         assert_eq!(offset, 11);
-        assert!(latest.leave(Instant::now(), false).is_some() && !latest.is_full(0));
-        assert!(latest.is_full(1));
-        while latest.len() > 1 {
-            latest.leave(Instant::now(), false);
+        assert!(conflation.leave(Instant::now(), false).is_some() && !conflation.is_full(0));
+        assert!(conflation.is_full(1));
+        while conflation.len() > 1 {
+            conflation.leave(Instant::now(), false);
         }
-        assert!(!latest.is_full(30), "what waits alone is replaced");
+        assert!(!conflation.is_full(30), "what waits alone is replaced");
     }
 
     #[tokio::test]
     async fn what_is_dropped_of_partitions_leaves_the_others() {
-        let mut latest = Latest::new(None, true);
+        let mut conflation = Conflation::new(None, true);
         for (partition, offset) in [(0, 0), (1, 5), (0, 1), (2, 9)] {
-            came(&mut latest, partition, offset, None);
+            came(&mut conflation, partition, offset, None);
         }
-        came(&mut latest, 0, 2, Some("a"));
-        assert_eq!(latest.drop_of(1, &[0, 1]), [0_i32; 0], "another topic's");
-        assert_eq!(latest.drop_of(0, &[0, 2, 3]), [0, 2]);
-        assert_eq!((latest.len(), latest.bytes()), (1, 1));
-        assert_eq!(latest.of.len(), 0);
-        assert_eq!(offsets(&mut latest, Instant::now(), false), [5]);
+        came(&mut conflation, 0, 2, Some("a"));
+        assert_eq!(
+            conflation.drop_of(1, &[0, 1]),
+            [0_i32; 0],
+            "another topic's"
+        );
+        assert_eq!(conflation.drop_of(0, &[0, 2, 3]), [0, 2]);
+        assert_eq!((conflation.len(), conflation.bytes()), (1, 1));
+        assert_eq!(conflation.of.len(), 0);
+        assert_eq!(offsets(&mut conflation, Instant::now(), false), [5]);
     }
 }

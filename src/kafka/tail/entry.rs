@@ -1,7 +1,7 @@
-//! A record that several followers share, with what it was made into for each lane of them.
+//! A record that several followers share, with what it was made into by each encoder.
 //!
-//! A lane is a way to see records: a door, formats, a filter. Followers of one lane get the same
-//! bytes, made by the first of them that asks. What a lane is, is its owner's business; here it is a
+//! An encoder is a way to see records: an API, formats, a filter. Followers of one encoder get the same
+//! bytes, made by the first of them that asks. What an encoder is, is its owner's business; here it is a
 //! number.
 //!
 //! What is counted is memory, not only bytes of records: of small ones most is what stands around them.
@@ -27,11 +27,11 @@ const PLACE: usize = 2 * size_of::<(Instant, Arc<Entry>)>();
 /// What an entry costs beside the bytes of its record. Small records share their bytes with others, large
 /// ones do not.
 const OVERHEAD: usize = size_of::<Entry>() + COUNTS + ALLOCATION + PLACE + SHARED;
-/// What a lane's bytes cost beside themselves.
+/// What an encoder's bytes cost beside themselves.
 const MADE: usize = size_of::<(u64, Made)>() + ALLOCATION + SHARED;
-/// Most lanes whose bytes are kept with one record; beyond them the oldest is made again when it is
+/// Most encoders whose bytes are kept with one record; beyond them the oldest is made again when it is
 /// asked for.
-const MOST_LANES: usize = 8;
+const MOST_ENCODERS: usize = 8;
 
 /// Bytes that are held, here and in the process.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Load {
     }
 }
 
-/// What a lane made of a record; `None`: the lane leaves it out.
+/// What an encoder made of a record; `None`: the encoder leaves it out.
 type Made = Option<Bytes>;
 
 /// A record, shared.
@@ -102,28 +102,28 @@ impl Entry {
         &self.record
     }
 
-    /// What `lane` makes of the record: kept, or made now, which is written to the end of a buffer;
-    /// `None` when the lane leaves it out, which `make` says by `false`.
+    /// What `encoder` makes of the record: kept, or made now, which is written to the end of a buffer;
+    /// `None` when the encoder leaves it out, which `make` says by `false`.
     pub fn made(
         &self,
-        lane: u64,
+        encoder: u64,
         make: impl FnOnce(&Delivered, &mut Vec<u8>) -> bool,
     ) -> Option<Bytes> {
         let mut made = self.made.lock();
-        if let Some((_, kept)) = made.iter().find(|(of, _)| *of == lane) {
+        if let Some((_, kept)) = made.iter().find(|(of, _)| *of == encoder) {
             return kept.clone();
         }
         let new = exactly(|out| make(&self.record, out));
-        if made.len() >= MOST_LANES {
+        if made.len() >= MOST_ENCODERS {
             let (_, old) = made.remove(0);
             let old = memory_of_made(&old);
             self.weight.fetch_sub(old, Ordering::Relaxed);
             self.load.sub(old);
         }
         let bytes = memory_of_made(&new);
-        // Most have one lane.
+        // Most have one encoder.
         made.reserve_exact(1);
-        made.push((lane, new.clone()));
+        made.push((encoder, new.clone()));
         self.weight.fetch_add(bytes, Ordering::Relaxed);
         self.load.add(bytes);
         new
@@ -139,7 +139,7 @@ fn memory(record: &Delivered) -> usize {
     record.size() + OVERHEAD + headers
 }
 
-/// What is kept for a lane.
+/// What is kept for an encoder.
 fn memory_of_made(made: &Made) -> usize {
     MADE + made.as_ref().map_or(0, Bytes::len)
 }
@@ -159,7 +159,7 @@ fn exactly(make: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Bytes> {
 const MOST_ROOM: usize = 64 << 10;
 
 thread_local! {
-    /// What lanes write in.
+    /// What encoders write in.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -197,10 +197,10 @@ mod tests {
         assert_eq!(left_out, None);
         assert_eq!(entry.made(2, |_, _| panic!("asked twice")), None);
         assert_eq!(load.bytes(), before + 2 * MADE + 4);
-        for lane in 3..40 {
-            entry.made(lane, write(b"12345678"));
+        for encoder in 3..40 {
+            entry.made(encoder, write(b"12345678"));
         }
-        assert_eq!(load.bytes(), before + MOST_LANES * (MADE + 8));
+        assert_eq!(load.bytes(), before + MOST_ENCODERS * (MADE + 8));
         drop(entry);
         assert_eq!((load.bytes(), load.total()), (0, 0));
     }

@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Feeds;
+use super::catch_up::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use super::entry::Entry;
 use super::feed::Feed;
-use super::pages::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
@@ -258,7 +258,7 @@ impl Follower {
         !self.gaps.is_empty()
     }
 
-    /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
+    /// How many offsets it is behind the topic reader; `None` unless it is catching up.
     pub fn lag(&self) -> Option<i64> {
         if self.place.is_some() || self.until.is_some() {
             return None;
@@ -282,7 +282,7 @@ impl Follower {
         self.down
     }
 
-    /// The partitions of which it has all that the upstream reader has read.
+    /// The partitions of which it has all that the topic reader has read.
     pub fn ends(&self) -> Vec<i32> {
         if self.place.is_none() || self.down.is_some() {
             return Vec::new();
@@ -380,7 +380,7 @@ impl Follower {
         self.loading = None;
     }
 
-    /// The timestamp of the last record that the upstream reader has read and that is still kept.
+    /// The timestamp of the last record that the topic reader has read and that is still kept.
     pub fn newest(&self) -> Option<i64> {
         self.feed.ring.read().newest()
     }

@@ -15,7 +15,7 @@ pub(super) type Changed = Arc<watch::Sender<u64>>;
 
 /// A key that is followed.
 #[derive(Debug)]
-struct Keyed {
+struct FollowedKey {
     followers: usize,
     /// From which place on the key's records are known.
     since: u64,
@@ -28,16 +28,16 @@ struct Keyed {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
-    of: HashMap<Bytes, Keyed>,
+pub(super) struct KeyIndex {
+    of: HashMap<Bytes, FollowedKey>,
     /// Those with something new.
     new: Vec<Bytes>,
 }
 
-impl Keys {
+impl KeyIndex {
     /// One more follows `key`; what comes at `end` or later will be known.
     pub(super) fn follow(&mut self, key: &Bytes, end: u64) -> watch::Receiver<u64> {
-        let keyed = self.of.entry(key.clone()).or_insert_with(|| Keyed {
+        let keyed = self.of.entry(key.clone()).or_insert_with(|| FollowedKey {
             followers: 0,
             since: end,
             places: VecDeque::new(),

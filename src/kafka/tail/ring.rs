@@ -1,4 +1,4 @@
-//! What the upstream reader of a topic has read lately, in the order in which it came.
+//! What the reader of a topic has read lately, in the order in which it came.
 //!
 //! For each partition the ring says from which offset on it lacks nothing (`low`), and how far the
 //! reader has come (`next`). So whoever stands at or after `low` in all of its partitions misses
@@ -8,7 +8,7 @@
 //! what it has not read is still there. What came together is pulled together, so that those who follow
 //! at the head are given the very same, and what was made of it for one of them serves the others.
 //!
-//! Of keys that are followed alone the ring knows the places (`keyed.rs`): who follows one is woken by its
+//! Of keys that are followed alone the ring knows the places (`key_index.rs`): who follows one is woken by its
 //! records only, and does not look at others.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Load};
-use super::keyed::{Changed, Keys};
+use super::key_index::{Changed, KeyIndex};
 use crate::record::Delivered;
 
 /// Most entries that are passed over in one pull, so that the ring is not held for long.
@@ -48,7 +48,7 @@ pub(super) struct Ring {
     ranges: BTreeMap<i32, Range>,
     /// The places after what came together.
     joints: VecDeque<u64>,
-    keys: Keys,
+    keys: KeyIndex,
     /// How often a partition's log turned out to end before what was read of it.
     rewinds: u64,
     /// How many partitions have begun to be read.
@@ -73,7 +73,7 @@ impl Ring {
             first: 0,
             ranges: BTreeMap::new(),
             joints: VecDeque::new(),
-            keys: Keys::default(),
+            keys: KeyIndex::default(),
             rewinds: 0,
             begun: 0,
             bound,

@@ -1,13 +1,13 @@
 //! The one reader of a topic that is followed: from Kafka into the ring.
 //!
-//! Each broker that leads partitions of it has a lane (`lane.rs`) with a consumer without a group, so that
-//! one that is silent holds up none of the others' partitions. All lanes are on one handle, which no other
+//! Each broker that leads partitions of it has a broker fetcher (`broker_fetcher.rs`) with a consumer
+//! without a group, so that one that is silent holds up none of the others' partitions. All fetchers are on one handle, which no other
 //! reader shares, because a broker answers the requests of one connection one after the other. Only where
-//! fetches may go to the nearest replica each lane has its own: they may all meet at one broker. Nothing
-//! that a follower does slows a lane.
+//! fetches may go to the nearest replica each fetcher has its own: they may all meet at one broker. Nothing
+//! that a follower does slows a fetcher.
 //!
-//! Who leads is looked at now and then, and when a lane fails: lanes whose partitions are others' by then
-//! end, and new ones begin where they stopped. A lane is also begun anew where partitions stand still
+//! Who leads is looked at now and then, and when a fetcher fails: fetchers whose partitions are others' by then
+//! end, and new ones begin where they stopped. A fetcher is also begun anew where partitions stand still
 //! although there is more to read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::broker_fetcher::{BrokerFetcher, LONGEST_PAUSE, Leader, PAUSE};
 use super::feed::Feed;
 use super::follower::Ended;
-use super::keyed::Changed;
-use super::lane::{LONGEST_PAUSE, Lane, Leader, PAUSE};
+use super::key_index::Changed;
 use super::{Feeds, Kafka};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Right, Topic};
@@ -72,7 +72,7 @@ pub(super) async fn run(kafka: Arc<Kafka>, feeds: Arc<Feeds>, feed: Arc<Feed>) {
     }
 }
 
-/// Why a lane stops.
+/// Why a fetcher stops.
 pub(super) enum Stop {
     /// Nobody follows.
     Idle,
@@ -95,14 +95,14 @@ impl From<Fault> for Stop {
     }
 }
 
-/// What the lanes of a topic share.
+/// What the fetchers of a topic share.
 pub(super) struct Shared {
     pub(super) kafka: Arc<Kafka>,
     pub(super) feeds: Arc<Feeds>,
     pub(super) feed: Arc<Feed>,
     /// The partitions that were there at first.
     first: OnceLock<Vec<i32>>,
-    /// The lanes whose brokers do not answer.
+    /// The fetchers whose brokers do not answer.
     silent: Mutex<BTreeSet<Leader>>,
     /// Who leads is to be looked at now.
     look: Notify,
@@ -113,7 +113,7 @@ pub(super) struct Shared {
 struct Waking {
     /// When they were last.
     woken: Instant,
-    /// Those of keys who are to be woken by the lane that waits to do it, if one does.
+    /// Those of keys who are to be woken by the fetcher that waits to do it, if one does.
     keys: Option<Vec<Changed>>,
 }
 
@@ -150,7 +150,7 @@ impl Shared {
         self.feeds.is_over(&self.feed, IDLE)
     }
 
-    /// The broker of a lane does not answer, or does again. While one does not, followers are told so.
+    /// The broker of a fetcher does not answer, or does again. While one does not, followers are told so.
     pub(super) fn silent(&self, leader: Leader, is: bool) {
         let mut silent = self.silent.lock();
         if is {
@@ -175,7 +175,7 @@ impl Shared {
         self.look.notify_one();
     }
 
-    /// Wakes the followers, of those of keys these: a crowd not for each record, and not for each lane.
+    /// Wakes the followers, of those of keys these: a crowd not for each record, and not for each fetcher.
     pub(super) async fn wake(&self, mut keys: Vec<Changed>) {
         let crowd = self.feed.crowd();
         let until = {
@@ -214,15 +214,15 @@ struct Running {
     ends: AbortHandle,
 }
 
-/// The lanes of a topic.
-struct Lanes<'a> {
+/// The fetchers of a topic.
+struct BrokerFetchers<'a> {
     shared: &'a Shared,
     running: BTreeMap<Leader, Running>,
     /// One that was ended is never polled again.
     futures: FuturesUnordered<Abortable<BoxFuture<'a, Option<Ended>>>>,
 }
 
-impl<'a> Lanes<'a> {
+impl<'a> BrokerFetchers<'a> {
     /// Those that are wanted now. The ones that are already there go on, but for those of `wrong`.
     fn arrange(&mut self, topic: &Topic, wrong: &[i32]) {
         let mut wanted: BTreeMap<Leader, Vec<i32>> = BTreeMap::new();
@@ -231,12 +231,12 @@ impl<'a> Lanes<'a> {
             of.push(partition.id);
         }
         let mut ended = false;
-        self.running.retain(|leader, lane| {
-            let same = wanted.get(leader) == Some(&lane.partitions);
-            let stays = same && !lane.partitions.iter().any(|id| wrong.contains(id));
+        self.running.retain(|leader, fetcher| {
+            let same = wanted.get(leader) == Some(&fetcher.partitions);
+            let stays = same && !fetcher.partitions.iter().any(|id| wrong.contains(id));
             if !stays {
                 ended = true;
-                lane.ends.abort();
+                fetcher.ends.abort();
                 self.shared.silent(*leader, false);
             }
             stays
@@ -252,9 +252,9 @@ impl<'a> Lanes<'a> {
                 continue;
             }
             let handle: Option<Arc<OnceCell<krafka::Kafka>>> = handle.clone();
-            let lane = Lane::new(self.shared, leader, partitions.clone(), handle);
+            let fetcher = BrokerFetcher::new(self.shared, leader, partitions.clone(), handle);
             let (ends, registration) = AbortHandle::new_pair();
-            let future: BoxFuture<'a, Option<Ended>> = Box::pin(lane.run());
+            let future: BoxFuture<'a, Option<Ended>> = Box::pin(fetcher.run());
             self.futures.push(Abortable::new(future, registration));
             self.running.insert(leader, Running { partitions, ends });
         }
@@ -292,12 +292,12 @@ async fn read(shared: &Shared) -> Option<Ended> {
     };
     let there = topic.partitions.iter().map(|partition| partition.id);
     shared.first.get_or_init(|| there.collect());
-    let mut lanes = Lanes {
+    let mut fetchers = BrokerFetchers {
         shared,
         running: BTreeMap::new(),
         futures: FuturesUnordered::new(),
     };
-    lanes.arrange(&topic, &[]);
+    fetchers.arrange(&topic, &[]);
     let watch = Watch {
         asked: Instant::now(),
         before: BTreeMap::new(),
@@ -305,13 +305,13 @@ async fn read(shared: &Shared) -> Option<Ended> {
     let mut looking = Box::pin(watch.next(shared));
     loop {
         let seen = tokio::select! {
-            end = lanes.over() => return end,
+            end = fetchers.over() => return end,
             seen = &mut looking => seen,
         };
         let (watch, seen) = seen;
         looking = Box::pin(watch.next(shared));
         match seen {
-            Ok((topic, wrong)) => lanes.arrange(&topic, &wrong),
+            Ok((topic, wrong)) => fetchers.arrange(&topic, &wrong),
             // It is not known; the reading shows by itself whether brokers answer.
             Err(Stop::Idle | Stop::Failed(_)) => {}
             Err(Stop::Ended(why)) => return Some(why),
@@ -334,7 +334,7 @@ impl Watch {
     /// The next look.
     async fn next(mut self, shared: &Shared) -> (Self, Result<Seen, Stop>) {
         sleep(SHORTEST_ROUND).await;
-        // It is early where a lane asks for it.
+        // It is early where a fetcher asks for it.
         let _ = timeout(ROUND - SHORTEST_ROUND, shared.look.notified()).await;
         let topic = match shared.topic().await {
             Ok(topic) => topic,

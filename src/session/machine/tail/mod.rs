@@ -28,7 +28,7 @@ use self::options::Options;
 use super::group::Sink;
 use super::{Effect, TailEffect};
 use crate::auth::policy::Sight;
-use crate::kafka::tail::latest::Latest;
+use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, Vectors};
@@ -139,7 +139,7 @@ pub struct Tail {
     queued_bytes: u64,
     /// With `max_rate` or `conflate`, the records that wait: before what is queued, which then are no
     /// records.
-    latest: Option<Box<Latest>>,
+    latest: Option<Box<Conflation>>,
     /// The next of them is due, and goes as soon as it can.
     is_due: bool,
     /// Since when a frame waits for more records.
@@ -202,7 +202,7 @@ impl Tail {
             queued_records: 0,
             queued_bytes: 0,
             latest: (options.max_rate.is_some() || options.conflate)
-                .then(|| Box::new(Latest::new(options.max_rate, options.conflate))),
+                .then(|| Box::new(Conflation::new(options.max_rate, options.conflate))),
             is_due: false,
             lingers: None,
             lingered: false,
