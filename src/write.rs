@@ -140,7 +140,7 @@ impl Writer {
         topic: &str,
         letter: Outgoing,
     ) -> Result<Vec<Outcome>, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         self.write_dead_letter(principal, topic, letter).await
     }
 
@@ -197,7 +197,7 @@ impl Writer {
         records: Vec<Outgoing>,
         strictness: Strictness,
     ) -> Result<Begun, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         let headers = Headers::OfClient;
         // Whoever may write to a topic may have its first use create it.
         self.begin_with(principal, topic, records, strictness, headers, true)
@@ -254,7 +254,7 @@ impl Writer {
     ///
     /// As [`Writer::submit`].
     pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         Ok(self.cluster.writable(topic, true).await?)
     }
 

@@ -15,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::auth::Principal;
-use crate::auth::asker::Asker;
+use crate::auth::audit_context::AuditContext;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
-use crate::http::wire::Wire;
 use crate::session::driver::Run;
 use crate::session::machine::url_subscription::Short;
 use crate::session::machine::{Clock, Session};
@@ -35,7 +35,7 @@ pub struct Shown {
     /// Whose session it is; `None` where only `hello` can say.
     pub principal: Option<Principal>,
     /// Whose request it was, for whoever is found out later.
-    pub asker: Asker,
+    pub audit_context: AuditContext,
     /// Where it comes from, as limits count it.
     pub address: Option<IpAddr>,
 }
@@ -106,9 +106,9 @@ pub async fn get(
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| *peer);
     let extensions = request.extensions_mut();
-    let (Some(upgrade), Some(wire)) = (
+    let (Some(upgrade), Some(connection)) = (
         extensions.remove::<OnUpgrade>(),
-        extensions.remove::<Arc<Wire>>(),
+        extensions.remove::<Arc<Connection>>(),
     ) else {
         return Err(not_a_handshake());
     };
@@ -125,7 +125,9 @@ pub async fn get(
         match upgrade.await {
             Ok(stream) => {
                 if let Some(session) = opening.open() {
-                    session.serve(TokioIo::new(stream), &wire, limits).await;
+                    session
+                        .serve(TokioIo::new(stream), &connection, limits)
+                        .await;
                 }
             }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
@@ -180,7 +182,7 @@ impl Opening {
         let run = Run::new(
             session,
             self.gateway,
-            self.shown.asker,
+            self.shown.audit_context,
             self.seat,
             self.peer,
         );

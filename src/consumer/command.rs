@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Has, Options, Parcel, Stop, Unfit, Way};
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
-use crate::auth::policy::Hidden;
+use crate::auth::policy::NotVisible;
 use crate::codec::embedded::Embedded;
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
@@ -53,7 +53,7 @@ pub enum Refused {
     Denied(Denied),
     /// It is shown nothing of a topic.
     #[error("{0}")]
-    Hidden(Hidden),
+    NotVisible(NotVisible),
     /// Its token or certificate expired while the order waited for those before it.
     #[error("the token or certificate expired while the request waited for others")]
     Expired,
@@ -92,9 +92,9 @@ impl From<Denied> for Refused {
     }
 }
 
-impl From<Hidden> for Refused {
-    fn from(hidden: Hidden) -> Self {
-        Self::Hidden(hidden)
+impl From<NotVisible> for Refused {
+    fn from(not_visible: NotVisible) -> Self {
+        Self::NotVisible(not_visible)
     }
 }
 
@@ -240,7 +240,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `Denied`, `Hidden`.
+    /// `Denied`, `NotVisible`.
     pub async fn permit(&self, principal: Principal) -> Result<(), Refused> {
         self.order(|reply| Order::Permit(principal, reply)).await
     }

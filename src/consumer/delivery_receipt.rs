@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
 use crate::record::Delivered;
 
 const ON_ITS_WAY: u8 = 0;
@@ -45,7 +45,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 pub struct Way {
     /// The connection.
-    pub wire: Arc<Wire>,
+    pub connection: Arc<Connection>,
     /// Whether others go over it at the same time, as over HTTP/2.
     pub is_shared: bool,
 }
@@ -120,7 +120,8 @@ impl Shared {
         if let Some(way) = &self.way
             && way.is_shared == is_last_piece
         {
-            self.flushes.store(way.wire.flushes(), Ordering::Relaxed);
+            self.flushes
+                .store(way.connection.flushes(), Ordering::Relaxed);
         }
     }
 }
@@ -134,10 +135,10 @@ impl Receipt {
             LOST => Fate::Lost,
             _ => match &shared.way {
                 None => Fate::Written,
-                Some(Way { wire, .. }) => {
+                Some(Way { connection, .. }) => {
                     // Asked first: the last flush comes before the end.
-                    let is_over = wire.is_over();
-                    if wire.flushes() > shared.flushes.load(Ordering::Relaxed) {
+                    let is_over = connection.is_over();
+                    if connection.flushes() > shared.flushes.load(Ordering::Relaxed) {
                         Fate::Written
                     } else if is_over {
                         Fate::Lost
@@ -162,16 +163,16 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::http::wire::Wired;
+    use crate::http::connection::ConnectionStream;
 
-    fn wired() -> (Wired<DuplexStream>, DuplexStream) {
+    fn wired() -> (ConnectionStream<DuplexStream>, DuplexStream) {
         let (ours, peer) = tokio::io::duplex(64);
-        (Wired::new(ours, ()), peer)
+        (ConnectionStream::new(ours, ()), peer)
     }
 
-    fn way(stream: &Wired<DuplexStream>, is_shared: bool) -> Option<Way> {
+    fn way(stream: &ConnectionStream<DuplexStream>, is_shared: bool) -> Option<Way> {
         Some(Way {
-            wire: Arc::clone(stream.wire()),
+            connection: Arc::clone(stream.connection()),
             is_shared,
         })
     }

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{ANSWER, AUTO_COMMIT, Happened, Instance, LAST_SETTLING, LEAVING, no_answer};
 use super::{Refused, Source, Wanted};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may, may_create};
-use crate::auth::policy::{self, Sight};
+use crate::auth::permission::{Action, Resource, authorize, is_allowed, may_create};
+use crate::auth::policy::{self, RecordVisibility};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member, State, Token};
@@ -434,16 +434,16 @@ impl Instance {
 
     /// Which records of what the instance reads its principal is shown, if it may consume that: the one place
     /// in which every read is asked this.
-    pub(super) async fn admitted(&mut self) -> Result<Sight, Refused> {
+    pub(super) async fn admitted(&mut self) -> Result<RecordVisibility, Refused> {
         if self.finds_by_pattern() {
             if !may_consume_all(&self.principal, &self.topics()) {
                 self.look_now();
             }
             self.look_if_due().await;
         }
-        let sight = consumes(&self.principal, &self.topics())?;
+        let visibility = consumes(&self.principal, &self.topics())?;
         self.look_if_due().await;
-        Ok(sight)
+        Ok(visibility)
     }
 
     /// Whether `principal` may consume all that the instance subscribes to, and all that the group has given
@@ -679,11 +679,11 @@ impl Instance {
 }
 
 /// Which records of these topics the principal is shown, if it may consume them.
-fn consumes(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, Refused> {
+fn consumes(principal: &Principal, topics: &[Arc<str>]) -> Result<RecordVisibility, Refused> {
     for topic in topics {
-        decide(principal, Action::Consume, Resource::Topic(topic))?;
+        authorize(principal, Action::Consume, Resource::Topic(topic))?;
     }
-    Ok(policy::sight(principal, topics)?)
+    Ok(policy::visibility(principal, topics)?)
 }
 
 fn may_consume_all(principal: &Principal, topics: &[Arc<str>]) -> bool {
@@ -691,7 +691,8 @@ fn may_consume_all(principal: &Principal, topics: &[Arc<str>]) -> bool {
 }
 
 fn may_consume(principal: &Principal, topic: &str) -> bool {
-    may(principal, Action::Consume, Resource::Topic(topic)) && policy::may_see(principal, topic)
+    is_allowed(principal, Action::Consume, Resource::Topic(topic))
+        && policy::may_see(principal, topic)
 }
 
 /// Which of the topics that are wanted there are.

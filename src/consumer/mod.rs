@@ -53,7 +53,7 @@ use self::delivery_receipt::Receipt;
 use self::group_subscription::Subscribed;
 use self::record_buffer::Shelf;
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::embedded::Embedded;
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
@@ -140,7 +140,7 @@ pub struct Instance {
     receipt: Option<Receipt>,
     deliveries: Deliveries,
     /// Which records the last read was shown.
-    sight: Sight,
+    visibility: RecordVisibility,
     /// Whose topics a pattern may find.
     principal: Principal,
     ahead: usize,
@@ -191,7 +191,7 @@ impl Instance {
             shelf: Shelf::default(),
             receipt: None,
             deliveries: Deliveries::new(),
-            sight: Sight::Of(Vec::new()),
+            visibility: RecordVisibility::Of(Vec::new()),
             principal,
             ahead: LEAST_AHEAD,
             wanted: 0,

@@ -128,7 +128,7 @@ impl Instance {
     async fn judge(&mut self, changes: &mut Changes) -> Result<(), Refused> {
         // To ask may take a while, in which more may change.
         while changes.came() {
-            self.sight = self.admitted().await?;
+            self.visibility = self.admitted().await?;
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Instance {
                 false
             }
         };
-        self.sight = self.admitted().await?;
+        self.visibility = self.admitted().await?;
         match &mut self.source {
             Source::Nowhere => Err(Refused::IllegalState(
                 "this instance is neither subscribed to topics nor assigned partitions; POST to \
@@ -238,7 +238,7 @@ impl Instance {
     /// Takes what the answer is to have.
     fn take(&mut self, read: &Read) -> Result<Arc<Vec<Delivered>>, Refused> {
         let format = self.options.format;
-        let (source, sight) = (&self.source, &self.sight);
+        let (source, visibility) = (&self.source, &self.visibility);
         let wanted = |topic: &str| match source {
             Source::Subscribed(subscribed) => subscribed.wants(topic),
             Source::Nowhere | Source::Assigned => true,
@@ -250,7 +250,7 @@ impl Instance {
             .take(
                 read.max_bytes,
                 wanted,
-                |record| sight.shows(record),
+                |record| visibility.shows(record),
                 |record| fits(format, record),
             )
             .map_err(|unfit| Refused::Unfit(unfit, format))?;
@@ -274,13 +274,13 @@ impl Instance {
 
     /// The last answer, as far as it is still the client's to have.
     fn again(&mut self) -> Option<Arc<Vec<Delivered>>> {
-        let (source, sight) = (&self.source, &self.sight);
+        let (source, visibility) = (&self.source, &self.visibility);
         let again = self.shelf.again(|record| {
             let is_wanted = match source {
                 Source::Subscribed(subscribed) => subscribed.wants(&record.topic),
                 Source::Nowhere | Source::Assigned => true,
             };
-            is_wanted && sight.shows(record)
+            is_wanted && visibility.shows(record)
         });
         if again.is_none() {
             self.receipt = None;

@@ -13,7 +13,7 @@ use super::{End, Handle, Instance, Options, Stop};
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::client::Proxies;
+use crate::http::client_address::TrustedProxies;
 use crate::limits::memory::Budget;
 use crate::limits::quota::{Exceeded, Share, Shares};
 use crate::observe::groups::GroupMetrics;
@@ -31,7 +31,7 @@ pub struct Instances {
 #[derive(Debug)]
 struct Inner {
     budget: Arc<Budget>,
-    proxies: Proxies,
+    proxies: TrustedProxies,
     idle_timeout: Duration,
     most: usize,
     shares: Shares,
@@ -96,7 +96,7 @@ impl Instances {
         Self {
             inner: Arc::new(Inner {
                 budget,
-                proxies: Proxies::new(&settings.http.trusted_proxies),
+                proxies: TrustedProxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
                 most: limits.instances,
                 shares: Shares::new(settings, limits.instances_per_principal),
@@ -201,7 +201,7 @@ impl Instances {
     }
 
     /// What trusted proxies say of the requests that make instances.
-    pub fn proxies(&self) -> &Proxies {
+    pub fn proxies(&self) -> &TrustedProxies {
         &self.inner.proxies
     }
 

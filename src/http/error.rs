@@ -1,6 +1,6 @@
 //! The one error shape of every door, and the one table that turns Kafka's failures into it.
 //!
-//! A handler answers with an [`ApiError`]; [`super::finish`] writes the body, so that the request id
+//! A handler answers with an [`ApiError`]; [`super::response_layer`] writes the body, so that the request id
 //! is in it. Which constructor to use: [`ApiError::bad_request`] when the request could not be read
 //! at all, [`ApiError::unprocessable`] when it could and something in it is not acceptable,
 //! [`ApiError::from_fault`] for everything that Kafka said.
@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rate;
+use super::rate_limit;
+use crate::auth::failure_limiter::TooMany;
 use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
-use crate::auth::policy::Hidden;
-use crate::auth::refusals::TooMany;
+use crate::auth::policy::NotVisible;
 use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
@@ -131,7 +131,7 @@ impl ApiError {
     }
 
     /// 500 for a state that should not be reachable. `cause` goes to the log, under the id of the request
-    /// that is answered so ([`super::finish`]), and not to the client.
+    /// that is answered so ([`super::response_layer`]), and not to the client.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let error = Self::plain(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -372,9 +372,9 @@ impl From<Denied> for ApiError {
     }
 }
 
-impl From<Hidden> for ApiError {
-    fn from(hidden: Hidden) -> Self {
-        Self::new(StatusCode::FORBIDDEN, 40301, hidden.to_string())
+impl From<NotVisible> for ApiError {
+    fn from(not_visible: NotVisible) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 40301, not_visible.to_string())
     }
 }
 
@@ -382,7 +382,7 @@ impl From<TooMany> for ApiError {
     fn from(TooMany { limit, wait }: TooMany) -> Self {
         let message =
             format!("more than {limit} requests refused in a second (limits.refused_per_second)");
-        rate::refused(u64::from(limit), wait, message)
+        rate_limit::refused(u64::from(limit), wait, message)
     }
 }
 

@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::metadata::Topic;
 use super::reader::{PageRequest, Reader, Span};
 use super::watermarks::Watermarks;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
 use crate::record::Delivered;
 
@@ -55,7 +55,7 @@ pub struct Last<'a> {
     /// Which records count; `view` tells one such choice from others.
     pub shows: &'a (dyn Fn(&Delivered) -> bool + Sync),
     /// See `shows`.
-    pub view: (Sight, Filter),
+    pub view: (RecordVisibility, Filter),
 }
 
 impl std::fmt::Debug for Last<'_> {
@@ -74,7 +74,7 @@ struct Key {
     places: Vec<(i32, i64, i64)>,
     count: i64,
     isolation: Isolation,
-    view: (Sight, Filter),
+    view: (RecordVisibility, Filter),
 }
 
 /// Looks back.

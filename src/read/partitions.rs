@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::auth::Principal;
-use crate::auth::policy::{self, Sight};
+use crate::auth::policy::{self, RecordVisibility};
 use crate::config::KeyedTopicSettings;
 use crate::filter::Filter;
 use crate::gateway::Gateway;
@@ -37,7 +37,7 @@ pub(crate) struct Partitions {
 /// What a request reads, and what of it is shown.
 pub(crate) struct Scope {
     pub(crate) parts: Vec<Part>,
-    pub(crate) sight: Sight,
+    pub(crate) visibility: RecordVisibility,
 }
 
 impl Partitions {
@@ -154,12 +154,12 @@ impl Scope {
         filter: &Filter,
     ) -> Result<Self, ApiError> {
         let names: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(name.as_str())).collect();
-        let sight = sight(principal, &names)?;
+        let visibility = visibility(principal, &names)?;
         partitions.check(topics)?;
         let mut parts = Vec::with_capacity(topics.len());
         for name in topics {
             let mut part = partitions.choose(&known(gateway.cluster(), name).await?)?;
-            let key = filter.key().or_else(|| sight.key(name));
+            let key = filter.key().or_else(|| visibility.key(name));
             part.of_key(key, &gateway.settings().streams.keyed_topics);
             parts.push(part);
         }
@@ -174,7 +174,7 @@ impl Scope {
             ))
             .at(field));
         }
-        Ok(Self { parts, sight })
+        Ok(Self { parts, visibility })
     }
 }
 
@@ -183,10 +183,13 @@ impl Scope {
 /// # Errors
 ///
 /// 403; 429 when that was too often.
-pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ApiError> {
-    policy::sight(principal, topics).map_err(|hidden| {
-        let counted = principal.asker().count();
-        counted.map_or_else(ApiError::from, |()| ApiError::from(hidden))
+pub(crate) fn visibility(
+    principal: &Principal,
+    topics: &[Arc<str>],
+) -> Result<RecordVisibility, ApiError> {
+    policy::visibility(principal, topics).map_err(|not_visible| {
+        let counted = principal.audit_context().count();
+        counted.map_or_else(ApiError::from, |()| ApiError::from(not_visible))
     })
 }
 

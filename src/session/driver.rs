@@ -19,13 +19,13 @@ use super::machine::options::Topics;
 use super::machine::tail::follow::{self, Followed};
 use super::machine::tail::open_tail::{self, Opened, Seek};
 use super::machine::{Effect, Session, TailEffect};
-use crate::auth::asker::Asker;
+use crate::auth::audit_context::AuditContext;
 use crate::auth::permission::may_create;
 use crate::auth::standing::Changes;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
 use crate::gateway::Gateway;
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
 use crate::kafka::Watermarks;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -107,7 +107,7 @@ pub struct Run {
     session: Session,
     gateway: Gateway,
     /// Whose request the upgrade was.
-    asker: Asker,
+    audit_context: AuditContext,
     /// Tells when the session is to be judged again.
     changes: Changes,
     seat: Seat,
@@ -148,7 +148,7 @@ impl Run {
     pub fn new(
         session: Session,
         gateway: Gateway,
-        asker: Asker,
+        audit_context: AuditContext,
         seat: Seat,
         peer: Option<SocketAddr>,
     ) -> Self {
@@ -157,7 +157,7 @@ impl Run {
             changes: gateway.auth().changes(),
             session,
             gateway,
-            asker,
+            audit_context,
             seat,
             peer,
             began: Instant::now(),
@@ -184,7 +184,7 @@ impl Run {
 
     /// Serves the session over its socket to the end of both. In a box: as a value it would stand twice in
     /// the task of each connection, as what the future is given and as what it works with.
-    pub async fn serve<T>(mut self: Box<Self>, stream: T, wire: &Wire, limits: Limits)
+    pub async fn serve<T>(mut self: Box<Self>, stream: T, wire: &Connection, limits: Limits)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -411,10 +411,13 @@ impl Run {
         let gateway = self.gateway.clone();
         match effect {
             Effect::Authenticate(token) => {
-                let asker = self.asker.clone();
+                let audit_context = self.audit_context.clone();
                 self.work.push(Box::pin(async move {
                     let credential = Credential::Token(&token);
-                    let found = gateway.auth().authenticate(credential, &asker).await;
+                    let found = gateway
+                        .auth()
+                        .authenticate(credential, &audit_context)
+                        .await;
                     let found = match found {
                         Ok(principal) => match gateway.of(&principal).await {
                             Ok(gateway) => Ok((principal, gateway)),

@@ -14,7 +14,7 @@ use super::socket::Limits;
 use super::static_members::Claims;
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
-use crate::http::client::counted_as;
+use crate::http::client_address::counted_as;
 use crate::limits::memory::Budget;
 use crate::limits::places::{Place, Places};
 use crate::limits::quota::{Exceeded, Share, Shares};

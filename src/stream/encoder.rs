@@ -12,7 +12,7 @@ use metrics::Counter;
 use parking_lot::Mutex;
 
 use super::event_format::{Door, Undecodable};
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::encode;
 use crate::codec::format::Format;
 use crate::codec::frame_records::{self, Style};
@@ -40,7 +40,7 @@ pub(crate) struct View {
     pub(crate) fields: Option<Fields>,
     pub(crate) filter: Filter,
     /// Which records may be shown, whatever is wanted.
-    pub(crate) sight: Sight,
+    pub(crate) visibility: RecordVisibility,
 }
 
 /// A view that streams share.
@@ -206,12 +206,12 @@ impl Lane {
     /// The key that all of its records of a topic have, if it is known.
     pub(crate) fn key(&self, topic: &str) -> Option<&[u8]> {
         let view = &self.view;
-        view.filter.key().or_else(|| view.sight.key(topic))
+        view.filter.key().or_else(|| view.visibility.key(topic))
     }
 
     /// Which records it may show.
-    pub(crate) fn sight(&self) -> &Sight {
-        &self.view.sight
+    pub(crate) fn visibility(&self) -> &RecordVisibility {
+        &self.view.visibility
     }
 
     /// The piece at this place, if another stream has made it.
@@ -272,12 +272,12 @@ impl Lane {
 
 impl View {
     fn may_make(&self, record: &Delivered) -> bool {
-        self.sight.may_show(record) && self.filter.may_want(record)
+        self.visibility.may_show(record) && self.filter.may_want(record)
     }
 
     /// Writes the record to the end of `out`; `false` where it is left out.
     fn make(&self, record: &Delivered, out: &mut Vec<u8>) -> bool {
-        if !self.sight.shows(record) || !self.filter.wants(record) {
+        if !self.visibility.shows(record) || !self.filter.wants(record) {
             return false;
         }
         let projected;

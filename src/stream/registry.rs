@@ -19,8 +19,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::encoder::Lanes;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::cut::Cut;
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
+use crate::http::h2_reset::H2Reset;
 use crate::limits::quota::{Exceeded, Share, Shares};
 
 /// How long a reader may read nothing while something waits for it.
@@ -59,9 +59,9 @@ pub(crate) enum Full {
 /// Whether a stream's reader reads.
 #[derive(Debug)]
 struct Watch {
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     /// Ends the stream alone; `None` where it has the connection for itself.
-    cut: Option<Arc<Cut>>,
+    reset: Option<Arc<H2Reset>>,
     counted: AtomicBool,
     /// Since when the stream has not been asked for more, in ms since the registry began; 0 while it
     /// has nothing to give.
@@ -100,23 +100,23 @@ impl Streams {
     }
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
-    /// `wire`.
+    /// `connection`.
     pub(crate) fn seat(
         &self,
         door: &'static str,
         principal: &Arc<Identity>,
-        wire: Option<Arc<Wire>>,
+        connection: Option<Arc<Connection>>,
     ) -> Result<Seat, Full> {
-        self.seat_with(door, principal, wire, Cut::current())
+        self.seat_with(door, principal, connection, H2Reset::current())
     }
 
-    /// The same; `cut` ends the stream alone where others share the connection.
+    /// The same; `reset` ends the stream alone where others share the connection.
     fn seat_with(
         &self,
         door: &'static str,
         principal: &Arc<Identity>,
-        wire: Option<Arc<Wire>>,
-        cut: Option<Arc<Cut>>,
+        connection: Option<Arc<Connection>>,
+        reset: Option<Arc<H2Reset>>,
     ) -> Result<Seat, Full> {
         let inner = &self.inner;
         let before = inner.open.fetch_add(1, Ordering::Relaxed);
@@ -134,10 +134,10 @@ impl Streams {
         }
         let share = inner.shares.take(principal);
         seat.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
-        if let Some(wire) = wire {
+        if let Some(connection) = connection {
             let watch = Arc::new(Watch {
-                wire,
-                cut,
+                connection,
+                reset,
                 counted: AtomicBool::new(false),
                 waits: AtomicU64::new(0),
                 written: AtomicU64::new(0),
@@ -177,18 +177,18 @@ async fn look(inner: Weak<Inner>) {
 /// Ends those of `watched` whose reader has stopped.
 fn check<'a>(watched: impl Iterator<Item = &'a Arc<Watch>> + Clone, now: u64) {
     // Of each connection that streams share, the one that has waited longest.
-    let mut first: HashMap<*const Wire, &Watch> = HashMap::new();
+    let mut first: HashMap<*const Connection, &Watch> = HashMap::new();
     for watch in watched.clone() {
         if !watch.is_stuck(now) {
             continue;
         }
-        if watch.cut.is_none() {
+        if watch.reset.is_none() {
             watch.end();
             continue;
         }
-        let of_wire = first.entry(Arc::as_ptr(&watch.wire)).or_insert(watch);
-        if watch.waits() < of_wire.waits() {
-            *of_wire = watch;
+        let of_connection = first.entry(Arc::as_ptr(&watch.connection)).or_insert(watch);
+        if watch.waits() < of_connection.waits() {
+            *of_connection = watch;
         }
     }
     if first.is_empty() {
@@ -198,7 +198,7 @@ fn check<'a>(watched: impl Iterator<Item = &'a Arc<Watch>> + Clone, now: u64) {
         watch.end();
     }
     for watch in watched {
-        if first.contains_key(&Arc::as_ptr(&watch.wire)) {
+        if first.contains_key(&Arc::as_ptr(&watch.connection)) {
             watch.wait_anew(now);
         }
     }
@@ -218,15 +218,15 @@ impl Watch {
     /// Whether its reader has taken nothing for too long, and it is not ended yet.
     fn is_stuck(&self, now: u64) -> bool {
         let waits = self.waits();
-        let ended = self.cut.as_ref().map_or_else(
-            || self.wire.is_aborted(),
-            |cut| cut.is_made() || self.wire.is_aborted(),
+        let ended = self.reset.as_ref().map_or_else(
+            || self.connection.is_aborted(),
+            |reset| reset.is_reset() || self.connection.is_aborted(),
         );
         if waits == 0 || ended {
             return false;
         }
-        let written = self.wire.written();
-        if self.cut.is_none() && self.written.swap(written, Ordering::Relaxed) != written {
+        let written = self.connection.written();
+        if self.reset.is_none() && self.written.swap(written, Ordering::Relaxed) != written {
             // Slow, but alive.
             self.wait_anew(now);
             return false;
@@ -247,9 +247,9 @@ impl Watch {
 
     fn end(&self) {
         self.count();
-        match &self.cut {
-            Some(cut) => cut.make(),
-            None => self.wire.abort(),
+        match &self.reset {
+            Some(reset) => reset.reset(),
+            None => self.connection.abort(),
         }
     }
 
@@ -273,7 +273,9 @@ impl Seat {
     /// Whether others share the connection. Then only what it is asked for tells whether its reader
     /// reads, so it should not give much at once.
     pub(super) fn is_shared(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.cut.is_some())
+        self.watch
+            .as_ref()
+            .is_some_and(|watch| watch.reset.is_some())
     }
 
     /// The next piece is asked for.
@@ -292,7 +294,7 @@ impl Drop for Seat {
         if let Some(watch) = &self.watch {
             inner.watched.lock().remove(&self.id);
             // The system may have been the first to give the reader up.
-            if watch.wire.has_timed_out() {
+            if watch.connection.has_timed_out() {
                 watch.count();
             }
         }
@@ -341,21 +343,21 @@ mod tests {
     #[tokio::test]
     async fn only_who_has_stopped_is_cut() {
         let streams = Streams::new(&Settings::default());
-        let wire = Arc::new(Wire::default());
-        let seat = streams.seat("sse", &named(""), Some(Arc::clone(&wire)));
+        let connection = Arc::new(Connection::default());
+        let seat = streams.seat("sse", &named(""), Some(Arc::clone(&connection)));
         let seat = seat.unwrap();
         let later = stall() + 10;
         look(&streams, later);
-        assert!(!wire.is_aborted(), "there was nothing to read");
+        assert!(!connection.is_aborted(), "there was nothing to read");
         seat.gave();
         seat.is_asked();
         look(&streams, later);
-        assert!(!wire.is_aborted(), "it was read");
+        assert!(!connection.is_aborted(), "it was read");
         seat.gave();
         look(&streams, later - 100);
-        assert!(!wire.is_aborted(), "it has time");
+        assert!(!connection.is_aborted(), "it has time");
         look(&streams, later + 1_000);
-        assert!(wire.is_aborted());
+        assert!(connection.is_aborted());
         drop(seat);
         assert!(streams.inner.watched.lock().is_empty());
     }
@@ -363,12 +365,12 @@ mod tests {
     #[tokio::test]
     async fn of_streams_that_share_a_connection_the_one_that_has_waited_longest_is_cut() {
         let streams = Streams::new(&Settings::default());
-        let wire = Arc::new(Wire::default());
+        let connection = Arc::new(Connection::default());
         let sit = || {
-            let cut = Arc::new(Cut::default());
-            let wire = Some(Arc::clone(&wire));
-            let seat = streams.seat_with("sse", &named(""), wire, Some(Arc::clone(&cut)));
-            (seat.unwrap(), cut)
+            let reset = Arc::new(H2Reset::default());
+            let connection = Some(Arc::clone(&connection));
+            let seat = streams.seat_with("sse", &named(""), connection, Some(Arc::clone(&reset)));
+            (seat.unwrap(), reset)
         };
         let (stuck, of_stuck) = sit();
         let (held_up, of_held_up) = sit();
@@ -379,12 +381,12 @@ mod tests {
         watched(&held_up).waits.fetch_add(5, Ordering::Relaxed);
         let later = stall() + 1_000;
         look(&streams, later);
-        assert!(of_stuck.is_made() && !wire.is_aborted());
-        assert!(!of_held_up.is_made() && !of_silent.is_made());
+        assert!(of_stuck.is_reset() && !connection.is_aborted());
+        assert!(!of_held_up.is_reset() && !of_silent.is_reset());
         drop(stuck);
         look(&streams, later + stall() - 10);
-        assert!(!of_held_up.is_made(), "it has the same time again");
+        assert!(!of_held_up.is_reset(), "it has the same time again");
         look(&streams, later + stall() + 10);
-        assert!(of_held_up.is_made() && !of_silent.is_made());
+        assert!(of_held_up.is_reset() && !of_silent.is_reset());
     }
 }

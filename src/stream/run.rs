@@ -389,7 +389,7 @@ impl Run {
     fn judge(&mut self) {
         let topics = self.parts.iter().map(|part| Arc::clone(&part.topic.name));
         let topics: Vec<_> = topics.collect();
-        let Err(error) = may_go_on(&self.principal, &topics, self.lane.sight()) else {
+        let Err(error) = may_go_on(&self.principal, &topics, self.lane.visibility()) else {
             return;
         };
         let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
@@ -40,7 +40,7 @@ pub(crate) struct Start {
 /// Which records a client is shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown<'a> {
-    pub(crate) sight: &'a Sight,
+    pub(crate) visibility: &'a RecordVisibility,
     pub(crate) filter: &'a Filter,
     /// Whether those of open and aborted transactions are.
     pub(crate) isolation: Isolation,
@@ -55,14 +55,14 @@ impl Shown<'_> {
         bounds: &[Watermarks],
         count: i64,
     ) -> Arc<[i64]> {
-        let shows = |record: &Delivered| self.sight.shows(record) && self.filter.wants(record);
+        let shows = |record: &Delivered| self.visibility.shows(record) && self.filter.wants(record);
         let last = Last {
             topic,
             bounds,
             count,
             isolation: self.isolation,
             shows: &shows,
-            view: (self.sight.clone(), self.filter.clone()),
+            view: (self.visibility.clone(), self.filter.clone()),
         };
         cluster.last(last).await
     }

@@ -22,7 +22,7 @@ use super::params::filter;
 use super::read::{at_from, gone, isolation};
 use super::write::formats;
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::encode;
 use crate::codec::parse::Formats;
 use crate::codec::projection::Fields;
@@ -121,11 +121,11 @@ pub(super) async fn answer(
         .into_iter()
         .map(|of| (of.spans, of.unanswered))
         .unzip();
-    let filtered = scope.sight.hides() || !asked.filter.is_all();
+    let filtered = scope.visibility.hides() || !asked.filter.is_all();
     let mut reading = Reading {
         cluster,
         parts: &scope.parts,
-        sight: &scope.sight,
+        visibility: &scope.visibility,
         filter: &asked.filter,
         filtered,
         spans,
@@ -141,7 +141,7 @@ pub(super) async fn answer(
         .iter()
         .map(|part| Arc::clone(&part.topic.name))
         .collect();
-    while_allowed(principal, &names, &scope.sight, reading.run(until)).await?;
+    while_allowed(principal, &names, &scope.visibility, reading.run(until)).await?;
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
     for topic in &topics {
         let read = reading.records.iter().filter(|r| r.topic == topic.name);
@@ -180,7 +180,7 @@ type Unanswered = BTreeMap<i32, String>;
 struct Reading<'a> {
     cluster: &'a Cluster,
     parts: &'a [Part],
-    sight: &'a Sight,
+    visibility: &'a RecordVisibility,
     filter: &'a Filter,
     /// Records may be left out.
     filtered: bool,
@@ -336,7 +336,7 @@ impl Reading<'_> {
             if put_back.iter().any(|(id, _)| *id == record.partition) {
                 continue;
             }
-            if !self.sight.shows(&record) || !self.filter.wants(&record) {
+            if !self.visibility.shows(&record) || !self.filter.wants(&record) {
                 continue;
             }
             let size = record.size();
@@ -450,7 +450,7 @@ async fn starts(
         };
         some.send_modify(|some| *some |= bounds.iter().any(Result::is_ok));
         let shown = Shown {
-            sight: &scope.sight,
+            visibility: &scope.visibility,
             filter: &asked.filter,
             isolation: asked.isolation,
         };

@@ -13,10 +13,10 @@ use super::{EVENT_STREAM, JSON, NDJSON, stream};
 use crate::auth::Principal;
 use crate::codec::encode;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
-use crate::http::wire::Wire;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
@@ -24,7 +24,7 @@ use crate::kafka::{Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
 use crate::read::allowed::while_allowed;
-use crate::read::partitions::{known, sight};
+use crate::read::partitions::{known, visibility};
 use crate::record::Delivered;
 
 const BYTES: &str = "application/octet-stream";
@@ -137,7 +137,7 @@ pub async fn page(
     gateway: Gateway,
     Path(topic): Path<String>,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -147,7 +147,7 @@ pub async fn page(
         let caller = stream::Caller {
             gateway,
             principal,
-            wire: wire.map(|Extension(wire)| wire),
+            connection: connection.map(|Extension(connection)| connection),
             headers,
         };
         return Ok(stream::answer(caller, vec![topic], kind, query).await);
@@ -202,7 +202,7 @@ pub async fn one(
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
     let names = [Arc::from(topic.as_str())];
-    let sight = sight(&principal, &names)?;
+    let visibility = visibility(&principal, &names)?;
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
     let reading = async {
@@ -244,12 +244,14 @@ pub async fn one(
                 Err(error) => return Err(error),
             };
             // One that is not shown is answered as one that is not there.
-            page.records.into_iter().find(|record| sight.shows(record))
+            page.records
+                .into_iter()
+                .find(|record| visibility.shows(record))
         };
         Ok((found, *bound))
     };
     // Kafka may take a while, and rights may go meanwhile.
-    let (found, bound) = while_allowed(&principal, &names, &sight, reading).await?;
+    let (found, bound) = while_allowed(&principal, &names, &visibility, reading).await?;
     let Some(record) = found else {
         return Err(ApiError::plain(
             StatusCode::NOT_FOUND,

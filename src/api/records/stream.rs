@@ -15,10 +15,10 @@ use super::read::{RecordPage, at_from};
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::http::negotiate;
-use crate::http::wire::Wire;
 use crate::kafka::metadata::Topic;
 use crate::position::From;
 use crate::read::partitions::{Part, Scope};
@@ -36,7 +36,7 @@ const MOST_TOPICS: usize = 16;
 pub(super) struct Caller {
     pub(super) gateway: Gateway,
     pub(super) principal: Principal,
-    pub(super) wire: Option<Arc<Wire>>,
+    pub(super) connection: Option<Arc<Connection>>,
     pub(super) headers: HeaderMap,
 }
 
@@ -131,7 +131,7 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
 pub async fn several(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
@@ -147,7 +147,7 @@ pub async fn several(
     let caller = Caller {
         gateway,
         principal,
-        wire: wire.map(|Extension(wire)| wire),
+        connection: connection.map(|Extension(connection)| connection),
         headers,
     };
     Ok(answer(caller, topics, kind, query).await)
@@ -180,7 +180,7 @@ async fn begin(
     let Caller {
         gateway,
         principal,
-        wire,
+        connection,
         headers,
     } = caller;
     let asked = Asked::parse(&mut query, &headers, gateway.cluster())?;
@@ -196,7 +196,7 @@ async fn begin(
         &asked.filter,
     )
     .await?;
-    let Scope { parts, sight } = scope;
+    let Scope { parts, visibility } = scope;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
     // What a person wrote is answered as such; an id that is no good is told in the stream.
@@ -209,7 +209,7 @@ async fn begin(
     }
     let seat = gateway
         .streams()
-        .seat(door.name(), principal.identity(), wire)
+        .seat(door.name(), principal.identity(), connection)
         .map_err(full)?;
     let lane = gateway.streams().lanes().lane(View {
         door,
@@ -217,7 +217,7 @@ async fn begin(
         bare: asked.bare,
         fields: asked.fields.clone(),
         filter: asked.filter.clone(),
-        sight,
+        visibility,
     });
     let mut run = Run::new(gateway, &principal, seat, lane, parts, cluster_id, asked);
     run.hello();

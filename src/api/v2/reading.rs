@@ -14,7 +14,7 @@ use super::consumers::{Unfit, fits, not_of_format};
 use super::media::{self, Embedded};
 use super::{error, partitions};
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
@@ -24,7 +24,7 @@ use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::observe::topics::TopicReads;
 use crate::read::allowed::while_allowed;
-use crate::read::partitions::sight;
+use crate::read::partitions::visibility;
 use crate::record::{Delivered, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.
@@ -81,7 +81,7 @@ pub async fn read(
             asked.timeout = asked.timeout.min(left);
         }
         let names = [Arc::from(topic.as_str())];
-        let sight = sight(&principal, &names)?;
+        let visibility = visibility(&principal, &names)?;
         let topic = gateway.cluster().metadata.topic(&topic).await;
         let topic = topic.map_err(|fault| error::of_request(&fault))?;
         let known = topic.partition(partition);
@@ -92,10 +92,16 @@ pub async fn read(
             topic,
             partition,
             format,
-            sight,
+            visibility,
             isolation: gateway.cluster().reader.isolation(),
         };
-        while_allowed(&principal, &names, &reading.sight, reading.records(&asked)).await
+        while_allowed(
+            &principal,
+            &names,
+            &reading.visibility,
+            reading.records(&asked),
+        )
+        .await
     };
     let (records, next) = reading.await.map_err(|error: ApiError| error.typed(kind))?;
     let shape = Shape {
@@ -153,7 +159,7 @@ struct Reading<'a> {
     topic: Arc<Topic>,
     partition: i32,
     format: Embedded,
-    sight: Sight,
+    visibility: RecordVisibility,
     isolation: Isolation,
 }
 
@@ -236,7 +242,7 @@ impl Reading<'_> {
     fn fitting(&self, page: Vec<Delivered>) -> (Vec<Delivered>, Option<Unfit>) {
         let mut records = Vec::with_capacity(page.len());
         for record in page {
-            if !self.sight.shows(&record) {
+            if !self.visibility.shows(&record) {
                 continue;
             }
             if let Err(what) = fits(self.format, &record) {

@@ -139,10 +139,10 @@ impl Session {
             .and_then(|topics| {
                 // The token may have been renewed since.
                 self.check_rights(&options)?;
-                let sight = self.sight(&topics)?;
-                Ok((topics, sight))
+                let visibility = self.visibility(&topics)?;
+                Ok((topics, visibility))
             });
-        let (topics, sight) = match topics {
+        let (topics, visibility) = match topics {
             Ok(topics) => topics,
             Err(error) => {
                 let error = Error {
@@ -158,7 +158,7 @@ impl Session {
         )));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
-        let mut group = Subscription::new(*options, topics, sight, self.next_tag, now);
+        let mut group = Subscription::new(*options, topics, visibility, self.next_tag, now);
         group.squeeze(self.squeeze);
         self.group = Some(Box::new(group));
         self.with_group(now, |group, sink| group.join(false, sink));
@@ -179,8 +179,8 @@ impl Session {
             // What still comes of topics that it had is shown as before.
             let before = self.group.iter().flat_map(|group| group.topics());
             let all: Vec<_> = topics.iter().chain(before).cloned().collect();
-            if let Ok(sight) = self.sight(&all) {
-                self.with_group(now, |group, sink| group.retopic(topics, sight, sink));
+            if let Ok(visibility) = self.visibility(&all) {
+                self.with_group(now, |group, sink| group.retopic(topics, visibility, sink));
             }
         }
     }

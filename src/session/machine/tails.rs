@@ -7,7 +7,7 @@ use super::group::Sink;
 use super::tail::options::Options;
 use super::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 use super::{Effect, Session, TailEffect, topic_error};
-use crate::auth::permission::{Action, Decide, Resource, decide};
+use crate::auth::permission::{Action, Authorize, Resource, authorize};
 use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
@@ -76,8 +76,8 @@ impl Session {
                 format!("a session has at most {MAX_TAILS} tails (welcome.limits.subs)"),
             ));
         }
-        self.check_topics(&options.topics, decide)?;
-        options.view.sight = self.sight(&options.topics)?;
+        self.check_topics(&options.topics, authorize)?;
+        options.view.visibility = self.visibility(&options.topics)?;
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
@@ -97,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    fn check_topics(&self, topics: &[Arc<str>], ask: Decide) -> Result<(), Error> {
+    fn check_topics(&self, topics: &[Arc<str>], ask: Authorize) -> Result<(), Error> {
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
@@ -131,8 +131,8 @@ impl Session {
             if matches!(self.phase, super::Phase::Draining(_)) {
                 return Err(super::draining());
             }
-            self.check_topics(&options.topics, decide)?;
-            self.check_sight(&options.view.sight, &options.topics)?;
+            self.check_topics(&options.topics, authorize)?;
+            self.check_visibility(&options.view.visibility, &options.topics)?;
             Ok(begun)
         });
         let begun = match begun {
@@ -342,12 +342,12 @@ impl Session {
     }
 
     /// A right that the principal does not have any more, by a new token or now, ends the tails that need it,
-    /// and so does another sight.
-    pub(super) fn check_tails(&mut self, ask: Decide, now: Instant) {
+    /// and so does another visibility.
+    pub(super) fn check_tails(&mut self, ask: Authorize, now: Instant) {
         let check = |tail: &Tail| {
             let topics: Vec<Arc<str>> = tail.topics().cloned().collect();
             self.check_topics(&topics, ask)?;
-            self.check_sight(tail.sight(), &topics)
+            self.check_visibility(tail.visibility(), &topics)
         };
         let denied = self.tails.iter().filter_map(|tail| {
             let error = check(tail).err()?;

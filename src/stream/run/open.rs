@@ -25,7 +25,7 @@ impl Run {
             &asked.fallback,
             asked.until.as_ref(),
             Shown {
-                sight: self.lane.sight(),
+                visibility: self.lane.visibility(),
                 filter: &asked.filter,
                 isolation: asked.isolation,
             },

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::lines::{Content, Line, Lines};
 use crate::api::records::NDJSON;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide_again};
+use crate::auth::permission::{Action, Resource, reauthorize};
 use crate::auth::standing::Changes;
 use crate::codec::encode;
 use crate::codec::parse::{self, Formats};
@@ -323,7 +323,7 @@ impl Run {
     fn lost(&mut self) -> Option<&ApiError> {
         if self.changes.came() {
             let topic = Resource::Topic(&self.topic.name);
-            let decided = decide_again(&self.principal, Action::Produce, topic);
+            let decided = reauthorize(&self.principal, Action::Produce, topic);
             self.lost = decided.err().map(ApiError::from);
         }
         self.lost.as_ref()

@@ -40,7 +40,7 @@ pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
             format!("Illegal state: {message}"),
         ),
         Refused::Denied(denied) => denied.into(),
-        Refused::Hidden(hidden) => hidden.into(),
+        Refused::NotVisible(not_visible) => not_visible.into(),
         Refused::Expired => ApiError::unauthenticated(Some("invalid_token"), refused.to_string()),
         Refused::Kafka(fault, field) => {
             let error = of_kafka(&fault);

@@ -32,12 +32,12 @@ use self::errors::not_there;
 use self::errors::of_kafka;
 use super::media;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may_create};
+use crate::auth::permission::{Action, Resource, authorize, may_create};
 use crate::consumer::{Handle, Has};
 pub(super) use crate::consumer::{Unfit, fits};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::read::partitions::sight;
+use crate::read::partitions::visibility;
 use crate::record::TopicPartition;
 
 /// The instance that a path names.
@@ -154,10 +154,10 @@ fn may_consume<'a>(
 ) -> Result<(), ApiError> {
     let asked: HashSet<&str> = topics.collect();
     for topic in &asked {
-        decide(principal, Action::Consume, Resource::Topic(topic))?;
+        authorize(principal, Action::Consume, Resource::Topic(topic))?;
     }
     let asked: Vec<Arc<str>> = asked.into_iter().map(Arc::from).collect();
-    sight(principal, &asked).map(|_| ())
+    visibility(principal, &asked).map(|_| ())
 }
 
 /// Whether the principal may consume these partitions' topics, and there are such. `list` is the field

@@ -21,9 +21,9 @@ use crate::codec::encode::{base64, headers as write_headers, number, string};
 use crate::config::HeaderForm;
 use crate::consumer::{Parcel, Way};
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
-use crate::http::wire::Wire;
 use crate::record::{Delivered, Header, TimestampType};
 
 /// Bytes after which a piece of an answer goes out.
@@ -94,7 +94,7 @@ pub async fn read(
     gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     version: Version,
     headers: HeaderMap,
     query: Query,
@@ -118,8 +118,8 @@ pub async fn read(
         headers: gateway.settings().rest.record_headers,
     };
     let has = has(&headers).map_err(|error| error.typed(kind))?;
-    let way = wire.map(|Extension(wire)| Way {
-        wire,
+    let way = connection.map(|Extension(connection)| Way {
+        connection,
         is_shared: version == Version::HTTP_2,
     });
     let read = handle.read(asked.timeout, asked.max_bytes, way, has, principal);

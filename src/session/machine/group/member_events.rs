@@ -94,7 +94,7 @@ impl Subscription {
         sink: &mut Sink<'_>,
     ) {
         // As with the client's own filter, what is left out counts as acknowledged.
-        records.retain(|record| self.sight.shows(record));
+        records.retain(|record| self.visibility.shows(record));
         if let Some(filter) = &self.options.filter {
             records.retain(|record| filter.wants(record));
         }

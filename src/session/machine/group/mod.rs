@@ -26,7 +26,7 @@ use std::time::Instant;
 use self::revocation::{Going, Leaving};
 use super::options::{Options, Topics};
 use super::{Clock, Effect, Out};
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Token};
@@ -81,7 +81,7 @@ pub struct Subscription {
     options: Options,
     topics: Vec<Arc<str>>,
     /// Which records of them the principal is shown.
-    sight: Sight,
+    visibility: RecordVisibility,
     ledger: Ledger,
     epoch: u64,
     /// The last change took partitions away: those that come with it have the same number.
@@ -179,14 +179,14 @@ impl Subscription {
     pub fn new(
         options: Options,
         topics: Vec<Arc<str>>,
-        sight: Sight,
+        visibility: RecordVisibility,
         first_tag: u64,
         now: Instant,
     ) -> Self {
         Self {
             ledger: Ledger::new(options.policy.clone(), first_tag),
             topics,
-            sight,
+            visibility,
             epoch: 0,
             taken_away: false,
             state: None,
@@ -231,8 +231,8 @@ impl Subscription {
     }
 
     /// Which records of them are shown.
-    pub fn sees(&self) -> &Sight {
-        &self.sight
+    pub fn sees(&self) -> &RecordVisibility {
+        &self.visibility
     }
 
     /// Which topics were asked for.
@@ -344,9 +344,14 @@ impl Subscription {
     }
 
     /// The topics that the pattern matches have changed.
-    pub fn retopic(&mut self, topics: Vec<Arc<str>>, sight: Sight, sink: &mut Sink<'_>) {
+    pub fn retopic(
+        &mut self,
+        topics: Vec<Arc<str>>,
+        visibility: RecordVisibility,
+        sink: &mut Sink<'_>,
+    ) {
         if self.leaving.is_none() && topics != self.topics && !topics.is_empty() {
-            self.sight = sight;
+            self.visibility = visibility;
             self.topics.clone_from(&topics);
             if self.joined {
                 // Whatever the pattern finds now was not there before, or not to be seen.

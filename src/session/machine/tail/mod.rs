@@ -27,7 +27,7 @@ use self::open_tail::Begun;
 use self::options::Options;
 use super::group::Sink;
 use super::{Effect, TailEffect};
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
@@ -245,8 +245,8 @@ impl Tail {
     }
 
     /// Which of their records it may show.
-    pub fn sight(&self) -> &Sight {
-        self.lane.sight()
+    pub fn visibility(&self) -> &RecordVisibility {
+        self.lane.visibility()
     }
 
     /// Bytes of records that are kept for it.

@@ -106,7 +106,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         &ask.from,
         Some(&Until::End),
         Shown {
-            sight: &ask.view.sight,
+            visibility: &ask.view.visibility,
             filter: &ask.view.filter,
             isolation,
         },

@@ -8,7 +8,7 @@ use super::super::options::{
     MAX_RECORD, Pace, Topics, check_sub, clamp, filter, formats, invalid, topics,
 };
 use super::Flow;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::projection::Fields;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
@@ -124,7 +124,7 @@ impl Options {
                 .transpose()?
                 .unwrap_or_default(),
             // Nothing, until it is known who asks.
-            sight: Sight::Of(Vec::new()),
+            visibility: RecordVisibility::Of(Vec::new()),
         };
         Ok(Self {
             said: Subscribed {

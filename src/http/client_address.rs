@@ -1,4 +1,5 @@
-//! Who calls, and under which name: the connection's peer, or what trusted proxies say of it.
+//! The address of a client, and the name that it called the gateway by: the connection's peer, or what
+//! trusted proxies say of it.
 //!
 //! `Forwarded` and `X-Forwarded-*` can be written by anyone, so they count only when the peer is in
 //! `http.trusted_proxies`, and only as far back as the hops are trusted: the caller is the
@@ -28,7 +29,7 @@ pub struct ListenerAddress(pub SocketAddr);
 
 /// The networks of `http.trusted_proxies`.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies {
+pub struct TrustedProxies {
     networks: Vec<IpNet>,
 }
 
@@ -73,7 +74,7 @@ impl Forwarded {
     }
 }
 
-impl Proxies {
+impl TrustedProxies {
     /// From the setting's entries. One that is neither an address nor a network trusts nobody.
     pub fn new(entries: &[String]) -> Self {
         let networks = entries.iter().filter_map(|entry| {
@@ -278,7 +279,8 @@ mod tests {
     use super::*;
 
     fn told(peer: &str, headers: &[(&'static str, &str)]) -> Option<Forwarded> {
-        let proxies = Proxies::new(&["10.0.0.0/8".into(), "fd00::1".into(), "nonsense".into()]);
+        let proxies =
+            TrustedProxies::new(&["10.0.0.0/8".into(), "fd00::1".into(), "nonsense".into()]);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(

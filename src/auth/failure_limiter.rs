@@ -1,11 +1,11 @@
-//! How often one address may be refused (`limits.refused_per_second`). To find out that a token is bad
+//! Limits how often one address may be refused (`limits.refused_per_second`). To find out that a token is bad
 //! costs a signature check, so whoever sends nothing else is told to wait before it is looked at.
 //!
 //! Only refusals count, so that it does not matter how many good callers share an address; and whoever
 //! shows a token that was verified before is let in all the same, whatever his neighbours do. A token
 //! that cannot be judged, because its issuer's keys cannot be had, is refused like any other.
 //!
-//! Buckets hold one second's worth, as those of `http::rate` do. They are not governor's, since a
+//! Buckets hold one second's worth, as those of `http::rate_limit` do. They are not governor's, since a
 //! bucket must be looked into here without taking from it.
 
 use std::sync::Arc;
@@ -32,9 +32,9 @@ pub struct TooMany {
     pub wait: Duration,
 }
 
-/// Those who were refused lately.
+/// Limits refusals, and knows which addresses were refused lately.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct FailureLimiter {
     limit: u32,
     /// Time in which a bucket gets one place back.
     step: Duration,
@@ -46,7 +46,7 @@ pub struct Refusals {
     last: AtomicU64,
 }
 
-impl Refusals {
+impl FailureLimiter {
     /// `None` without a limit.
     pub fn new(per_second: u32) -> Option<Self> {
         Some(Self {
@@ -123,28 +123,31 @@ mod tests {
     fn each_address_is_refused_so_often_and_then_not_listened_to() {
         // Where the machine stands still for half a second, a place has come back meanwhile.
         let used_up = || {
-            let refusals = Refusals::new(2).unwrap();
-            assert_eq!(refusals.check(1), Ok(()));
+            let failure_limiter = FailureLimiter::new(2).unwrap();
+            assert_eq!(failure_limiter.check(1), Ok(()));
             for _ in 0..2 {
-                assert_eq!(refusals.check(1), Ok(()));
-                assert_eq!(refusals.count(1), Ok(()));
+                assert_eq!(failure_limiter.check(1), Ok(()));
+                assert_eq!(failure_limiter.count(1), Ok(()));
             }
-            let over = refusals.check(1).err()?;
-            refusals.count(1).is_err().then_some((refusals, over))
+            let over = failure_limiter.check(1).err()?;
+            failure_limiter
+                .count(1)
+                .is_err()
+                .then_some((failure_limiter, over))
         };
-        let (refusals, over) = (0..20).find_map(|_| used_up()).unwrap();
+        let (failure_limiter, over) = (0..20).find_map(|_| used_up()).unwrap();
         assert_eq!(over.limit, 2);
         assert!(over.wait <= Duration::from_millis(500), "{over:?}");
-        assert_eq!(refusals.check(2), Ok(()), "somebody else");
+        assert_eq!(failure_limiter.check(2), Ok(()), "somebody else");
         // What was not let in takes nothing, so it does not put the end off.
         std::thread::sleep(over.wait + Duration::from_millis(20));
-        assert_eq!(refusals.count(1), Ok(()));
+        assert_eq!(failure_limiter.count(1), Ok(()));
     }
 
     #[test]
     fn without_a_limit_there_is_nothing() {
-        assert!(Refusals::new(0).is_none());
-        let fast = Refusals::new(1_000_000).unwrap();
+        assert!(FailureLimiter::new(0).is_none());
+        let fast = FailureLimiter::new(1_000_000).unwrap();
         assert_eq!(fast.count(1), Ok(()));
     }
 }

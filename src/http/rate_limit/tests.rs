@@ -43,15 +43,15 @@ fn status(result: Result<Pass, ApiError>) -> u16 {
 
 #[test]
 fn without_limits_there_is_nothing() {
-    assert!(Rates::new(&settings(0, 0)).is_none());
+    assert!(RateLimits::new(&settings(0, 0)).is_none());
 }
 
 #[test]
 fn requests_are_counted_down_and_then_refused() {
     // Where the machine stands still for half a second, a place has come back meanwhile.
     let used_up = || {
-        let rates = Rates::new(&settings(2, 0)).unwrap();
-        let standings = [(); 2].map(|()| rates.check(&get(), None).unwrap().standing);
+        let limits = RateLimits::new(&settings(2, 0)).unwrap();
+        let standings = [(); 2].map(|()| limits.check(&get(), None).unwrap().standing);
         let expected = [1, 0].map(|remaining| {
             Some(Standing {
                 limit: 2,
@@ -59,7 +59,7 @@ fn requests_are_counted_down_and_then_refused() {
                 reset: 1,
             })
         });
-        let refused = rates.check(&get(), None).err()?;
+        let refused = limits.check(&get(), None).err()?;
         (standings == expected).then(|| refused.into_response())
     };
     let response = (0..20).find_map(|_| used_up()).unwrap();
@@ -86,7 +86,7 @@ fn each_principal_has_its_own_bucket_and_each_address_of_the_anonymous() {
     let address = HeaderValue::from_static("192.0.2.2");
     behind.headers_mut().insert("x-forwarded-for", address);
     let seen = || {
-        let rates = Rates::new(&settings(1, 0)).unwrap();
+        let limits = RateLimits::new(&settings(1, 0)).unwrap();
         [
             (&one, &anonymous),
             (&same, &anonymous),
@@ -95,7 +95,7 @@ fn each_principal_has_its_own_bucket_and_each_address_of_the_anonymous() {
             (&other, &named),
             (&behind, &anonymous),
         ]
-        .map(|(request, principal)| status(rates.check(request, Some(principal))))
+        .map(|(request, principal)| status(limits.check(request, Some(principal))))
     };
     // Where the machine stands still for a second, a place has come back meanwhile.
     let expected = [200, 429, 200, 200, 429, 429];
@@ -106,32 +106,32 @@ fn each_principal_has_its_own_bucket_and_each_address_of_the_anonymous() {
 fn a_body_of_known_length_pays_at_once_or_is_refused() {
     // Where the machine stands still for a second, there is room again.
     let used_up = || {
-        let rates = Rates::new(&settings(0, 1000)).unwrap();
-        let pass = rates.check(&post(900), None).unwrap();
+        let limits = RateLimits::new(&settings(0, 1000)).unwrap();
+        let pass = limits.check(&post(900), None).unwrap();
         assert!(pass.meter.is_none());
         assert_eq!(pass.standing, None);
-        Some((rates.check(&post(900), None).err()?, rates))
+        Some((limits.check(&post(900), None).err()?, limits))
     };
-    let (error, rates) = (0..20).find_map(|_| used_up()).unwrap();
+    let (error, limits) = (0..20).find_map(|_| used_up()).unwrap();
     assert_eq!(error.status(), 429);
     assert!(error.into_body().message.contains("bytes_per_second"));
-    assert_eq!(status(rates.check(&get(), None)), 200);
+    assert_eq!(status(limits.check(&get(), None)), 200);
 }
 
 #[test]
 fn a_body_that_cannot_arrive_in_time_is_told_so() {
     let mut settings = settings(0, 1000);
     settings.http.request_timeout = Duration::from_secs(5);
-    let rates = Rates::new(&settings).unwrap();
-    assert_eq!(status(rates.check(&post(6001), None)), 413);
-    assert_eq!(status(rates.check(&post(6000), None)), 200);
+    let limits = RateLimits::new(&settings).unwrap();
+    assert_eq!(status(limits.check(&post(6001), None)), 413);
+    assert_eq!(status(limits.check(&post(6000), None)), 200);
 }
 
 #[tokio::test]
 async fn a_longer_body_is_paid_for_in_pieces() {
-    let rates = Rates::new(&settings(0, 1000)).unwrap();
+    let limits = RateLimits::new(&settings(0, 1000)).unwrap();
     let request = post(1500);
-    let meter = rates.check(&request, None).unwrap().meter.unwrap();
+    let meter = limits.check(&request, None).unwrap().meter.unwrap();
     assert_eq!(meter.prepaid, 1000);
     let mut body = Metered::new(request.into_body(), meter);
     let mut pieces = Vec::new();
@@ -147,9 +147,9 @@ async fn a_longer_body_is_paid_for_in_pieces() {
 
 #[tokio::test]
 async fn a_stream_is_slowed_down_and_loses_nothing() {
-    let rates = Rates::new(&settings(0, 20_000)).unwrap();
+    let limits = RateLimits::new(&settings(0, 20_000)).unwrap();
     let request = chunked(30_000);
-    let meter = rates.check(&request, None).unwrap().meter.unwrap();
+    let meter = limits.check(&request, None).unwrap().meter.unwrap();
     let begun = std::time::Instant::now();
     let body = Metered::new(request.into_body(), meter)
         .collect()
@@ -180,7 +180,7 @@ async fn a_packed_body_pays_for_what_comes_out_of_it() {
         let packed = encoder.into_inner();
         assert!(packed.len() < 5_000, "{}", packed.len());
 
-        let rates = Rates::new(&settings(0, 400_000)).unwrap();
+        let limits = RateLimits::new(&settings(0, 400_000)).unwrap();
         let mut request = from("192.0.2.1:1000", Body::from(packed));
         for (name, value) in [("content-type", kind), ("content-encoding", "gzip")] {
             let name = HeaderName::from_static(name);
@@ -188,7 +188,7 @@ async fn a_packed_body_pays_for_what_comes_out_of_it() {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
         }
-        let meter = rates.check(&request, None).unwrap().meter.unwrap();
+        let meter = limits.check(&request, None).unwrap().meter.unwrap();
         let begun = std::time::Instant::now();
         let request = metered(request, meter).unwrap();
         assert!(!request.headers().contains_key(CONTENT_ENCODING));
@@ -204,10 +204,10 @@ async fn a_packed_body_pays_for_what_comes_out_of_it() {
 async fn streams_of_one_principal_take_turns() {
     // Where the machine stands still for a moment, there is room for all of one of them at once.
     for _ in 0..20 {
-        let rates = Rates::new(&settings(0, 40_000)).unwrap();
-        assert_eq!(status(rates.check(&post(40_000), None)), 200);
+        let limits = RateLimits::new(&settings(0, 40_000)).unwrap();
+        assert_eq!(status(limits.check(&post(40_000), None)), 200);
         let read = |request: Request| {
-            let meter = rates.check(&request, None).unwrap().meter.unwrap();
+            let meter = limits.check(&request, None).unwrap().meter.unwrap();
             let body = Metered::new(request.into_body(), meter).collect();
             async move {
                 let length = body.await.unwrap().to_bytes().len();
@@ -242,10 +242,10 @@ fn high_rates_are_counted_in_steps() {
 
 #[test]
 fn the_number_of_buckets_is_bounded() {
-    let rates = Rates::new(&settings(1, 1)).unwrap();
+    let limits = RateLimits::new(&settings(1, 1)).unwrap();
     for n in 0..BUCKETS + 5_000 {
-        rates.buckets_of(Who::Address(u128::from(n)));
+        limits.buckets_of(Who::Address(u128::from(n)));
     }
-    rates.buckets.run_pending_tasks();
-    assert!(rates.buckets.entry_count() <= BUCKETS);
+    limits.buckets.run_pending_tasks();
+    assert!(limits.buckets.entry_count() <= BUCKETS);
 }

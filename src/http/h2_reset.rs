@@ -1,4 +1,4 @@
-//! The end by force of one request of an HTTP/2 connection, whatever it waits for.
+//! Resets the HTTP/2 stream of one request, whatever that request waits for.
 //!
 //! hyper asks a body for more only when the peer has made room, so a body whose reader has stopped is
 //! not asked again and cannot end itself. But each request is a task of its own, which hyper hands to
@@ -15,37 +15,37 @@ use futures::task::AtomicWaker;
 use tokio::task_local;
 
 task_local! {
-    static CURRENT: Arc<Cut>;
+    static CURRENT: Arc<H2Reset>;
 }
 
 /// Ends a request that runs in an [`Executor`].
 #[derive(Debug, Default)]
-pub struct Cut {
-    made: AtomicBool,
+pub struct H2Reset {
+    is_reset: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Cut {
+impl H2Reset {
     /// That of the request that is being served; `None` where it is not one of HTTP/2.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
 
     /// Ends the request. What it is doing is dropped in the middle.
-    pub fn make(&self) {
-        self.made.store(true, Ordering::Release);
+    pub fn reset(&self) {
+        self.is_reset.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Whether [`make`](Self::make) was called.
-    pub fn is_made(&self) -> bool {
-        self.made.load(Ordering::Acquire)
+    /// Whether [`reset`](Self::reset) was called.
+    pub fn is_reset(&self) -> bool {
+        self.is_reset.load(Ordering::Acquire)
     }
 
-    async fn made(&self) {
+    async fn requested(&self) {
         poll_fn(|context| {
             self.waker.register(context.waker());
-            if self.is_made() {
+            if self.is_reset() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -55,7 +55,7 @@ impl Cut {
     }
 }
 
-/// Runs the tasks of an HTTP/2 connection on tokio, each with a [`Cut`].
+/// Runs the tasks of an HTTP/2 connection on tokio, each with a [`H2Reset`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Executor;
 
@@ -64,11 +64,11 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let cut = Arc::new(Cut::default());
-        tokio::spawn(CURRENT.scope(Arc::clone(&cut), async move {
+        let reset = Arc::new(H2Reset::default());
+        tokio::spawn(CURRENT.scope(Arc::clone(&reset), async move {
             tokio::select! {
                 biased;
-                () = cut.made() => {}
+                () = reset.requested() => {}
                 _ = future => {}
             }
         }));
@@ -84,17 +84,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_is_dropped_when_it_is_cut() {
-        assert!(Cut::current().is_none());
+        assert!(H2Reset::current().is_none());
         let (tell, told) = oneshot::channel();
         let (held, dropped) = oneshot::channel::<()>();
         Executor.execute(async move {
             let _held = held;
-            let _ = tell.send(Cut::current().unwrap());
+            let _ = tell.send(H2Reset::current().unwrap());
             std::future::pending::<()>().await;
         });
-        let cut = told.await.unwrap();
-        assert!(!cut.is_made());
-        cut.make();
+        let reset = told.await.unwrap();
+        assert!(!reset.is_reset());
+        reset.reset();
         assert!(dropped.await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The outermost layer: gives every request its id, writes every error's body, answers for handlers
+//! The response layer, the outermost one: gives every request its id, writes every error's body, answers for handlers
 //! that panic, keeps answers out of caches whose addresses hold credentials, counts and logs, and holds
 //! refusals back where nothing else is answered (`held_back.rs`).
 
@@ -18,10 +18,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 
+use super::connection::Connection;
 use super::credentials;
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
-use super::wire::Wire;
 use crate::observe::metrics::Requests;
 
 /// Stands in every answer while the trial broker is in use, so that nobody takes it for a cluster.
@@ -32,9 +32,9 @@ const TIDEGATE_BROKER: HeaderName = HeaderName::from_static("tidegate-broker");
 #[derive(Debug, Clone)]
 pub struct AnsweredBy(pub MatchedPath);
 
-/// Settings of this layer.
+/// Settings of the response layer.
 #[derive(Debug, Clone, Copy)]
-pub struct Finish {
+pub struct ResponseSettings {
     /// Write one log line for each request.
     pub access_log: bool,
     /// Say in each answer that the broker is the embedded one.
@@ -45,8 +45,8 @@ pub struct Finish {
 
 /// `router` with this layer around it. It stands outside of all that a router's own layers can
 /// reach: axum adds `Allow` to a 405 after those have run.
-pub fn finished(router: Router, settings: Finish) -> Router {
-    Router::new().fallback_service(Finished {
+pub fn with_response_layer(router: Router, settings: ResponseSettings) -> Router {
+    Router::new().fallback_service(ResponseLayer {
         router,
         settings,
         requests: Arc::default(),
@@ -56,13 +56,13 @@ pub fn finished(router: Router, settings: Finish) -> Router {
 /// The layer. A service written out, because every request passes here and each of axum's own
 /// middlewares costs it two allocations and a copy of all that is inside.
 #[derive(Clone)]
-struct Finished {
+struct ResponseLayer {
     router: Router,
-    settings: Finish,
+    settings: ResponseSettings,
     requests: Arc<Requests>,
 }
 
-impl Service<Request> for Finished {
+impl Service<Request> for ResponseLayer {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
@@ -84,7 +84,7 @@ impl Service<Request> for Finished {
         if self.settings.shares_id {
             request.extensions_mut().insert(id.clone());
         }
-        let wire = request.extensions().get::<Arc<Wire>>().cloned();
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let mut router = self.router.clone();
         let (settings, requests) = (self.settings, Arc::clone(&self.requests));
         Box::pin(async move {
@@ -121,7 +121,9 @@ impl Service<Request> for Finished {
                 );
             }
             response.headers_mut().insert(X_REQUEST_ID, id.into_value());
-            if let Some(hold) = wire.and_then(|wire| wire.refused().answered(status)) {
+            if let Some(hold) =
+                connection.and_then(|connection| connection.refused().answered(status))
+            {
                 tokio::time::sleep(hold).await;
             }
             Ok(response)
@@ -270,14 +272,14 @@ mod tests {
         router: Router,
         method: Method,
     ) -> (StatusCode, HeaderMap, serde_json::Value) {
-        let settings = Finish {
+        let settings = ResponseSettings {
             access_log: false,
             embedded: false,
             shares_id: false,
         };
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
-        let answered = finished(router, settings).call(request).await;
+        let answered = with_response_layer(router, settings).call(request).await;
         let (head, body) = answered.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or_default();
@@ -365,7 +367,7 @@ mod tests {
                 }
                 response
             };
-            let settings = Finish {
+            let settings = ResponseSettings {
                 access_log: false,
                 embedded: false,
                 shares_id: false,
@@ -379,7 +381,9 @@ mod tests {
             ] {
                 let mut request = Request::new(Body::empty());
                 *request.uri_mut() = Uri::from_static(uri);
-                let answered = finished(router.clone(), settings).call(request).await;
+                let answered = with_response_layer(router.clone(), settings)
+                    .call(request)
+                    .await;
                 let answered = answered.unwrap();
                 let said = answered.headers().get(header::CACHE_CONTROL);
                 let said = said.map(|value| value.to_str().unwrap());

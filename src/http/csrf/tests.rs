@@ -43,7 +43,7 @@ impl Given {
         let mut request = request.body(Body::empty()).unwrap();
         let peer: SocketAddr = self.peer.parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
-        match CrossSite::new(&self.settings).examine(&request) {
+        match CsrfRules::new(&self.settings).examine(&request) {
             Ok(()) => (0, String::new()),
             Err(error) => {
                 let status = error.status().as_u16();
@@ -323,7 +323,7 @@ fn the_own_origin_is_as_browsers_write_it() {
         let mut request = request.body(Body::empty()).unwrap();
         let peer: SocketAddr = "10.0.0.7:1".parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
-        let own = CrossSite::new(&given.settings).own_origin(&request);
+        let own = CsrfRules::new(&given.settings).own_origin(&request);
         assert_eq!(own.as_deref(), expected, "{host}");
     }
 }

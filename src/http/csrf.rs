@@ -1,5 +1,5 @@
-//! Keeps web pages of other sites out. Stands once around the whole router, so that no door can
-//! forget it.
+//! Keeps web pages of other sites out (cross-site request forgery). Stands once around the whole router, so
+//! that no endpoint can forget it.
 //!
 //! A page may send simple requests (a GET, a POST of `text/plain`) anywhere without asking, to
 //! `localhost` or a company's inner hosts too, and it may have its own name resolve to an address
@@ -27,7 +27,7 @@ use axum::routing::future::RouteFuture;
 use futures::future::Either;
 use tower::Service;
 
-use super::client::Proxies;
+use super::client_address::TrustedProxies;
 use super::error::ApiError;
 use crate::config::address::Address;
 use crate::config::{AuthMode, Settings};
@@ -45,7 +45,7 @@ const SHOWN: usize = 200;
 
 /// Which pages may call.
 #[derive(Debug)]
-pub struct CrossSite {
+pub struct CsrfRules {
     origins: Vec<String>,
     hosts: Vec<String>,
     /// The host of `advertised_url`.
@@ -54,10 +54,10 @@ pub struct CrossSite {
     open: bool,
     /// Whether the listeners speak TLS.
     tls: bool,
-    proxies: Proxies,
+    proxies: TrustedProxies,
 }
 
-impl CrossSite {
+impl CsrfRules {
     /// The rules of the public listeners.
     pub fn new(settings: &Settings) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl CrossSite {
             advertised: settings.server.advertised_url.as_deref().and_then(host_in),
             open: settings.auth.mode == AuthMode::None,
             tls: settings.tls.cert.is_some(),
-            proxies: Proxies::new(&settings.http.trusted_proxies),
+            proxies: TrustedProxies::new(&settings.http.trusted_proxies),
         }
     }
 
@@ -82,7 +82,7 @@ impl CrossSite {
 
     /// `router` with these rules around all of it, what answers 404 and 405 included.
     pub fn guard(self: Arc<Self>, router: Router) -> Router {
-        Router::new().fallback_service(Guarded {
+        Router::new().fallback_service(CsrfGuard {
             rules: self,
             router,
         })
@@ -242,14 +242,14 @@ fn host_in(url: &str) -> Option<String> {
     Address::parse_with_default_port(authority, default_port(scheme)).map(|address| address.host)
 }
 
-/// A service written out, as [`finished`](super::finish::finished) is and for the same reason.
+/// A service written out, as [`with_response_layer`](super::response_layer::with_response_layer) is and for the same reason.
 #[derive(Clone)]
-struct Guarded {
-    rules: Arc<CrossSite>,
+struct CsrfGuard {
+    rules: Arc<CsrfRules>,
     router: Router,
 }
 
-impl Service<Request> for Guarded {
+impl Service<Request> for CsrfGuard {
     type Response = Response;
     type Error = Infallible;
     type Future = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;

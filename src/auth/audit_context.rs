@@ -1,8 +1,8 @@
-//! Whose request it is that something is decided for, so that the audit log can tell, and so that
-//! whoever is refused too often is not listened to.
+//! The context of a decision: whose request it is for, so that the audit log can tell, and so that a client
+//! that is refused too often is not listened to.
 //!
-//! Every door has to name an [`Asker`] to find out who calls ([`super::Authenticator::authenticate`]),
-//! and the principal that it is given carries it on to wherever something is decided. So no door
+//! Every API has to name an [`AuditContext`] to find out who calls ([`super::Authenticator::authenticate`]),
+//! and the principal that it is given carries it on to wherever something is decided. So no API
 //! counts or writes to the audit log itself, and none can forget to.
 
 use std::fmt;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Principal;
+use super::failure_limiter::{FailureLimiter, TooMany};
 use super::identity::Identity;
 use super::permission::{Action, Denied, Granted, Resource};
-use super::refusals::{Refusals, TooMany};
 use crate::observe::audit::{Audit, Entry, Origin, Who};
 
 /// Decisions of one request that are remembered, so as to be told once: the route's guard decides what
@@ -22,9 +22,9 @@ const REMEMBERED: usize = 8;
 
 /// Where a request comes from, as far as anyone wants to know. Cheap to clone.
 #[derive(Clone)]
-pub struct Asker {
+pub struct AuditContext {
     told: Option<Arc<Told>>,
-    counted: Option<(Arc<Refusals>, u128)>,
+    counted: Option<(Arc<FailureLimiter>, u128)>,
 }
 
 struct Told {
@@ -33,14 +33,14 @@ struct Told {
     allowed: Mutex<Vec<(Action, &'static str, String)>>,
 }
 
-impl fmt::Debug for Asker {
+impl fmt::Debug for AuditContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.told.as_ref().map(|told| &told.origin);
-        f.debug_tuple("Asker").field(&origin).finish()
+        f.debug_tuple("AuditContext").field(&origin).finish()
     }
 }
 
-impl Asker {
+impl AuditContext {
     /// For principals that nothing is decided for.
     pub(super) const fn nobody() -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Asker {
     /// With where to tell of decisions, and where to count refusals and as whom.
     pub(super) fn new(
         told: Option<(&Audit, Origin)>,
-        counted: Option<(Arc<Refusals>, u128)>,
+        counted: Option<(Arc<FailureLimiter>, u128)>,
     ) -> Self {
         let told = told.map(|(audit, origin)| {
             Arc::new(Told {
@@ -76,7 +76,7 @@ impl Asker {
     /// [`TooMany`] when there is none.
     pub(super) fn check(&self) -> Result<(), TooMany> {
         let counted = self.counted.as_ref();
-        counted.map_or(Ok(()), |(refusals, who)| refusals.check(*who))
+        counted.map_or(Ok(()), |(failure_limiter, who)| failure_limiter.check(*who))
     }
 
     /// Counts a request that is refused.
@@ -86,7 +86,7 @@ impl Asker {
     /// [`TooMany`], which is what to answer then.
     pub fn count(&self) -> Result<(), TooMany> {
         let counted = self.counted.as_ref();
-        counted.map_or(Ok(()), |(refusals, who)| refusals.count(*who))
+        counted.map_or(Ok(()), |(failure_limiter, who)| failure_limiter.count(*who))
     }
 
     /// Whether anything may be allowed now: the audit log can tell of it, or need not.
@@ -135,7 +135,7 @@ impl Asker {
         may_be_done
     }
 
-    /// Something else than a permission was decided on. Tells what [`Asker::is_decided`] does.
+    /// Something else than a permission was decided on. Tells what [`AuditContext::is_decided`] does.
     pub(super) fn tell<'a>(&self, decision: impl FnOnce() -> Decision<'a>) -> bool {
         let Some(told) = &self.told else { return true };
         let decision = decision();
@@ -158,7 +158,7 @@ impl Asker {
     }
 }
 
-/// What [`Asker::tell`] tells.
+/// What [`AuditContext::tell`] tells.
 pub(super) struct Decision<'a> {
     pub(super) principal: Option<&'a Arc<Identity>>,
     pub(super) action: &'static str,

@@ -20,7 +20,7 @@ use super::held_back::Refused;
 /// The handle, in each request's extensions. Over HTTP/2 several requests share a connection, and
 /// its end is the end of all of them.
 #[derive(Debug, Default)]
-pub struct Wire {
+pub struct Connection {
     written: AtomicU64,
     flushes: AtomicU64,
     aborted: AtomicBool,
@@ -31,7 +31,7 @@ pub struct Wire {
     writer: AtomicWaker,
 }
 
-impl Wire {
+impl Connection {
     /// Bytes that the system has taken so far, as they go over the network: with TLS, encrypted ones.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
@@ -122,64 +122,66 @@ impl Reset for TcpStream {
     }
 }
 
-/// A stream with its [`Wire`], and with what is to be given back when the stream ends (a place among
+/// A stream with its [`Connection`], and with what is to be given back when the stream ends (a place among
 /// the connections).
 #[derive(Debug)]
-pub struct Wired<S: Reset, G = ()> {
+pub struct ConnectionStream<S: Reset, G = ()> {
     stream: S,
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     _guard: G,
 }
 
-impl<S: Reset, G> Wired<S, G> {
+impl<S: Reset, G> ConnectionStream<S, G> {
     /// The stream, watched.
     pub fn new(stream: S, guard: G) -> Self {
         Self {
             stream,
-            wire: Arc::default(),
+            connection: Arc::default(),
             _guard: guard,
         }
     }
 
     /// Its handle.
-    pub fn wire(&self) -> &Arc<Wire> {
-        &self.wire
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 }
 
-impl<S: Reset, G> Drop for Wired<S, G> {
+impl<S: Reset, G> Drop for ConnectionStream<S, G> {
     fn drop(&mut self) {
-        if self.wire.is_aborted() {
+        if self.connection.is_aborted() {
             self.stream.reset();
         }
-        self.wire.over.store(true, Ordering::Release);
+        self.connection.over.store(true, Ordering::Release);
     }
 }
 
-impl<S: Reset + AsyncRead + Unpin, G: Unpin> AsyncRead for Wired<S, G> {
+impl<S: Reset + AsyncRead + Unpin, G: Unpin> AsyncRead for ConnectionStream<S, G> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.wire.check()?;
+        this.connection.check()?;
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        this.wire.or_abort(read, &this.wire.reader, context)
+        this.connection
+            .or_abort(read, &this.connection.reader, context)
     }
 }
 
-impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Wired<S, G> {
+impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for ConnectionStream<S, G> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.check()?;
+        this.connection.check()?;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.wire.count(&written);
-        this.wire.or_abort(written, &this.wire.writer, context)
+        this.connection.count(&written);
+        this.connection
+            .or_abort(written, &this.connection.writer, context)
     }
 
     fn poll_write_vectored(
@@ -188,10 +190,11 @@ impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Wired<S, G> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.check()?;
+        this.connection.check()?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.wire.count(&written);
-        this.wire.or_abort(written, &this.wire.writer, context)
+        this.connection.count(&written);
+        this.connection
+            .or_abort(written, &this.connection.writer, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -200,20 +203,22 @@ impl<S: Reset + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Wired<S, G> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.wire.check()?;
+        this.connection.check()?;
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            this.wire.flushes.fetch_add(1, Ordering::AcqRel);
+            this.connection.flushes.fetch_add(1, Ordering::AcqRel);
         }
-        this.wire.or_abort(flushed, &this.wire.writer, context)
+        this.connection
+            .or_abort(flushed, &this.connection.writer, context)
     }
 
     /// Nothing is said to a peer that is to be reset.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.wire.check()?;
+        this.connection.check()?;
         let shut = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.wire.or_abort(shut, &this.wire.writer, context)
+        this.connection
+            .or_abort(shut, &this.connection.writer, context)
     }
 }
 
@@ -229,34 +234,34 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Wired<TcpStream>, TcpStream) {
+    async fn pair() -> (ConnectionStream<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap());
         let (taken, peer) = tokio::join!(listener.accept(), peer);
-        (Wired::new(taken.unwrap().0, ()), peer.unwrap())
+        (ConnectionStream::new(taken.unwrap().0, ()), peer.unwrap())
     }
 
     #[tokio::test]
     async fn what_goes_out_is_counted() {
         let (mut ours, mut peer) = pair().await;
         ours.write_all(b"twelve bytes").await.unwrap();
-        assert_eq!(ours.wire().written(), 12);
-        let wire = Arc::clone(ours.wire());
-        let before = wire.flushes();
+        assert_eq!(ours.connection().written(), 12);
+        let connection = Arc::clone(ours.connection());
+        let before = connection.flushes();
         ours.flush().await.unwrap();
-        assert_eq!(wire.flushes(), before + 1);
-        assert!(!wire.is_over());
+        assert_eq!(connection.flushes(), before + 1);
+        assert!(!connection.is_over());
         let mut read = [0; 12];
         peer.read_exact(&mut read).await.unwrap();
         drop(ours);
         assert_eq!(peer.read(&mut read).await.unwrap(), 0, "an ordinary end");
-        assert!(wire.is_over());
+        assert!(connection.is_over());
     }
 
     #[tokio::test]
     async fn an_abort_fails_what_waits_and_resets_the_peer() {
         let (mut ours, mut peer) = pair().await;
-        let wire = Arc::clone(ours.wire());
+        let connection = Arc::clone(ours.connection());
         let waiting = tokio::spawn(async move {
             let read = ours.read_u8().await.map_err(|error| error.kind());
             let written = ours.write_u8(1).await.map_err(|error| error.kind());
@@ -264,7 +269,7 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!waiting.is_finished());
-        wire.abort();
+        connection.abort();
         let (read, written) = waiting.await.unwrap();
         assert_eq!(read, Err(io::ErrorKind::ConnectionAborted));
         assert_eq!(written, Err(io::ErrorKind::ConnectionAborted));

@@ -1,4 +1,4 @@
-//! Requests and body bytes a second, for each principal, or for each address where the principal is
+//! Limits the rate of requests and of body bytes, for each principal, or for each address where the principal is
 //! anonymous: `limits.requests_per_second` and `limits.bytes_per_second`.
 //!
 //! Each is a bucket that holds one second's worth. A request without a place is refused with 429. A
@@ -37,7 +37,7 @@ use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::body::discard_unread;
-use super::client::{Proxies, counted_as};
+use super::client_address::{TrustedProxies, counted_as};
 use super::error::ApiError;
 use super::{encoding, negotiate};
 use crate::auth::Principal;
@@ -71,14 +71,14 @@ enum Who {
 }
 
 /// The limits, and the buckets of those who called lately.
-pub struct Rates {
+pub struct RateLimits {
     requests: Option<NonZeroU32>,
     bytes: Option<ByteRate>,
     /// Longest time for a body that is read whole.
     body_time: Duration,
     max_body_bytes: u64,
     buckets: Cache<Who, Arc<Buckets>>,
-    proxies: Proxies,
+    proxies: TrustedProxies,
 }
 
 /// Bytes a second, and how they are counted.
@@ -124,9 +124,9 @@ struct Meter {
     prepaid: u64,
 }
 
-impl fmt::Debug for Rates {
+impl fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rates")
+        f.debug_struct("RateLimits")
             .field("requests", &self.requests)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
@@ -142,7 +142,7 @@ impl fmt::Debug for Pass {
     }
 }
 
-impl Rates {
+impl RateLimits {
     /// The limits of `settings`; `None` when there are none, so that they cost nothing.
     pub fn new(settings: &Settings) -> Option<Arc<Self>> {
         let requests = NonZeroU32::new(settings.limits.requests_per_second);
@@ -161,7 +161,7 @@ impl Rates {
                 // The default policy would at times not keep a new bucket, which then never fills.
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
-            proxies: Proxies::new(&settings.http.trusted_proxies),
+            proxies: TrustedProxies::new(&settings.http.trusted_proxies),
         }))
     }
 
@@ -341,8 +341,12 @@ impl Standing {
 }
 
 /// Stands before a handler, after the guard has said who calls.
-pub async fn limit(State(rates): State<Arc<Rates>>, request: Request, next: Next) -> Response {
-    let pass = match rates.check(&request, request.extensions().get::<Principal>()) {
+pub async fn limit(
+    State(limits): State<Arc<RateLimits>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let pass = match limits.check(&request, request.extensions().get::<Principal>()) {
         Ok(pass) => pass,
         Err(error) => {
             let (parts, body) = request.into_parts();
