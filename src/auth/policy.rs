@@ -16,7 +16,7 @@ use crate::config::{AuthSettings, TopicFilterSettings};
 use crate::filter::template::{Template, TemplateError, Unfilled};
 use crate::filter::{Filter, Spec};
 use crate::glob::Glob;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// The name of a principal as a claim. It is the token's, or the subject of a certificate.
 const SUBJECT: &str = "sub";
@@ -232,12 +232,12 @@ impl RecordVisibility {
     }
 
     /// Whether the record is shown.
-    pub fn shows(&self, record: &Delivered) -> bool {
+    pub fn shows(&self, record: &ConsumerRecord) -> bool {
         self.asks(&record.topic, |filter| filter.wants(record))
     }
 
     /// Whether it is as far as its key and headers say, which costs little to find out.
-    pub fn may_show(&self, record: &Delivered) -> bool {
+    pub fn may_show(&self, record: &ConsumerRecord) -> bool {
         self.asks(&record.topic, |filter| filter.may_want(record))
     }
 

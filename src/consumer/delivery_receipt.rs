@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use crate::http::connection::Connection;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 const ON_ITS_WAY: u8 = 0;
 const TAKEN: u8 = 1;
@@ -53,7 +53,7 @@ pub struct Way {
 /// The records.
 #[derive(Debug)]
 pub struct Parcel {
-    records: Arc<Vec<Delivered>>,
+    records: Arc<Vec<ConsumerRecord>>,
     /// The name of the answer.
     delivery: String,
     taken: bool,
@@ -67,7 +67,7 @@ pub struct Receipt(Arc<Shared>);
 impl Parcel {
     /// `records` for the client at the other end of `way`, as the answer `delivery`.
     pub fn new(
-        records: Arc<Vec<Delivered>>,
+        records: Arc<Vec<ConsumerRecord>>,
         delivery: String,
         way: Option<Way>,
     ) -> (Self, Receipt) {
@@ -88,7 +88,7 @@ impl Parcel {
     }
 
     /// The records.
-    pub fn records(&self) -> &[Delivered] {
+    pub fn records(&self) -> &[ConsumerRecord] {
         &self.records
     }
 

@@ -15,7 +15,7 @@ use crate::kafka::member::SeekTo;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::kafka::{Cluster, Watermarks};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most records of a page.
 const RECORDS: usize = 5_000;
@@ -34,7 +34,7 @@ pub(super) type Places = Vec<(Arc<str>, Vec<(i32, i64)>)>;
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Filled {
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     next: Vec<(TopicPartition, i64)>,
     /// Places that are not in the log any more, and where reading goes on instead.
     pub(super) moved: Vec<(TopicPartition, i64)>,
@@ -210,7 +210,7 @@ async fn attempt(
         }
         let page = cluster.reader.page(request);
         take(&mut filled, &topic.name, page.await?);
-        let taken: usize = filled.records.iter().map(Delivered::size).sum();
+        let taken: usize = filled.records.iter().map(ConsumerRecord::size).sum();
         left = max_bytes.saturating_sub(taken);
         if left == 0 || filled.records.len() >= RECORDS {
             return Ok(filled);

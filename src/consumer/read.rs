@@ -14,7 +14,7 @@ use super::{
 use crate::auth::standing::Changes;
 use crate::codec::embedded::Embedded;
 use crate::codec::json;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// The longest part of a read in which the group lets the instance in, and that is not taken from the
 /// read's own time.
@@ -236,7 +236,7 @@ impl Instance {
     }
 
     /// Takes what the answer is to have.
-    fn take(&mut self, read: &Read) -> Result<Arc<Vec<Delivered>>, Refused> {
+    fn take(&mut self, read: &Read) -> Result<Arc<Vec<ConsumerRecord>>, Refused> {
         let format = self.options.format;
         let (source, visibility) = (&self.source, &self.visibility);
         let wanted = |topic: &str| match source {
@@ -273,7 +273,7 @@ impl Instance {
     }
 
     /// The last answer, as far as it is still the client's to have.
-    fn again(&mut self) -> Option<Arc<Vec<Delivered>>> {
+    fn again(&mut self) -> Option<Arc<Vec<ConsumerRecord>>> {
         let (source, visibility) = (&self.source, &self.visibility);
         let again = self.shelf.again(|record| {
             let is_wanted = match source {
@@ -290,14 +290,14 @@ impl Instance {
         again
     }
 
-    fn give(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+    fn give(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
         if !records.is_empty() {
             self.deliveries.one_more(read.has.is_some());
         }
         self.hand_over(records, read, reply);
     }
 
-    fn hand_over(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+    fn hand_over(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
         let is_empty = records.is_empty();
         let (parcel, receipt) = Parcel::new(records, self.deliveries.name(), read.way);
         if !is_empty {
@@ -313,7 +313,7 @@ impl Instance {
 /// # Errors
 ///
 /// What cannot: `key` or `value`.
-pub fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
+pub fn fits(format: Embedded, record: &ConsumerRecord) -> Result<(), &'static str> {
     let fits = |bytes: &[u8]| match format {
         Embedded::Binary => true,
         Embedded::Text => std::str::from_utf8(bytes).is_ok(),

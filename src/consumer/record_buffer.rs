@@ -12,7 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// The records of one partition, as far as they are known here.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Part {
 /// Records in an answer whose fate is not known yet.
 #[derive(Debug)]
 struct Out {
-    records: Arc<Vec<Delivered>>,
+    records: Arc<Vec<ConsumerRecord>>,
     /// Which turn of each partition they are of.
     turns: HashMap<TopicPartition, u64>,
 }
@@ -66,7 +66,7 @@ pub struct Unfit {
 
 impl Unfit {
     /// Of a record, which is in this partition.
-    pub fn new(partition: TopicPartition, record: &Delivered, what: &'static str) -> Self {
+    pub fn new(partition: TopicPartition, record: &ConsumerRecord, what: &'static str) -> Self {
         let is_text = |bytes: &Option<bytes::Bytes>| {
             let bytes = bytes.as_deref().unwrap_or_default();
             std::str::from_utf8(bytes).is_ok()
@@ -84,7 +84,7 @@ impl Unfit {
 #[derive(Debug, Default)]
 pub struct Shelf {
     parts: HashMap<TopicPartition, Part>,
-    waiting: VecDeque<Delivered>,
+    waiting: VecDeque<ConsumerRecord>,
     /// Bytes of memory that wait.
     bytes: usize,
     /// Of these, bytes as `max_bytes` counts them.
@@ -97,17 +97,17 @@ pub struct Shelf {
 }
 
 /// Bytes as `max_bytes` counts them: of the key and the value.
-fn counted(record: &Delivered) -> u64 {
+fn counted(record: &ConsumerRecord) -> u64 {
     let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |b| b.len() as u64);
     length(&record.key) + length(&record.value)
 }
 
 /// Bytes of memory: of small records most is not what they carry.
-fn footprint(record: &Delivered) -> usize {
-    record.size() + size_of::<Delivered>()
+fn footprint(record: &ConsumerRecord) -> usize {
+    record.size() + size_of::<ConsumerRecord>()
 }
 
-fn place(record: &Delivered) -> TopicPartition {
+fn place(record: &ConsumerRecord) -> TopicPartition {
     TopicPartition::new(Arc::clone(&record.topic), record.partition)
 }
 
@@ -249,7 +249,7 @@ impl Shelf {
     }
 
     /// What was read, and the next offset of each partition that moved.
-    pub fn put(&mut self, records: Vec<Delivered>, next: &[(TopicPartition, i64)]) {
+    pub fn put(&mut self, records: Vec<ConsumerRecord>, next: &[(TopicPartition, i64)]) {
         let mut last: Option<(TopicPartition, usize)> = None;
         for record in records {
             let same = last.as_ref().is_some_and(|(partition, _)| {
@@ -322,10 +322,10 @@ impl Shelf {
         &mut self,
         max_bytes: u64,
         wanted: impl Fn(&str) -> bool,
-        shows: impl Fn(&Delivered) -> bool,
-        fits: impl Fn(&Delivered) -> Result<(), &'static str>,
-    ) -> Result<Arc<Vec<Delivered>>, Unfit> {
-        let mut taken: Vec<Delivered> = Vec::with_capacity(self.waiting.len());
+        shows: impl Fn(&ConsumerRecord) -> bool,
+        fits: impl Fn(&ConsumerRecord) -> Result<(), &'static str>,
+    ) -> Result<Arc<Vec<ConsumerRecord>>, Unfit> {
+        let mut taken: Vec<ConsumerRecord> = Vec::with_capacity(self.waiting.len());
         let mut kept = Vec::new();
         let mut sum = 0;
         let mut unfit = None;
@@ -392,7 +392,7 @@ impl Shelf {
     }
 
     /// A record that waited is not to be given to anybody.
-    fn pass_over(&mut self, record: &Delivered) {
+    fn pass_over(&mut self, record: &ConsumerRecord) {
         self.bytes -= footprint(record);
         self.payload -= counted(record);
         if let Some(part) = self.parts.get_mut(&place(record)) {
@@ -401,7 +401,7 @@ impl Shelf {
     }
 
     /// What is out was written to the client. Gives its records.
-    pub fn written(&mut self) -> Option<Arc<Vec<Delivered>>> {
+    pub fn written(&mut self) -> Option<Arc<Vec<ConsumerRecord>>> {
         let out = self.out.take()?;
         self.out_bytes = 0;
         for run in out
@@ -431,7 +431,10 @@ impl Shelf {
     /// The records of the answer that is out, to be given once more: those of them that `shows` says yes
     /// of, and whose partitions are still at the place that they were read from. `None` if none is left:
     /// then nothing is out any more.
-    pub fn again(&mut self, shows: impl Fn(&Delivered) -> bool) -> Option<Arc<Vec<Delivered>>> {
+    pub fn again(
+        &mut self,
+        shows: impl Fn(&ConsumerRecord) -> bool,
+    ) -> Option<Arc<Vec<ConsumerRecord>>> {
         let out = self.out.as_mut()?;
         let parts = &self.parts;
         let is_current = |partition: &TopicPartition, turn: &u64| {
@@ -546,8 +549,8 @@ mod tests {
         TopicPartition::new("t", partition)
     }
 
-    fn record(partition: i32, offset: i64, bytes: usize) -> Delivered {
-        Delivered {
+    fn record(partition: i32, offset: i64, bytes: usize) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,
@@ -580,7 +583,7 @@ mod tests {
     #[test]
     fn what_is_not_shown_is_passed_over() {
         let mut shelf = shelf(&[4, 2]);
-        let shows = |record: &Delivered| record.partition == 0 && record.offset % 2 == 0;
+        let shows = |record: &ConsumerRecord| record.partition == 0 && record.offset % 2 == 0;
         let taken = shelf.take(15, |_| true, shows, |_| Ok(())).unwrap();
         assert_eq!(taken.len(), 1, "the next would be too much");
         shelf.written();
@@ -747,7 +750,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_shown_is_where_an_answer_ends() {
         let mut shelf = shelf(&[3]);
-        let fits = |r: &Delivered| match r.offset {
+        let fits = |r: &ConsumerRecord| match r.offset {
             1 => Err("value"),
             _ => Ok(()),
         };

@@ -22,7 +22,7 @@ use crate::auth::policy::NotVisible;
 use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
-use crate::write::{Field, Rejected};
+use crate::write::{Field, WriteError};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
 const RETRY_AFTER_S: u32 = 1;
@@ -408,12 +408,12 @@ impl From<Refused> for ApiError {
 
 impl ApiError {
     /// A refused batch. `place` is the JSON Pointer of a record, by its place in the batch.
-    pub fn from_rejected(rejected: Rejected, place: impl Fn(usize) -> String) -> Self {
+    pub fn from_rejected(rejected: WriteError, place: impl Fn(usize) -> String) -> Self {
         match rejected {
-            Rejected::Denied(denied) => denied.into(),
-            Rejected::Kafka(fault) => Self::from_topic_fault(&fault),
-            Rejected::TooMany { .. } => Self::too_large(rejected.to_string()),
-            Rejected::Record {
+            WriteError::Denied(denied) => denied.into(),
+            WriteError::Kafka(fault) => Self::from_topic_fault(&fault),
+            WriteError::TooMany { .. } => Self::too_large(rejected.to_string()),
+            WriteError::Record {
                 index,
                 field,
                 fault,

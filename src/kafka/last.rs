@@ -20,7 +20,7 @@ use super::reader::{PageRequest, Reader, Span};
 use super::watermarks::Watermarks;
 use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Above so many records of a partition offsets are counted.
 pub const MOST: i64 = 10_000;
@@ -53,7 +53,7 @@ pub struct Last<'a> {
     /// Which records of transactions are read.
     pub isolation: Isolation,
     /// Which records count; `view` tells one such choice from others.
-    pub shows: &'a (dyn Fn(&Delivered) -> bool + Sync),
+    pub shows: &'a (dyn Fn(&ConsumerRecord) -> bool + Sync),
     /// See `shows`.
     pub view: (RecordVisibility, Filter),
 }

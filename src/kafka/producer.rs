@@ -44,7 +44,7 @@ use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
 use crate::observe::topics::TopicWrites;
-use crate::record::{Header, Outgoing, Unplaced, Written};
+use crate::record::{Header, ProducerRecord, RecordMetadata, Unplaced};
 use again::Refused;
 use client_errors::ClientErrors;
 use informed::Knowledge;
@@ -52,7 +52,7 @@ use isolated_retry::IsolatedRetry;
 use login::Login;
 
 /// What became of one record.
-pub type Outcome = Result<Written, Box<Fault>>;
+pub type Outcome = Result<RecordMetadata, Box<Fault>>;
 
 /// Records handed to librdkafka between two points where other tasks may run: a record costs about
 /// a microsecond, so a large batch must not hold an async worker for milliseconds.
@@ -394,7 +394,7 @@ impl ProducerContext for Context {
         let outcome = match result {
             Ok(message) => {
                 self.reports.client_errors.over();
-                Ok(Written {
+                Ok(RecordMetadata {
                     partition: message.partition(),
                     offset: match message.offset() {
                         offset @ 0.. => Ok(offset),
@@ -560,7 +560,7 @@ impl Producer {
     pub async fn send(
         self: &Arc<Self>,
         topic: &Topic,
-        records: Vec<Outgoing>,
+        records: Vec<ProducerRecord>,
         metrics: TopicWrites,
     ) -> Sent {
         self.begin(topic, records, metrics).await.sent().await
@@ -571,7 +571,7 @@ impl Producer {
     pub async fn begin(
         self: &Arc<Self>,
         topic: &Topic,
-        records: Vec<Outgoing>,
+        records: Vec<ProducerRecord>,
         metrics: TopicWrites,
     ) -> Sending {
         let begun = Instant::now();
@@ -632,7 +632,7 @@ impl Producer {
 
     /// Waits, at most `bound`, until the queue and `topic`'s part of it have room for
     /// more: how a long stream is slowed down to what Kafka takes.
-    pub async fn room(&self, topic: &Arc<str>, bound: Duration) {
+    pub async fn wait_for_capacity(&self, topic: &Arc<str>, bound: Duration) {
         let queue = self.queue(topic);
         let deadline = Instant::now() + bound;
         while Instant::now() < deadline
@@ -651,7 +651,7 @@ impl Producer {
         &self,
         live: &Live,
         topic: &str,
-        record: &Outgoing,
+        record: &ProducerRecord,
         ticket: Ticket,
     ) -> Result<(), Box<Ticket>> {
         let own = ticket.batch.queue.held.add(ticket.bytes);
@@ -831,7 +831,7 @@ fn connect(
 fn hand_over(
     live: &Live,
     topic: &str,
-    record: &Outgoing,
+    record: &ProducerRecord,
     ticket: Box<Ticket>,
 ) -> Result<(), (KafkaError, Box<Ticket>)> {
     let mut native = BaseRecord::<[u8], [u8], Box<Ticket>>::with_opaque_to(topic, ticket);

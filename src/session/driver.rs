@@ -34,14 +34,14 @@ use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
 use crate::passthrough::NoClients;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
 use crate::session::registry::Seat;
 use crate::session::socket::{self, Driver, End, Limits};
 use crate::session::static_members::Claim;
-use crate::write::{Begun, Rejected, Strictness};
+use crate::write::{OnInvalid, PendingBatch, WriteError};
 
 /// Longest wait for a session that had the same static member.
 const TAKEOVER: Duration = Duration::from_secs(12);
@@ -59,7 +59,7 @@ enum Done {
     Resolved(u64, Result<Vec<Arc<str>>, Fault>),
     Looked(Looked),
     Join(Box<member::Options>),
-    Produced(u64, Result<Vec<Outcome>, Rejected>),
+    Produced(u64, Result<Vec<Outcome>, WriteError>),
     DeadLettered(DeadLetterId, Option<Fault>),
     Opened(u64, Result<Box<Opened>, Box<Error>>),
     Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
@@ -97,10 +97,10 @@ struct Queued {
     ticket: u64,
     principal: Principal,
     topic: String,
-    records: Vec<Outgoing>,
+    records: Vec<ProducerRecord>,
 }
 
-type Beginning = BoxFuture<'static, (u64, Result<Begun, Rejected>)>;
+type Beginning = BoxFuture<'static, (u64, Result<PendingBatch, WriteError>)>;
 
 /// A session at work.
 pub struct Run {
@@ -399,7 +399,7 @@ impl Run {
                 } = next;
                 let begun = gateway
                     .writer()
-                    .begin(&principal, &topic, records, Strictness::EachRecord)
+                    .begin(&principal, &topic, records, OnInvalid::RejectRecord)
                     .await;
                 (ticket, begun)
             }));
@@ -756,7 +756,7 @@ async fn next_event(member: &mut Option<Member>) -> Option<Event> {
     }
 }
 
-async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<Begun, Rejected>) {
+async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<PendingBatch, WriteError>) {
     match beginning {
         Some(beginning) => beginning.await,
         None => std::future::pending().await,
@@ -843,7 +843,7 @@ async fn dead_letter(
     principal: Option<Principal>,
     topic: &str,
     own: bool,
-    record: Outgoing,
+    record: ProducerRecord,
 ) -> Option<Fault> {
     let Some(principal) = principal else {
         return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known"));
@@ -863,7 +863,7 @@ async fn dead_letter(
             .into_iter()
             .find_map(Result::err)
             .map(|fault| *fault),
-        Err(Rejected::Kafka(fault) | Rejected::Record { fault, .. }) => Some(fault),
+        Err(WriteError::Kafka(fault) | WriteError::Record { fault, .. }) => Some(fault),
         Err(rejected) => Some(Fault::new(FaultKind::Other, rejected.to_string())),
     }
 }

@@ -21,7 +21,7 @@ use crate::codec::projection::Fields;
 use crate::filter::Filter;
 use crate::kafka::tail::{Entry, Follow, Follower, Tails};
 use crate::position::Offsets;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most pieces that a lane keeps, and bytes of those of all lanes.
 const MOST_PIECES: usize = 32;
@@ -271,12 +271,12 @@ impl Lane {
 }
 
 impl View {
-    fn may_make(&self, record: &Delivered) -> bool {
+    fn may_make(&self, record: &ConsumerRecord) -> bool {
         self.visibility.may_show(record) && self.filter.may_want(record)
     }
 
     /// Writes the record to the end of `out`; `false` where it is left out.
-    fn make(&self, record: &Delivered, out: &mut Vec<u8>) -> bool {
+    fn make(&self, record: &ConsumerRecord, out: &mut Vec<u8>) -> bool {
         if !self.visibility.shows(record) || !self.filter.wants(record) {
             return false;
         }

@@ -13,7 +13,7 @@ use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Cluster, Last, Watermarks};
 use crate::position::{self, From, Offsets, PositionError, Since, Times};
 use crate::read::partitions::Part;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 use crate::stream::params::{Origin, Until};
 
@@ -55,7 +55,8 @@ impl Shown<'_> {
         bounds: &[Watermarks],
         count: i64,
     ) -> Arc<[i64]> {
-        let shows = |record: &Delivered| self.visibility.shows(record) && self.filter.wants(record);
+        let shows =
+            |record: &ConsumerRecord| self.visibility.shows(record) && self.filter.wants(record);
         let last = Last {
             topic,
             bounds,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::kafka::Watermarks;
 use crate::position::Offsets;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 
 /// Longest time between looks at the clock, which may be set meanwhile.
@@ -36,7 +36,7 @@ impl Ahead {
     }
 
     /// Whether the record of a part comes before the end. One that is of the time, or later, is the end.
-    pub(super) fn takes(&mut self, index: usize, record: &Delivered) -> bool {
+    pub(super) fn takes(&mut self, index: usize, record: &ConsumerRecord) -> bool {
         let Some(ends) = self.ends.get_mut(index) else {
             return false;
         };
@@ -96,8 +96,8 @@ mod tests {
     use super::*;
     use crate::record::TimestampType;
 
-    fn record(partition: i32, offset: i64, timestamp: i64) -> Delivered {
-        Delivered {
+    fn record(partition: i32, offset: i64, timestamp: i64) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,

@@ -39,7 +39,7 @@ use crate::observe::topics::TopicReads;
 use crate::position::{self, From, Offsets, Position, PositionError, Since};
 use crate::read::allowed::while_allowed;
 use crate::read::partitions::{Part, Partitions, Scope};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 use crate::stream::start_offsets::{Shown, since_of};
 
@@ -188,7 +188,7 @@ struct Reading<'a> {
     spans: Vec<Vec<Span>>,
     /// Of each part, which of its partitions have not answered.
     unanswered: Vec<Unanswered>,
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     limit: usize,
     bytes: usize,
     most_bytes: usize,
@@ -622,7 +622,7 @@ fn put_unanswered(out: &mut Vec<u8>, topics: &[&Topic], unanswered: &[Unanswered
     out.push(b']');
 }
 
-fn page_body(records: &[Delivered], next: &str, formats: Formats) -> Vec<u8> {
+fn page_body(records: &[ConsumerRecord], next: &str, formats: Formats) -> Vec<u8> {
     let size: usize = records
         .iter()
         .map(|r| 128 + r.value.as_ref().map_or(0, bytes::Bytes::len))

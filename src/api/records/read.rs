@@ -25,7 +25,7 @@ use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
 use crate::read::allowed::while_allowed;
 use crate::read::partitions::{known, visibility};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 const BYTES: &str = "application/octet-stream";
 
@@ -342,7 +342,7 @@ fn number<T: std::str::FromStr + PartialOrd + Default>(
         .ok_or_else(|| unexpected(name, text, "a whole number from 0"))
 }
 
-fn raw(record: Delivered) -> Response {
+fn raw(record: ConsumerRecord) -> Response {
     const PARTITION: HeaderName = HeaderName::from_static("kafka-partition");
     const OFFSET: HeaderName = HeaderName::from_static("kafka-offset");
     const TIMESTAMP: HeaderName = HeaderName::from_static("kafka-timestamp");

@@ -25,7 +25,7 @@ use crate::kafka::reader::{PageRequest, Span};
 use crate::observe::topics::TopicReads;
 use crate::read::allowed::while_allowed;
 use crate::read::partitions::visibility;
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord as KafkaRecord, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.
 const NEXT: HeaderName = HeaderName::from_static("tidegate-next-offset");
@@ -165,7 +165,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// The records, and the offset to go on with.
-    async fn records(&self, asked: &Asked) -> Result<(Vec<Delivered>, i64), ApiError> {
+    async fn records(&self, asked: &Asked) -> Result<(Vec<KafkaRecord>, i64), ApiError> {
         let until = Instant::now() + asked.timeout;
         let mut at = asked.offset;
         loop {
@@ -239,7 +239,7 @@ impl Reading<'_> {
     }
 
     /// The records that are shown, up to the first of them that is not of the format.
-    fn fitting(&self, page: Vec<Delivered>) -> (Vec<Delivered>, Option<Unfit>) {
+    fn fitting(&self, page: Vec<KafkaRecord>) -> (Vec<KafkaRecord>, Option<Unfit>) {
         let mut records = Vec::with_capacity(page.len());
         for record in page {
             if !self.visibility.shows(&record) {

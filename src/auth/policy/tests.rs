@@ -32,8 +32,8 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     .under(policies)
 }
 
-fn record(topic: &str, key: &str) -> Delivered {
-    Delivered {
+fn record(topic: &str, key: &str) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from(topic),
         partition: 0,
         offset: 0,

@@ -2,7 +2,7 @@
 
 use super::super::partition::{Partition, State};
 use super::{Flow, Gone, Ledger, Left};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// A partition is held back from here on, and goes on when half of it is left.
 const MOST_QUEUED_RECORDS: u64 = 1_000;
@@ -87,12 +87,13 @@ impl Ledger {
     }
 
     /// Records came, and positions moved. What is not assigned is passed over.
-    pub fn offer(&mut self, records: Vec<Delivered>, next: &[(TopicPartition, i64)]) {
+    pub fn offer(&mut self, records: Vec<ConsumerRecord>, next: &[(TopicPartition, i64)]) {
         let mut records = records.into_iter().peekable();
         while let Some(first) = records.peek() {
             let key = TopicPartition::new(std::sync::Arc::clone(&first.topic), first.partition);
-            let of_same =
-                |record: &Delivered| record.partition == key.partition && record.topic == key.topic;
+            let of_same = |record: &ConsumerRecord| {
+                record.partition == key.partition && record.topic == key.topic
+            };
             let Some(partition) = self
                 .ids
                 .get(&key)

@@ -31,7 +31,7 @@ use super::partition::Partition;
 use super::tags::{PartitionId, Tags};
 use super::window::Window;
 use super::{AckMode, Policy, Reason};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// A record that goes out.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Delivery<'a> {
     /// How often it has been delivered, with this time.
     pub deliveries: u32,
     /// The record.
-    pub record: &'a Delivered,
+    pub record: &'a ConsumerRecord,
 }
 
 /// What became of a record that could go out.
@@ -158,7 +158,7 @@ pub struct DeadLetter {
     /// To be given back with what became of it.
     pub id: DeadLetterId,
     /// The record.
-    pub record: Delivered,
+    pub record: ConsumerRecord,
     /// How often it was delivered.
     pub deliveries: u32,
     /// Why it is one.

@@ -6,7 +6,7 @@ use super::super::Reason;
 use super::super::partition::{State, Trouble};
 use super::super::tags::PartitionId;
 use super::{DeadLetter, DeadLetterId, Ledger};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Pause before a dead letter is tried again, doubled each time up to the second.
 const DEAD_LETTER_PAUSE: Duration = Duration::from_millis(500);
@@ -162,7 +162,7 @@ impl Ledger {
 }
 
 /// Makes a record's bytes its own: they are a piece of a whole fetch.
-fn detach(record: &mut Delivered) {
+fn detach(record: &mut ConsumerRecord) {
     let own = |bytes: &mut Option<bytes::Bytes>| {
         if let Some(bytes) = bytes {
             *bytes = bytes::Bytes::copy_from_slice(bytes);

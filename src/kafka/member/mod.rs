@@ -46,7 +46,7 @@ use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::offset_resolver::OffsetResolver;
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most events that wait to be taken, a batch of records being one. The engine holds one more.
 const EVENTS: usize = 2;
@@ -204,7 +204,7 @@ pub enum Event {
     /// Records of partitions that are assigned, in order within each.
     Records {
         /// The records; possibly none, when only positions moved.
-        records: Vec<Delivered>,
+        records: Vec<ConsumerRecord>,
         /// The next offset of each partition that moved, records that are never delivered
         /// (control records, aborted transactions) passed over.
         next: Vec<(TopicPartition, i64)>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most records that wait, and bytes of them. Beyond, no more is taken in until some have left.
 const MOST: usize = 10_000;
@@ -94,7 +94,7 @@ impl Conflation {
     }
 
     /// A record came. It takes the place of those that it is newer than.
-    pub fn came(&mut self, index: usize, record: &Delivered, made: Bytes) {
+    pub fn came(&mut self, index: usize, record: &ConsumerRecord, made: Bytes) {
         let of = match (self.by_key, &record.key) {
             (false, _) => Some(Of::All),
             (true, Some(key)) => Some(Of::Key(index, record.partition, key.clone())),
@@ -204,8 +204,8 @@ mod tests {
         conflation.came(0, &record, Bytes::from_static(b"x"));
     }
 
-    fn record(partition: i32, offset: i64, key: Option<&'static str>) -> Delivered {
-        Delivered {
+    fn record(partition: i32, offset: i64, key: Option<&'static str>) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,

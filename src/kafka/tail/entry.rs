@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::record::{Delivered, Header};
+use crate::record::{ConsumerRecord, Header};
 
 /// What the allocator adds to each allocation: its own word, and what is left over by rounding up.
 const ALLOCATION: usize = 16;
@@ -73,14 +73,14 @@ type Made = Option<Bytes>;
 /// A record, shared.
 #[derive(Debug)]
 pub struct Entry {
-    record: Delivered,
+    record: ConsumerRecord,
     made: Mutex<Vec<(u64, Made)>>,
     weight: AtomicUsize,
     load: Arc<Load>,
 }
 
 impl Entry {
-    pub(super) fn new(record: Delivered, load: &Arc<Load>) -> Arc<Self> {
+    pub(super) fn new(record: ConsumerRecord, load: &Arc<Load>) -> Arc<Self> {
         let weight = memory(&record);
         load.add(weight);
         Arc::new(Self {
@@ -93,12 +93,12 @@ impl Entry {
 
     /// A record that nobody else has.
     #[cfg(test)]
-    pub(crate) fn alone(record: Delivered) -> Arc<Self> {
+    pub(crate) fn alone(record: ConsumerRecord) -> Arc<Self> {
         Self::new(record, &Arc::new(Load::new(Arc::default())))
     }
 
     /// The record.
-    pub fn record(&self) -> &Delivered {
+    pub fn record(&self) -> &ConsumerRecord {
         &self.record
     }
 
@@ -107,7 +107,7 @@ impl Entry {
     pub fn made(
         &self,
         encoder: u64,
-        make: impl FnOnce(&Delivered, &mut Vec<u8>) -> bool,
+        make: impl FnOnce(&ConsumerRecord, &mut Vec<u8>) -> bool,
     ) -> Option<Bytes> {
         let mut made = self.made.lock();
         if let Some((_, kept)) = made.iter().find(|(of, _)| *of == encoder) {
@@ -131,7 +131,7 @@ impl Entry {
 }
 
 /// What a record keeps of memory, with its entry.
-fn memory(record: &Delivered) -> usize {
+fn memory(record: &ConsumerRecord) -> usize {
     let headers = match record.headers.len() {
         0 => 0,
         some => ALLOCATION + some * (size_of::<Header>() + ALLOCATION),
@@ -181,7 +181,7 @@ mod tests {
         let entry = Entry::new(record(0, 7), &load);
         let before = load.bytes();
         let write = |text: &'static [u8]| {
-            move |_: &Delivered, out: &mut Vec<u8>| {
+            move |_: &ConsumerRecord, out: &mut Vec<u8>| {
                 out.extend_from_slice(text);
                 true
             }

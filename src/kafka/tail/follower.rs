@@ -28,7 +28,7 @@ use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Span, is_other_topic};
 use crate::kafka::watermarks::Watermarks;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Pause before a catch-up read that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
@@ -706,7 +706,7 @@ impl Follower {
         self.cursor.binary_search_by_key(&partition, |(id, _)| *id)
     }
 
-    fn wants(&self, record: &Delivered) -> bool {
+    fn wants(&self, record: &ConsumerRecord) -> bool {
         if self.key.is_some() && self.key != record.key {
             return false;
         }
@@ -722,7 +722,7 @@ impl Follower {
             && record.offset < until(self.until.as_ref(), index)
     }
 
-    fn pass(&mut self, record: &Delivered) {
+    fn pass(&mut self, record: &ConsumerRecord) {
         if let Ok(index) = self.index(record.partition)
             && let Some((_, offset)) = self.cursor.get_mut(index)
         {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::entry::{Entry, Load};
 use super::key_index::{Changed, KeyIndex};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most entries that are passed over in one pull, so that the ring is not held for long.
 const MOST_PASSED: usize = 4_096;
@@ -159,7 +159,7 @@ impl Ring {
     }
 
     /// Appends a record. One that was read before is left out.
-    pub(super) fn push(&mut self, record: Delivered, now: Instant) {
+    pub(super) fn push(&mut self, record: ConsumerRecord, now: Instant) {
         let Some(range) = self.ranges.get_mut(&record.partition) else {
             return;
         };
@@ -322,9 +322,9 @@ impl Ring {
         key: &Bytes,
         place: u64,
         most_bytes: usize,
-        mut wants: impl FnMut(&Delivered) -> bool,
+        mut wants: impl FnMut(&ConsumerRecord) -> bool,
     ) -> Pull {
-        let of_key = |record: &Delivered| record.key.as_ref() == Some(key);
+        let of_key = |record: &ConsumerRecord| record.key.as_ref() == Some(key);
         let Some(known) = self.of_key(key, place) else {
             return self.pull(place, most_bytes, |record| of_key(record) && wants(record));
         };
@@ -359,7 +359,7 @@ impl Ring {
         &self,
         place: u64,
         most_bytes: usize,
-        mut wants: impl FnMut(&Delivered) -> bool,
+        mut wants: impl FnMut(&ConsumerRecord) -> bool,
     ) -> Pull {
         let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let mut entries = Vec::new();

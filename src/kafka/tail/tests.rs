@@ -17,10 +17,10 @@ use super::catch_up::{Loaded, Source};
 use super::*;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::reader::Span;
-use crate::record::{Delivered, TimestampType};
+use crate::record::{ConsumerRecord, TimestampType};
 
-pub(super) fn record(partition: i32, offset: i64) -> Delivered {
-    Delivered {
+pub(super) fn record(partition: i32, offset: i64) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from("t"),
         partition,
         offset,

@@ -41,8 +41,8 @@ use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::kafka::metadata::Topic;
 use crate::kafka::producer::Outcome;
-use crate::record::Outgoing;
-use crate::write::Strictness;
+use crate::record::ProducerRecord;
+use crate::write::OnInvalid;
 
 /// Most records and bytes that go to the producer together.
 const BATCH_RECORDS: usize = 1_000;
@@ -165,7 +165,7 @@ struct Run {
 struct Batch {
     /// One for each line: its number, and the error of one that holds no record.
     lines: Vec<(u64, Option<ApiError>)>,
-    records: Vec<Outgoing>,
+    records: Vec<ProducerRecord>,
     bytes: usize,
     /// Lines that were looked at, blank ones too.
     looked_at: usize,
@@ -349,7 +349,7 @@ impl Run {
         let gateway = self.gateway.clone();
         let writer = gateway.writer();
         let topic = Arc::clone(&self.topic);
-        let mut room = pin!(writer.room(&topic, self.stall));
+        let mut room = pin!(writer.wait_for_capacity(&topic, self.stall));
         let ended = loop {
             tokio::select! {
                 biased;
@@ -377,7 +377,7 @@ impl Run {
                 &self.principal,
                 &self.topic.name,
                 records,
-                Strictness::EachRecord,
+                OnInvalid::RejectRecord,
             )
             .await
             .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()));

@@ -24,7 +24,7 @@ use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
-use crate::record::{Delivered, Header, TimestampType};
+use crate::record::{ConsumerRecord as KafkaRecord, Header, TimestampType};
 
 /// Bytes after which a piece of an answer goes out.
 const PIECE: usize = 64 << 10;
@@ -165,7 +165,7 @@ pub(in crate::api::v2) struct Shape {
 }
 
 /// Records that fit the format, as an array.
-pub(in crate::api::v2) fn array(records: &[Delivered], shape: Shape) -> Vec<u8> {
+pub(in crate::api::v2) fn array(records: &[KafkaRecord], shape: Shape) -> Vec<u8> {
     let mut out = vec![b'['];
     for (index, record) in records.iter().enumerate() {
         if index > 0 {
@@ -264,7 +264,7 @@ impl http_body::Body for Records {
 }
 
 /// Writes one record. The instance has seen to it that it fits the format.
-fn write(out: &mut Vec<u8>, record: &Delivered, Shape { format, headers }: Shape) {
+fn write(out: &mut Vec<u8>, record: &KafkaRecord, Shape { format, headers }: Shape) {
     out.extend_from_slice(b"{\"topic\":");
     string(out, &record.topic);
     out.extend_from_slice(b",\"key\":");
@@ -326,8 +326,8 @@ mod tests {
     use super::*;
     use crate::record::Header;
 
-    fn record(offset: i64, value: &'static [u8]) -> Delivered {
-        Delivered {
+    fn record(offset: i64, value: &'static [u8]) -> KafkaRecord {
+        KafkaRecord {
             topic: Arc::from("t"),
             partition: 3,
             offset,
@@ -339,11 +339,11 @@ mod tests {
         }
     }
 
-    async fn text(records: Vec<Delivered>, format: Embedded) -> String {
+    async fn text(records: Vec<KafkaRecord>, format: Embedded) -> String {
         shaped(records, format, HeaderForm::Pairs).await
     }
 
-    async fn shaped(records: Vec<Delivered>, format: Embedded, headers: HeaderForm) -> String {
+    async fn shaped(records: Vec<KafkaRecord>, format: Embedded, headers: HeaderForm) -> String {
         let (parcel, _) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape { format, headers };
         let bytes = Records::new(parcel, shape).collect().await.unwrap();
@@ -403,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_answers_come_in_pieces_and_are_the_same() {
-        let records: Vec<Delivered> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
+        let records: Vec<KafkaRecord> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
         let (parcel, receipt) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape {
             format: Embedded::Json,

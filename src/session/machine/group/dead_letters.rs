@@ -5,7 +5,7 @@ use super::super::options::DeadLetters;
 use super::{Sink, Subscription};
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::server::StateName;
 
 /// Dead letters on their way at once.
@@ -21,7 +21,7 @@ impl Subscription {
                 continue;
             };
             let failed_at = sink.clock.iso(sink.now);
-            let record: Outgoing = delivery::dead_letter(
+            let record: ProducerRecord = delivery::dead_letter(
                 &letter.record,
                 letter.deliveries,
                 &letter.reason,

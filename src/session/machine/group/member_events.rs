@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Over, Sink, Subscription, Waiting, wires};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Event, Token};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 use crate::session::protocol::server::{
     Assigned, AssignedPartition, Committed, CommittedOffset, Error, Gap, GapReason,
     PartitionPosition, Positions, Revoked, RevokedPartition, RevokedReason, Seeked, ServerFrame,
@@ -89,7 +89,7 @@ impl Subscription {
 
     fn records(
         &mut self,
-        mut records: Vec<Delivered>,
+        mut records: Vec<ConsumerRecord>,
         next: &[(TopicPartition, i64)],
         sink: &mut Sink<'_>,
     ) {

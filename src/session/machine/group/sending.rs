@@ -8,7 +8,7 @@ use super::{Sink, Subscription};
 use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::session::protocol::client::OnDecodeError;
 
 impl Subscription {
@@ -105,7 +105,7 @@ impl Subscription {
     }
 }
 
-fn undecoded(record: &Delivered, options: &Options) -> String {
+fn undecoded(record: &ConsumerRecord, options: &Options) -> String {
     let name = |format: Format| format.name();
     format!(
         "the record at offset {} of partition {} of topic {} is not what was asked for (key {}, \

@@ -11,7 +11,7 @@ use super::*;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
-use crate::record::{Delivered, TimestampType};
+use crate::record::{ConsumerRecord, TimestampType};
 use crate::stream::encoder::Lanes;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
@@ -19,7 +19,7 @@ fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
 }
 
 fn keyed(partition: i32, offset: i64, key: Option<&'static str>, value: &str) -> Arc<Entry> {
-    Entry::alone(Delivered {
+    Entry::alone(ConsumerRecord {
         topic: Arc::from("orders"),
         partition,
         offset,

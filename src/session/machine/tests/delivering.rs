@@ -9,7 +9,7 @@ use super::super::Effect;
 use super::{Play, kinds, place, record, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, SeekTo};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::session::protocol::close::Close;
 
 #[test]
@@ -200,7 +200,7 @@ fn dead_letters_go_to_their_topic_and_hold_the_commit_back() {
 
 #[test]
 fn decode_errors_do_as_asked() {
-    let broken = |partition, offset| Delivered {
+    let broken = |partition, offset| ConsumerRecord {
         value: Some(Bytes::from_static(b"\xff")),
         ..record(partition, offset)
     };
