@@ -1,5 +1,5 @@
-//! What must hold before anything listens, between settings and of the files that they name: no open
-//! door to the world by accident, no trial broker by accident, no two settings that deny each other.
+//! Validates what must hold before anything listens, between settings and of the files that they name: no
+//! listener open to the world by accident, no trial broker by accident, no two settings that deny each other.
 //! librdkafka's properties are judged by `kafka::client`.
 
 use std::path::PathBuf;
