@@ -1,4 +1,4 @@
-//! The settings file while it is being put together: what is set, by which line, and which lines were
+//! The output, a settings file, while it is being put together: what is set, by which line, and which lines were
 //! not carried over, each with the reason.
 
 use std::collections::BTreeSet;
@@ -306,7 +306,7 @@ impl Draft {
     }
 
     /// Lets only this machine connect: who could was decided by something that could not be carried
-    /// over, and an open door is worse than a closed one.
+    /// over, and an open listener is worse than a closed one.
     pub(super) fn close(&mut self, reason: &str) {
         if self.closed.is_none() {
             self.closed = Some(reason.to_owned());

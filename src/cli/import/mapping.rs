@@ -1,7 +1,7 @@
-//! What becomes of a name: the rows of the products' tables. docs/compatibility.md prints them.
+//! The mapping of names, what becomes of each: the rows of the products' tables. docs/compatibility.md prints them.
 
 use super::Entry;
-use super::draft::{Draft, Value};
+use super::output::{Draft, Value};
 
 /// What becomes of one name, or of all that begin alike (then it ends in `*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! Makes a draft load: what start-up objects to is taken back, with the objection as the reason. What
+//! Validates a draft so that it loads: what start-up objects to is taken back, with the objection as the reason. What
 //! goes with it is taken back so that less is open than before, and never more.
 
 use std::path::Path;
 
-use super::door::one_or_list;
-use super::draft::{Draft, Setting, Value};
+use super::listeners::one_or_list;
+use super::output::{Draft, Setting, Value};
 use crate::cli::apply_rules;
 use crate::config::address::Address;
 use crate::config::{ConfigError, read_text};
@@ -18,7 +18,7 @@ const TLS_FAILED: &str = "the listeners had TLS, which could not be carried over
 const LOGIN_FAILED: &str = "the login to Kafka was not carried over";
 
 /// See the file's first lines.
-pub(super) fn settle(draft: &mut Draft, product: &str) {
+pub(super) fn validate(draft: &mut Draft, product: &str) {
     loop {
         name_brokers(draft);
         open_or_close(draft, product);

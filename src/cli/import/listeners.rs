@@ -1,8 +1,8 @@
-//! What the products share on their public side: addresses, routes, origins.
+//! Listeners: what the products share on their public side, which is addresses, routes and origins.
 
 use super::Entry;
-use super::draft::{Draft, Value};
-use super::rule;
+use super::mapping;
+use super::output::{Draft, Value};
 use crate::api::offered::names_a_route;
 
 /// Every way to read records, sessions included, which both read and write.
@@ -44,7 +44,7 @@ pub(super) fn address(host: &str, port: &str) -> String {
 
 /// Pages of which origins may call.
 pub(super) fn origins(draft: &mut Draft, entry: &Entry) {
-    let origins = rule::list(&entry.value);
+    let origins = mapping::list(&entry.value);
     if origins.iter().any(|origin| origin.contains('*')) {
         return draft.leave(
             entry,
