@@ -82,7 +82,7 @@ impl Unfit {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct RecordBuffer {
     parts: HashMap<TopicPartition, Part>,
     waiting: VecDeque<ConsumerRecord>,
     /// Bytes of memory that wait.
@@ -111,7 +111,7 @@ fn place(record: &ConsumerRecord) -> TopicPartition {
     TopicPartition::new(Arc::clone(&record.topic), record.partition)
 }
 
-impl Shelf {
+impl RecordBuffer {
     /// All partitions, sorted.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         let mut partitions: Vec<TopicPartition> = self.parts.keys().cloned().collect();
@@ -562,19 +562,19 @@ mod tests {
         }
     }
 
-    fn shelf(counts: &[i64]) -> Shelf {
-        let mut shelf = Shelf::default();
+    fn buffer(counts: &[i64]) -> RecordBuffer {
+        let mut buffer = RecordBuffer::default();
         for (partition, count) in counts.iter().enumerate() {
             let partition = i32::try_from(partition).unwrap();
-            shelf.place(at(partition), 0, None);
+            buffer.place(at(partition), 0, None);
             let records = (0..*count).map(|offset| record(partition, offset, 10));
-            shelf.put(records.collect(), &[(at(partition), *count)]);
+            buffer.put(records.collect(), &[(at(partition), *count)]);
         }
-        shelf
+        buffer
     }
 
-    fn take(shelf: &mut Shelf, max_bytes: u64) -> Vec<(i32, i64)> {
-        let taken = shelf
+    fn take(buffer: &mut RecordBuffer, max_bytes: u64) -> Vec<(i32, i64)> {
+        let taken = buffer
             .take(max_bytes, |_| true, |_| true, |_| Ok(()))
             .unwrap();
         taken.iter().map(|r| (r.partition, r.offset)).collect()
@@ -582,145 +582,145 @@ mod tests {
 
     #[test]
     fn what_is_not_shown_is_passed_over() {
-        let mut shelf = shelf(&[4, 2]);
+        let mut buffer = buffer(&[4, 2]);
         let shows = |record: &ConsumerRecord| record.partition == 0 && record.offset % 2 == 0;
-        let taken = shelf.take(15, |_| true, shows, |_| Ok(())).unwrap();
+        let taken = buffer.take(15, |_| true, shows, |_| Ok(())).unwrap();
         assert_eq!(taken.len(), 1, "the next would be too much");
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 1), (at(1), 0)]);
-        let taken = shelf.take(99, |_| true, shows, |_| Ok(())).unwrap();
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 1), (at(1), 0)]);
+        let taken = buffer.take(99, |_| true, shows, |_| Ok(())).unwrap();
         assert_eq!(taken.iter().map(|r| r.offset).collect::<Vec<_>>(), [2]);
-        assert!(shelf.is_empty() && shelf.payload() == 0 && shelf.waiting_bytes() == 0);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 4), (at(1), 2)]);
+        assert!(buffer.is_empty() && buffer.payload() == 0 && buffer.waiting_bytes() == 0);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 4), (at(1), 2)]);
     }
 
     #[test]
     fn one_record_always_comes_and_no_more_than_fit() {
-        let mut shelf = shelf(&[5]);
-        assert_eq!(take(&mut shelf, 1), [(0, 0)]);
-        shelf.written();
-        assert_eq!(take(&mut shelf, 25), [(0, 1), (0, 2)]);
-        shelf.written();
-        assert_eq!(take(&mut shelf, u64::MAX), [(0, 3), (0, 4)]);
-        assert_eq!(shelf.waiting_bytes(), 0);
-        shelf.written();
-        assert_eq!(shelf.bytes(), 0);
+        let mut buffer = buffer(&[5]);
+        assert_eq!(take(&mut buffer, 1), [(0, 0)]);
+        buffer.written();
+        assert_eq!(take(&mut buffer, 25), [(0, 1), (0, 2)]);
+        buffer.written();
+        assert_eq!(take(&mut buffer, u64::MAX), [(0, 3), (0, 4)]);
+        assert_eq!(buffer.waiting_bytes(), 0);
+        buffer.written();
+        assert_eq!(buffer.bytes(), 0);
     }
 
     #[test]
     fn only_what_was_written_is_delivered() {
-        let mut shelf = shelf(&[3]);
-        take(&mut shelf, 20);
-        assert_eq!(shelf.delivered(), [(at(0), 0)], "it is on its way");
-        shelf.lost();
-        assert_eq!(take(&mut shelf, 20), [(0, 0), (0, 1)], "again");
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 2)]);
+        let mut buffer = buffer(&[3]);
+        take(&mut buffer, 20);
+        assert_eq!(buffer.delivered(), [(at(0), 0)], "it is on its way");
+        buffer.lost();
+        assert_eq!(take(&mut buffer, 20), [(0, 0), (0, 1)], "again");
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 2)]);
         assert_eq!(
-            shelf.handled(),
+            buffer.handled(),
             [(at(0), 0)],
             "the client has not come back"
         );
-        shelf.came_back();
-        assert_eq!(shelf.handled(), [(at(0), 2)]);
-        shelf.committed(&at(0), 2);
-        assert_eq!(shelf.delivered(), []);
+        buffer.came_back();
+        assert_eq!(buffer.handled(), [(at(0), 2)]);
+        buffer.committed(&at(0), 2);
+        assert_eq!(buffer.delivered(), []);
     }
 
     #[test]
     fn what_is_never_delivered_is_passed_once_all_before_it_is_delivered() {
-        let mut shelf = Shelf::default();
-        shelf.place(at(0), 5, None);
-        shelf.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
-        assert_eq!(shelf.delivered(), [(at(0), 5)]);
-        take(&mut shelf, 9);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 9)]);
-        assert_eq!(shelf.reads_on("t"), [(0, 9)]);
+        let mut buffer = RecordBuffer::default();
+        buffer.place(at(0), 5, None);
+        buffer.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
+        assert_eq!(buffer.delivered(), [(at(0), 5)]);
+        take(&mut buffer, 9);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 9)]);
+        assert_eq!(buffer.reads_on("t"), [(0, 9)]);
     }
 
     #[test]
     fn what_is_taken_away_does_not_come_any_more() {
-        let mut shelf = shelf(&[2, 2]);
-        assert_eq!(take(&mut shelf, 10), [(0, 0)]);
-        shelf.remove(&at(0), None);
-        shelf.lost();
-        assert_eq!(take(&mut shelf, 99), [(1, 0), (1, 1)]);
-        shelf.written();
-        assert_eq!(shelf.partitions(), [at(1)]);
-        shelf.seek(&at(1), 1);
-        assert_eq!(shelf.delivered(), [(at(1), 1)]);
+        let mut buffer = buffer(&[2, 2]);
+        assert_eq!(take(&mut buffer, 10), [(0, 0)]);
+        buffer.remove(&at(0), None);
+        buffer.lost();
+        assert_eq!(take(&mut buffer, 99), [(1, 0), (1, 1)]);
+        buffer.written();
+        assert_eq!(buffer.partitions(), [at(1)]);
+        buffer.seek(&at(1), 1);
+        assert_eq!(buffer.delivered(), [(at(1), 1)]);
     }
 
     #[test]
     fn what_was_delivered_of_a_partition_that_moved_on_is_told_once() {
-        let mut shelf = shelf(&[2, 2, 2]);
-        assert_eq!(take(&mut shelf, 30), [(0, 0), (0, 1), (1, 0)]);
-        shelf.written();
-        shelf.committed(&at(0), 2);
+        let mut buffer = buffer(&[2, 2, 2]);
+        assert_eq!(take(&mut buffer, 30), [(0, 0), (0, 1), (1, 0)]);
+        buffer.written();
+        buffer.committed(&at(0), 2);
         for partition in 0..3 {
-            shelf.remove(&at(partition), None);
+            buffer.remove(&at(partition), None);
         }
         assert_eq!(
-            shelf.moved_on(),
+            buffer.moved_on(),
             [at(1)],
             "the first is committed, nothing of the third was delivered"
         );
-        assert_eq!(shelf.moved_on(), []);
+        assert_eq!(buffer.moved_on(), []);
     }
 
     #[test]
     fn a_commit_of_before_a_seek_does_not_cover_what_came_after_it() {
-        let mut shelf = Shelf::default();
-        shelf.place(at(0), 0, Some(9));
-        shelf.seek(&at(0), 3);
-        shelf.put(vec![record(0, 3, 1)], &[(at(0), 4)]);
-        take(&mut shelf, 99);
-        shelf.written();
-        shelf.remove(&at(0), None);
-        assert_eq!(shelf.moved_on(), [at(0)]);
+        let mut buffer = RecordBuffer::default();
+        buffer.place(at(0), 0, Some(9));
+        buffer.seek(&at(0), 3);
+        buffer.put(vec![record(0, 3, 1)], &[(at(0), 4)]);
+        take(&mut buffer, 99);
+        buffer.written();
+        buffer.remove(&at(0), None);
+        assert_eq!(buffer.moved_on(), [at(0)]);
     }
 
     #[test]
     fn an_answer_that_arrives_after_its_partition_has_moved_on_is_told_too() {
-        let mut shelf = shelf(&[2, 2]);
-        take(&mut shelf, 99);
-        shelf.remove(&at(0), None);
-        shelf.remove(&at(1), Some(0));
-        assert_eq!(shelf.moved_on(), [], "it may not have arrived");
-        shelf.written();
-        assert_eq!(shelf.moved_on(), [at(0), at(1)]);
+        let mut buffer = buffer(&[2, 2]);
+        take(&mut buffer, 99);
+        buffer.remove(&at(0), None);
+        buffer.remove(&at(1), Some(0));
+        assert_eq!(buffer.moved_on(), [], "it may not have arrived");
+        buffer.written();
+        assert_eq!(buffer.moved_on(), [at(0), at(1)]);
 
-        shelf.place(at(0), 0, None);
-        shelf.put((0..2).map(|n| record(0, n, 10)).collect(), &[(at(0), 2)]);
-        take(&mut shelf, 99);
-        shelf.remove(&at(0), None);
-        shelf.lost();
-        assert_eq!(shelf.moved_on(), [], "it did not");
+        buffer.place(at(0), 0, None);
+        buffer.put((0..2).map(|n| record(0, n, 10)).collect(), &[(at(0), 2)]);
+        take(&mut buffer, 99);
+        buffer.remove(&at(0), None);
+        buffer.lost();
+        assert_eq!(buffer.moved_on(), [], "it did not");
     }
 
     #[test]
     fn a_partition_that_comes_back_behind_what_was_delivered_is_not_told() {
-        let mut shelf = shelf(&[2, 2]);
-        take(&mut shelf, 99);
-        shelf.written();
-        shelf.remove(&at(0), None);
-        shelf.remove(&at(1), None);
-        shelf.place(at(0), 2, Some(2));
-        shelf.place(at(1), 1, Some(1));
-        assert_eq!(shelf.moved_on(), [at(1)], "its second record comes again");
+        let mut buffer = buffer(&[2, 2]);
+        take(&mut buffer, 99);
+        buffer.written();
+        buffer.remove(&at(0), None);
+        buffer.remove(&at(1), None);
+        buffer.place(at(0), 2, Some(2));
+        buffer.place(at(1), 1, Some(1));
+        assert_eq!(buffer.moved_on(), [at(1)], "its second record comes again");
     }
 
     #[test]
     fn an_answer_is_given_again_as_far_as_it_is_still_the_clients() {
-        let mut shelf = shelf(&[2, 2]);
-        assert_eq!(take(&mut shelf, 99).len(), 4);
-        let again = shelf.again(|_| true).unwrap();
+        let mut buffer = buffer(&[2, 2]);
+        assert_eq!(take(&mut buffer, 99).len(), 4);
+        let again = buffer.again(|_| true).unwrap();
         assert_eq!(again.len(), 4);
-        assert_eq!(shelf.delivered(), [(at(0), 0), (at(1), 0)]);
-        shelf.remove(&at(0), None);
-        let again = shelf.again(|record| record.offset > 0).unwrap();
+        assert_eq!(buffer.delivered(), [(at(0), 0), (at(1), 0)]);
+        buffer.remove(&at(0), None);
+        let again = buffer.again(|record| record.offset > 0).unwrap();
         assert_eq!(
             again
                 .iter()
@@ -728,54 +728,54 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(1, 1)]
         );
-        shelf.written();
+        buffer.written();
         assert_eq!(
-            shelf.delivered(),
+            buffer.delivered(),
             [(at(1), 2)],
             "what is not shown is passed"
         );
-        assert_eq!(shelf.bytes(), 0);
-        assert!(shelf.again(|_| true).is_none());
+        assert_eq!(buffer.bytes(), 0);
+        assert!(buffer.again(|_| true).is_none());
     }
 
     #[test]
     fn a_seek_does_not_let_an_older_answer_move_it() {
-        let mut shelf = shelf(&[3]);
-        take(&mut shelf, 99);
-        shelf.seek(&at(0), 1);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 1)]);
+        let mut buffer = buffer(&[3]);
+        take(&mut buffer, 99);
+        buffer.seek(&at(0), 1);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 1)]);
     }
 
     #[test]
     fn a_record_that_cannot_be_shown_is_where_an_answer_ends() {
-        let mut shelf = shelf(&[3]);
+        let mut buffer = buffer(&[3]);
         let fits = |r: &ConsumerRecord| match r.offset {
             1 => Err("value"),
             _ => Ok(()),
         };
-        let taken = shelf.take(99, |_| true, |_| true, fits).unwrap();
+        let taken = buffer.take(99, |_| true, |_| true, fits).unwrap();
         assert_eq!(taken.len(), 1);
-        shelf.written();
-        let unfit = shelf.take(99, |_| true, |_| true, fits).unwrap_err();
+        buffer.written();
+        let unfit = buffer.take(99, |_| true, |_| true, fits).unwrap_err();
         assert_eq!((unfit.offset, unfit.what), (1, "value"));
-        assert_eq!(shelf.delivered(), [(at(0), 1)]);
-        shelf.seek(&at(0), 2);
-        assert!(shelf.is_empty(), "reading goes on there");
+        assert_eq!(buffer.delivered(), [(at(0), 1)]);
+        buffer.seek(&at(0), 2);
+        assert!(buffer.is_empty(), "reading goes on there");
     }
 
     #[test]
     fn other_topics_stay() {
-        let mut shelf = shelf(&[1]);
+        let mut buffer = buffer(&[1]);
         assert_eq!(
-            shelf
+            buffer
                 .take(99, |_| false, |_| true, |_| Ok(()))
                 .unwrap()
                 .len(),
             0
         );
-        assert!(!shelf.is_empty());
-        assert_eq!(take(&mut shelf, 99), [(0, 0)]);
+        assert!(!buffer.is_empty());
+        assert_eq!(take(&mut buffer, 99), [(0, 0)]);
     }
 
     proptest! {
@@ -785,19 +785,19 @@ mod tests {
             counts in proptest::collection::vec(0..20_i64, 1..4),
             answers in proptest::collection::vec((1..60_u64, any::<bool>()), 0..80),
         ) {
-            let mut shelf = shelf(&counts);
+            let mut buffer = buffer(&counts);
             let mut got: Vec<Vec<i64>> = vec![Vec::new(); counts.len()];
             for (max, is_written) in answers.into_iter().chain([(u64::MAX, true)]) {
-                let taken = take(&mut shelf, max);
+                let taken = take(&mut buffer, max);
                 if is_written {
-                    shelf.written();
+                    buffer.written();
                     for (partition, offset) in taken {
                         got[usize::try_from(partition).unwrap()].push(offset);
                     }
                 } else {
-                    shelf.lost();
+                    buffer.lost();
                 }
-                for (partition, offset) in shelf.delivered() {
+                for (partition, offset) in buffer.delivered() {
                     let given = &got[usize::try_from(partition.partition).unwrap()];
                     prop_assert_eq!(offset, i64::try_from(given.len()).unwrap());
                 }
@@ -805,7 +805,7 @@ mod tests {
             for (offsets, count) in got.iter().zip(&counts) {
                 prop_assert_eq!(offsets, &(0..*count).collect::<Vec<_>>());
             }
-            prop_assert_eq!((shelf.bytes(), shelf.payload()), (0, 0));
+            prop_assert_eq!((buffer.bytes(), buffer.payload()), (0, 0));
         }
     }
 }

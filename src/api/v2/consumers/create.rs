@@ -10,7 +10,7 @@ use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfMaking, not_made};
+use super::errors::{self, OfAsking, OfMaking, create_error};
 use super::requests::{Object, coded};
 use super::{Name, done, found, has, kind, read};
 use crate::api::v2::answer;
@@ -144,7 +144,7 @@ pub async fn create(
         };
         let instances = gateway.instances();
         let made = instances.make(options, gateway.clients(), principal);
-        made.map(|()| instance).map_err(not_made)
+        made.map(|()| instance).map_err(create_error)
     });
     answer(kind, made)
 }

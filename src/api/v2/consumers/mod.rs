@@ -27,8 +27,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::errors::lookup_error;
 pub(super) use self::errors::not_of_format;
-use self::errors::not_there;
 use self::errors::of_kafka;
 use super::media;
 use crate::auth::Principal;
@@ -84,7 +84,7 @@ fn found(gateway: &Gateway, name: &Name, principal: &Principal) -> Result<Handle
     gateway
         .instances()
         .find(&name.group, &name.instance, principal)
-        .map_err(|why| not_there(why, name))
+        .map_err(|why| lookup_error(why, name))
 }
 
 /// What a request with a body is: the type of its answer, and the body.

@@ -19,7 +19,7 @@ use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
 use crate::codec::encode::{base64, headers as write_headers, number, string};
 use crate::config::HeaderForm;
-use crate::consumer::{Parcel, Way};
+use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::ApiError;
@@ -118,11 +118,17 @@ pub async fn read(
         headers: gateway.settings().rest.record_headers,
     };
     let has = has(&headers).map_err(|error| error.typed(kind))?;
-    let way = connection.map(|Extension(connection)| Way {
+    let connection_ref = connection.map(|Extension(connection)| ConnectionRef {
         connection,
         is_shared: version == Version::HTTP_2,
     });
-    let read = handle.read(asked.timeout, asked.max_bytes, way, has, principal);
+    let read = handle.read(
+        asked.timeout,
+        asked.max_bytes,
+        connection_ref,
+        has,
+        principal,
+    );
     let parcel = read
         .await
         .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
@@ -421,6 +427,6 @@ mod tests {
         assert_eq!(read.len(), 5_000);
         assert_eq!(read[4_999]["offset"], 4_999);
         drop(body);
-        assert_eq!(receipt.fate(), crate::consumer::Fate::Written);
+        assert_eq!(receipt.status(), crate::consumer::DeliveryStatus::Written);
     }
 }
