@@ -49,7 +49,7 @@ const MANAGEMENT_CONNECTIONS: usize = 64;
 
 /// The router behind a listener, and the limits of its connections.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct HttpServer {
     router: Router,
     tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
@@ -102,8 +102,8 @@ impl Drop for Shown {
     }
 }
 
-impl Door {
-    /// The public door.
+impl HttpServer {
+    /// The public server.
     pub(super) fn new(settings: &Settings, router: Router) -> Self {
         Self {
             router,
@@ -118,7 +118,7 @@ impl Door {
         }
     }
 
-    /// The management door.
+    /// The management server.
     pub(super) fn management(settings: &Settings, router: Router) -> Self {
         Self {
             places: Arc::new(Semaphore::new(MANAGEMENT_CONNECTIONS)),
@@ -133,7 +133,7 @@ impl Door {
         self.patience
     }
 
-    /// The same door, where connections speak TLS if this is some.
+    /// The same server, where connections speak TLS if this is some.
     pub(super) fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
     }
