@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::encoder::Lanes;
+use super::encoder::SharedEncoders;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
 use crate::http::connection::Connection;
@@ -36,7 +36,7 @@ pub struct Streams {
 
 #[derive(Debug)]
 struct Inner {
-    lanes: Lanes,
+    encoders: SharedEncoders,
     most: usize,
     open: AtomicUsize,
     shares: Shares,
@@ -73,7 +73,7 @@ struct Watch {
 #[derive(Debug)]
 pub(crate) struct Seat {
     streams: Streams,
-    door: &'static str,
+    transport: &'static str,
     share: Option<Share>,
     id: u64,
     watch: Option<Arc<Watch>>,
@@ -84,7 +84,7 @@ impl Streams {
     pub fn new(settings: &Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
-                lanes: Lanes::default(),
+                encoders: SharedEncoders::default(),
                 most: settings.limits.tails,
                 open: AtomicUsize::new(0),
                 shares: Shares::new(settings, settings.limits.tails_per_principal),
@@ -95,36 +95,36 @@ impl Streams {
         }
     }
 
-    pub(crate) fn lanes(&self) -> &Lanes {
-        &self.inner.lanes
+    pub(crate) fn encoders(&self) -> &SharedEncoders {
+        &self.inner.encoders
     }
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
     /// `connection`.
     pub(crate) fn seat(
         &self,
-        door: &'static str,
+        transport: &'static str,
         principal: &Arc<Identity>,
         connection: Option<Arc<Connection>>,
     ) -> Result<Seat, Full> {
-        self.seat_with(door, principal, connection, H2Reset::current())
+        self.seat_with(transport, principal, connection, H2Reset::current())
     }
 
     /// The same; `reset` ends the stream alone where others share the connection.
     fn seat_with(
         &self,
-        door: &'static str,
+        transport: &'static str,
         principal: &Arc<Identity>,
         connection: Option<Arc<Connection>>,
         reset: Option<Arc<H2Reset>>,
     ) -> Result<Seat, Full> {
         let inner = &self.inner;
         let before = inner.open.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!("stream_readers", "door" => door).increment(1.0);
+        metrics::gauge!("stream_readers", "door" => transport).increment(1.0);
         // Dropped again where there are too many.
         let mut seat = Seat {
             streams: self.clone(),
-            door,
+            transport,
             share: None,
             id: inner.next.fetch_add(1, Ordering::Relaxed),
             watch: None,
@@ -170,7 +170,7 @@ async fn look(inner: Weak<Inner>) {
         }
         check(watched.values(), inner.now());
         drop(watched);
-        inner.lanes.sweep();
+        inner.encoders.sweep();
     }
 }
 
@@ -290,7 +290,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let inner = &self.streams.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("stream_readers", "door" => self.door).decrement(1.0);
+        metrics::gauge!("stream_readers", "door" => self.transport).decrement(1.0);
         if let Some(watch) = &self.watch {
             inner.watched.lock().remove(&self.id);
             // The system may have been the first to give the reader up.

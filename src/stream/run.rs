@@ -24,8 +24,8 @@ use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::encoder::Lane;
-use super::event_format::{self, Door};
+use super::encoder::SharedEncoder;
+use super::event_format::{self, Transport};
 use super::registry::Seat;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
@@ -55,13 +55,13 @@ const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 pub(crate) const RETRY_BUSY: u64 = 30_000;
 
 /// A stream under way.
-pub(crate) struct Run {
+pub(crate) struct RecordStream {
     gateway: Gateway,
     principal: Principal,
     /// Tells when the principal is to be judged again.
     changes: Changes,
     seat: Seat,
-    lane: Arc<Lane>,
+    encoder: Arc<SharedEncoder>,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
     vectors: Vectors,
@@ -143,12 +143,12 @@ enum Woken {
     Time,
 }
 
-impl Run {
+impl RecordStream {
     pub(crate) fn new(
         gateway: Gateway,
         principal: &Principal,
         seat: Seat,
-        lane: Arc<Lane>,
+        encoder: Arc<SharedEncoder>,
         parts: Vec<Part>,
         cluster_id: Arc<str>,
         asked: Asked,
@@ -190,7 +190,7 @@ impl Run {
             principal: principal.clone(),
             changes: principal.changes(),
             seat,
-            lane,
+            encoder,
             parts,
             cluster_id,
             vectors,
@@ -214,14 +214,14 @@ impl Run {
 
     /// What comes before anything of Kafka is known: the client sees at once that it is connected.
     pub(crate) fn hello(&mut self) {
-        match self.lane.door() {
-            Door::Sse => {
+        match self.encoder.transport() {
+            Transport::Sse => {
                 self.out.extend_from_slice(
                     concat!(": tidegate ", env!("CARGO_PKG_VERSION"), "\n").as_bytes(),
                 );
                 event_format::retry(&mut self.out, self.retry);
             }
-            Door::Ndjson | Door::Ws(_) => self.out.push(b'\n'),
+            Transport::Ndjson | Transport::Ws(_) => self.out.push(b'\n'),
         }
     }
 
@@ -389,14 +389,16 @@ impl Run {
     fn judge(&mut self) {
         let topics = self.parts.iter().map(|part| Arc::clone(&part.topic.name));
         let topics: Vec<_> = topics.collect();
-        let Err(error) = may_go_on(&self.principal, &topics, self.lane.visibility()) else {
+        let Err(error) = may_go_on(&self.principal, &topics, self.encoder.visibility()) else {
             return;
         };
         let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();
         if self.over && is_said {
             return;
         }
-        let begun = self.taken.rest_of_frame(&self.rest, self.lane.door());
+        let begun = self
+            .taken
+            .rest_of_frame(&self.rest, self.encoder.transport());
         self.rest = Bytes::new();
         self.latest = None;
         self.begin = None;
@@ -517,9 +519,9 @@ impl Taken {
 
     /// What of `rest` belongs to the frame that was begun: to the end of its line, or as an event to the
     /// empty line after it.
-    fn rest_of_frame(&self, rest: &Bytes, door: Door) -> Bytes {
+    fn rest_of_frame(&self, rest: &Bytes, transport: Transport) -> Bytes {
         let is_end = |before: Option<u8>, byte: u8| {
-            byte == b'\n' && (door != Door::Sse || before == Some(b'\n'))
+            byte == b'\n' && (transport != Transport::Sse || before == Some(b'\n'))
         };
         let [before, last] = self.last;
         if last.is_none_or(|last| is_end(before, last)) {
@@ -564,14 +566,14 @@ mod tests {
 
     #[test]
     fn only_what_belongs_to_a_frame_that_was_begun_is_still_shown() {
-        let after = |pieces: &[&[u8]], rest: &'static [u8], door| {
+        let after = |pieces: &[&[u8]], rest: &'static [u8], transport| {
             let mut taken = Taken::default();
             for piece in pieces {
                 taken.take(piece);
             }
-            taken.rest_of_frame(&Bytes::from_static(rest), door)
+            taken.rest_of_frame(&Bytes::from_static(rest), transport)
         };
-        let sse = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Sse);
+        let sse = |pieces: &[&[u8]], rest| after(pieces, rest, Transport::Sse);
         let next = b"data: 2\n\n";
         assert_eq!(sse(&[], next), "");
         assert_eq!(sse(&[b"data: 1\n\n"], next), "");
@@ -579,7 +581,7 @@ mod tests {
         assert_eq!(sse(&[b"data: 1\n"], b"\ndata: 2\n\n"), "\n");
         assert_eq!(sse(&[b"da"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
         assert_eq!(sse(&[b"id: 1\nda"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
-        let line = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Ndjson);
+        let line = |pieces: &[&[u8]], rest| after(pieces, rest, Transport::Ndjson);
         assert_eq!(line(&[b"{}\n"], b"{}\n"), "");
         assert_eq!(line(&[b"{"], b"}\n{}\n"), "}\n");
         assert_eq!(line(&[b"{"], b"}"), "}");

@@ -22,11 +22,11 @@ use crate::http::negotiate;
 use crate::kafka::metadata::Topic;
 use crate::position::From;
 use crate::read::partitions::{Part, Scope};
-use crate::stream::encoder::View;
-use crate::stream::event_format::{self, Door};
+use crate::stream::encoder::RecordView;
+use crate::stream::event_format::{self, Transport};
 use crate::stream::params::{Asked, Origin, Until};
 use crate::stream::registry::Full;
-use crate::stream::run::{OVER, RETRY_BUSY, Run};
+use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
 use crate::stream::start_offsets;
 
 /// Most topics of one stream.
@@ -160,11 +160,11 @@ pub(super) async fn answer(
     kind: &'static str,
     query: Query,
 ) -> Response {
-    let door = Door::of(kind);
+    let transport = Transport::of(kind);
     let comes_back = comes_back(&caller.headers);
-    match begin(caller, topics, door, query).await {
+    match begin(caller, topics, transport, query).await {
         Ok(response) => response,
-        Err(error) if door == Door::Sse && comes_back && error.is_worth_retrying() => {
+        Err(error) if transport == Transport::Sse && comes_back && error.is_worth_retrying() => {
             busy(error).into_response()
         }
         Err(error) => error.into_response(),
@@ -174,7 +174,7 @@ pub(super) async fn answer(
 async fn begin(
     caller: Caller,
     topics: Vec<String>,
-    door: Door,
+    transport: Transport,
     mut query: Query,
 ) -> Result<Response, ApiError> {
     let Caller {
@@ -209,24 +209,24 @@ async fn begin(
     }
     let seat = gateway
         .streams()
-        .seat(door.name(), principal.identity(), connection)
+        .seat(transport.name(), principal.identity(), connection)
         .map_err(full)?;
-    let lane = gateway.streams().lanes().lane(View {
-        door,
+    let encoder = gateway.streams().encoders().encoder(RecordView {
+        transport,
         formats: asked.formats,
         bare: asked.bare,
         fields: asked.fields.clone(),
         filter: asked.filter.clone(),
         visibility,
     });
-    let mut run = Run::new(gateway, &principal, seat, lane, parts, cluster_id, asked);
+    let mut run = RecordStream::new(gateway, &principal, seat, encoder, parts, cluster_id, asked);
     run.hello();
     // On the heap: the state of a stream is not moved with every piece.
     let pieces = stream::unfold(Box::new(run), |mut run| async move {
         let piece = run.piece().await?;
         Some((Ok::<_, Infallible>(piece), run))
     });
-    Ok(streamed(door, Body::from_stream(pieces)))
+    Ok(streamed(transport, Body::from_stream(pieces)))
 }
 
 /// A vector in `from` that is written out must fit the request; an opaque one is looked at later.
@@ -241,11 +241,11 @@ fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
     }
 }
 
-fn streamed(door: Door, body: Body) -> Response {
+fn streamed(transport: Transport, body: Body) -> Response {
     const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
     let mut response = (
         [
-            (header::CONTENT_TYPE, door.content_type()),
+            (header::CONTENT_TYPE, transport.content_type()),
             (header::CACHE_CONTROL, "no-store, no-transform"),
         ],
         body,
@@ -272,12 +272,12 @@ fn busy(error: ApiError) -> Response {
     event_format::retry(&mut out, RETRY_BUSY);
     event_format::event(
         &mut out,
-        Door::Sse,
+        Transport::Sse,
         "stream-error",
         None,
         &error.into_body(),
     );
-    streamed(Door::Sse, Body::from(out))
+    streamed(Transport::Sse, Body::from(out))
 }
 
 fn full(full: Full) -> ApiError {

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_makes_a_record_once_and_all_of_it_is_counted() {
+    fn an_encoder_makes_a_record_once_and_all_of_it_is_counted() {
         let total = Arc::new(AtomicUsize::new(0));
         let load = Arc::new(Load::new(Arc::clone(&total)));
         let entry = Entry::new(record(0, 7), &load);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lane_made_keeps_no_more_than_its_own_bytes() {
+    fn what_an_encoder_made_keeps_no_more_than_its_own_bytes() {
         let entry = Entry::alone(record(0, 7));
         entry.made(1, |_, out| {
             out.reserve(50_000);

@@ -105,7 +105,7 @@ pub async fn answer(
     let settings = gateway.settings();
     let limit = settings.limits.record_bytes * 2 + (64 << 10);
     let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
-    let run = Run {
+    let run = NdjsonIngest {
         stall: settings.http.request_timeout,
         expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
@@ -137,7 +137,7 @@ pub async fn answer(
 }
 
 /// A stream under way.
-struct Run {
+struct NdjsonIngest {
     gateway: Gateway,
     principal: Principal,
     topic: Arc<Topic>,
@@ -202,7 +202,7 @@ enum End {
     Full(Full),
     /// The client's token or certificate has expired.
     Expired,
-    /// The client is nobody any more, or may not write here any more: [`Run::lost`].
+    /// The client is nobody any more, or may not write here any more: [`NdjsonIngest::lost`].
     Lost,
     /// What comes out of the packed body is far more than the client sends.
     TooDense,
@@ -220,7 +220,7 @@ impl End {
     }
 }
 
-impl Run {
+impl NdjsonIngest {
     async fn run(mut self, mut body: Body) {
         let end = self.read(&mut body).await;
         // Batches that were handed over get their results whatever the reason.

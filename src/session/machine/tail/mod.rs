@@ -35,7 +35,7 @@ use crate::position::{Offsets, Vectors};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
-use crate::stream::encoder::Lane;
+use crate::stream::encoder::SharedEncoder;
 
 /// Most tails of a session.
 pub const MAX_TAILS: usize = 16;
@@ -127,7 +127,7 @@ pub struct Tail {
     name: Box<str>,
     parts: Box<[Part]>,
     vectors: Vectors,
-    lane: Arc<Lane>,
+    encoder: Arc<SharedEncoder>,
     flow: Flow,
     /// Records and bytes that were given out and not taken by the socket.
     out: (u64, u64),
@@ -192,7 +192,7 @@ impl Tail {
             name: options.sub.as_str().into(),
             parts: parts.collect(),
             vectors: begun.vectors,
-            lane: begun.lane,
+            encoder: begun.encoder,
             flow: options.flow,
             out: (0, 0),
             batch_records: options.batch_records,
@@ -217,7 +217,7 @@ impl Tail {
         for (index, gap) in begun.gaps {
             this.gap(index, gap, sink);
         }
-        let is_keyed = |topic: &Arc<str>| this.lane.key(topic).is_some();
+        let is_keyed = |topic: &Arc<str>| this.encoder.key(topic).is_some();
         if this.parts.iter().any(|part| is_keyed(&part.topic)) {
             this.looks = Some(sink.now + this.look_after());
         }
@@ -246,7 +246,7 @@ impl Tail {
 
     /// Which of their records it may show.
     pub fn visibility(&self) -> &RecordVisibility {
-        self.lane.visibility()
+        self.encoder.visibility()
     }
 
     /// Bytes of records that are kept for it.
@@ -359,7 +359,7 @@ impl Tail {
         match &mut self.latest {
             // The newest is that of those that are wanted.
             Some(latest) => {
-                if let Some(made) = self.lane.of(&entry) {
+                if let Some(made) = self.encoder.of(&entry) {
                     latest.came(index, entry.record(), made);
                 }
             }

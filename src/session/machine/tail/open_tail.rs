@@ -15,7 +15,7 @@ use crate::kafka::{Cluster, Watermarks};
 use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
-use crate::stream::encoder::{Lane, View};
+use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
 use crate::stream::registry::{Full, Seat};
 use crate::stream::start_offsets::{Shown, Start, resolve, vector};
@@ -32,7 +32,7 @@ pub struct Ask {
     /// Which records of transactions it sees; `None` as the gateway's readers are set.
     pub isolation: Option<Isolation>,
     /// How records are shown, and which.
-    pub(crate) view: View,
+    pub(crate) view: RecordView,
     /// Whose it is.
     pub principal: Arc<Identity>,
 }
@@ -58,7 +58,7 @@ pub struct Begun {
     /// Writes where it stands.
     pub vectors: Vectors,
     /// How it shows records.
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) encoder: Arc<SharedEncoder>,
     /// What was asked for and cannot be had, with the index of the topic.
     pub gaps: Vec<(usize, Gap)>,
     /// Offsets from there to the end.
@@ -96,7 +96,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     };
     let seat = gateway
         .streams()
-        .seat(ask.view.door.name(), &ask.principal, None)
+        .seat(ask.view.transport.name(), &ask.principal, None)
         .map_err(|full| full_error(&full))?;
     let start = resolve(
         cluster,
@@ -117,7 +117,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let vectors = Vectors::new(&cluster_id, &topics);
     let ends = start.until.unwrap_or_default();
-    let lane = gateway.streams().lanes().lane(ask.view);
+    let encoder = gateway.streams().encoders().encoder(ask.view);
     let mut followers = Vec::with_capacity(parts.len());
     let mut begun = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
@@ -131,7 +131,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
             on_lag: ask.on_lag,
             isolation,
         };
-        followers.push(lane.follow(&cluster.tails, follow));
+        followers.push(encoder.follow(&cluster.tails, follow));
         begun.push(BegunPart {
             topic: Arc::clone(&part.topic.name),
             starts,
@@ -143,7 +143,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
             owner: ask.principal,
             parts: begun,
             vectors,
-            lane,
+            encoder,
             gaps,
             backlog: start.backlog,
             isolation,

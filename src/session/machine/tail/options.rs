@@ -18,8 +18,8 @@ use crate::session::protocol::client::{
     self, At, Conflate, Format, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::{Error, Subscribed};
-use crate::stream::encoder::View;
-use crate::stream::event_format::{Door, Shape, Undecodable};
+use crate::stream::encoder::RecordView;
+use crate::stream::event_format::{Shape, Transport, Undecodable};
 
 /// Most topics of a tail.
 const MAX_TOPICS: usize = 16;
@@ -51,7 +51,7 @@ pub struct Options {
     /// Of records that wait only the newest of each key goes.
     pub conflate: bool,
     /// How records are shown, and which.
-    pub(crate) view: View,
+    pub(crate) view: RecordView,
     /// What is said of all this.
     said: Subscribed,
 }
@@ -109,8 +109,8 @@ impl Options {
         };
         let on_lag = asked.on_lag.unwrap_or_default();
         let max_rate = asked.max_rate.map(|rate| rate.clamp(MIN_RATE, MAX_RATE));
-        let view = View {
-            door: Door::Ws(Shape {
+        let view = RecordView {
+            transport: Transport::Ws(Shape {
                 max_record: usize::try_from(max_record_bytes).unwrap_or(1 << 20),
                 undecodable,
             }),

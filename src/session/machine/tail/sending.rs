@@ -61,7 +61,7 @@ impl Tail {
     }
 
     pub(super) fn frame(&mut self, room: usize, sink: &mut Sink<'_>) -> Result<Given, String> {
-        let lane = Arc::clone(&self.lane);
+        let encoder = Arc::clone(&self.encoder);
         let mut frame: Option<Joined> = None;
         let mut bytes = 0;
         let mut passed = false;
@@ -75,7 +75,7 @@ impl Tail {
             if !self.has_room(size) || (begun.0 > 0 && full) {
                 break;
             }
-            if let Some(made) = lane.of(&entry) {
+            if let Some(made) = encoder.of(&entry) {
                 if made.is_empty() {
                     if frame.is_some() {
                         // What came before it goes out first.
@@ -123,7 +123,7 @@ impl Tail {
             return Given::Nothing;
         };
         let count = frame.records() as u64;
-        self.lane.delivered.increment(count);
+        self.encoder.delivered.increment(count);
         self.delivered += count;
         Given::Frame(frame.finish())
     }

@@ -12,7 +12,7 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::{ConsumerRecord, TimestampType};
-use crate::stream::encoder::Lanes;
+use crate::stream::encoder::SharedEncoders;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
     keyed(partition, offset, None, value)
@@ -79,7 +79,7 @@ impl Tailed {
                 ends: vec![(0, 0), (1, 9)],
             }],
             vectors: vectors(),
-            lane: Lanes::default().lane(ask.view),
+            encoder: SharedEncoders::default().encoder(ask.view),
             gaps: Vec::new(),
             backlog: 9,
             isolation: Isolation::Committed,
@@ -397,7 +397,7 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
         owner: Arc::clone(&ask.principal),
         parts: Vec::new(),
         vectors: vectors(),
-        lane: Lanes::default().lane(ask.view),
+        encoder: SharedEncoders::default().encoder(ask.view),
         gaps: Vec::new(),
         backlog: 0,
         isolation: Isolation::Committed,
