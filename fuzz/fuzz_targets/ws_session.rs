@@ -657,7 +657,7 @@ impl Play {
                 self.session.drain(time, time, self.now);
                 self.apply();
             }
-            Step::Squeeze(squeeze) => self.session.squeeze(u32::from(squeeze)),
+            Step::Squeeze(squeeze) => self.session.set_pressure(u32::from(squeeze)),
         }
     }
 

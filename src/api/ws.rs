@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
-use crate::session::driver::Run;
+use crate::session::driver::SessionDriver;
 use crate::session::machine::url_subscription::Short;
 use crate::session::machine::{Clock, Session};
 use crate::session::protocol::SUBPROTOCOL;
@@ -162,7 +162,7 @@ struct Opening {
 
 impl Opening {
     /// The session; `None` without random numbers for its id.
-    fn open(self) -> Option<Box<Run>> {
+    fn open(self) -> Option<Box<SessionDriver>> {
         let now = Instant::now();
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -179,7 +179,7 @@ impl Opening {
             Clock::new(now, wall),
             now,
         );
-        let run = Run::new(
+        let run = SessionDriver::new(
             session,
             self.gateway,
             self.shown.audit_context,

@@ -103,7 +103,7 @@ struct Queued {
 type Beginning = BoxFuture<'static, (u64, Result<PendingBatch, WriteError>)>;
 
 /// A session at work.
-pub struct Run {
+pub struct SessionDriver {
     session: Session,
     gateway: Gateway,
     /// Whose request the upgrade was.
@@ -113,8 +113,8 @@ pub struct Run {
     seat: Seat,
     peer: Option<SocketAddr>,
     began: Instant,
-    /// What it has been squeezed by.
-    squeezed: u32,
+    /// The pressure that the session was told of.
+    pressure: u32,
     draining: watch::Receiver<Option<Duration>>,
     drained: bool,
     claim: Option<Claim>,
@@ -135,15 +135,15 @@ pub struct Run {
     produced: u64,
 }
 
-impl std::fmt::Debug for Run {
+impl std::fmt::Debug for SessionDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run")
+        f.debug_struct("SessionDriver")
             .field("session", &self.session.id())
             .finish_non_exhaustive()
     }
 }
 
-impl Run {
+impl SessionDriver {
     /// `session` on `gateway`, in its `seat`, with a client at `peer`.
     pub fn new(
         session: Session,
@@ -161,7 +161,7 @@ impl Run {
             seat,
             peer,
             began: Instant::now(),
-            squeezed: 0,
+            pressure: 0,
             draining,
             drained: false,
             claim: None,
@@ -634,10 +634,10 @@ impl Run {
             metrics::gauge!("websocket_subscriptions", "mode" => "tail").increment(difference);
             self.tailing = tailing;
         }
-        let squeeze = self.seat.holds(self.session.held_bytes());
-        if squeeze != self.squeezed {
-            self.squeezed = squeeze;
-            self.session.squeeze(squeeze);
+        let pressure = self.seat.holds(self.session.held_bytes());
+        if pressure != self.pressure {
+            self.pressure = pressure;
+            self.session.set_pressure(pressure);
         }
         let (counted, produced) = self.session.counted();
         self.delivered += counted.delivered;
@@ -682,7 +682,7 @@ impl Run {
     }
 }
 
-impl Driver for Run {
+impl Driver for SessionDriver {
     fn is_known(&self) -> bool {
         self.session.principal().is_some()
     }
@@ -731,7 +731,7 @@ impl Driver for Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for SessionDriver {
     fn drop(&mut self) {
         if self.subscribed {
             metrics::gauge!("websocket_subscriptions", "mode" => "group").decrement(1.0);

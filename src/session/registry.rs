@@ -204,7 +204,7 @@ impl Sessions {
     }
 
     /// By which power of two windows are divided, as much as memory is short.
-    fn squeeze(&self) -> u32 {
+    fn pressure(&self) -> u32 {
         match self.inner.budget.tenths() {
             0..8 => 0,
             8 => 2,
@@ -274,7 +274,7 @@ impl Seat {
             self.sessions.inner.budget.keeps(self.buffered, bytes);
         }
         self.buffered = bytes;
-        self.sessions.squeeze()
+        self.sessions.pressure()
     }
 }
 

@@ -256,8 +256,8 @@ impl Ledger {
     }
 
     /// Divides what may be in flight by two to this power, while memory is short.
-    pub fn squeeze(&mut self, squeeze: u32) {
-        self.window.squeeze(squeeze);
+    pub fn set_pressure(&mut self, pressure: u32) {
+        self.window.set_pressure(pressure);
     }
 
     /// The client wants nothing of `partition`, or does again. False when it is not assigned.

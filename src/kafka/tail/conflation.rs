@@ -86,10 +86,10 @@ impl Conflation {
         self.bytes
     }
 
-    /// Whether some must leave before more is taken in. `squeeze` divides by two to its power how much
+    /// Whether some must leave before more is taken in. `pressure` divides by two to its power how much
     /// that is, for those who are short of memory. What waits alone keeps nothing newer from its place.
-    pub fn is_full(&self, squeeze: u32) -> bool {
-        let most = |most: usize| most.checked_shr(squeeze).unwrap_or(0);
+    pub fn is_full(&self, pressure: u32) -> bool {
+        let most = |most: usize| most.checked_shr(pressure).unwrap_or(0);
         self.len() > 1 && (self.len() >= most(MOST) || self.bytes >= most(MOST_BYTES))
     }
 

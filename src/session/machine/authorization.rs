@@ -129,8 +129,8 @@ impl Session {
                 ..denied
             };
             self.error(error, now);
-            self.with_group(now, |group, sink| {
-                group.end(Ending::Forbidden, true, false, sink);
+            self.with_group(now, |group, context| {
+                group.end(Ending::Forbidden, true, false, context);
             });
         }
     }

@@ -159,14 +159,14 @@ impl Session {
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
         let mut group = Subscription::new(*options, topics, visibility, self.next_tag, now);
-        group.squeeze(self.squeeze);
+        group.set_pressure(self.pressure);
         self.group = Some(Box::new(group));
-        self.with_group(now, |group, sink| group.join(false, sink));
+        self.with_group(now, |group, context| group.join(false, context));
     }
 
     /// Of topics that the group gave up, these are not there any more.
     pub fn missing(&mut self, topics: &[Arc<str>], now: Instant) {
-        self.with_group(now, |group, sink| group.missing(topics, sink));
+        self.with_group(now, |group, context| group.missing(topics, context));
     }
 
     fn retopic(&mut self, found: Result<Vec<Arc<str>>, Fault>, now: Instant) {
@@ -180,7 +180,9 @@ impl Session {
             let before = self.group.iter().flat_map(|group| group.topics());
             let all: Vec<_> = topics.iter().chain(before).cloned().collect();
             if let Ok(visibility) = self.visibility(&all) {
-                self.with_group(now, |group, sink| group.retopic(topics, visibility, sink));
+                self.with_group(now, |group, context| {
+                    group.retopic(topics, visibility, context)
+                });
             }
         }
     }
@@ -197,7 +199,7 @@ impl Session {
 
     /// Something happened in the group.
     pub fn member(&mut self, event: member::Event, now: Instant) {
-        let over = self.with_group(now, |group, sink| group.event(event, sink));
+        let over = self.with_group(now, |group, context| group.event(event, context));
         if let Some(Some(over)) = over {
             self.over(over, now);
         }
@@ -207,7 +209,9 @@ impl Session {
 
     /// What became of a dead letter.
     pub fn dead_lettered(&mut self, id: DeadLetterId, failed: Option<&Fault>, now: Instant) {
-        self.with_group(now, |group, sink| group.dead_lettered(id, failed, sink));
+        self.with_group(now, |group, context| {
+            group.dead_lettered(id, failed, context)
+        });
         self.settle(now);
     }
 

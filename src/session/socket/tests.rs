@@ -704,7 +704,7 @@ async fn no_heartbeat_waits_for_a_peer_that_does_not_read() {
 /// Ten thousand sessions share a process, in 64 KiB each, all that the system has of them included.
 #[test]
 fn a_session_is_small() {
-    use super::super::driver::Run;
+    use super::super::driver::SessionDriver;
     fn size<A, F>(_: impl Fn(A) -> F) -> usize {
         size_of::<F>()
     }
@@ -712,12 +712,18 @@ fn a_session_is_small() {
     let alone = size(|(stream, mut toy): (DuplexStream, Toy)| async move {
         run(stream, connection, &mut toy, LIMITS).await
     });
-    let all = size(|(stream, session): (DuplexStream, Box<Run>)| async move {
-        session.serve(stream, connection, LIMITS).await;
-    });
+    let all = size(
+        |(stream, session): (DuplexStream, Box<SessionDriver>)| async move {
+            session.serve(stream, connection, LIMITS).await;
+        },
+    );
     assert!(alone <= 4 << 10, "{alone}");
     assert!(all <= 3 << 10, "{all}");
-    assert!(size_of::<Run>() <= 3 << 9, "{}", size_of::<Run>());
+    assert!(
+        size_of::<SessionDriver>() <= 3 << 9,
+        "{}",
+        size_of::<SessionDriver>()
+    );
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ fn what_is_taken_counts_and_memory_that_is_short_makes_it_less() {
     );
     tailed.play.session.flushed(tailed.play.now);
     assert_eq!(tailed.play.session.held_bytes(), 0);
-    tailed.play.session.squeeze(4);
+    tailed.play.session.set_pressure(4);
     assert_eq!(tailed.wants(), Some(2 << 10));
     // One that comes later begins so.
     let id = Tailed::open(&mut tailed.play, "u", json!({"flow": {"records": 32}}));

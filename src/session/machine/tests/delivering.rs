@@ -15,7 +15,7 @@ use crate::session::protocol::close::Close;
 #[test]
 fn who_subscribes_while_memory_is_short_begins_with_less() {
     let mut play = Play::open();
-    play.session.squeeze(2);
+    play.session.set_pressure(2);
     play.subscribe(json!({"flow": {"records": 8}, "offset_reset": "earliest"}));
     play.member(Event::Assigned {
         added: vec![member::Assigned {
