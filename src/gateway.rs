@@ -181,7 +181,7 @@ impl Gateway {
         &self.inner.streams
     }
 
-    /// The consumer instances of the compatible REST door.
+    /// The consumer instances of the compatible REST API.
     pub fn instances(&self) -> &Instances {
         &self.inner.instances
     }

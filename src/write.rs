@@ -1,6 +1,6 @@
-//! The one write pipeline. Every door hands its records to [`Writer::submit`], or a stream of them
+//! The one write pipeline. Every API hands its records to [`Writer::submit`], or a stream of them
 //! to [`Writer::begin`], and nothing else calls the producer: permission, limits and what a topic asks
-//! of records stand here once, for every door.
+//! of records stand here once, for every API.
 
 mod principal_header;
 

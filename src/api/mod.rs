@@ -1,4 +1,4 @@
-//! The doors: each knows its own wire shapes and nothing else.
+//! The APIs: each knows its own wire shapes and nothing else.
 //!
 //! Every path of the product is a row in [`routes`]; router, OpenAPI document and the walk tests
 //! come from it.

@@ -51,7 +51,7 @@ use users::{KEY_PREFIX, Sort, Users};
 pub struct Principal {
     inner: Arc<Inner>,
     audit_context: AuditContext,
-    /// Which records it is shown. A door that lets it in says so.
+    /// Which records it is shown. An API that lets it in says so.
     view: View,
     /// What it showed, where that is to be handed on to Kafka.
     token: Option<Arc<SecretString>>,
@@ -466,10 +466,10 @@ pub fn notice(left: Duration) -> Duration {
     NOTICE.min(left / 3)
 }
 
-/// What a request shows of itself. The doors find it; see `http::credentials`.
+/// What a request shows of itself. The APIs find it; see `http::credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// A token, or an API key in its place, from a header or wherever the door takes one.
+    /// A token, or an API key in its place, from a header or wherever the API takes one.
     Token(&'a str),
     /// What stands where only an API key may.
     Key(&'a str),

@@ -75,10 +75,10 @@ pub fn one(body: &Bytes, formats: Formats) -> Result<ProducerRecord, DecodeError
     record(body, wire, formats).map_err(|fault| fault.at(""))
 }
 
-/// A record of this door as it stands in the body.
+/// A record of this API as it stands in the body.
 struct Wire<'a>(RecordFields<'a>);
 
-/// The fields of a record as they stand in a body of any door. Nothing is copied.
+/// The fields of a record as they stand in a body of any API. Nothing is copied.
 #[derive(Default)]
 pub struct RecordFields<'a> {
     /// `key`.

@@ -75,7 +75,7 @@ pub struct Settings {
     pub websocket: WebSocketSettings,
     /// Streams of records from shared reads.
     pub streams: StreamSettings,
-    /// The REST door that is compatible with others.
+    /// The REST API that is compatible with others.
     pub rest: RestSettings,
     /// Bounds on what clients may send or ask for.
     pub limits: LimitSettings,
@@ -532,7 +532,7 @@ pub struct LimitSettings {
     pub group_sessions: usize,
     /// `sessions_per_principal`: of these, of one principal.
     pub sessions_per_principal: usize,
-    /// `instances`: consumer instances of the REST door at once.
+    /// `instances`: consumer instances of the REST API at once.
     pub instances: usize,
     /// `instances_per_principal`: of these, of one principal.
     pub instances_per_principal: usize,

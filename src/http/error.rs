@@ -1,4 +1,4 @@
-//! The one error shape of every door, and the one table that turns Kafka's failures into it.
+//! The one error shape of every API, and the one table that turns Kafka's failures into it.
 //!
 //! A handler answers with an [`ApiError`]; [`super::response_layer`] writes the body, so that the request id
 //! is in it. Which constructor to use: [`ApiError::bad_request`] when the request could not be read
@@ -257,7 +257,7 @@ impl ApiError {
         }
     }
 
-    /// Puts a door's own status and code in the place of the table's.
+    /// Puts an API's own status and code in the place of the table's.
     #[must_use]
     pub fn coded(mut self, status: StatusCode, error_code: u32) -> Self {
         self.status = status;
@@ -265,7 +265,7 @@ impl ApiError {
         self
     }
 
-    /// Names the body's media type, where a door has one of its own.
+    /// Names the body's media type, where an API has one of its own.
     #[must_use]
     pub fn typed(mut self, content_type: &'static str) -> Self {
         self.content_type = content_type;

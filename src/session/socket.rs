@@ -233,7 +233,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let now = Instant::now();
-            if self.is_at_the_door() && driver.is_known() {
+            if self.is_awaiting_login() && driver.is_known() {
                 // The client is known now: what holds for all holds for it, too. Boxed, as below.
                 Box::pin(self.begin_anew(None)).await;
             }
@@ -280,7 +280,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     /// Reads the messages that are there.
     fn read(&mut self, context: &mut Context<'_>, driver: &mut impl Driver, now: Instant) -> Turn {
         for _ in 0..READS_PER_TURN {
-            if self.is_at_the_door() && driver.is_known() {
+            if self.is_awaiting_login() && driver.is_known() {
                 // What comes next is read within the limits that hold then.
                 return Turn::Again;
             }
@@ -326,7 +326,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     }
 
     /// Nobody knew its client when it last looked, and nothing of a message has been read.
-    fn is_at_the_door(&self) -> bool {
+    fn is_awaiting_login(&self) -> bool {
         let steps = self.frames.get_ref().steps;
         steps.is_some_and(|steps| steps.is_between_messages())
     }

@@ -125,7 +125,7 @@ fn what_cannot_be_read_is_said_with_its_path() {
 }
 
 #[test]
-fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
+fn a_principal_that_no_api_has_let_in_is_shown_nothing() {
     let policies = policies(&[]);
     let ann = principal("admin:*", &[], &policies);
     assert_eq!(sees(&ann, &["orders"]), Ok(RecordVisibility::Everything));
