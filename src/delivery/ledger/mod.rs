@@ -11,17 +11,17 @@
 //! Its files:
 //!
 //! - `mod.rs`: what a ledger is made of
-//! - `assigned.rs`: what Kafka gives and takes
-//! - `taking.rs`: what goes out
+//! - `assignment.rs`: what Kafka gives and takes
+//! - `deliver.rs`: what goes out
 //! - `acknowledging.rs`: what the client says of it
-//! - `returning.rs`: what comes back, and dead letters
+//! - `redeliver.rs`: what comes back, and dead letters
 //! - `commits.rs`: what is to be committed
 
 mod acknowledging;
-mod assigned;
+mod assignment;
 mod commits;
-mod returning;
-mod taking;
+mod deliver;
+mod redeliver;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;

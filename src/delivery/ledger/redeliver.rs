@@ -1,4 +1,4 @@
-//! What comes back from the client, and goes out again when its time has come or becomes a dead letter.
+//! Redelivers what comes back from the client when its time has come, or makes a dead letter of it.
 
 use std::time::{Duration, Instant};
 

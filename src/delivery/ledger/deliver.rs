@@ -1,4 +1,4 @@
-//! What goes out, as far as the window allows.
+//! Delivers what goes out, as far as the window allows.
 
 use std::time::Instant;
 
