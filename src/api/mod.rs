@@ -4,12 +4,11 @@
 //! come from it.
 
 pub mod docs;
-mod everywhere;
 pub mod management;
-pub mod offered;
 pub mod openapi;
 pub mod records;
 pub mod root;
+pub mod route_filter;
 pub mod routes;
 pub mod tickets;
 pub mod v2;

@@ -21,10 +21,10 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::offered::Offered;
 use super::records::stream;
+use super::route_filter::RouteFilter;
 use super::ws::{self, Shown};
-use super::{docs, everywhere, openapi, records, root, tickets, v2};
+use super::{docs, openapi, records, root, tickets, v2};
 use crate::auth::audit_context::AuditContext;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
@@ -151,10 +151,10 @@ pub fn router(gateway: Gateway) -> Router {
     let mut router = Router::new();
     let mut methods = Vec::new();
     let http = &gateway.settings().http;
-    let offered = Offered::new(&http.allow, &http.block);
+    let filter = RouteFilter::new(&http.allow, &http.block);
     let all = rows();
     for row in rows() {
-        if let Some(refusal) = offered.instead_of(&row, &all) {
+        if let Some(refusal) = filter.instead_of(&row, &all) {
             router = router.route(row.path, refusal);
             continue;
         }
@@ -224,7 +224,7 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     for row in rows() {
         let (schemas, paths, _) = row.handler;
         for (path, item) in paths.paths {
-            let item = everywhere::described(item, row.access);
+            let item = openapi::common_responses::described(item, row.access);
             match document.paths.paths.get_mut(&path) {
                 Some(existing) => existing.merge_operations(item),
                 None => {

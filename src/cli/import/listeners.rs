@@ -3,7 +3,7 @@
 use super::Entry;
 use super::mapping;
 use super::output::{Draft, Value};
-use crate::api::offered::names_a_route;
+use crate::api::route_filter::names_a_route;
 
 /// Every way to read records, sessions included, which both read and write.
 pub(super) const READING: [&str; 6] = [

@@ -1,4 +1,4 @@
-//! Which routes are offered (`http.allow`, `http.block`), as the reference's endpoint lists do it: a
+//! The filter of routes, which says what is offered (`http.allow`, `http.block`), as the reference's endpoint lists do it: a
 //! GET that is switched off is a 404, any other method a 405.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 
 /// The two lists.
 #[derive(Debug)]
-pub struct Offered {
+pub struct RouteFilter {
     allow: Vec<Route>,
     block: Vec<Route>,
 }
@@ -40,7 +40,7 @@ impl Route {
     }
 }
 
-impl Offered {
+impl RouteFilter {
     /// By the settings `http.allow` and `http.block`.
     pub fn new(allow: &[String], block: &[String]) -> Self {
         let routes = |list: &[String]| list.iter().map(|text| Route::new(text)).collect();
@@ -104,10 +104,10 @@ mod tests {
 
     fn offered(allow: &[&str], block: &[&str]) -> Vec<String> {
         let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        let offered = Offered::new(&owned(allow), &owned(block));
+        let filter = RouteFilter::new(&owned(allow), &owned(block));
         rows()
             .iter()
-            .filter(|row| offered.has(&row.method, row.path))
+            .filter(|row| filter.has(&row.method, row.path))
             .map(|row| format!("{} {}", row.method, row.path))
             .collect()
     }

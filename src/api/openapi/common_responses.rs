@@ -1,4 +1,4 @@
-//! What any operation may answer before its handler has a say: added to the document here, once, so
+//! The responses that are common to all operations, before a handler has a say: added to the document here, once, so
 //! that no handler needs to repeat it. What a handler says of the same status stands first.
 
 use utoipa::openapi::path::{Operation, PathItem};
@@ -7,7 +7,7 @@ use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
 };
 
-use super::routes::Access;
+use crate::api::routes::Access;
 
 const NOT_LET_IN: &str = "The request comes from a page of another origin, which is not in `http.cors.origins`; or a \
      permission is missing, which the message names";
@@ -29,7 +29,7 @@ const RATES: [(&str, &str); 4] = [
 ];
 
 /// `item` with what stands before every handler of this access.
-pub(super) fn described(mut item: PathItem, access: Access) -> PathItem {
+pub(in crate::api) fn described(mut item: PathItem, access: Access) -> PathItem {
     let operations = [
         &mut item.get,
         &mut item.put,
