@@ -84,7 +84,7 @@ pub struct Position {
 
 /// Where a read starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum StartPosition {
     /// After the last record.
     Latest,
     /// At the first record that is still there.
@@ -125,7 +125,7 @@ pub enum PositionError {
     Seconds(i64),
 }
 
-impl From {
+impl StartPosition {
     /// Reads the text of a `from` parameter. Vectors are only recognised here; see [`decode`].
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::kafka::metadata::{Partition, Topic};
-use tidegate::position::{self, From};
+use tidegate::position::{self, StartPosition};
 
 fn topic(name: &str, partitions: i32) -> Topic {
     Topic {
@@ -26,9 +26,9 @@ fn topic(name: &str, partitions: i32) -> Topic {
 fuzz_target!(|text: &str| {
     let (orders, payments) = (topic("orders", 40), topic("payments", 3));
     let topics = [&orders, &payments];
-    match From::parse(text) {
-        Ok(From::Last(count)) => assert!(count >= 0),
-        Ok(From::Time(ms)) => assert!(ms >= 0),
+    match StartPosition::parse(text) {
+        Ok(StartPosition::Last(count)) => assert!(count >= 0),
+        Ok(StartPosition::Time(ms)) => assert!(ms >= 0),
         _ => {}
     }
     if let Ok(offsets) = position::decode(text, "cluster", &topics) {

@@ -1,5 +1,5 @@
-//! The filter of routes, which says what is offered (`http.allow`, `http.block`), as the reference's endpoint lists do it: a
-//! GET that is switched off is a 404, any other method a 405.
+//! The filter of routes, which says what is offered (`http.allow`, `http.block`), as the endpoint lists of
+//! Confluent REST Proxy do it: a GET that is switched off is a 404, any other method a 405.
 
 use std::sync::Arc;
 

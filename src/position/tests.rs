@@ -4,13 +4,16 @@ use super::*;
 
 #[test]
 fn the_forms_of_from_are_told_apart() {
-    assert_eq!(From::parse("latest"), Ok(From::Latest));
-    assert_eq!(From::parse(" earliest "), Ok(From::Earliest));
-    assert_eq!(From::parse("-10"), Ok(From::Last(10)));
-    assert_eq!(From::parse("0"), Ok(From::Time(0)));
+    assert_eq!(StartPosition::parse("latest"), Ok(StartPosition::Latest));
     assert_eq!(
-        From::parse("1700000000000"),
-        Ok(From::Time(1_700_000_000_000))
+        StartPosition::parse(" earliest "),
+        Ok(StartPosition::Earliest)
+    );
+    assert_eq!(StartPosition::parse("-10"), Ok(StartPosition::Last(10)));
+    assert_eq!(StartPosition::parse("0"), Ok(StartPosition::Time(0)));
+    assert_eq!(
+        StartPosition::parse("1700000000000"),
+        Ok(StartPosition::Time(1_700_000_000_000))
     );
     for iso in [
         "2023-11-14T22:13:20Z",
@@ -18,15 +21,26 @@ fn the_forms_of_from_are_told_apart() {
         "2023-11-14T23:13:20 01:00",
         "2023-11-14T22:13:20",
     ] {
-        assert_eq!(From::parse(iso), Ok(From::Time(1_700_000_000_000)), "{iso}");
+        assert_eq!(
+            StartPosition::parse(iso),
+            Ok(StartPosition::Time(1_700_000_000_000)),
+            "{iso}"
+        );
     }
-    assert_eq!(From::parse("2023-11-14"), Ok(From::Time(1_699_920_000_000)));
     assert_eq!(
-        From::parse("orders:0@5"),
-        Ok(From::Vector("orders:0@5".into()))
+        StartPosition::parse("2023-11-14"),
+        Ok(StartPosition::Time(1_699_920_000_000))
+    );
+    assert_eq!(
+        StartPosition::parse("orders:0@5"),
+        Ok(StartPosition::Vector("orders:0@5".into()))
     );
     for bad in ["", "--1", "-x", "yesterday?", "12:30", "AQ=="] {
-        assert_eq!(From::parse(bad), Err(PositionError::Unreadable), "{bad}");
+        assert_eq!(
+            StartPosition::parse(bad),
+            Err(PositionError::Unreadable),
+            "{bad}"
+        );
     }
 }
 
@@ -42,7 +56,11 @@ fn iso_times_of_all_years_are_read() {
         ("2024-02-29T12:00:00.5+01:30", 1_709_202_600_500),
     ] {
         assert_eq!(time_ms(iso), Some(ms), "{iso}");
-        assert_eq!(From::parse(iso), Ok(From::Time(ms.max(0))), "{iso}");
+        assert_eq!(
+            StartPosition::parse(iso),
+            Ok(StartPosition::Time(ms.max(0))),
+            "{iso}"
+        );
     }
     for bad in [
         "2023-02-29",
@@ -62,13 +80,16 @@ fn a_number_of_seconds_is_refused_and_what_was_meant_is_said() {
         ("1000000000", "2001-09-09T01:46:40Z"),
         ("9999999999", "2286-11-20T17:46:39Z"),
     ] {
-        let error = From::parse(seconds).unwrap_err().to_string();
+        let error = StartPosition::parse(seconds).unwrap_err().to_string();
         let millis = format!("{seconds}000");
         assert!(error.contains(&millis) && error.contains(iso), "{error}");
-        assert!(From::parse(&millis).is_ok());
+        assert!(StartPosition::parse(&millis).is_ok());
     }
     for ms in ["0", "5000", "999999999", "10000000000"] {
-        assert!(matches!(From::parse(ms), Ok(From::Time(_))), "{ms}");
+        assert!(
+            matches!(StartPosition::parse(ms), Ok(StartPosition::Time(_))),
+            "{ms}"
+        );
     }
 }
 
@@ -173,7 +194,7 @@ proptest! {
             offsets.iter().map(Vec::as_slice),
             |index, partition| given[index][&partition].1,
         );
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::Vector(_))));
         let position = Position { offsets: Some(offsets), times: Some(times.clone()), since: None };
         prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
         let elsewhere = Position { offsets: None, times: Some(times), since: None };
@@ -188,7 +209,7 @@ proptest! {
         let (a, b) = (Topic::led("a", 1, 100), Topic::led("b", 2, 100));
         let given: Vec<Offsets> = vec![offsets.into_iter().collect(), more.into_iter().collect()];
         let text = encode("c", &[&a, &b], &given);
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::Vector(_))));
         prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given));
     }
 
@@ -201,7 +222,7 @@ proptest! {
         let given: Vec<Offsets> = vec![offsets.into_iter().collect(), Vec::new()];
         let since: Vec<Since> = vec![Vec::new(), since.into_iter().collect()];
         let text = encode_since("c", &[&a, &b], &given, &since);
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::Vector(_))));
         prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given.clone()));
         let position = Position { offsets: Some(given.clone()), times: None, since: Some(since) };
         prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
@@ -214,7 +235,7 @@ proptest! {
     #[test]
     fn garbage_never_panics(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let orders = Topic::led("orders", 1, 3);
-        let _ = From::parse(&text);
+        let _ = StartPosition::parse(&text);
         let _ = decode(&text, "c", &[&orders]);
         let mut head = vec![VERSION];
         head.extend_from_slice(&hash("c", &[&orders]).to_le_bytes());

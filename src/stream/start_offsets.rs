@@ -11,7 +11,7 @@ use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
 use crate::kafka::{Cluster, Last, Watermarks};
-use crate::position::{self, From, Offsets, PositionError, Since, Times};
+use crate::position::{self, Offsets, PositionError, Since, StartPosition, Times};
 use crate::read::partitions::Part;
 use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
@@ -89,14 +89,14 @@ pub(crate) async fn resolve(
     cluster_id: &str,
     parts: &[Part],
     origin: &Origin,
-    fallback: &From,
+    fallback: &StartPosition,
     until: Option<&Until>,
     shown: Shown<'_>,
 ) -> Result<Start, Fault> {
     let isolation = shown.isolation;
     let mut reset = None;
     let text = match origin {
-        Origin::Id(text) | Origin::From(From::Vector(text)) => Some(text),
+        Origin::Id(text) | Origin::From(StartPosition::Vector(text)) => Some(text),
         Origin::From(_) => None,
     };
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
@@ -114,7 +114,7 @@ pub(crate) async fn resolve(
     };
     // A vector that cannot be used says nothing; what stands beside it does.
     let from = match fallback {
-        From::Vector(_) => &From::Latest,
+        StartPosition::Vector(_) => &StartPosition::Latest,
         from => from,
     };
     let ends = match until {
@@ -148,7 +148,7 @@ pub(crate) async fn resolve(
             None => Ok(Vec::new()),
         };
         let begins = match (&vectors, from) {
-            (None, From::Time(time)) => Some(*time),
+            (None, StartPosition::Time(time)) => Some(*time),
             _ => None,
         };
         let ends_at = match until {
@@ -168,7 +168,7 @@ pub(crate) async fn resolve(
             cluster.offsets_at_each(isolation, name, &wanted),
         )?;
         let last_ones = match (&vectors, from) {
-            (None, From::Last(count)) => {
+            (None, StartPosition::Last(count)) => {
                 let topic = &part.topic;
                 Some(shown.last(cluster, topic, &bounds, *count).await)
             }
@@ -191,13 +191,13 @@ pub(crate) async fn resolve(
             let asked = timed.unwrap_or_else(|| match (&vectors, from) {
                 // One that the vector does not know came into being after it.
                 (Some(_), _) => of(&vectors, bound.partition).unwrap_or(bound.low),
-                (None, From::Latest | From::Vector(_)) => bound.end,
-                (None, From::Earliest) => bound.low,
-                (None, From::Last(_)) => last_ones
+                (None, StartPosition::Latest | StartPosition::Vector(_)) => bound.end,
+                (None, StartPosition::Earliest) => bound.low,
+                (None, StartPosition::Last(_)) => last_ones
                     .as_ref()
                     .and_then(|starts| starts.get(nth).copied())
                     .unwrap_or(bound.end),
-                (None, From::Time(_)) => time_of(&begins).unwrap_or(bound.end),
+                (None, StartPosition::Time(_)) => time_of(&begins).unwrap_or(bound.end),
             });
             let offset = start.within(index, part, bound, asked);
             start.backlog += bound.end - offset;
@@ -206,10 +206,10 @@ pub(crate) async fn resolve(
                 (Some(time), ..) => Some(time),
                 (None, Some(at), _) => wanted.get(at).map(|(_, time)| *time),
                 (None, None, _) if vectors.is_some() => None,
-                (None, None, From::Latest) => Some(now - LATE),
-                (None, None, From::Earliest) => Some(0),
-                (None, None, From::Time(time)) => Some(*time),
-                (None, None, From::Last(_) | From::Vector(_)) => None,
+                (None, None, StartPosition::Latest) => Some(now - LATE),
+                (None, None, StartPosition::Earliest) => Some(0),
+                (None, None, StartPosition::Time(time)) => Some(*time),
+                (None, None, StartPosition::Last(_) | StartPosition::Vector(_)) => None,
             };
             start_times.extend(time.map(|time| (bound.partition, time)));
             if start.ahead.is_some()

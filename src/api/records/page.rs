@@ -36,7 +36,7 @@ use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::{self, Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
-use crate::position::{self, From, Offsets, Position, PositionError, Since};
+use crate::position::{self, Offsets, Position, PositionError, Since, StartPosition};
 use crate::read::allowed::while_allowed;
 use crate::read::partitions::{Part, Partitions, Scope};
 use crate::record::ConsumerRecord;
@@ -58,7 +58,7 @@ const LOOKED_AT: usize = 1_000;
 
 /// The parameters of a page.
 struct Asked {
-    from: From,
+    from: StartPosition,
     partitions: Partitions,
     limit: usize,
     wait: Duration,
@@ -71,8 +71,8 @@ struct Asked {
 impl Asked {
     fn parse(query: &mut Query, gateway: &Gateway) -> Result<Self, ApiError> {
         let from = match query.take("from")? {
-            None => From::Latest,
-            Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
+            None => StartPosition::Latest,
+            Some(text) => StartPosition::parse(&text).map_err(|error| at_from(&error))?,
         };
         let partitions = Partitions::take(query)?;
         let most = gateway.settings().limits.records_per_request as u64;
@@ -419,7 +419,7 @@ async fn starts(
     let parts = &scope.parts;
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let position = match &asked.from {
-        From::Vector(text) => {
+        StartPosition::Vector(text) => {
             Some(position::read(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
         }
         _ => None,
@@ -474,7 +474,7 @@ type Known = (
 async fn known(cluster: &Cluster, part: &Part, asked: &Asked, since: Option<&Since>) -> Known {
     let (topic, partitions) = (&part.topic, &part.partitions);
     let wanted: Vec<(i32, i64)> = match asked.from {
-        From::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
+        StartPosition::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
         _ => since_of(part, since),
     };
     let (bounds, times) = tokio::join!(
@@ -493,7 +493,7 @@ async fn last(
     asked: &Asked,
     bounds: &[Result<Watermarks, Fault>],
 ) -> Offsets {
-    let From::Last(count) = asked.from else {
+    let StartPosition::Last(count) = asked.from else {
         return Offsets::new();
     };
     let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
@@ -541,13 +541,13 @@ fn starts_of(
                 let by_time = times.get(id).and_then(|time| time.as_ref().ok());
                 let by_time = by_time.map(|found| found.unwrap_or(bound.end));
                 let from = match &asked.from {
-                    From::Latest => bound.end,
-                    From::Earliest => bound.low,
-                    From::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
-                    From::Time(_) => by_time.unwrap_or(bound.end),
+                    StartPosition::Latest => bound.end,
+                    StartPosition::Earliest => bound.low,
+                    StartPosition::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
+                    StartPosition::Time(_) => by_time.unwrap_or(bound.end),
                     // A partition that the vector does not know came into being after it was
                     // written.
-                    From::Vector(_) => place.or(by_time).unwrap_or(bound.low),
+                    StartPosition::Vector(_) => place.or(by_time).unwrap_or(bound.low),
                 };
                 starts.spans.push(Span {
                     partition: *id,
@@ -560,10 +560,12 @@ fn starts_of(
                 first.get_or_insert_with(|| fault.clone());
                 starts.unanswered.insert(*id, fault.message.clone());
                 let time = match &asked.from {
-                    From::Latest | From::Last(_) => Some((now_ms() - EARLIER_MS).max(0)),
-                    From::Time(time) => Some(*time),
-                    From::Earliest => None,
-                    From::Vector(_) => find(since, *id),
+                    StartPosition::Latest | StartPosition::Last(_) => {
+                        Some((now_ms() - EARLIER_MS).max(0))
+                    }
+                    StartPosition::Time(time) => Some(*time),
+                    StartPosition::Earliest => None,
+                    StartPosition::Vector(_) => find(since, *id),
                 };
                 match (place, time) {
                     (Some(offset), _) => starts.spans.push(Span {

@@ -20,7 +20,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::http::negotiate;
 use crate::kafka::metadata::Topic;
-use crate::position::From;
+use crate::position::StartPosition;
 use crate::read::partitions::{Part, Scope};
 use crate::stream::encoder::RecordView;
 use crate::stream::event_format::{self, Transport};
@@ -200,7 +200,7 @@ async fn begin(
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
     // What a person wrote is answered as such; an id that is no good is told in the stream.
-    if let Origin::From(From::Vector(text)) = &asked.origin {
+    if let Origin::From(StartPosition::Vector(text)) = &asked.origin {
         written(text, &parts)?;
     }
     if let Some(Until::Vector(text)) = &asked.until {

@@ -10,7 +10,7 @@ use super::super::until_time::Ahead;
 use super::RecordStream;
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Follow, Follower};
-use crate::position::{From, Offsets};
+use crate::position::{Offsets, StartPosition};
 use crate::stream::params::{Asked, Origin};
 
 impl RecordStream {
@@ -98,11 +98,11 @@ impl RecordStream {
         let wish = match &asked.origin {
             Origin::Id(id) => id.chars().take(200).collect(),
             Origin::From(from) => match from {
-                From::Latest => "latest".to_owned(),
-                From::Earliest => "earliest".to_owned(),
-                From::Last(count) => format!("-{count}"),
-                From::Time(time) => time.to_string(),
-                From::Vector(vector) => vector.chars().take(200).collect(),
+                StartPosition::Latest => "latest".to_owned(),
+                StartPosition::Earliest => "earliest".to_owned(),
+                StartPosition::Last(count) => format!("-{count}"),
+                StartPosition::Time(time) => time.to_string(),
+                StartPosition::Vector(vector) => vector.chars().take(200).collect(),
             },
         };
         let from = json!(self.places());

@@ -12,7 +12,7 @@ use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
 use crate::kafka::{Cluster, Watermarks};
-use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
+use crate::position::{MAX_PARTITIONS, Offsets, StartPosition, Vectors};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{RecordView, SharedEncoder};
@@ -26,7 +26,7 @@ pub struct Ask {
     /// The topics.
     pub topics: Vec<Arc<str>>,
     /// Where it begins.
-    pub from: From,
+    pub from: StartPosition,
     /// What becomes of it when it falls behind.
     pub on_lag: OnLag,
     /// Which records of transactions it sees; `None` as the gateway's readers are set.
@@ -89,7 +89,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let parts = parts(cluster, &ask.topics).await?;
     let cluster_id = cluster.id().await.map_err(failed)?;
     let asked = match &ask.from {
-        From::Vector(text) => {
+        StartPosition::Vector(text) => {
             Some(vector(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
         }
         _ => None,
