@@ -24,7 +24,7 @@ use crate::session::driver::SessionDriver;
 use crate::session::machine::url_subscription::Short;
 use crate::session::machine::{Clock, Session};
 use crate::session::protocol::SUBPROTOCOL;
-use crate::session::registry::{Full, Seat};
+use crate::session::registry::{Full, Permit};
 
 /// Seconds after which a client that found no place may try again.
 const RETRY_AFTER: u64 = 5;
@@ -95,7 +95,7 @@ pub async fn get(
     let protocol = subprotocol(request.headers())?;
     let short = short(request.uri().query())?;
     let address = shown.address;
-    let seat = seat(&gateway, shown.principal.as_ref(), address)?;
+    let permit = permit(&gateway, shown.principal.as_ref(), address)?;
     let gateway = match &shown.principal {
         Some(principal) => gateway.of(principal).await?,
         // Whose it is says the first frame.
@@ -117,7 +117,7 @@ pub async fn get(
         gateway: gateway.clone(),
         shown,
         short,
-        seat,
+        permit,
         peer,
     });
     let limits = gateway.sessions().limits();
@@ -156,7 +156,7 @@ struct Opening {
     gateway: Gateway,
     shown: Shown,
     short: Option<Short>,
-    seat: Seat,
+    permit: Permit,
     peer: Option<SocketAddr>,
 }
 
@@ -183,7 +183,7 @@ impl Opening {
             session,
             self.gateway,
             self.shown.audit_context,
-            self.seat,
+            self.permit,
             self.peer,
         );
         Some(Box::new(run))
@@ -296,19 +296,19 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
     Ok((short != Short::default()).then_some(short))
 }
 
-fn seat(
+fn permit(
     gateway: &Gateway,
     principal: Option<&Principal>,
     address: Option<IpAddr>,
-) -> Result<Seat, ApiError> {
+) -> Result<Permit, ApiError> {
     let found = gateway
         .sessions()
-        .seat(principal.is_some(), address)
-        .and_then(|mut seat| {
+        .permit(principal.is_some(), address)
+        .and_then(|mut permit| {
             if let Some(principal) = principal {
-                seat.belongs_to(principal.identity())?;
+                permit.belongs_to(principal.identity())?;
             }
-            Ok(seat)
+            Ok(permit)
         });
     found.map_err(|full| {
         let status = match full {

@@ -38,7 +38,7 @@ use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
-use crate::session::registry::Seat;
+use crate::session::registry::Permit;
 use crate::session::socket::{self, Driver, End, Limits};
 use crate::session::static_members::Claim;
 use crate::write::{OnInvalid, PendingBatch, WriteError};
@@ -110,7 +110,7 @@ pub struct SessionDriver {
     audit_context: AuditContext,
     /// Tells when the session is to be judged again.
     changes: Changes,
-    seat: Seat,
+    permit: Permit,
     peer: Option<SocketAddr>,
     began: Instant,
     /// The pressure that the session was told of.
@@ -144,12 +144,12 @@ impl std::fmt::Debug for SessionDriver {
 }
 
 impl SessionDriver {
-    /// `session` on `gateway`, in its `seat`, with a client at `peer`.
+    /// `session` on `gateway`, in its `permit`, with a client at `peer`.
     pub fn new(
         session: Session,
         gateway: Gateway,
         audit_context: AuditContext,
-        seat: Seat,
+        permit: Permit,
         peer: Option<SocketAddr>,
     ) -> Self {
         let draining = gateway.sessions().draining();
@@ -158,7 +158,7 @@ impl SessionDriver {
             session,
             gateway,
             audit_context,
-            seat,
+            permit,
             peer,
             began: Instant::now(),
             pressure: 0,
@@ -309,7 +309,7 @@ impl SessionDriver {
             Done::Authenticated(found) => {
                 let found = match found {
                     Ok((principal, gateway)) => {
-                        if let Err(full) = self.seat.belongs_to(principal.identity()) {
+                        if let Err(full) = self.permit.belongs_to(principal.identity()) {
                             let close = Close::LimitExceeded;
                             return self.session.close(close, full.to_string(), now);
                         }
@@ -634,7 +634,7 @@ impl SessionDriver {
             metrics::gauge!("websocket_subscriptions", "mode" => "tail").increment(difference);
             self.tailing = tailing;
         }
-        let pressure = self.seat.holds(self.session.held_bytes());
+        let pressure = self.permit.holds(self.session.held_bytes());
         if pressure != self.pressure {
             self.pressure = pressure;
             self.session.set_pressure(pressure);

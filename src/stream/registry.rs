@@ -71,7 +71,7 @@ struct Watch {
 
 /// A stream's place among all; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Permit {
     streams: Streams,
     transport: &'static str,
     share: Option<Share>,
@@ -101,28 +101,28 @@ impl Streams {
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
     /// `connection`.
-    pub(crate) fn seat(
+    pub(crate) fn permit(
         &self,
         transport: &'static str,
         principal: &Arc<Identity>,
         connection: Option<Arc<Connection>>,
-    ) -> Result<Seat, Full> {
-        self.seat_with(transport, principal, connection, H2Reset::current())
+    ) -> Result<Permit, Full> {
+        self.permit_with(transport, principal, connection, H2Reset::current())
     }
 
     /// The same; `reset` ends the stream alone where others share the connection.
-    fn seat_with(
+    fn permit_with(
         &self,
         transport: &'static str,
         principal: &Arc<Identity>,
         connection: Option<Arc<Connection>>,
         reset: Option<Arc<H2Reset>>,
-    ) -> Result<Seat, Full> {
+    ) -> Result<Permit, Full> {
         let inner = &self.inner;
         let before = inner.open.fetch_add(1, Ordering::Relaxed);
         metrics::gauge!("stream_readers", "door" => transport).increment(1.0);
         // Dropped again where there are too many.
-        let mut seat = Seat {
+        let mut permit = Permit {
             streams: self.clone(),
             transport,
             share: None,
@@ -133,7 +133,7 @@ impl Streams {
             return Err(Full::Tails);
         }
         let share = inner.shares.take(principal);
-        seat.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
+        permit.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
         if let Some(connection) = connection {
             let watch = Arc::new(Watch {
                 connection,
@@ -142,16 +142,16 @@ impl Streams {
                 waits: AtomicU64::new(0),
                 written: AtomicU64::new(0),
             });
-            seat.watch = Some(Arc::clone(&watch));
+            permit.watch = Some(Arc::clone(&watch));
             let mut watched = inner.watched.lock();
             let first = watched.is_empty();
-            watched.insert(seat.id, watch);
+            watched.insert(permit.id, watch);
             drop(watched);
             if first {
                 tokio::spawn(look(Arc::downgrade(inner)));
             }
         }
-        Ok(seat)
+        Ok(permit)
     }
 }
 
@@ -260,7 +260,7 @@ impl Watch {
     }
 }
 
-impl Seat {
+impl Permit {
     /// A piece was given out.
     pub(super) fn gave(&self) {
         if let Some(watch) = &self.watch {
@@ -286,7 +286,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         let inner = &self.streams.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
@@ -317,19 +317,19 @@ mod tests {
         settings.limits.tails = 3;
         settings.limits.tails_per_principal = 2;
         let streams = Streams::new(&settings);
-        let one = streams.seat("sse", &named("ann"), None).unwrap();
-        let _two = streams.seat("sse", &named("ann"), None).unwrap();
+        let one = streams.permit("sse", &named("ann"), None).unwrap();
+        let _two = streams.permit("sse", &named("ann"), None).unwrap();
         assert_eq!(
-            streams.seat("sse", &named("ann"), None).unwrap_err(),
+            streams.permit("sse", &named("ann"), None).unwrap_err(),
             Full::OfPrincipal
         );
-        let _three = streams.seat("ndjson", &named("bob"), None).unwrap();
+        let _three = streams.permit("ndjson", &named("bob"), None).unwrap();
         assert_eq!(
-            streams.seat("sse", &named("eve"), None).unwrap_err(),
+            streams.permit("sse", &named("eve"), None).unwrap_err(),
             Full::Tails
         );
         drop(one);
-        streams.seat("sse", &named("ann"), None).unwrap();
+        streams.permit("sse", &named("ann"), None).unwrap();
     }
 
     fn stall() -> u64 {
@@ -344,21 +344,21 @@ mod tests {
     async fn only_who_has_stopped_is_cut() {
         let streams = Streams::new(&Settings::default());
         let connection = Arc::new(Connection::default());
-        let seat = streams.seat("sse", &named(""), Some(Arc::clone(&connection)));
-        let seat = seat.unwrap();
+        let permit = streams.permit("sse", &named(""), Some(Arc::clone(&connection)));
+        let permit = permit.unwrap();
         let later = stall() + 10;
         look(&streams, later);
         assert!(!connection.is_aborted(), "there was nothing to read");
-        seat.gave();
-        seat.is_asked();
+        permit.gave();
+        permit.is_asked();
         look(&streams, later);
         assert!(!connection.is_aborted(), "it was read");
-        seat.gave();
+        permit.gave();
         look(&streams, later - 100);
         assert!(!connection.is_aborted(), "it has time");
         look(&streams, later + 1_000);
         assert!(connection.is_aborted());
-        drop(seat);
+        drop(permit);
         assert!(streams.inner.watched.lock().is_empty());
     }
 
@@ -369,15 +369,16 @@ mod tests {
         let sit = || {
             let reset = Arc::new(H2Reset::default());
             let connection = Some(Arc::clone(&connection));
-            let seat = streams.seat_with("sse", &named(""), connection, Some(Arc::clone(&reset)));
-            (seat.unwrap(), reset)
+            let permit =
+                streams.permit_with("sse", &named(""), connection, Some(Arc::clone(&reset)));
+            (permit.unwrap(), reset)
         };
         let (stuck, of_stuck) = sit();
         let (held_up, of_held_up) = sit();
         let (_silent, of_silent) = sit();
         stuck.gave();
         held_up.gave();
-        let watched = |seat: &Seat| Arc::clone(seat.watch.as_ref().unwrap());
+        let watched = |permit: &Permit| Arc::clone(permit.watch.as_ref().unwrap());
         watched(&held_up).waits.fetch_add(5, Ordering::Relaxed);
         let later = stall() + 1_000;
         look(&streams, later);

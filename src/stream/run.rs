@@ -26,7 +26,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::SharedEncoder;
 use super::event_format::{self, Transport};
-use super::registry::Seat;
+use super::registry::Permit;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
@@ -60,7 +60,7 @@ pub(crate) struct RecordStream {
     principal: Principal,
     /// Tells when the principal is to be judged again.
     changes: Changes,
-    seat: Seat,
+    permit: Permit,
     encoder: Arc<SharedEncoder>,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
@@ -147,7 +147,7 @@ impl RecordStream {
     pub(crate) fn new(
         gateway: Gateway,
         principal: &Principal,
-        seat: Seat,
+        permit: Permit,
         encoder: Arc<SharedEncoder>,
         parts: Vec<Part>,
         cluster_id: Arc<str>,
@@ -189,7 +189,7 @@ impl RecordStream {
             gateway,
             principal: principal.clone(),
             changes: principal.changes(),
-            seat,
+            permit,
             encoder,
             parts,
             cluster_id,
@@ -227,7 +227,7 @@ impl RecordStream {
 
     /// The next piece; `None` is the end.
     pub(crate) async fn piece(&mut self) -> Option<Bytes> {
-        self.seat.is_asked();
+        self.permit.is_asked();
         loop {
             if self.changes.came() {
                 self.judge();
@@ -239,8 +239,8 @@ impl RecordStream {
             }
             if !self.rest.is_empty() {
                 self.beat = Instant::now() + self.heartbeat;
-                self.seat.gave();
-                let most = if self.seat.is_shared() {
+                self.permit.gave();
+                let most = if self.permit.is_shared() {
                     SHARED_PIECE
                 } else {
                     usize::MAX

@@ -207,9 +207,9 @@ async fn begin(
         start_offsets::vector(text, &cluster_id, &parts)
             .map_err(|error| ApiError::bad_request(format!("until: {error}")).at("until"))?;
     }
-    let seat = gateway
+    let permit = gateway
         .streams()
-        .seat(transport.name(), principal.identity(), connection)
+        .permit(transport.name(), principal.identity(), connection)
         .map_err(full)?;
     let encoder = gateway.streams().encoders().encoder(RecordView {
         transport,
@@ -219,7 +219,9 @@ async fn begin(
         filter: asked.filter.clone(),
         visibility,
     });
-    let mut run = RecordStream::new(gateway, &principal, seat, encoder, parts, cluster_id, asked);
+    let mut run = RecordStream::new(
+        gateway, &principal, permit, encoder, parts, cluster_id, asked,
+    );
     run.hello();
     // On the heap: the state of a stream is not moved with every piece.
     let pieces = stream::unfold(Box::new(run), |mut run| async move {

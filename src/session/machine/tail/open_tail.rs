@@ -17,7 +17,7 @@ use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
-use crate::stream::registry::{Full, Seat};
+use crate::stream::registry::{Full, Permit};
 use crate::stream::start_offsets::{Shown, Start, resolve, vector};
 
 /// What a tail is to begin as.
@@ -74,7 +74,7 @@ pub struct Opened {
     pub begun: Begun,
     /// One for each topic, in their order.
     pub followers: Vec<Follower>,
-    pub(super) seat: Seat,
+    pub(super) permit: Permit,
 }
 
 /// Finds out where a tail begins, and takes its place among all.
@@ -94,9 +94,9 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         }
         _ => None,
     };
-    let seat = gateway
+    let permit = gateway
         .streams()
-        .seat(ask.view.transport.name(), &ask.principal, None)
+        .permit(ask.view.transport.name(), &ask.principal, None)
         .map_err(|full| full_error(&full))?;
     let start = resolve(
         cluster,
@@ -149,7 +149,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
             isolation,
         },
         followers,
-        seat,
+        permit,
     })
 }
 
