@@ -1,4 +1,4 @@
-//! `from`: times, counts, and position vectors.
+//! `from`: times, counts, and resume tokens.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -47,8 +47,8 @@ fuzz_target!(|text: &str| {
     );
     // One with times, of this cluster and of another.
     for cluster in ["cluster", "mirror"] {
-        let vectors = position::Vectors::new(cluster, &topics);
-        let head = vectors.encode_with_times([[].as_slice(), &[]].into_iter(), |_, _| None);
+        let resume_tokens = position::ResumeTokens::new(cluster, &topics);
+        let head = resume_tokens.encode_with_times([[].as_slice(), &[]].into_iter(), |_, _| None);
         let text = format!("{}{text}", &head[..head.len().min(12)]);
         let Ok(read) = position::read(&text, "cluster", &topics) else {
             continue;
@@ -60,7 +60,7 @@ fuzz_target!(|text: &str| {
             let found = times[index].iter().find(|(id, _)| *id == partition);
             found.and_then(|(_, time)| *time)
         };
-        let again = vectors.encode_with_times(offsets.iter().map(Vec::as_slice), time);
+        let again = resume_tokens.encode_with_times(offsets.iter().map(Vec::as_slice), time);
         assert_eq!(position::read(&again, "cluster", &topics), Ok(read));
     }
 });

@@ -27,7 +27,7 @@ pub(crate) enum Until {
     /// Before the first record of this time (ms since 1970), which may not have come yet.
     Time(i64),
     /// Before these offsets.
-    Vector(String),
+    ResumeToken(String),
 }
 
 /// The parameters.

@@ -35,7 +35,7 @@ use crate::http::error::ApiError;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
-use crate::position::{Offsets, Vectors};
+use crate::position::{Offsets, ResumeTokens};
 use crate::read::allowed::may_go_on;
 use crate::read::partitions::Part;
 use crate::stream::params::Asked;
@@ -64,7 +64,7 @@ pub(crate) struct RecordStream {
     encoder: Arc<SharedEncoder>,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
-    vectors: Vectors,
+    resume_tokens: ResumeTokens,
     begin: Option<Box<Asked>>,
     followers: Vec<Follower>,
     /// Which of several is looked at first.
@@ -154,7 +154,7 @@ impl RecordStream {
         asked: Asked,
     ) -> Self {
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
-        let vectors = Vectors::new(&cluster_id, &topics);
+        let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
         let begun = Instant::now();
         let heartbeat = asked
             .heartbeat
@@ -193,7 +193,7 @@ impl RecordStream {
             encoder,
             parts,
             cluster_id,
-            vectors,
+            resume_tokens,
             followers: Vec::new(),
             turn: 0,
             sent: Vec::new(),

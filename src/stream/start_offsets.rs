@@ -73,8 +73,8 @@ impl Shown<'_> {
 /// and what is written takes its time.
 const LATE: i64 = 60_000;
 
-/// A vector that the request gave, decoded before there is an answer.
-pub(crate) fn vector(
+/// A resume token that the request gave, decoded before there is an answer.
+pub(crate) fn resume_token(
     text: &str,
     cluster_id: &str,
     parts: &[Part],
@@ -96,12 +96,12 @@ pub(crate) async fn resolve(
     let isolation = shown.isolation;
     let mut reset = None;
     let text = match origin {
-        Origin::Id(text) | Origin::From(StartPosition::Vector(text)) => Some(text),
+        Origin::Id(text) | Origin::From(StartPosition::ResumeToken(text)) => Some(text),
         Origin::From(_) => None,
     };
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let read = text.map(|text| position::read(text, cluster_id, &topics));
-    let (vectors, times, since) = match read {
+    let (resume_tokens, times, since) = match read {
         None => (None, None, None),
         Some(Ok(position)) => (position.offsets, position.times, position.since),
         Some(Err(error)) => {
@@ -112,13 +112,13 @@ pub(crate) async fn resolve(
             (None, None, None)
         }
     };
-    // A vector that cannot be used says nothing; what stands beside it does.
+    // A resume token that cannot be used says nothing; what stands beside it does.
     let from = match fallback {
-        StartPosition::Vector(_) => &StartPosition::Latest,
+        StartPosition::ResumeToken(_) => &StartPosition::Latest,
         from => from,
     };
     let ends = match until {
-        Some(Until::Vector(text)) => vector(text, cluster_id, parts).ok(),
+        Some(Until::ResumeToken(text)) => resume_token(text, cluster_id, parts).ok(),
         _ => None,
     };
     let mut start = Start {
@@ -128,7 +128,7 @@ pub(crate) async fn resolve(
         backlog: 0,
         until: until.map(|_| Vec::new()),
         ahead: None,
-        by_time: vectors.is_none() && times.is_some(),
+        by_time: resume_tokens.is_none() && times.is_some(),
         times: Vec::with_capacity(parts.len()),
     };
     let now = now_ms();
@@ -147,7 +147,7 @@ pub(crate) async fn resolve(
             }
             None => Ok(Vec::new()),
         };
-        let begins = match (&vectors, from) {
+        let begins = match (&resume_tokens, from) {
             (None, StartPosition::Time(time)) => Some(*time),
             _ => None,
         };
@@ -156,7 +156,7 @@ pub(crate) async fn resolve(
             _ => None,
         };
         let known = times.as_ref().and_then(|times| times.get(index));
-        let wanted = match (&vectors, known) {
+        let wanted = match (&resume_tokens, known) {
             (None, Some(known)) => elsewhere(part, known),
             // Of a page for which some brokers did not answer.
             _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
@@ -167,15 +167,15 @@ pub(crate) async fn resolve(
             at(ends_at),
             cluster.offsets_at_each(isolation, name, &wanted),
         )?;
-        let last_ones = match (&vectors, from) {
+        let last_ones = match (&resume_tokens, from) {
             (None, StartPosition::Last(count)) => {
                 let topic = &part.topic;
                 Some(shown.last(cluster, topic, &bounds, *count).await)
             }
             _ => None,
         };
-        let of = |vectors: &Option<Vec<Offsets>>, partition: i32| {
-            let offsets = vectors.as_ref()?.get(index)?;
+        let of = |resume_tokens: &Option<Vec<Offsets>>, partition: i32| {
+            let offsets = resume_tokens.as_ref()?.get(index)?;
             let (_, offset) = offsets.iter().find(|(id, _)| *id == partition)?;
             Some(*offset)
         };
@@ -188,10 +188,10 @@ pub(crate) async fn resolve(
             let by_time = wanted.iter().position(|(id, _)| *id == bound.partition);
             // Where there is none so new, it goes on with what comes.
             let timed = by_time.map(|at| found.get(at).copied().flatten().unwrap_or(bound.end));
-            let asked = timed.unwrap_or_else(|| match (&vectors, from) {
-                // One that the vector does not know came into being after it.
-                (Some(_), _) => of(&vectors, bound.partition).unwrap_or(bound.low),
-                (None, StartPosition::Latest | StartPosition::Vector(_)) => bound.end,
+            let asked = timed.unwrap_or_else(|| match (&resume_tokens, from) {
+                // One that the resume token does not know came into being after it.
+                (Some(_), _) => of(&resume_tokens, bound.partition).unwrap_or(bound.low),
+                (None, StartPosition::Latest | StartPosition::ResumeToken(_)) => bound.end,
                 (None, StartPosition::Earliest) => bound.low,
                 (None, StartPosition::Last(_)) => last_ones
                     .as_ref()
@@ -205,11 +205,11 @@ pub(crate) async fn resolve(
             let time = match (of_id.and_then(|(_, time)| *time), by_time, from) {
                 (Some(time), ..) => Some(time),
                 (None, Some(at), _) => wanted.get(at).map(|(_, time)| *time),
-                (None, None, _) if vectors.is_some() => None,
+                (None, None, _) if resume_tokens.is_some() => None,
                 (None, None, StartPosition::Latest) => Some(now - LATE),
                 (None, None, StartPosition::Earliest) => Some(0),
                 (None, None, StartPosition::Time(time)) => Some(*time),
-                (None, None, StartPosition::Last(_) | StartPosition::Vector(_)) => None,
+                (None, None, StartPosition::Last(_) | StartPosition::ResumeToken(_)) => None,
             };
             start_times.extend(time.map(|time| (bound.partition, time)));
             if start.ahead.is_some()
@@ -221,7 +221,7 @@ pub(crate) async fn resolve(
             let end = match until {
                 None | Some(Until::End) => bound.end,
                 Some(Until::Time(_)) => time_of(&ends_at).unwrap_or(bound.end),
-                Some(Until::Vector(_)) => of(&ends, bound.partition).unwrap_or(bound.end),
+                Some(Until::ResumeToken(_)) => of(&ends, bound.partition).unwrap_or(bound.end),
             };
             last.push((bound.partition, end));
         }

@@ -419,12 +419,12 @@ async fn starts(
     let parts = &scope.parts;
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let position = match &asked.from {
-        StartPosition::Vector(text) => {
+        StartPosition::ResumeToken(text) => {
             Some(position::read(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
         }
         _ => None,
     };
-    let vectors = match &position {
+    let resume_tokens = match &position {
         None => None,
         Some(Position {
             offsets: Some(offsets),
@@ -436,7 +436,7 @@ async fn starts(
     let (some, answered) = tokio::sync::watch::channel(false);
     let patience = Instant::now() + PATIENCE;
     let of_parts = parts.iter().enumerate().map(async |(index, part)| {
-        let vector = vectors.and_then(|all| all.get(index));
+        let resume_token = resume_tokens.and_then(|all| all.get(index));
         let since = since.and_then(|all| all.get(index));
         let mut others = answered.clone();
         let patience = async {
@@ -455,7 +455,7 @@ async fn starts(
             isolation: asked.isolation,
         };
         let last = last(cluster, part, shown, asked, &bounds).await;
-        starts_of(part, asked, vector, since, &bounds, &times, &last)
+        starts_of(part, asked, resume_token, since, &bounds, &times, &last)
     });
     let (starts, faults): (Vec<_>, Vec<_>) = try_join_all(of_parts).await?.into_iter().unzip();
     match faults.into_iter().flatten().next() {
@@ -512,7 +512,7 @@ fn silent(part: &Part) -> Known {
 fn starts_of(
     part: &Part,
     asked: &Asked,
-    vector: Option<&Offsets>,
+    resume_token: Option<&Offsets>,
     since: Option<&Since>,
     bounds: &[Result<Watermarks, Fault>],
     times: &BTreeMap<i32, Result<Option<i64>, Fault>>,
@@ -523,14 +523,14 @@ fn starts_of(
         let (_, found) = of?.iter().find(|(known, _)| *known == id)?;
         Some(*found)
     };
-    if let Some(vector) = vector {
+    if let Some(resume_token) = resume_token {
         let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
-        check_vector(topic, vector, &known)?;
+        check_resume_token(topic, resume_token, &known)?;
     }
     let mut starts = Starts::default();
     let mut first = None;
     for (id, bound) in part.partitions.iter().zip(bounds) {
-        let place = find(vector, *id);
+        let place = find(resume_token, *id);
         let bound = match times.get(id) {
             Some(Err(fault)) if place.is_none() => Err(fault),
             _ => bound.as_ref(),
@@ -545,9 +545,9 @@ fn starts_of(
                     StartPosition::Earliest => bound.low,
                     StartPosition::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
                     StartPosition::Time(_) => by_time.unwrap_or(bound.end),
-                    // A partition that the vector does not know came into being after it was
+                    // A partition that the resume token does not know came into being after it was
                     // written.
-                    StartPosition::Vector(_) => place.or(by_time).unwrap_or(bound.low),
+                    StartPosition::ResumeToken(_) => place.or(by_time).unwrap_or(bound.low),
                 };
                 starts.spans.push(Span {
                     partition: *id,
@@ -565,7 +565,7 @@ fn starts_of(
                     }
                     StartPosition::Time(time) => Some(*time),
                     StartPosition::Earliest => None,
-                    StartPosition::Vector(_) => find(since, *id),
+                    StartPosition::ResumeToken(_) => find(since, *id),
                 };
                 match (place, time) {
                     (Some(offset), _) => starts.spans.push(Span {
@@ -574,7 +574,7 @@ fn starts_of(
                         end: offset,
                     }),
                     (None, Some(time)) => starts.since.push((*id, time)),
-                    // It is left out of the vector, and begins at its beginning.
+                    // It is left out of the resume token, and begins at its beginning.
                     (None, None) => {}
                 }
             }
@@ -583,15 +583,19 @@ fn starts_of(
     Ok((starts, first))
 }
 
-fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Watermarks]) -> Result<(), ApiError> {
+fn check_resume_token(
+    topic: &Topic,
+    resume_token: &Offsets,
+    bounds: &[Watermarks],
+) -> Result<(), ApiError> {
     let bound_of = |partition: i32| bounds.iter().find(|bound| bound.partition == partition);
-    let truncated = vector
+    let truncated = resume_token
         .iter()
         .any(|(partition, offset)| bound_of(*partition).is_some_and(|b| *offset < b.low));
     if truncated {
-        return Err(gone(topic, vector, bounds));
+        return Err(gone(topic, resume_token, bounds));
     }
-    let beyond = vector.iter().find_map(|(partition, offset)| {
+    let beyond = resume_token.iter().find_map(|(partition, offset)| {
         let bound = bound_of(*partition)?;
         (*offset > bound.end).then_some((*bound, *offset))
     });

@@ -139,7 +139,7 @@ fn until(text: &str) -> Result<Until, ApiError> {
     }
     match StartPosition::parse(text) {
         Ok(StartPosition::Time(time)) => Ok(Until::Time(time)),
-        Ok(StartPosition::Vector(vector)) => Ok(Until::Vector(vector)),
+        Ok(StartPosition::ResumeToken(resume_token)) => Ok(Until::ResumeToken(resume_token)),
         Err(error @ PositionError::Seconds(_)) => {
             Err(ApiError::bad_request(format!("until: {error}")).at("until"))
         }

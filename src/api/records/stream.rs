@@ -200,11 +200,11 @@ async fn begin(
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
     // What a person wrote is answered as such; an id that is no good is told in the stream.
-    if let Origin::From(StartPosition::Vector(text)) = &asked.origin {
+    if let Origin::From(StartPosition::ResumeToken(text)) = &asked.origin {
         written(text, &parts)?;
     }
-    if let Some(Until::Vector(text)) = &asked.until {
-        start_offsets::vector(text, &cluster_id, &parts)
+    if let Some(Until::ResumeToken(text)) = &asked.until {
+        start_offsets::resume_token(text, &cluster_id, &parts)
             .map_err(|error| ApiError::bad_request(format!("until: {error}")).at("until"))?;
     }
     let permit = gateway
@@ -231,7 +231,7 @@ async fn begin(
     Ok(streamed(transport, Body::from_stream(pieces)))
 }
 
-/// A vector in `from` that is written out must fit the request; an opaque one is looked at later.
+/// A resume token in `from` that is written out must fit the request; an opaque one is looked at later.
 fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
     if !text.contains('@') {
         return Ok(());

@@ -20,10 +20,12 @@ impl RecordStream {
     pub(super) fn id(&self) -> String {
         let offsets = self.sent.iter().map(Vec::as_slice);
         match &self.times {
-            None => self.vectors.encode(offsets),
-            Some(times) => self.vectors.encode_with_times(offsets, |index, partition| {
-                times.get(index)?.get(&partition).copied()
-            }),
+            None => self.resume_tokens.encode(offsets),
+            Some(times) => self
+                .resume_tokens
+                .encode_with_times(offsets, |index, partition| {
+                    times.get(index)?.get(&partition).copied()
+                }),
         }
     }
 

@@ -102,7 +102,9 @@ impl RecordStream {
                 StartPosition::Earliest => "earliest".to_owned(),
                 StartPosition::Last(count) => format!("-{count}"),
                 StartPosition::Time(time) => time.to_string(),
-                StartPosition::Vector(vector) => vector.chars().take(200).collect(),
+                StartPosition::ResumeToken(resume_token) => {
+                    resume_token.chars().take(200).collect()
+                }
             },
         };
         let from = json!(self.places());

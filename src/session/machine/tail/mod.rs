@@ -31,7 +31,7 @@ use crate::auth::policy::RecordVisibility;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
-use crate::position::{Offsets, Vectors};
+use crate::position::{Offsets, ResumeTokens};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
@@ -126,7 +126,7 @@ pub struct Tail {
     id: u64,
     name: Box<str>,
     parts: Box<[Part]>,
-    vectors: Vectors,
+    resume_tokens: ResumeTokens,
     encoder: Arc<SharedEncoder>,
     flow: Flow,
     /// Records and bytes that were given out and not taken by the socket.
@@ -191,7 +191,7 @@ impl Tail {
             id,
             name: options.sub.as_str().into(),
             parts: parts.collect(),
-            vectors: begun.vectors,
+            resume_tokens: begun.resume_tokens,
             encoder: begun.encoder,
             flow: options.flow,
             out: (0, 0),
@@ -267,7 +267,7 @@ impl Tail {
 
     /// Where it stands, as `from` takes it.
     pub fn position(&self) -> String {
-        self.vectors
+        self.resume_tokens
             .encode(self.parts.iter().map(|part| part.sent.as_slice()))
     }
 

@@ -12,13 +12,13 @@ use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
 use crate::kafka::{Cluster, Watermarks};
-use crate::position::{MAX_PARTITIONS, Offsets, StartPosition, Vectors};
+use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
 use crate::stream::registry::{Full, Permit};
-use crate::stream::start_offsets::{Shown, Start, resolve, vector};
+use crate::stream::start_offsets::{Shown, Start, resolve, resume_token};
 
 /// What a tail is to begin as.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Begun {
     /// Its topics.
     pub parts: Vec<BegunPart>,
     /// Writes where it stands.
-    pub vectors: Vectors,
+    pub resume_tokens: ResumeTokens,
     /// How it shows records.
     pub(crate) encoder: Arc<SharedEncoder>,
     /// What was asked for and cannot be had, with the index of the topic.
@@ -89,8 +89,8 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     let parts = parts(cluster, &ask.topics).await?;
     let cluster_id = cluster.id().await.map_err(failed)?;
     let asked = match &ask.from {
-        StartPosition::Vector(text) => {
-            Some(vector(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
+        StartPosition::ResumeToken(text) => {
+            Some(resume_token(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
         }
         _ => None,
     };
@@ -115,7 +115,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
     .map_err(failed)?;
     let gaps = gaps(&start, asked.as_deref());
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
-    let vectors = Vectors::new(&cluster_id, &topics);
+    let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
     let ends = start.until.unwrap_or_default();
     let encoder = gateway.streams().encoders().encoder(ask.view);
     let mut followers = Vec::with_capacity(parts.len());
@@ -142,7 +142,7 @@ pub async fn open(gateway: &Gateway, ask: Ask) -> Result<Opened, Error> {
         begun: Begun {
             owner: ask.principal,
             parts: begun,
-            vectors,
+            resume_tokens,
             encoder,
             gaps,
             backlog: start.backlog,

@@ -286,5 +286,5 @@ fn written_out(positions: &[At], topics: &[Arc<str>]) -> Result<StartPosition, E
         }
         entries.push(format!("{}:{}@{}", at.topic, at.partition, at.offset));
     }
-    Ok(StartPosition::Vector(entries.join(",")))
+    Ok(StartPosition::ResumeToken(entries.join(",")))
 }

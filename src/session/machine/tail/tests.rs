@@ -31,7 +31,7 @@ fn keyed(partition: i32, offset: i64, key: Option<&'static str>, value: &str) ->
     })
 }
 
-fn vectors() -> Vectors {
+fn resume_tokens() -> ResumeTokens {
     let topic = Topic {
         name: Arc::from("orders"),
         id: [1; 16],
@@ -39,7 +39,7 @@ fn vectors() -> Vectors {
         rights: None,
         partitions: Vec::new(),
     };
-    Vectors::new("cluster", &[&topic])
+    ResumeTokens::new("cluster", &[&topic])
 }
 
 /// A session with the tail `t` of two partitions, both at 0, of which the first ends at 0.
@@ -78,7 +78,7 @@ impl Tailed {
                 starts: vec![(0, 0), (1, 0)],
                 ends: vec![(0, 0), (1, 9)],
             }],
-            vectors: vectors(),
+            resume_tokens: resume_tokens(),
             encoder: SharedEncoders::default().encoder(ask.view),
             gaps: Vec::new(),
             backlog: 9,
@@ -375,7 +375,7 @@ fn nothing_comes_after_drain_but_where_the_tails_stand() {
     let position = frames[0]["tails"][0]["position"].as_str().unwrap();
     assert_eq!(frames[0]["tails"][0]["sub"], "t");
     let at: &[(i32, i64)] = &[(0, 2), (1, 0)];
-    assert_eq!(position, vectors().encode([at].into_iter()));
+    assert_eq!(position, resume_tokens().encode([at].into_iter()));
     assert_eq!(tailed.play.session.tails(), 0);
 }
 
@@ -396,7 +396,7 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
     let begun = Begun {
         owner: Arc::clone(&ask.principal),
         parts: Vec::new(),
-        vectors: vectors(),
+        resume_tokens: resume_tokens(),
         encoder: SharedEncoders::default().encoder(ask.view),
         gaps: Vec::new(),
         backlog: 0,
@@ -583,7 +583,7 @@ fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
     let at: &[(i32, i64)] = &[(0, 3), (1, 0)];
     assert_eq!(
         frames[0]["tails"][0]["position"],
-        vectors().encode([at].into_iter())
+        resume_tokens().encode([at].into_iter())
     );
 }
 
