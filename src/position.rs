@@ -266,8 +266,8 @@ impl ResumeTokens {
     }
 }
 
-/// Writes the resume token of `offsets` and of the partitions that have no place yet, one list of each for each
-/// of `topics`.
+/// Writes the resume token of `offsets` and of the partitions that have no place yet, one list of each for
+/// each of `topics`.
 pub fn encode_since(
     cluster_id: &str,
     topics: &[&Topic],

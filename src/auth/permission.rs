@@ -253,8 +253,8 @@ pub fn reauthorize(
 /// [`authorize`] or [`reauthorize`].
 pub type Authorize = fn(&Principal, Action, Resource<'_>) -> Result<(), Denied>;
 
-/// Like [`authorize`], for what is only looked at, such as which lines of a list to show: nothing is decided, so
-/// the audit log is told of nothing.
+/// Like [`authorize`], for what is only looked at, such as which lines of a list to show: nothing is
+/// decided, so the audit log is told of nothing.
 pub fn is_allowed(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
     let held = principal.grants().held();
     judge(principal, held.as_ref(), action, resource).is_ok()

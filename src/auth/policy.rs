@@ -1,9 +1,9 @@
 //! `[[auth.topic_filters]]`: which records of a topic a principal is shown, over every API.
 //!
 //! An API that gives records away asks [`visibility`] for the topics that it reads, and gives only what the
-//! [`RecordVisibility`] shows, beside whatever the client wants to see of it. A claim that a filter needs and the
-//! token does not have is a refusal: then nothing is shown. Nor is a record that a filter cannot judge,
-//! see [`Filter::policy`].
+//! [`RecordVisibility`] shows, beside whatever the client wants to see of it. A claim that a filter needs
+//! and the token does not have is a refusal: then nothing is shown. Nor is a record that a filter cannot
+//! judge, see [`Filter::policy`].
 
 use std::sync::Arc;
 

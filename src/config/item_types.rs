@@ -1,5 +1,5 @@
-//! The types of the single strings that settings are made of, each with what it may be: networks, hosts, origins,
-//! routes and claims. What is compared with requests later is held to the one spelling in which
+//! The types of the single strings that settings are made of, each with what it may be: networks, hosts,
+//! origins, routes and claims. What is compared with requests later is held to the one spelling in which
 //! requests have it, since a near miss would refuse people without a word.
 
 use std::net::{IpAddr, Ipv6Addr};

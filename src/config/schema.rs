@@ -1,5 +1,5 @@
-//! The schema of the settings, a table of every one: its path, where it lives in [`Settings`], what it means. Loading,
-//! `config show`, the sample file and the reference all walk this one list.
+//! The schema of the settings, a table of every one: its path, where it lives in [`Settings`], what it
+//! means. Loading, `config show`, the sample file and the reference all walk this one list.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

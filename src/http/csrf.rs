@@ -242,7 +242,8 @@ fn host_in(url: &str) -> Option<String> {
     Address::parse_with_default_port(authority, default_port(scheme)).map(|address| address.host)
 }
 
-/// A service written out, as [`with_response_layer`](super::response_layer::with_response_layer) is and for the same reason.
+/// A service written out, as [`with_response_layer`](super::response_layer::with_response_layer) is and for
+/// the same reason.
 #[derive(Clone)]
 struct CsrfGuard {
     rules: Arc<CsrfRules>,

@@ -1,5 +1,5 @@
-//! Limits the rate of requests and of body bytes, for each principal, or for each address where the principal is
-//! anonymous: `limits.requests_per_second` and `limits.bytes_per_second`.
+//! Limits the rate of requests and of body bytes, for each principal, or for each address where the
+//! principal is anonymous: `limits.requests_per_second` and `limits.bytes_per_second`.
 //!
 //! Each is a bucket that holds one second's worth. A request without a place is refused with 429. A
 //! body whose length is known pays when it begins, and is refused if it cannot; all others pay as

@@ -1,6 +1,6 @@
-//! The response layer, the outermost one: gives every request its id, writes every error's body, answers for handlers
-//! that panic, keeps answers out of caches whose addresses hold credentials, counts and logs, and holds
-//! refusals back where nothing else is answered (`held_back.rs`).
+//! The response layer, the outermost one: gives every request its id, writes every error's body, answers
+//! for handlers that panic, keeps answers out of caches whose addresses hold credentials, counts and logs,
+//! and holds refusals back where nothing else is answered (`held_back.rs`).
 
 use std::any::Any;
 use std::convert::Infallible;

@@ -1,5 +1,5 @@
-//! The responses that are common to all operations, before a handler has a say: added to the document here, once, so
-//! that no handler needs to repeat it. What a handler says of the same status stands first.
+//! The responses that are common to all operations, before a handler has a say: added to the document here,
+//! once, so that no handler needs to repeat it. What a handler says of the same status stands first.
 
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;

@@ -49,7 +49,8 @@ pub fn of_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
 ///
 /// # Errors
 ///
-/// 415 also when there is none, since bytes that are taken for what they are not are lost: naming the types that are read and, for plain JSON, the API that reads it.
+/// 415 also when there is none, since bytes that are taken for what they are not are lost: naming the types
+/// that are read and, for plain JSON, the API that reads it.
 pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
     match type_of(headers)?.as_deref() {
         None => Err(unsupported(

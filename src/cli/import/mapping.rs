@@ -1,4 +1,5 @@
-//! The mapping of names, what becomes of each: the rows of the products' tables. docs/compatibility.md prints them.
+//! The mapping of names, what becomes of each: the rows of the products' tables. docs/compatibility.md
+//! prints them.
 
 use super::Entry;
 use super::output::{Draft, Value};

@@ -2,7 +2,7 @@
 //! a comment that says why not, and the result always loads.
 //!
 //! - `properties.rs`, `json.rs`: the two syntaxes, into names and values with their lines
-//! - `mapping.rs`: what becomes of a name; the tables of these are the mapping that docs/compatibility.md shows
+//! - `mapping.rs`: what becomes of a name; its tables are the ones that docs/compatibility.md shows
 //! - `confluent.rs`, `strimzi.rs`, `karapace.rs`: a table for each product, and what takes code
 //! - `client.rs`, `jaas.rs`: the properties of Kafka's Java clients, which two of them pass on
 //! - `listeners.rs`: addresses, routes and origins

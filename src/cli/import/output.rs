@@ -1,5 +1,5 @@
-//! The output, a settings file, while it is being put together: what is set, by which line, and which lines were
-//! not carried over, each with the reason.
+//! The output, a settings file, while it is being put together: what is set, by which line, and which lines
+//! were not carried over, each with the reason.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

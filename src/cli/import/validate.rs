@@ -1,5 +1,5 @@
-//! Validates a draft so that it loads: what start-up objects to is taken back, with the objection as the reason. What
-//! goes with it is taken back so that less is open than before, and never more.
+//! Validates a draft so that it loads: what start-up objects to is taken back, with the objection as the
+//! reason. What goes with it is taken back so that less is open than before, and never more.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! The assignment, what Kafka gives and takes: partitions, their records, and which of them it is to hold back.
+//! The assignment, what Kafka gives and takes: partitions, their records, and which of them it is to hold
+//! back.
 
 use super::super::partition::{Partition, State};
 use super::{Flow, Gone, Ledger, Left};

@@ -91,7 +91,8 @@ impl Admin {
     }
 
     /// Commits for `group`, which must have no members: each offset is that of the next record to
-    /// read. Those without a text cost one request; if any has one, `noted` says what all of them cost.
+    /// read. Those without a text cost one request; if any has one, `offset_commit` says what all of them
+    /// cost.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
 //! Every call takes its bound and answers within it. `offsets` is about positions in partitions,
-//! `groups` about consumer groups, `noted` about commits that keep a text.
+//! `groups` about consumer groups, `offset_commit` about commits that keep metadata.
 
 mod groups;
 mod offset_commit;

@@ -22,8 +22,8 @@
 //!
 //! `kip848` is the engine over krafka, which fetches from each broker by itself where several
 //! lead the member's partitions. `connections` gives members theirs, `start` decides where a
-//! partition starts and `kafka::offset_resolver` finds that in its log, `health` knows whether any broker answers, `lag` how
-//! far groups are behind.
+//! partition starts and `kafka::offset_resolver` finds that in its log, `health` knows whether any broker
+//! answers, `lag` how far groups are behind.
 
 mod connections;
 mod health;
@@ -70,8 +70,8 @@ pub struct Options {
     /// starts at its beginning, whatever this says of the others: in a topic that was not there when the
     /// member subscribed, or had fewer partitions, or in which the group has committed others.
     pub from: From,
-    /// The same where `from` does not say it. With [`OffsetReset::Error`] there must be a committed offset of what
-    /// was there when the member subscribed, and it must be in the log.
+    /// The same where `from` does not say it. With [`OffsetReset::Error`] there must be a committed offset
+    /// of what was there when the member subscribed, and it must be in the log.
     pub reset: OffsetReset,
     /// Whether a start that is not what the group has committed is committed before its first record.
     pub commit_starts: bool,

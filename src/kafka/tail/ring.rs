@@ -8,8 +8,8 @@
 //! what it has not read is still there. What came together is pulled together, so that those who follow
 //! at the head are given the very same, and what was made of it for one of them serves the others.
 //!
-//! Of keys that are followed alone the ring knows the places (`key_index.rs`): who follows one is woken by its
-//! records only, and does not look at others.
+//! Of keys that are followed alone the ring knows the places (`key_index.rs`): who follows one is woken by
+//! its records only, and does not look at others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The one reader of a topic that is followed: from Kafka into the ring.
 //!
 //! Each broker that leads partitions of it has a broker fetcher (`broker_fetcher.rs`) with a consumer
-//! without a group, so that one that is silent holds up none of the others' partitions. All fetchers are on one handle, which no other
-//! reader shares, because a broker answers the requests of one connection one after the other. Only where
-//! fetches may go to the nearest replica each fetcher has its own: they may all meet at one broker. Nothing
-//! that a follower does slows a fetcher.
+//! without a group, so that one that is silent holds up none of the others' partitions. All fetchers are on
+//! one handle, which no other reader shares, because a broker answers the requests of one connection one
+//! after the other. Only where fetches may go to the nearest replica each fetcher has its own: they may all
+//! meet at one broker. Nothing that a follower does slows a fetcher.
 //!
-//! Who leads is looked at now and then, and when a fetcher fails: fetchers whose partitions are others' by then
-//! end, and new ones begin where they stopped. A fetcher is also begun anew where partitions stand still
-//! although there is more to read.
+//! Who leads is looked at now and then, and when a fetcher fails: fetchers whose partitions are others' by
+//! then end, and new ones begin where they stopped. A fetcher is also begun anew where partitions stand
+//! still although there is more to read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};

@@ -2,9 +2,9 @@
 //!
 //! krafka joins the fetches of a round: a consumer that fetches from several brokers is as late as the
 //! slowest of them, and when one does not answer at all, none of its partitions goes on. So where two
-//! brokers or more lead a member's partitions, each of them has a broker fetcher (`broker_fetcher.rs`), and the consumer in
-//! the group keeps the partitions paused and does what makes the membership. Where one leads them all
-//! there is no fetcher, and nothing of this costs anything.
+//! brokers or more lead a member's partitions, each of them has a broker fetcher (`broker_fetcher.rs`), and
+//! the consumer in the group keeps the partitions paused and does what makes the membership. Where one
+//! leads them all there is no fetcher, and nothing of this costs anything.
 //!
 //! ```text
 //! assigned -> at its start, in the consumer in the group -> leaders are looked at -> two or more?

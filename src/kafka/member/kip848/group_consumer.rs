@@ -2,8 +2,8 @@
 //!
 //! krafka awaits the callbacks inside `poll`, which the task drives while it serves everything else; so
 //! a callback puts a notice on the desk and, where krafka must wait, waits until the task has dealt with
-//! it. The consumer is held by its `GroupConsumer` alone: the listener has a weak reference, since a consumer that
-//! holds itself would never be dropped and would heartbeat for ever.
+//! it. The consumer is held by its `GroupConsumer` alone: the listener has a weak reference, since a
+//! consumer that holds itself would never be dropped and would heartbeat for ever.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
