@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use self::import::{ImportArgs, Outcome};
 use self::token::TokenArgs;
 use self::users::{KeyArgs, UserArgs};
-use crate::api::offered::names_a_route;
+use crate::api::route_filter::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
 use crate::{auth, healthcheck, kafka, observe, server};
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most comparisons of one condition.
 const MOST: usize = 8;
@@ -144,12 +144,12 @@ impl Filter {
     }
 
     /// Whether the record is wanted. What costs least is asked first.
-    pub fn wants(&self, record: &Delivered) -> bool {
+    pub fn wants(&self, record: &ConsumerRecord) -> bool {
         self.may_want(record) && self.wants_value(record)
     }
 
     /// Whether the record is wanted as far as its key and headers say, which costs little.
-    pub fn may_want(&self, record: &Delivered) -> bool {
+    pub fn may_want(&self, record: &ConsumerRecord) -> bool {
         let key = record.key.as_deref();
         if !self.keys.iter().all(|wanted| key == Some(wanted)) {
             return false;
@@ -165,13 +165,13 @@ impl Filter {
 
     /// Of a name that stands more than once a client means any, while a policy cannot tell which one
     /// the record's readers go by.
-    fn wants_header(&self, record: &Delivered, name: &str, value: &[u8]) -> bool {
+    fn wants_header(&self, record: &ConsumerRecord, name: &str, value: &[u8]) -> bool {
         let named = || record.headers.iter().filter(|header| header.name == name);
         let has = named().any(|header| header.value.as_deref() == Some(value));
         has && (!self.is_policy || named().nth(1).is_none())
     }
 
-    fn wants_value(&self, record: &Delivered) -> bool {
+    fn wants_value(&self, record: &ConsumerRecord) -> bool {
         if self.conditions.is_empty() {
             return true;
         }
@@ -436,9 +436,9 @@ mod tests {
     use super::*;
     use crate::record::{Header, TimestampType};
 
-    fn record(key: Option<&str>, value: &str, headers: &[(&str, &str)]) -> Delivered {
+    fn record(key: Option<&str>, value: &str, headers: &[(&str, &str)]) -> ConsumerRecord {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        Delivered {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition: 0,
             offset: 0,

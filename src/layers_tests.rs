@@ -39,7 +39,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "the tests look at the answer that a client gets",
     ),
     (
-        "config/check.rs",
+        "config/validate.rs",
         "delivery",
         "a name of dead-letter topics is checked by the rule that makes it",
     ),

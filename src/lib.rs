@@ -10,16 +10,16 @@
 //! | [`server`] | listeners, connections, graceful drain |
 //! | [`gateway`] | what every handler is given |
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
-//! | [`api`] | the doors: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | [`api`] | the APIs: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
 //! | [`consumer`] | consumer instances of the v2 API |
 //! | [`stream`] | streams of records: tails over HTTP |
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
 //! | [`codec`] | between bytes and what clients see |
-//! | [`http`] | what all doors share: errors, negotiation, limits, request ids |
+//! | [`http`] | what all APIs share: errors, negotiation, limits, request ids |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`mod@write`] | the one write pipeline |
 //! | `read` | what every API that reads goes by: partitions, and what is shown |
-//! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming door |
+//! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming API |
 //! | [`position`] | where a read starts and goes on |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `glob` | patterns of names |
@@ -28,7 +28,7 @@
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
 //! | [`limits`] | how much of something each has, and may have |
-//! | [`record`] | the record as every door sees it |
+//! | [`record`] | the record as every API sees it |
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,

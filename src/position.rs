@@ -1,6 +1,6 @@
-//! Positions in topics: where a read starts, and the opaque vector that says where it may go on.
+//! Positions in topics: where a read starts, and the opaque resume token that says where it may go on.
 //!
-//! A vector holds the next offset of every partition of a read. It needs no state in the gateway:
+//! A resume token holds the next offset of every partition of a read. It needs no state in the gateway:
 //! any process that serves the same cluster can go on from it. On the wire it is base64url of
 //!
 //! ```text
@@ -38,7 +38,7 @@
 //!   (varint partition - previous partition, varint time in ms since 1970) for each, by partition
 //! ```
 //!
-//! The topic's id is in the hash, so that a vector does not outlive a topic that was deleted and
+//! The topic's id is in the hash, so that a resume token does not outlive a topic that was deleted and
 //! created again: its offsets would point at other records. Varints are LEB128.
 
 use base64::Engine;
@@ -54,10 +54,10 @@ const VERSION: u8 = 1;
 const VERSION_WITH_TIMES: u8 = 2;
 const VERSION_WITHOUT_PLACES: u8 = 3;
 
-/// Most partitions a vector may have, so that it fits in the header of an event-stream resume.
+/// Most partitions a resume token may have, so that it fits in the header of an event-stream resume.
 pub const MAX_PARTITIONS: usize = 512;
 
-/// Longest text that is looked at; a vector of [`MAX_PARTITIONS`] is far shorter.
+/// Longest text that is looked at; a resume token of [`MAX_PARTITIONS`] is far shorter.
 const MAX_TEXT: usize = 16 << 10;
 
 /// The next offset by partition, for one topic, sorted by partition.
@@ -71,10 +71,10 @@ pub type Times = Vec<(i32, Option<i64>)>;
 /// record of this time (ms since the epoch) or later.
 pub type Since = Vec<(i32, i64)>;
 
-/// What a vector says, one list for each topic.
+/// What a resume token says, one list for each topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The next offsets; `None` in a vector of another cluster.
+    /// The next offsets; `None` in a resume token of another cluster.
     pub offsets: Option<Vec<Offsets>>,
     /// Times, where it has them.
     pub times: Option<Vec<Times>>,
@@ -84,7 +84,7 @@ pub struct Position {
 
 /// Where a read starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum StartPosition {
     /// After the last record.
     Latest,
     /// At the first record that is still there.
@@ -93,8 +93,8 @@ pub enum From {
     Last(i64),
     /// The first record whose timestamp (ms since the epoch) is at or after this one.
     Time(i64),
-    /// A vector, opaque or written out.
-    Vector(String),
+    /// A resume token, opaque or written out.
+    ResumeToken(String),
 }
 
 /// Why a position cannot be used.
@@ -106,13 +106,13 @@ pub enum PositionError {
          milliseconds), the `next` of an earlier page, or topic:partition@offset,…"
     )]
     Unreadable,
-    /// A vector of another cluster, of other topics, or of a topic that has been created again.
+    /// A resume token of another cluster, of other topics, or of a topic that has been created again.
     #[error(
         "this position belongs to another cluster or to other topics, or the topic was deleted and \
          created again since"
     )]
     Foreign,
-    /// A vector written out that names what the request does not read.
+    /// A resume token written out that names what the request does not read.
     #[error("{0}")]
     Mismatch(String),
     /// A number that is milliseconds of January to April 1970, and seconds of these years.
@@ -125,8 +125,8 @@ pub enum PositionError {
     Seconds(i64),
 }
 
-impl From {
-    /// Reads the text of a `from` parameter. Vectors are only recognised here; see [`decode`].
+impl StartPosition {
+    /// Reads the text of a `from` parameter. Resume tokens are only recognised here; see [`decode`].
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl From {
             };
         }
         if text.contains('@') {
-            return Ok(Self::Vector(text.to_owned()));
+            return Ok(Self::ResumeToken(text.to_owned()));
         }
         if let Some(time) = time_ms(text) {
             if text.bytes().all(|b| b.is_ascii_digit()) {
@@ -159,7 +159,7 @@ impl From {
         if text.len() > MAX_TEXT || URL_SAFE_NO_PAD.decode(text).is_err() || text.is_empty() {
             return Err(PositionError::Unreadable);
         }
-        Ok(Self::Vector(text.to_owned()))
+        Ok(Self::ResumeToken(text.to_owned()))
     }
 }
 
@@ -204,20 +204,20 @@ fn iso_of_seconds(seconds: &i64) -> String {
         .map_or_else(|_| "ISO 8601".to_owned(), |at| at.to_string())
 }
 
-/// Writes the vector of `offsets`, one list for each of `topics`.
+/// Writes the resume token of `offsets`, one list for each of `topics`.
 pub fn encode(cluster_id: &str, topics: &[&Topic], offsets: &[Offsets]) -> String {
-    Vectors::new(cluster_id, topics).encode(offsets.iter().map(Vec::as_slice))
+    ResumeTokens::new(cluster_id, topics).encode(offsets.iter().map(Vec::as_slice))
 }
 
-/// Writes vectors of the same topics again and again.
+/// Writes resume tokens of the same topics again and again.
 #[derive(Debug, Clone, Copy)]
-pub struct Vectors {
+pub struct ResumeTokens {
     hash: u32,
     hash_of_names: u32,
 }
 
-impl Vectors {
-    /// Vectors of `topics`.
+impl ResumeTokens {
+    /// Resume tokens of `topics`.
     pub fn new(cluster_id: &str, topics: &[&Topic]) -> Self {
         Self {
             hash: hash(cluster_id, topics),
@@ -256,7 +256,7 @@ impl Vectors {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The vector of `offsets`, one list for each of the topics.
+    /// The resume token of `offsets`, one list for each of the topics.
     pub fn encode<'a>(&self, offsets: impl Iterator<Item = &'a [(i32, i64)]>) -> String {
         let mut bytes = Vec::with_capacity(64);
         bytes.push(VERSION);
@@ -266,8 +266,8 @@ impl Vectors {
     }
 }
 
-/// Writes the vector of `offsets` and of the partitions that have no place yet, one list of each for each
-/// of `topics`.
+/// Writes the resume token of `offsets` and of the partitions that have no place yet, one list of each for
+/// each of `topics`.
 pub fn encode_since(
     cluster_id: &str,
     topics: &[&Topic],
@@ -297,7 +297,7 @@ fn put_entries<'a>(bytes: &mut Vec<u8>, all: impl Iterator<Item = &'a [(i32, i64
     }
 }
 
-/// Reads a vector, opaque or written out, for a read of `topics`. Partitions that it does not name
+/// Reads a resume token, opaque or written out, for a read of `topics`. Partitions that it does not name
 /// are not in the answer: they came into being after it was written, or were not asked for.
 ///
 /// # Errors
@@ -390,7 +390,7 @@ fn finished(position: Position, rest: &[u8]) -> Result<Position, PositionError> 
     }
 }
 
-/// The entries of a vector, with times where there is a newest one. Of another cluster's the offsets
+/// The entries of a resume token, with times where there is a newest one. Of another cluster's the offsets
 /// say nothing, and the partitions may be others.
 fn entries(
     rest: &mut &[u8],

@@ -1,4 +1,4 @@
-//! The record as every door sees it, on its way in and on its way out.
+//! The record as every API sees it, on its way in and on its way out.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Header {
 
 /// A record to be written. Its topic stands beside it, once for the whole batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct ProducerRecord {
     /// The partition that the client asked for; `None` leaves it to the partitioner.
     pub partition: Option<i32>,
     /// Milliseconds since the epoch; `None` is now.
@@ -28,7 +28,7 @@ pub struct Outgoing {
     pub headers: Vec<Header>,
 }
 
-impl Outgoing {
+impl ProducerRecord {
     /// Bytes of key, value and headers together, as the record limit counts them.
     pub fn size(&self) -> usize {
         size(self.key.as_ref(), self.value.as_ref(), &self.headers)
@@ -44,9 +44,9 @@ fn size(key: Option<&Bytes>, value: Option<&Bytes>, headers: &[Header]) -> usize
             .sum::<usize>()
 }
 
-/// Where a record was written.
+/// The metadata of a record that was written: where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct RecordMetadata {
     /// The partition.
     pub partition: i32,
     /// The record's offset.
@@ -105,7 +105,7 @@ pub enum TimestampType {
 
 /// A record read from Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
+pub struct ConsumerRecord {
     /// The topic, shared by the records of one fetch.
     pub topic: Arc<str>,
     /// The partition.
@@ -124,7 +124,7 @@ pub struct Delivered {
     pub headers: Vec<Header>,
 }
 
-impl Delivered {
+impl ConsumerRecord {
     /// Bytes of key, value and headers together.
     pub fn size(&self) -> usize {
         size(self.key.as_ref(), self.value.as_ref(), &self.headers)

@@ -33,7 +33,7 @@ use crate::kafka::Cluster;
 use crate::observe;
 use crate::observe::audit::Audit;
 use crate::session::registry::Sessions;
-use connection::Door;
+use connection::HttpServer;
 use listener::Listener;
 use reload::Reload;
 use tls::Tls;
@@ -137,9 +137,9 @@ pub async fn serve(
     let public_addresses = addresses(&public);
     let management_addresses = addresses(&management);
     let router = routes::router(gateway.clone());
-    let door = Arc::new(Door::new(&settings, router).with_tls(tls.clone()));
+    let server = Arc::new(HttpServer::new(&settings, router).with_tls(tls.clone()));
     for listener in public {
-        tokio::spawn(listener.run(Arc::clone(&door), connections.clone(), closing.clone()));
+        tokio::spawn(listener.run(Arc::clone(&server), connections.clone(), closing.clone()));
     }
     let kafka = gateway.clone();
     let sessions = gateway.sessions().clone();
@@ -149,11 +149,12 @@ pub async fn serve(
         metrics,
         process: observe::metrics::process(),
     });
-    let management_door = Arc::new(Door::management(&settings, router).with_tls(tls.clone()));
+    let management_server =
+        Arc::new(HttpServer::management(&settings, router).with_tls(tls.clone()));
     let management_connections = TaskTracker::new();
     for listener in management {
         tokio::spawn(listener.run(
-            Arc::clone(&management_door),
+            Arc::clone(&management_server),
             management_connections.clone(),
             management_closing.clone(),
         ));

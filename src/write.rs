@@ -1,6 +1,6 @@
-//! The one write pipeline. Every door hands its records to [`Writer::submit`], or a stream of them
+//! The one write pipeline. Every API hands its records to [`Writer::submit`], or a stream of them
 //! to [`Writer::begin`], and nothing else calls the producer: permission, limits and what a topic asks
-//! of records stand here once, for every door.
+//! of records stand here once, for every API.
 
 mod principal_header;
 
@@ -14,7 +14,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::observe::topics::TopicWrites;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use principal_header::PrincipalHeader;
 
 /// Longest time to ask the cluster why a record was not taken.
@@ -22,16 +22,16 @@ const EXPLAIN: Duration = Duration::from_secs(2);
 
 /// What becomes of a batch in which one record breaks a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strictness {
+pub enum OnInvalid {
     /// Nothing is written and the first record at fault is named.
-    Whole,
+    RejectBatch,
     /// The record gets an error of its own and the others are written.
-    EachRecord,
+    RejectRecord,
 }
 
 /// Why nothing of a batch was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
+pub enum WriteError {
     /// The principal may not write here.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -87,9 +87,9 @@ pub struct Writer {
     principal_header: Option<PrincipalHeader>,
 }
 
-/// A batch that was handed over; [`Begun::outcomes`] waits for what becomes of it.
+/// A batch that was handed over; [`PendingBatch::outcomes`] waits for what becomes of it.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingBatch {
     sending: Sending,
     /// The records that were not handed over, by their place in the batch, in order.
     faults: Vec<(usize, Fault)>,
@@ -114,16 +114,16 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Rejected`] when nothing was written: no permission, an unknown topic, too many records,
-    /// or, under [`Strictness::Whole`], a record that breaks a rule.
+    /// [`WriteError`] when nothing was written: no permission, an unknown topic, too many records,
+    /// or, under [`OnInvalid::RejectBatch`], a record that breaks a rule.
     pub async fn submit(
         &self,
         principal: &Principal,
         topic: &str,
-        records: Vec<Outgoing>,
-        strictness: Strictness,
-    ) -> Result<Vec<Outcome>, Rejected> {
-        let begun = self.begin(principal, topic, records, strictness).await?;
+        records: Vec<ProducerRecord>,
+        on_invalid: OnInvalid,
+    ) -> Result<Vec<Outcome>, WriteError> {
+        let begun = self.begin(principal, topic, records, on_invalid).await?;
         Ok(begun.outcomes().await)
     }
 
@@ -133,14 +133,14 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Writer::submit`] under [`Strictness::Whole`].
+    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`].
     pub async fn submit_dead_letter(
         &self,
         principal: &Principal,
         topic: &str,
-        letter: Outgoing,
-    ) -> Result<Vec<Outcome>, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        letter: ProducerRecord,
+    ) -> Result<Vec<Outcome>, WriteError> {
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         self.write_dead_letter(principal, topic, letter).await
     }
 
@@ -151,13 +151,13 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Writer::submit`] under [`Strictness::Whole`]; of permissions only [`Denied::Untold`].
+    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`]; of permissions only [`Denied::Untold`].
     pub async fn write_as_gateway(
         &self,
         principal: &Principal,
         topic: &str,
-        letter: Outgoing,
-    ) -> Result<Vec<Outcome>, Rejected> {
+        letter: ProducerRecord,
+    ) -> Result<Vec<Outcome>, WriteError> {
         permission::is_written_by_gateway(principal, topic)?;
         self.write_dead_letter(principal, topic, letter).await
     }
@@ -167,18 +167,20 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
-        mut letter: Outgoing,
-    ) -> Result<Vec<Outcome>, Rejected> {
+        mut letter: ProducerRecord,
+    ) -> Result<Vec<Outcome>, WriteError> {
         if let Some(header) = &self.principal_header {
             header.set_aside(&mut letter);
         }
         let may_create = permission::may_create(principal, topic);
-        let (letter, whole) = (vec![letter], Strictness::Whole);
+        let (letter, on_invalid) = (vec![letter], OnInvalid::RejectBatch);
         let headers = Headers::OfGateway;
-        let begun = self.begin_with(principal, topic, letter, whole, headers, may_create);
+        let begun = self.begin_with(principal, topic, letter, on_invalid, headers, may_create);
         match begun.await {
-            Err(Rejected::Kafka(fault)) if fault.kind == FaultKind::UnknownTopic && !may_create => {
-                Err(Rejected::Kafka(not_created(topic, fault)))
+            Err(WriteError::Kafka(fault))
+                if fault.kind == FaultKind::UnknownTopic && !may_create =>
+            {
+                Err(WriteError::Kafka(not_created(topic, fault)))
             }
             begun => Ok(begun?.outcomes().await),
         }
@@ -194,13 +196,13 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
-        records: Vec<Outgoing>,
-        strictness: Strictness,
-    ) -> Result<Begun, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+        records: Vec<ProducerRecord>,
+        on_invalid: OnInvalid,
+    ) -> Result<PendingBatch, WriteError> {
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         let headers = Headers::OfClient;
         // Whoever may write to a topic may have its first use create it.
-        self.begin_with(principal, topic, records, strictness, headers, true)
+        self.begin_with(principal, topic, records, on_invalid, headers, true)
             .await
     }
 
@@ -209,13 +211,13 @@ impl Writer {
         &self,
         principal: &Principal,
         topic: &str,
-        mut records: Vec<Outgoing>,
-        strictness: Strictness,
+        mut records: Vec<ProducerRecord>,
+        on_invalid: OnInvalid,
         headers: Headers,
         may_create: bool,
-    ) -> Result<Begun, Rejected> {
+    ) -> Result<PendingBatch, WriteError> {
         if records.len() > self.records_per_request {
-            return Err(Rejected::TooMany {
+            return Err(WriteError::TooMany {
                 given: records.len(),
                 limit: self.records_per_request,
             });
@@ -224,7 +226,7 @@ impl Writer {
         if lacks_any(&topic, &records) {
             topic = Box::pin(self.looked_at_again(topic)).await?;
         }
-        let mut faults = self.check(&topic, &records, strictness, headers)?;
+        let mut faults = self.check(&topic, &records, on_invalid, headers)?;
         if let Some(header) = &self.principal_header {
             header.put_on(principal.identity(), &mut records);
         }
@@ -239,7 +241,7 @@ impl Writer {
             records.retain(|_| bad.next_if(|at| Some(*at) == index.next()).is_none());
         }
         let sending = self.cluster.producer.begin(&topic, records, metrics).await;
-        Ok(Begun {
+        Ok(PendingBatch {
             sending,
             faults,
             topic,
@@ -253,31 +255,34 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Writer::submit`].
-    pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, Rejected> {
-        permission::decide(principal, Action::Produce, Resource::Topic(topic))?;
+    pub async fn open(&self, principal: &Principal, topic: &str) -> Result<Arc<Topic>, WriteError> {
+        permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
         Ok(self.cluster.writable(topic, true).await?)
     }
 
     /// Waits, at most `bound`, until the producer has room for more records of `topic`.
-    pub async fn room(&self, topic: &Topic, bound: Duration) {
-        self.cluster.producer.room(&topic.name, bound).await;
+    pub async fn wait_for_capacity(&self, topic: &Topic, bound: Duration) {
+        self.cluster
+            .producer
+            .wait_for_capacity(&topic.name, bound)
+            .await;
     }
 
     /// The rules that can be checked before Kafka is asked. Faults come in the records' order.
     fn check(
         &self,
         topic: &Topic,
-        records: &[Outgoing],
-        strictness: Strictness,
+        records: &[ProducerRecord],
+        on_invalid: OnInvalid,
         headers: Headers,
-    ) -> Result<Vec<(usize, Fault)>, Rejected> {
+    ) -> Result<Vec<(usize, Fault)>, WriteError> {
         let mut faults = Vec::new();
         for (index, record) in records.iter().enumerate() {
             let Some((field, fault)) = self.fault_in(topic, record, headers) else {
                 continue;
             };
-            if strictness == Strictness::Whole {
-                return Err(Rejected::Record {
+            if on_invalid == OnInvalid::RejectBatch {
+                return Err(WriteError::Record {
                     index,
                     field,
                     fault,
@@ -303,7 +308,7 @@ impl Writer {
     async fn check_rules(
         &self,
         topic: &Topic,
-        records: &[Outgoing],
+        records: &[ProducerRecord],
         faults: &mut Vec<(usize, Fault)>,
         metrics: &TopicWrites,
     ) {
@@ -313,7 +318,8 @@ impl Writer {
         };
         let now = jiff::Timestamp::now().as_millisecond();
         let compresses = self.cluster.producer.compresses();
-        let fault_in = |rules: &Rules, record: &Outgoing| rules.fault_in(record, now, compresses);
+        let fault_in =
+            |rules: &Rules, record: &ProducerRecord| rules.fault_in(record, now, compresses);
         if !records.iter().any(|r| fault_in(&rules, r).is_some()) {
             return;
         }
@@ -336,7 +342,7 @@ impl Writer {
     fn fault_in(
         &self,
         topic: &Topic,
-        record: &Outgoing,
+        record: &ProducerRecord,
         headers: Headers,
     ) -> Option<(Field, Fault)> {
         let size = record.size();
@@ -365,7 +371,7 @@ impl Writer {
     }
 }
 
-impl Begun {
+impl PendingBatch {
     /// One outcome for each record of the batch, in its order.
     pub async fn outcomes(self) -> Vec<Outcome> {
         let Sent {
@@ -403,7 +409,7 @@ fn not_created(topic: &str, fault: Fault) -> Fault {
 }
 
 /// Whether a record names a partition that `topic` does not have.
-fn lacks_any(topic: &Topic, records: &[Outgoing]) -> bool {
+fn lacks_any(topic: &Topic, records: &[ProducerRecord]) -> bool {
     let mut named = records.iter().filter_map(|record| record.partition);
     named.any(|partition| topic.partition(partition).is_err())
 }

@@ -16,7 +16,7 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use tidegate::codec::encode;
 use tidegate::codec::parse::{self, Formats, Parsed};
-use tidegate::record::Written;
+use tidegate::record::RecordMetadata;
 
 /// The word that makes this program an echo.
 pub const COMMAND: &str = "echo";
@@ -58,7 +58,7 @@ async fn answer(Path(topic): Path<String>, body: Bytes) -> Response {
     };
     let mut out = Vec::with_capacity(2 + records.len() * (80 + topic.len()));
     for record in &records {
-        let at = Written {
+        let at = RecordMetadata {
             partition: record.partition.unwrap_or(0),
             offset: Ok(1_000_000),
             timestamp: 1_700_000_000_000,

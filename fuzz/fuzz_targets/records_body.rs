@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tidegate::codec::encode;
 use tidegate::codec::format::Format;
 use tidegate::codec::parse::{self, Formats, Parsed};
-use tidegate::record::{Delivered, TimestampType};
+use tidegate::record::{ConsumerRecord, TimestampType};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -44,7 +44,7 @@ fuzz_target!(|input: Input<'_>| {
         assert!(record.partition.is_none_or(|partition| partition >= 0));
         let is_json = matches!(formats.value, Format::Auto | Format::Json);
         let value = record.value.clone();
-        let delivered = Delivered {
+        let delivered = ConsumerRecord {
             topic: "t".into(),
             partition: 0,
             offset: offset as i64,

@@ -1,9 +1,9 @@
-//! `from`: times, counts, and position vectors.
+//! `from`: times, counts, and resume tokens.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::kafka::metadata::{Partition, Topic};
-use tidegate::position::{self, From};
+use tidegate::position::{self, StartPosition};
 
 fn topic(name: &str, partitions: i32) -> Topic {
     Topic {
@@ -26,9 +26,9 @@ fn topic(name: &str, partitions: i32) -> Topic {
 fuzz_target!(|text: &str| {
     let (orders, payments) = (topic("orders", 40), topic("payments", 3));
     let topics = [&orders, &payments];
-    match From::parse(text) {
-        Ok(From::Last(count)) => assert!(count >= 0),
-        Ok(From::Time(ms)) => assert!(ms >= 0),
+    match StartPosition::parse(text) {
+        Ok(StartPosition::Last(count)) => assert!(count >= 0),
+        Ok(StartPosition::Time(ms)) => assert!(ms >= 0),
         _ => {}
     }
     if let Ok(offsets) = position::decode(text, "cluster", &topics) {
@@ -47,8 +47,8 @@ fuzz_target!(|text: &str| {
     );
     // One with times, of this cluster and of another.
     for cluster in ["cluster", "mirror"] {
-        let vectors = position::Vectors::new(cluster, &topics);
-        let head = vectors.encode_with_times([[].as_slice(), &[]].into_iter(), |_, _| None);
+        let resume_tokens = position::ResumeTokens::new(cluster, &topics);
+        let head = resume_tokens.encode_with_times([[].as_slice(), &[]].into_iter(), |_, _| None);
         let text = format!("{}{text}", &head[..head.len().min(12)]);
         let Ok(read) = position::read(&text, "cluster", &topics) else {
             continue;
@@ -60,7 +60,7 @@ fuzz_target!(|text: &str| {
             let found = times[index].iter().find(|(id, _)| *id == partition);
             found.and_then(|(_, time)| *time)
         };
-        let again = vectors.encode_with_times(offsets.iter().map(Vec::as_slice), time);
+        let again = resume_tokens.encode_with_times(offsets.iter().map(Vec::as_slice), time);
         assert_eq!(position::read(&again, "cluster", &topics), Ok(read));
     }
 });

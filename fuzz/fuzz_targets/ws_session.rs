@@ -15,7 +15,7 @@ use tidegate::auth::Principal;
 use tidegate::delivery::DeadLetterId;
 use tidegate::kafka::fault::{Fault, FaultKind};
 use tidegate::kafka::member::{Assigned, Command, Event, Release, SeekTo, State, Token};
-use tidegate::record::{Delivered, TimestampType, TopicPartition, Written};
+use tidegate::record::{ConsumerRecord, TimestampType, TopicPartition, RecordMetadata};
 use tokio::sync::oneshot;
 
 /// What happens next. Tags, offsets and ids are small, so that they hit.
@@ -416,7 +416,7 @@ impl Play {
         let next = *next;
         self.open.extend(offsets.clone().map(|o| (partition, o)));
         self.offered.extend(offsets.clone().map(|o| (partition, o)));
-        let records = offsets.map(|offset| Delivered {
+        let records = offsets.map(|offset| ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,
@@ -619,7 +619,7 @@ impl Play {
                 if let Some((ticket, records)) = self.writing.pop_front() {
                     let outcome = |_| {
                         if well {
-                            return Ok(Written {
+                            return Ok(RecordMetadata {
                                 partition: 0,
                                 offset: Ok(1),
                                 timestamp: 1,
@@ -657,7 +657,7 @@ impl Play {
                 self.session.drain(time, time, self.now);
                 self.apply();
             }
-            Step::Squeeze(squeeze) => self.session.squeeze(u32::from(squeeze)),
+            Step::Squeeze(squeeze) => self.session.set_pressure(u32::from(squeeze)),
         }
     }
 

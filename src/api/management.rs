@@ -13,8 +13,8 @@ use metrics_process::Collector;
 use serde_json::json;
 
 use crate::gateway::Gateway;
-use crate::http::cross_site::CrossSite;
-use crate::http::finish::{Finish, finished};
+use crate::http::csrf::CsrfRules;
+use crate::http::response_layer::{ResponseSettings, with_response_layer};
 
 /// What the management handlers need.
 #[derive(Clone)]
@@ -39,18 +39,18 @@ impl std::fmt::Debug for Management {
     reason = "the management listener's own list"
 )]
 pub fn router(management: Management) -> Router {
-    let finish = Finish {
+    let response = ResponseSettings {
         access_log: false,
         embedded: management.gateway.cluster().is_embedded(),
         shares_id: false,
     };
-    let cross_site = Arc::new(CrossSite::management(management.gateway.settings()));
+    let csrf = Arc::new(CsrfRules::management(management.gateway.settings()));
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(management);
-    finished(cross_site.guard(router), finish)
+    with_response_layer(csrf.guard(router), response)
 }
 
 /// The process answers.

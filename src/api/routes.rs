@@ -21,24 +21,24 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::offered::Offered;
 use super::records::stream;
+use super::route_filter::RouteFilter;
 use super::ws::{self, Shown};
-use super::{docs, everywhere, openapi, records, root, tickets, v2};
-use crate::auth::asker::Asker;
+use super::{docs, openapi, records, root, tickets, v2};
+use crate::auth::audit_context::AuditContext;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
 use crate::auth::{Page, Principal};
 use crate::gateway::Gateway;
 use crate::http::body;
-use crate::http::client::{Proxies, counted_as};
+use crate::http::client_address::{TrustedProxies, counted_as};
 use crate::http::cors;
 use crate::http::credentials::{self, Found, Looked};
-use crate::http::cross_site::CrossSite;
+use crate::http::csrf::CsrfRules;
 use crate::http::error::ApiError;
-use crate::http::finish::{AnsweredBy, Finish, caught, finished};
-use crate::http::rate::{self, Rates};
+use crate::http::rate_limit::{self, RateLimits};
 use crate::http::request_id::RequestId;
+use crate::http::response_layer::{AnsweredBy, ResponseSettings, caught, with_response_layer};
 use crate::observe::audit::Origin;
 use crate::session::protocol::asyncapi;
 
@@ -143,16 +143,18 @@ pub fn rows() -> Vec<Row> {
     reason = "the one place where routes are made"
 )]
 pub fn router(gateway: Gateway) -> Router {
-    let rates = Rates::new(gateway.settings());
-    let pages = Arc::new(CrossSite::new(gateway.settings()));
-    let proxies = Arc::new(Proxies::new(&gateway.settings().http.trusted_proxies));
+    let limits = RateLimits::new(gateway.settings());
+    let pages = Arc::new(CsrfRules::new(gateway.settings()));
+    let proxies = Arc::new(TrustedProxies::new(
+        &gateway.settings().http.trusted_proxies,
+    ));
     let mut router = Router::new();
     let mut methods = Vec::new();
     let http = &gateway.settings().http;
-    let offered = Offered::new(&http.allow, &http.block);
+    let filter = RouteFilter::new(&http.allow, &http.block);
     let all = rows();
     for row in rows() {
-        if let Some(refusal) = offered.instead_of(&row, &all) {
+        if let Some(refusal) = filter.instead_of(&row, &all) {
             router = router.route(row.path, refusal);
             continue;
         }
@@ -166,10 +168,10 @@ pub fn router(gateway: Gateway) -> Router {
             },
             guard,
         );
-        let handler = match &rates {
-            Some(rates) => handler.route_layer(middleware::from_fn_with_state(
-                Arc::clone(rates),
-                rate::limit,
+        let handler = match &limits {
+            Some(limits) => handler.route_layer(middleware::from_fn_with_state(
+                Arc::clone(limits),
+                rate_limit::limit,
             )),
             None => handler,
         };
@@ -185,7 +187,7 @@ pub fn router(gateway: Gateway) -> Router {
         methods.push(row.method);
     }
     let settings = gateway.settings().clone();
-    let finish = Finish {
+    let response = ResponseSettings {
         access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
         shares_id: gateway.auth().is_audited(),
@@ -200,7 +202,7 @@ pub fn router(gateway: Gateway) -> Router {
     let router = router.fallback_service(no_such_path).with_state(gateway);
     let router = cors::allowed(router, &settings.http.cors_origins, methods);
     let router = pages.guard(router);
-    finished(router, finish)
+    with_response_layer(router, response)
 }
 
 /// Packs what is read, for clients that take gzip: but nothing small, and never a stream, whose pieces
@@ -222,7 +224,7 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
     for row in rows() {
         let (schemas, paths, _) = row.handler;
         for (path, item) in paths.paths {
-            let item = everywhere::described(item, row.access);
+            let item = openapi::common_responses::described(item, row.access);
             match document.paths.paths.get_mut(&path) {
                 Some(existing) => existing.merge_operations(item),
                 None => {
@@ -244,8 +246,8 @@ pub(super) fn document(base: OpenApi) -> OpenApi {
 struct Guard {
     gateway: Gateway,
     access: Access,
-    proxies: Arc<Proxies>,
-    pages: Arc<CrossSite>,
+    proxies: Arc<TrustedProxies>,
+    pages: Arc<CsrfRules>,
 }
 
 /// What a request names that a permission is needed for.
@@ -362,13 +364,13 @@ impl Guard {
         found: Result<Found, ApiError>,
         certificate: Option<&ClientCertificate>,
         page: Page<'_>,
-        asker: &Asker,
+        audit_context: &AuditContext,
     ) -> Result<Principal, ApiError> {
         let found = match found {
             Ok(found) => found,
             Err(refused) => {
-                asker.count()?;
-                asker.is_unknown(&refused.message());
+                audit_context.count()?;
+                audit_context.is_unknown(&refused.message());
                 return Err(refused);
             }
         };
@@ -376,14 +378,18 @@ impl Guard {
             Caller::AtUpgrade => found.of_websocket(certificate, page),
             Caller::Somebody | Caller::Anyone => found.credential(certificate, page),
         };
-        Ok(self.gateway.auth().authenticate(credential, asker).await?)
+        Ok(self
+            .gateway
+            .auth()
+            .authenticate(credential, audit_context)
+            .await?)
     }
 
     /// Whose request it is.
-    fn asker(&self, request: &Request) -> Asker {
+    fn audit_context(&self, request: &Request) -> AuditContext {
         let counted_as = || self.address(request).map(counted_as);
         let origin = || self.origin(request);
-        self.gateway.auth().asker(origin, counted_as)
+        self.gateway.auth().audit_context(origin, counted_as)
     }
 
     fn address(&self, request: &Request) -> Option<IpAddr> {
@@ -409,9 +415,9 @@ impl Guard {
         principal: &Principal,
         params: &RawPathParams,
         request: &Request,
-        asker: &Asker,
+        audit_context: &AuditContext,
     ) -> Result<(), ApiError> {
-        let refused = |error: ApiError| match asker.count() {
+        let refused = |error: ApiError| match audit_context.count() {
             Ok(()) => error,
             Err(too_many) => too_many.into(),
         };
@@ -427,7 +433,7 @@ impl Guard {
             )));
         }
         for (action, named) in required(self.access, params, request.uri().query())? {
-            permission::decide(principal, action, named.resource())
+            permission::authorize(principal, action, named.resource())
                 .map_err(|denied| refused(denied.into()))?;
         }
         Ok(())
@@ -467,7 +473,7 @@ async fn guard(
     }
     let found = guard.found(&request);
     let certificate = request.extensions().get::<ClientCertificate>().cloned();
-    let asker = guard.asker(&request);
+    let audit_context = guard.audit_context(&request);
     if caller == Caller::AtUpgrade {
         let shows_nothing = matches!(found, Ok(Found::Nothing)) && certificate.is_none();
         // What is no handshake is not judged: the handler says what is wrong with it. And whoever shows
@@ -475,7 +481,7 @@ async fn guard(
         if !ws::is_handshake(&request) || (shows_nothing && guard.gateway.auth().asks()) {
             let shown = Shown {
                 principal: None,
-                asker,
+                audit_context,
                 address: guard.address(&request),
             };
             request.extensions_mut().insert(shown);
@@ -492,12 +498,12 @@ async fn guard(
         // One that cannot be read is nobody's.
         Some(origin) => Page::Of(origin.to_str().unwrap_or_default()),
     };
-    let principal = guard.principal(found, certificate.as_ref(), page, &asker);
+    let principal = guard.principal(found, certificate.as_ref(), page, &audit_context);
     let principal = match principal.await {
         Ok(principal) => principal,
         Err(refused) => return refused.into_response(),
     };
-    if let Err(refused) = guard.lets_in(&principal, &params, &request, &asker) {
+    if let Err(refused) = guard.lets_in(&principal, &params, &request, &audit_context) {
         return refused.into_response();
     }
     let route = || format!("{} {}", request.method(), matched.as_str());
@@ -505,7 +511,7 @@ async fn guard(
         Access::Session => {
             let shown = Shown {
                 principal: Some(principal.clone()),
-                asker: asker.clone(),
+                audit_context: audit_context.clone(),
                 address: guard.address(&request),
             };
             let let_in = principal.is_let_in(route);
@@ -531,7 +537,7 @@ async fn guard(
 }
 
 async fn no_such_path(State(guard): State<Guard>, request: Request) -> ApiError {
-    if let Err(too_many) = guard.asker(&request).count() {
+    if let Err(too_many) = guard.audit_context(&request).count() {
         return too_many.into();
     }
     ApiError::plain(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may};
+use crate::auth::permission::{Action, Resource, authorize, is_allowed};
 use crate::auth::ticket::{NotMinted, Purpose};
 use crate::gateway::Gateway;
 use crate::http::body;
@@ -117,10 +117,10 @@ fn check_topics(principal: &Principal, topics: &[String]) -> Result<(), ApiError
     }
     for (index, topic) in topics.iter().enumerate() {
         // Writing is as good; reading is what the message is about.
-        if may(principal, Action::Produce, Resource::Topic(topic)) {
+        if is_allowed(principal, Action::Produce, Resource::Topic(topic)) {
             continue;
         }
-        if let Err(denied) = decide(principal, Action::Consume, Resource::Topic(topic)) {
+        if let Err(denied) = authorize(principal, Action::Consume, Resource::Topic(topic)) {
             return Err(ApiError::from(denied).at(format!("/topics/{index}")));
         }
     }

@@ -15,16 +15,16 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::auth::Principal;
-use crate::auth::asker::Asker;
+use crate::auth::audit_context::AuditContext;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
-use crate::http::wire::Wire;
-use crate::session::driver::Run;
+use crate::session::driver::SessionDriver;
 use crate::session::machine::url_subscription::Short;
 use crate::session::machine::{Clock, Session};
 use crate::session::protocol::SUBPROTOCOL;
-use crate::session::registry::{Full, Seat};
+use crate::session::registry::{Full, Permit};
 
 /// Seconds after which a client that found no place may try again.
 const RETRY_AFTER: u64 = 5;
@@ -35,7 +35,7 @@ pub struct Shown {
     /// Whose session it is; `None` where only `hello` can say.
     pub principal: Option<Principal>,
     /// Whose request it was, for whoever is found out later.
-    pub asker: Asker,
+    pub audit_context: AuditContext,
     /// Where it comes from, as limits count it.
     pub address: Option<IpAddr>,
 }
@@ -95,7 +95,7 @@ pub async fn get(
     let protocol = subprotocol(request.headers())?;
     let short = short(request.uri().query())?;
     let address = shown.address;
-    let seat = seat(&gateway, shown.principal.as_ref(), address)?;
+    let permit = permit(&gateway, shown.principal.as_ref(), address)?;
     let gateway = match &shown.principal {
         Some(principal) => gateway.of(principal).await?,
         // Whose it is says the first frame.
@@ -106,9 +106,9 @@ pub async fn get(
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| *peer);
     let extensions = request.extensions_mut();
-    let (Some(upgrade), Some(wire)) = (
+    let (Some(upgrade), Some(connection)) = (
         extensions.remove::<OnUpgrade>(),
-        extensions.remove::<Arc<Wire>>(),
+        extensions.remove::<Arc<Connection>>(),
     ) else {
         return Err(not_a_handshake());
     };
@@ -117,7 +117,7 @@ pub async fn get(
         gateway: gateway.clone(),
         shown,
         short,
-        seat,
+        permit,
         peer,
     });
     let limits = gateway.sessions().limits();
@@ -125,7 +125,9 @@ pub async fn get(
         match upgrade.await {
             Ok(stream) => {
                 if let Some(session) = opening.open() {
-                    session.serve(TokioIo::new(stream), &wire, limits).await;
+                    session
+                        .serve(TokioIo::new(stream), &connection, limits)
+                        .await;
                 }
             }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
@@ -154,13 +156,13 @@ struct Opening {
     gateway: Gateway,
     shown: Shown,
     short: Option<Short>,
-    seat: Seat,
+    permit: Permit,
     peer: Option<SocketAddr>,
 }
 
 impl Opening {
     /// The session; `None` without random numbers for its id.
-    fn open(self) -> Option<Box<Run>> {
+    fn open(self) -> Option<Box<SessionDriver>> {
         let now = Instant::now();
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -177,12 +179,12 @@ impl Opening {
             Clock::new(now, wall),
             now,
         );
-        let run = Run::new(
+        let run = SessionDriver::new(
             session,
             Arc::clone(self.gateway.session_services()),
             Arc::clone(self.gateway.clients()),
-            self.shown.asker,
-            self.seat,
+            self.shown.audit_context,
+            self.permit,
             self.peer,
         );
         Some(Box::new(run))
@@ -295,19 +297,19 @@ fn short(query: Option<&str>) -> Result<Option<Short>, ApiError> {
     Ok((short != Short::default()).then_some(short))
 }
 
-fn seat(
+fn permit(
     gateway: &Gateway,
     principal: Option<&Principal>,
     address: Option<IpAddr>,
-) -> Result<Seat, ApiError> {
+) -> Result<Permit, ApiError> {
     let found = gateway
         .sessions()
-        .seat(principal.is_some(), address)
-        .and_then(|mut seat| {
+        .permit(principal.is_some(), address)
+        .and_then(|mut permit| {
             if let Some(principal) = principal {
-                seat.belongs_to(principal.identity())?;
+                permit.belongs_to(principal.identity())?;
             }
-            Ok(seat)
+            Ok(permit)
         });
     found.map_err(|full| {
         let status = match full {

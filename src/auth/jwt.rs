@@ -10,11 +10,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use super::failure_limiter::TooMany;
 use super::identity::Identity;
 use super::jwks::{Fitting, Jwks, NoKeys};
 use super::keys::Key;
 use super::permission::{Denied, Permission};
-use super::refusals::TooMany;
 use super::roles::{Book, MAX_PERMISSIONS, Of, Roles};
 use super::standing::{By, Fingerprint, IssuerNow, Standing, ceiling};
 use super::{Grants, Inner, Principal, ShownBy};

@@ -1,13 +1,14 @@
 //! Who is asking, and what they may do.
 //!
-//! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::decide`] says
+//! [`Authenticator`] turns what a request carries into a [`Principal`]; [`permission::authorize`] says
 //! what a principal may do. Both are asked in one place for all routes (`api::routes`), and the
-//! write pipeline asks again for what it does. [`policy::sight`] says which records of a topic it is
+//! write pipeline asks again for what it does. [`policy::visibility`] says which records of a topic it is
 //! shown. What they decide stands in the audit log; see
-//! [`asker`].
+//! [`audit_context`].
 
-pub mod asker;
+pub mod audit_context;
 pub mod certificate;
+pub mod failure_limiter;
 pub mod identity;
 mod jwks;
 pub mod jwt;
@@ -15,7 +16,6 @@ mod keys;
 mod passwords;
 pub mod permission;
 pub mod policy;
-pub mod refusals;
 mod roles;
 pub mod standing;
 pub mod ticket;
@@ -33,14 +33,14 @@ use tokio::time::Instant;
 
 use crate::config::{AuthMode, AuthSettings, read_secret};
 use crate::observe::audit::{Audit, Origin};
-use asker::{Asker, Decision};
+use audit_context::{AuditContext, Decision};
 use certificate::{ClientCertificate, Unusable};
+use failure_limiter::FailureLimiter;
 use identity::{Identity, Kind};
 use jwt::{Offered, Refused, Verifier, now};
 use passwords::{Failed, Passwords};
 use permission::{Action, Ceiling, Denied, Permission, Resource};
 use policy::{Policies, View};
-use refusals::Refusals;
 use roles::{Book, Held, Of, Roles, Table};
 use standing::{By, Changes, IssuerNow, Standing};
 use ticket::{Purpose, SealKey, Tickets};
@@ -50,8 +50,8 @@ use users::{KEY_PREFIX, Sort, Users};
 #[derive(Clone)]
 pub struct Principal {
     inner: Arc<Inner>,
-    asker: Asker,
-    /// Which records it is shown. A door that lets it in says so.
+    audit_context: AuditContext,
+    /// Which records it is shown. An API that lets it in says so.
     view: View,
     /// What it showed, where that is to be handed on to Kafka.
     token: Option<Arc<SecretString>>,
@@ -229,7 +229,7 @@ impl Principal {
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
-            asker: Asker::nobody(),
+            audit_context: AuditContext::nobody(),
             view: View::Unsaid,
             token: None,
         }
@@ -259,14 +259,14 @@ impl Principal {
     }
 
     /// Whose request it is.
-    pub fn asker(&self) -> &Asker {
-        &self.asker
+    pub fn audit_context(&self) -> &AuditContext {
+        &self.audit_context
     }
 
     /// The same principal, in this request.
-    pub fn asking(self, asker: &Asker) -> Self {
+    pub fn with_audit_context(self, audit_context: &AuditContext) -> Self {
         Self {
-            asker: asker.clone(),
+            audit_context: audit_context.clone(),
             ..self
         }
     }
@@ -297,7 +297,7 @@ impl Principal {
         resource: String,
         reason: &str,
     ) -> Result<(), Denied> {
-        let may_be_done = self.asker.tell(|| Decision {
+        let may_be_done = self.audit_context.tell(|| Decision {
             principal: Some(self.identity()),
             action,
             kind,
@@ -313,7 +313,7 @@ impl Principal {
 
     /// Tells the audit log that a route did not let this one in, whatever its permissions.
     pub fn is_kept_out(&self, route: impl FnOnce() -> String, reason: &str) {
-        self.asker.tell(|| Decision {
+        self.audit_context.tell(|| Decision {
             principal: Some(self.identity()),
             action: "call",
             kind: "route",
@@ -466,10 +466,10 @@ pub fn notice(left: Duration) -> Duration {
     NOTICE.min(left / 3)
 }
 
-/// What a request shows of itself. The doors find it; see `http::credentials`.
+/// What a request shows of itself. The APIs find it; see `http::credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// A token, or an API key in its place, from a header or wherever the door takes one.
+    /// A token, or an API key in its place, from a header or wherever the API takes one.
     Token(&'a str),
     /// What stands where only an API key may.
     Key(&'a str),
@@ -541,7 +541,7 @@ pub struct Authenticator {
     policies: Arc<Policies>,
     allow_query_token: bool,
     audit: Option<Audit>,
-    refusals: Option<Arc<Refusals>>,
+    failure_limiter: Option<Arc<FailureLimiter>>,
     /// Whether principals keep the tokens that they showed.
     keeps_tokens: bool,
 }
@@ -597,7 +597,7 @@ impl Authenticator {
             policies,
             allow_query_token: settings.allow_query_token,
             audit,
-            refusals: Refusals::new(refused_per_second).map(Arc::new),
+            failure_limiter: FailureLimiter::new(refused_per_second).map(Arc::new),
             keeps_tokens: false,
         })
     }
@@ -673,20 +673,20 @@ impl Authenticator {
 
     /// Whose request it is, for [`Authenticator::authenticate`]: where it comes from, for the audit
     /// log, and as whom its refusals are counted. What nobody wants to know is not asked.
-    pub fn asker(
+    pub fn audit_context(
         &self,
         origin: impl FnOnce() -> Origin,
         counted_as: impl FnOnce() -> Option<u128>,
-    ) -> Asker {
+    ) -> AuditContext {
         let told = self.audit.as_ref().map(|audit| (audit, origin()));
-        let counted = self.refusals.as_ref().and_then(|refusals| {
+        let counted = self.failure_limiter.as_ref().and_then(|failure_limiter| {
             let who = counted_as()?;
-            Some((Arc::clone(refusals), who))
+            Some((Arc::clone(failure_limiter), who))
         });
-        Asker::new(told, counted)
+        AuditContext::new(told, counted)
     }
 
-    /// Who shows this, in the request of `asker`.
+    /// Who shows this, in the request of `audit_context`.
     ///
     /// # Errors
     ///
@@ -694,19 +694,21 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         credential: Credential<'_>,
-        asker: &Asker,
+        audit_context: &AuditContext,
     ) -> Result<Principal, Refused> {
-        if !asker.can_be_told() {
+        if !audit_context.can_be_told() {
             return Err(Denied::Untold.into());
         }
-        if let Err(too_many) = asker.check()
+        if let Err(too_many) = audit_context.check()
             && self.costs_a_check(credential)
         {
             return Err(too_many.into());
         }
-        let refused = match self.identify(credential, asker).await {
+        let refused = match self.identify(credential, audit_context).await {
             Ok(principal) => {
-                let mut principal = principal.under(&self.policies).asking(asker);
+                let mut principal = principal
+                    .under(&self.policies)
+                    .with_audit_context(audit_context);
                 if self.keeps_tokens
                     && let Credential::Token(token) = credential
                 {
@@ -726,8 +728,8 @@ impl Authenticator {
         };
         // Also where the issuer's keys cannot be had: such a token costs a wait for the issuer, and anyone
         // can make one up. Who was let in before is still looked at, see `costs_a_check`.
-        asker.count()?;
-        asker.is_unknown(&refused);
+        audit_context.count()?;
+        audit_context.is_unknown(&refused);
         Err(refused)
     }
 
@@ -768,13 +770,13 @@ impl Authenticator {
         &self,
         name: &str,
         password: &str,
-        asker: &Asker,
+        audit_context: &AuditContext,
     ) -> Result<Principal, Refused> {
         if !self.knows_users {
             return Err(Refused::Other(self.offered.clone()));
         }
         let table = self.roles.current();
-        let address = asker.counted_as();
+        let address = audit_context.counted_as();
         match self
             .passwords
             .check(&table.users, name, password, address)
@@ -809,7 +811,7 @@ impl Authenticator {
     async fn identify(
         &self,
         credential: Credential<'_>,
-        asker: &Asker,
+        audit_context: &AuditContext,
     ) -> Result<Principal, Refused> {
         // A connection may be kept for longer than the certificate is good that was shown at its beginning.
         if let Credential::Certificate(certificate) = credential
@@ -838,7 +840,9 @@ impl Authenticator {
             Credential::Token(token) if self.is_key(token) => self.of_key(token),
             Credential::Token(token) => verifier.verify(token).await,
             Credential::Key(key) => self.of_key(key),
-            Credential::Password(name, password) => self.of_password(name, password, asker).await,
+            Credential::Password(name, password) => {
+                self.of_password(name, password, audit_context).await
+            }
             Credential::StreamTicket(ticket, page) => {
                 self.tickets.check(ticket, Purpose::Sse, page)
             }
@@ -963,7 +967,7 @@ mod tests {
     }
 
     fn may_read(principal: &Principal) -> Result<(), Denied> {
-        permission::decide(principal, Action::Consume, Resource::Topic("orders"))
+        permission::authorize(principal, Action::Consume, Resource::Topic("orders"))
     }
 
     #[tokio::test]
@@ -979,10 +983,12 @@ mod tests {
             ..AuthSettings::default()
         };
         let auth = Authenticator::new(&settings, false, None, 0).unwrap();
-        let asker = Asker::nobody();
+        let audit_context = AuditContext::nobody();
         let password = Credential::Password("ann", "secret");
-        let user = auth.authenticate(password, &asker).await.unwrap();
-        let service = auth.authenticate(Credential::Key(&key), &asker).await;
+        let user = auth.authenticate(password, &audit_context).await.unwrap();
+        let service = auth
+            .authenticate(Credential::Key(&key), &audit_context)
+            .await;
         let service = service.unwrap();
         let ticket = |of: &Principal| {
             let minted = auth.tickets().mint(of, Purpose::Sse, None, None);
@@ -990,7 +996,7 @@ mod tests {
         };
         let of_user = ticket(&user);
         let shown = Credential::StreamTicket(&of_user, Page::Unnamed(None));
-        let by_ticket = auth.authenticate(shown, &asker).await.unwrap();
+        let by_ticket = auth.authenticate(shown, &audit_context).await.unwrap();
         let mut changes = by_ticket.changes();
         assert!(changes.came(), "at first");
         auth.reload(&settings).unwrap();
@@ -1011,10 +1017,10 @@ mod tests {
             assert!(!principal.may_do_everything());
         }
         assert_eq!(may_read(&service), Ok(()));
-        let refused = auth.authenticate(shown, &asker).await;
+        let refused = auth.authenticate(shown, &audit_context).await;
         assert!(matches!(refused, Err(Refused::Invalid(_))), "{refused:?}");
         let password = Credential::Password("ann", "other");
-        let user = auth.authenticate(password, &asker).await.unwrap();
+        let user = auth.authenticate(password, &audit_context).await.unwrap();
         assert_eq!(may_read(&user), Ok(()));
 
         // A key that is another one under the same name, and a user that is gone.
@@ -1054,8 +1060,10 @@ mod tests {
         });
         let key = EncodingKey::from_secret(SECRET.as_bytes());
         let token = encode(&Header::default(), &claims, &key).unwrap();
-        let asker = Asker::nobody();
-        let ann = auth.authenticate(Credential::Token(&token), &asker).await;
+        let audit_context = AuditContext::nobody();
+        let ann = auth
+            .authenticate(Credential::Token(&token), &audit_context)
+            .await;
         let ann = ann.unwrap();
         let minted = auth.tickets().mint(&ann, Purpose::Sse, None, None).unwrap();
         let shown = Credential::StreamTicket(&minted.ticket, Page::Unnamed(None));
@@ -1069,7 +1077,7 @@ mod tests {
         let above =
             |principal: &Principal| matches!(may_read(principal), Err(Denied::AboveCeiling { .. }));
         assert!(ann.is_known() && above(&ann));
-        let by_ticket = auth.authenticate(shown, &asker).await.unwrap();
+        let by_ticket = auth.authenticate(shown, &audit_context).await.unwrap();
         assert!(above(&by_ticket));
         issuer(&mut settings, None);
         auth.reload(&settings).unwrap();
@@ -1085,6 +1093,6 @@ mod tests {
         assert!(!ann.is_known());
         assert_eq!(may_read(&ann), Err(Denied::Gone));
         assert_eq!(may_read(&by_ticket), Err(Denied::Gone));
-        assert!(auth.authenticate(shown, &asker).await.is_err());
+        assert!(auth.authenticate(shown, &audit_context).await.is_err());
     }
 }

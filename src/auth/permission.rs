@@ -200,11 +200,15 @@ impl fmt::Display for Granted<'_> {
 /// # Errors
 ///
 /// [`Denied`], which names the permission that is missing, or says that the audit log cannot be told.
-pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
+pub fn authorize(
+    principal: &Principal,
+    action: Action,
+    resource: Resource<'_>,
+) -> Result<(), Denied> {
     let held = principal.grants().held();
     let verdict = judge(principal, held.as_ref(), action, resource);
     let may_be_done = principal
-        .asker
+        .audit_context
         .is_decided(principal, action, resource, &verdict);
     verdict?;
     if may_be_done {
@@ -222,8 +226,8 @@ pub fn decide(principal: &Principal, action: Action, resource: Resource<'_>) -> 
 /// [`Denied::Untold`].
 pub fn is_written_by_gateway(principal: &Principal, topic: &str) -> Result<(), Denied> {
     let (topic, by_gateway) = (Resource::Topic(topic), Ok(Granted::ToGateway));
-    let asker = &principal.asker;
-    match asker.is_decided(principal, Action::Produce, topic, &by_gateway) {
+    let audit_context = &principal.audit_context;
+    match audit_context.is_decided(principal, Action::Produce, topic, &by_gateway) {
         true => Ok(()),
         false => Err(Denied::Untold),
     }
@@ -234,24 +238,24 @@ pub fn is_written_by_gateway(principal: &Principal, topic: &str) -> Result<(), D
 ///
 /// # Errors
 ///
-/// As [`decide`].
-pub fn decide_again(
+/// As [`authorize`].
+pub fn reauthorize(
     principal: &Principal,
     action: Action,
     resource: Resource<'_>,
 ) -> Result<(), Denied> {
-    if may(principal, action, resource) {
+    if is_allowed(principal, action, resource) {
         return Ok(());
     }
-    decide(principal, action, resource)
+    authorize(principal, action, resource)
 }
 
-/// [`decide`] or [`decide_again`].
-pub type Decide = fn(&Principal, Action, Resource<'_>) -> Result<(), Denied>;
+/// [`authorize`] or [`reauthorize`].
+pub type Authorize = fn(&Principal, Action, Resource<'_>) -> Result<(), Denied>;
 
-/// Like [`decide`], for what is only looked at, such as which lines of a list to show: nothing is decided, so
-/// the audit log is told of nothing.
-pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
+/// Like [`authorize`], for what is only looked at, such as which lines of a list to show: nothing is
+/// decided, so the audit log is told of nothing.
+pub fn is_allowed(principal: &Principal, action: Action, resource: Resource<'_>) -> bool {
     let held = principal.grants().held();
     judge(principal, held.as_ref(), action, resource).is_ok()
 }
@@ -260,7 +264,7 @@ pub fn may(principal: &Principal, action: Action, resource: Resource<'_>) -> boo
 /// whoever may create it, or write to it. To read it is not enough.
 pub fn may_create(principal: &Principal, topic: &str) -> bool {
     let topic = Resource::Topic(topic);
-    may(principal, Action::Create, topic) || may(principal, Action::Produce, topic)
+    is_allowed(principal, Action::Create, topic) || is_allowed(principal, Action::Produce, topic)
 }
 
 fn judge<'a>(

@@ -1,22 +1,22 @@
-//! `[[auth.topic_filters]]`: which records of a topic a principal is shown, over every door.
+//! `[[auth.topic_filters]]`: which records of a topic a principal is shown, over every API.
 //!
-//! A door that gives records away asks [`sight`] for the topics that it reads, and gives only what the
-//! [`Sight`] shows, beside whatever the client wants to see of it. A claim that a filter needs and the
-//! token does not have is a refusal: then nothing is shown. Nor is a record that a filter cannot judge,
-//! see [`Filter::policy`].
+//! An API that gives records away asks [`visibility`] for the topics that it reads, and gives only what the
+//! [`RecordVisibility`] shows, beside whatever the client wants to see of it. A claim that a filter needs
+//! and the token does not have is a refusal: then nothing is shown. Nor is a record that a filter cannot
+//! judge, see [`Filter::policy`].
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::Principal;
-use super::asker::Decision;
+use super::audit_context::Decision;
 use super::permission::Action;
 use crate::config::{AuthSettings, TopicFilterSettings};
 use crate::filter::template::{Template, TemplateError, Unfilled};
 use crate::filter::{Filter, Spec};
 use crate::glob::Glob;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// The name of a principal as a claim. It is the token's, or the subject of a certificate.
 const SUBJECT: &str = "sub";
@@ -49,7 +49,7 @@ pub enum View {
 
 /// Why nothing of a topic is shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Hidden {
+pub enum NotVisible {
     /// A filter could not be filled in.
     #[error("{policy} shows records of topic {topic} by {unfilled}")]
     Unfilled {
@@ -68,7 +68,7 @@ pub enum Hidden {
     },
 }
 
-impl Hidden {
+impl NotVisible {
     /// The topic of which nothing is shown.
     pub fn topic(&self) -> &str {
         match self {
@@ -79,7 +79,7 @@ impl Hidden {
 
 /// Which records a principal is shown of some topics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Sight {
+pub enum RecordVisibility {
     /// All of them.
     Everything,
     /// Of each of these topics what its filter wants, and of others nothing.
@@ -126,7 +126,7 @@ impl Policies {
         names
     }
 
-    fn filter(&self, principal: &Principal, topic: &str) -> Result<Filter, Hidden> {
+    fn filter(&self, principal: &Principal, topic: &str) -> Result<Filter, NotVisible> {
         let subject = Value::String(principal.name().to_owned());
         let issuer = Value::String(principal.identity().issuer().to_owned());
         let claim = |name: &str| match name {
@@ -139,7 +139,7 @@ impl Policies {
             let filled = policy
                 .template
                 .fill(&claim)
-                .map_err(|unfilled| Hidden::Unfilled {
+                .map_err(|unfilled| NotVisible::Unfilled {
                     topic: topic.to_owned(),
                     policy: policy.name.clone(),
                     unfilled,
@@ -178,36 +178,36 @@ fn template(filter: &TopicFilterSettings) -> Result<Template, TemplateError> {
 ///
 /// # Errors
 ///
-/// [`Hidden`], which the audit log is told of: of one of them nothing may be shown, so nothing may be
+/// [`NotVisible`], which the audit log is told of: of one of them nothing may be shown, so nothing may be
 /// read.
-pub fn sight<'a>(
+pub fn visibility<'a>(
     principal: &Principal,
     topics: impl IntoIterator<Item = &'a Arc<str>>,
-) -> Result<Sight, Hidden> {
+) -> Result<RecordVisibility, NotVisible> {
     let policies = match &principal.view {
         View::By(policies) if policies.list.is_empty() || principal.may_do_everything() => {
-            return Ok(Sight::Everything);
+            return Ok(RecordVisibility::Everything);
         }
         View::By(policies) => Some(policies),
         View::Unsaid => None,
     };
     let filters = topics.into_iter().map(|topic| match policies {
         Some(policies) => Ok((Arc::clone(topic), policies.filter(principal, topic)?)),
-        None => Err(Hidden::Unsaid {
+        None => Err(NotVisible::Unsaid {
             topic: topic.to_string(),
         }),
     });
-    let filters: Result<Vec<_>, Hidden> = filters.collect();
-    if let Err(hidden) = &filters {
-        principal.asker.tell(|| Decision {
+    let filters: Result<Vec<_>, NotVisible> = filters.collect();
+    if let Err(not_visible) = &filters {
+        principal.audit_context.tell(|| Decision {
             principal: Some(principal.identity()),
             action: Action::Consume.name(),
             kind: "topic",
-            resource: hidden.topic().to_owned(),
-            verdict: Err(hidden.to_string()),
+            resource: not_visible.topic().to_owned(),
+            verdict: Err(not_visible.to_string()),
         });
     }
-    filters.map(Sight::Of)
+    filters.map(RecordVisibility::Of)
 }
 
 /// Whether `principal` is shown any of the topic, for what only lists topics: the audit log is told of
@@ -221,7 +221,7 @@ pub fn may_see(principal: &Principal, topic: &str) -> bool {
     }
 }
 
-impl Sight {
+impl RecordVisibility {
     /// The topics that it was made for, where it does not show everything.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
         let topics = match self {
@@ -232,12 +232,12 @@ impl Sight {
     }
 
     /// Whether the record is shown.
-    pub fn shows(&self, record: &Delivered) -> bool {
+    pub fn shows(&self, record: &ConsumerRecord) -> bool {
         self.asks(&record.topic, |filter| filter.wants(record))
     }
 
     /// Whether it is as far as its key and headers say, which costs little to find out.
-    pub fn may_show(&self, record: &Delivered) -> bool {
+    pub fn may_show(&self, record: &ConsumerRecord) -> bool {
         self.asks(&record.topic, |filter| filter.may_want(record))
     }
 

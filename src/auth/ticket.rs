@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::asker::Decision;
+use super::audit_context::Decision;
 use super::identity::Identity;
 use super::jwt::{Refused, now};
 use super::permission::{Action, Ceiling, Denied, Permission};
@@ -238,7 +238,7 @@ impl Tickets {
             true => Err(NotMinted::ByTicket),
             false => self.make(principal, purpose, topics, origin),
         };
-        let may_be_done = principal.asker.tell(|| Decision {
+        let may_be_done = principal.audit_context.tell(|| Decision {
             principal: Some(principal.identity()),
             action: "mint",
             kind: "ticket",
@@ -441,7 +441,7 @@ impl Purpose {
 
 #[cfg(test)]
 mod tests {
-    use super::super::permission::{Resource, decide};
+    use super::super::permission::{Resource, authorize};
     use super::super::roles::Table;
     use super::*;
 
@@ -488,8 +488,8 @@ mod tests {
         Principal::with_permissions("ann", permissions(&["consume:orders.*"]))
     }
 
-    fn may(principal: &Principal, topic: &str) -> bool {
-        decide(principal, Action::Consume, Resource::Topic(topic)).is_ok()
+    fn is_allowed(principal: &Principal, topic: &str) -> bool {
+        authorize(principal, Action::Consume, Resource::Topic(topic)).is_ok()
     }
 
     #[test]
@@ -503,7 +503,7 @@ mod tests {
                 .check(&minted.ticket, Purpose::Sse, HERE)
                 .unwrap();
             assert_eq!(principal.identity(), reader().identity());
-            assert!(may(&principal, "orders.eu") && !may(&principal, "payments"));
+            assert!(is_allowed(&principal, "orders.eu") && !is_allowed(&principal, "payments"));
             assert!(principal.is_by_ticket());
         }
         let refused = |key, purpose| {
@@ -575,7 +575,7 @@ mod tests {
             let ticket = tickets(1)
                 .check(&minted.ticket, Purpose::Sse, HERE)
                 .unwrap();
-            assert!(may(&ticket, "orders.eu") && ticket.may_only_read_streams());
+            assert!(is_allowed(&ticket, "orders.eu") && ticket.may_only_read_streams());
             for (action, resource) in [
                 (Action::Produce, Resource::Topic("orders.eu")),
                 (Action::Describe, Resource::Topic("orders.eu")),
@@ -586,7 +586,7 @@ mod tests {
                 (Action::Admin, Resource::Cluster),
             ] {
                 assert!(
-                    decide(&ticket, action, resource).is_err(),
+                    authorize(&ticket, action, resource).is_err(),
                     "{action} {resource}"
                 );
             }
@@ -604,8 +604,8 @@ mod tests {
                 .unwrap();
             let ticket = tickets(1).check(&minted.ticket, Purpose::WebSocket, HERE);
             let ticket = ticket.unwrap();
-            assert!(!may(&ticket, "orders.eu"));
-            assert!(decide(&ticket, Action::Admin, Resource::Cluster).is_err());
+            assert!(!is_allowed(&ticket, "orders.eu"));
+            assert!(authorize(&ticket, Action::Admin, Resource::Cluster).is_err());
         }
         // What is left out is nothing, and not everything.
         let claims = Claims {
@@ -661,15 +661,15 @@ mod tests {
             book.replace(reader_table(&["consume:orders", "produce:x"]));
             let minted = tickets.mint(&principal, purpose, None, None).unwrap();
             let ticket = tickets.check(&minted.ticket, purpose, HERE).unwrap();
-            assert!(may(&ticket, "own") && may(&ticket, "orders"));
-            assert!(!may(&ticket, "bills"));
+            assert!(is_allowed(&ticket, "own") && is_allowed(&ticket, "orders"));
+            assert!(!is_allowed(&ticket, "bills"));
             // Also of a ticket that was shown before.
             book.replace(reader_table(&["consume:bills", "admin:*"]));
-            assert!(may(&ticket, "own"), "{purpose:?}");
-            assert!(!may(&ticket, "bills") && may(&principal, "bills"));
+            assert!(is_allowed(&ticket, "own"), "{purpose:?}");
+            assert!(!is_allowed(&ticket, "bills") && is_allowed(&principal, "bills"));
             assert!(!ticket.may_do_everything() && principal.may_do_everything());
             book.replace(reader_table(&["consume:bills"]));
-            assert!(!may(&ticket, "orders") && may(&ticket, "own"));
+            assert!(!is_allowed(&ticket, "orders") && is_allowed(&ticket, "own"));
         }
     }
 
@@ -682,8 +682,8 @@ mod tests {
                 let minted = tickets(1).mint(&ann, purpose, None, None).unwrap();
                 let page = Page::Unnamed(None);
                 let ticket = tickets(1).check(&minted.ticket, purpose, page).unwrap();
-                assert!(may(&ticket, "orders.eu") && !may(&ticket, "payments"));
-                let writes = decide(&ticket, Action::Produce, Resource::Topic("orders.eu"));
+                assert!(is_allowed(&ticket, "orders.eu") && !is_allowed(&ticket, "payments"));
+                let writes = authorize(&ticket, Action::Produce, Resource::Topic("orders.eu"));
                 assert!(writes.is_err(), "{purpose:?} {list:?}");
                 assert!(!ticket.may_do_everything(), "{purpose:?} {list:?}");
             }
@@ -699,10 +699,10 @@ mod tests {
         let principal = tickets(1)
             .check(&minted.ticket, Purpose::Sse, HERE)
             .unwrap();
-        assert!(may(&principal, "orders.eu"));
-        assert!(!may(&principal, "orders.us"), "not asked for");
+        assert!(is_allowed(&principal, "orders.eu"));
+        assert!(!is_allowed(&principal, "orders.us"), "not asked for");
         assert!(
-            !may(&principal, "payments"),
+            !is_allowed(&principal, "payments"),
             "asked for, but not the principal's"
         );
     }

@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::format::Format;
 use super::json::value;
 use super::parse::Formats;
-use crate::record::{Delivered, Header, TimestampType, Unplaced, Written};
+use crate::record::{ConsumerRecord, Header, RecordMetadata, TimestampType, Unplaced};
 
 /// Writes one record that was read.
-pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
+pub fn record(out: &mut Vec<u8>, record: &ConsumerRecord, formats: Formats) {
     out.push(b'{');
     fields(out, record, formats, true);
     out.push(b'}');
@@ -19,7 +19,12 @@ pub fn record(out: &mut Vec<u8>, record: &Delivered, formats: Formats) {
 /// Writes the fields of a record, without the braces; with `tombstones`, a null value is said to be
 /// one, which tells it from the JSON `null`. Tells whether the key or the value is in another format
 /// than the one asked for.
-pub fn fields(out: &mut Vec<u8>, record: &Delivered, formats: Formats, tombstones: bool) -> bool {
+pub fn fields(
+    out: &mut Vec<u8>,
+    record: &ConsumerRecord,
+    formats: Formats,
+    tombstones: bool,
+) -> bool {
     out.extend_from_slice(b"\"topic\":");
     string(out, &record.topic);
     out.extend_from_slice(b",\"partition\":");
@@ -87,7 +92,7 @@ pub fn headers(out: &mut Vec<u8>, headers: &[Header]) {
 }
 
 /// Writes where a record was written.
-pub fn written(out: &mut Vec<u8>, topic: &str, at: &Written) {
+pub fn written(out: &mut Vec<u8>, topic: &str, at: &RecordMetadata) {
     out.extend_from_slice(b"{\"topic\":");
     string(out, topic);
     out.extend_from_slice(b",\"partition\":");

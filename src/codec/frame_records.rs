@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::codec::encode;
 use crate::codec::parse::Formats;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Records, always as a list
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -91,7 +91,7 @@ impl Writer {
 
     /// Adds a record; false, and nothing is added, when its key or value is not in the format asked
     /// for and `exact` asks for no other.
-    pub fn add(&mut self, tag: u64, deliveries: u32, record: &Delivered, exact: bool) -> bool {
+    pub fn add(&mut self, tag: u64, deliveries: u32, record: &ConsumerRecord, exact: bool) -> bool {
         let before = self.out.len();
         if self.records > 0 {
             self.out.push(b',');
@@ -191,7 +191,7 @@ pub struct Style {
 
 /// Writes a record without a tag, which is the same for all who get it; `false`, and nothing of use is
 /// written, when it is not in the formats and no other will do.
-pub fn untagged(out: &mut Vec<u8>, record: &Delivered, style: Style) -> bool {
+pub fn untagged(out: &mut Vec<u8>, record: &ConsumerRecord, style: Style) -> bool {
     out.reserve(160 + record.size());
     write(out, None, record, style)
 }
@@ -208,7 +208,7 @@ fn begin(sub: &str, room: usize) -> Vec<u8> {
 type Delivery = Option<(u64, u32)>;
 
 /// Writes a record; false, and nothing of use is written, when another format would be needed.
-fn write(out: &mut Vec<u8>, delivery: Delivery, record: &Delivered, style: Style) -> bool {
+fn write(out: &mut Vec<u8>, delivery: Delivery, record: &ConsumerRecord, style: Style) -> bool {
     let start = out.len();
     head(out, delivery);
     let fell_back = encode::fields(out, record, style.formats, true);
@@ -243,9 +243,9 @@ fn tail(out: &mut Vec<u8>, delivery: Delivery) {
     out.push(b'}');
 }
 
-fn truncated(out: &mut Vec<u8>, delivery: Delivery, record: &Delivered, formats: Formats) {
+fn truncated(out: &mut Vec<u8>, delivery: Delivery, record: &ConsumerRecord, formats: Formats) {
     let bytes = record.size();
-    let bare = Delivered {
+    let bare = ConsumerRecord {
         key: None,
         value: None,
         headers: Vec::new(),
@@ -274,8 +274,8 @@ mod tests {
     use super::*;
     use crate::record::{Header, TimestampType};
 
-    fn record(value: Option<&'static [u8]>) -> Delivered {
-        Delivered {
+    fn record(value: Option<&'static [u8]>) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition: 1,
             offset: 7,
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    fn frame(records: &[Delivered], max_record: usize) -> String {
+    fn frame(records: &[ConsumerRecord], max_record: usize) -> String {
         let mut writer = Writer::new("s", Formats::default(), max_record, 256);
         for (index, record) in records.iter().enumerate() {
             let deliveries = u32::try_from(index).unwrap() + 1;
@@ -348,7 +348,7 @@ mod tests {
             max_record: 500,
             exact,
         };
-        let written = |record: &Delivered, exact| {
+        let written = |record: &ConsumerRecord, exact| {
             let mut out = Vec::new();
             untagged(&mut out, record, style(exact)).then_some(out)
         };

@@ -16,7 +16,7 @@ use super::error::DecodeError;
 use super::format::Format;
 use super::json::{MAX_DEPTH, deeper_than};
 use crate::position::time_ms;
-use crate::record::{Header, Outgoing};
+use crate::record::{Header, ProducerRecord};
 
 /// The formats of a request's keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,9 +31,9 @@ pub struct Formats {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// The body was one object.
-    One(Outgoing),
+    One(ProducerRecord),
     /// The body was an array.
-    Many(Vec<Outgoing>),
+    Many(Vec<ProducerRecord>),
 }
 
 /// Reads a whole body: one record, or an array of them.
@@ -69,16 +69,16 @@ pub fn body(body: &Bytes, formats: Formats) -> Result<Parsed, DecodeError> {
 /// # Errors
 ///
 /// As [`body`].
-pub fn one(body: &Bytes, formats: Formats) -> Result<Outgoing, DecodeError> {
+pub fn one(body: &Bytes, formats: Formats) -> Result<ProducerRecord, DecodeError> {
     let wire =
         serde_json::from_slice::<Wire<'_>>(body).map_err(|error| diagnose(body, &error, ""))?;
     record(body, wire, formats).map_err(|fault| fault.at(""))
 }
 
-/// A record of this door as it stands in the body.
+/// A record of this API as it stands in the body.
 struct Wire<'a>(RecordFields<'a>);
 
-/// The fields of a record as they stand in a body of any door. Nothing is copied.
+/// The fields of a record as they stand in a body of any API. Nothing is copied.
 #[derive(Default)]
 pub struct RecordFields<'a> {
     /// `key`.
@@ -178,7 +178,7 @@ impl Unfit {
     }
 }
 
-fn record(body: &Bytes, Wire(wire): Wire<'_>, formats: Formats) -> Result<Outgoing, Unfit> {
+fn record(body: &Bytes, Wire(wire): Wire<'_>, formats: Formats) -> Result<ProducerRecord, Unfit> {
     let value = wire.value.ok_or_else(|| {
         Unfit::new(
             "value",
@@ -199,7 +199,7 @@ fn record(body: &Bytes, Wire(wire): Wire<'_>, formats: Formats) -> Result<Outgoi
             format => content(body, key, format, "key")?,
         },
     };
-    Ok(Outgoing {
+    Ok(ProducerRecord {
         partition: given(wire.partition).map(partition).transpose()?,
         timestamp: wire.timestamp()?,
         key,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::value::RawValue;
 
 use crate::codec::encode;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most pointers, and most steps of one.
 const MOST: usize = 32;
@@ -49,7 +49,7 @@ impl Fields {
     }
 
     /// The record with these parts of its value. A value that is not JSON stays as it is.
-    pub(crate) fn of(&self, record: &Delivered) -> Delivered {
+    pub(crate) fn of(&self, record: &ConsumerRecord) -> ConsumerRecord {
         let mut record = record.clone();
         let json = record
             .value
@@ -106,7 +106,7 @@ mod tests {
     use crate::record::TimestampType;
 
     fn pick(fields: &str, value: &'static str) -> String {
-        let record = Delivered {
+        let record = ConsumerRecord {
             topic: Arc::from("t"),
             partition: 0,
             offset: 0,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
 
-use super::items;
+use super::item_types;
 use super::jwks_url::{discovery_url, jwks_url};
 use super::tables::{self, Read, one_text, unknown_field};
 use super::value::{Raw, list_to_toml, name_of, permissions, quote};
@@ -87,7 +87,7 @@ fn read_one(read: &mut Read<IssuerSettings>, path: &str, raw: &Raw, at: usize) {
             }
             }),
             "scope" => flag(value).map(|read| scope = read),
-            "principal_claim" => one_text(value).and_then(|text| match items::claim(&text) {
+            "principal_claim" => one_text(value).and_then(|text| match item_types::claim(&text) {
                 Some(claim) => {
                     principal_claim = claim;
                     Ok(())

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::Settings;
-use super::check;
 use super::issuers;
-use super::keys::{self, KEYS, Key, Place, Slot, VARIABLE_PREFIX};
+use super::schema::{self, Accessor, KEYS, Key, VARIABLE_PREFIX, ValueKind};
 use super::tables::Read;
 use super::topics;
+use super::validate;
 use super::value::{Raw, quote};
 
 /// The variable that names the settings file; it is no setting itself.
@@ -244,7 +244,7 @@ impl Reading {
     }
 
     pub(super) fn apply_rules_of_build(&mut self, has_embedded: bool) {
-        let objections = check::objections(&self.loaded, &self.unread, has_embedded);
+        let objections = validate::objections(&self.loaded, &self.unread, has_embedded);
         self.errors.extend(objections);
     }
 
@@ -338,11 +338,11 @@ impl Reading {
             .replace("__", ".")
             .to_ascii_lowercase();
         let mut problem = "unknown variable".to_owned();
-        if let Some(known) = keys::nearest(&path).and_then(keys::find) {
+        if let Some(known) = schema::nearest(&path).and_then(schema::find) {
             self.unread.keys.insert(known.path);
             let variable = known.variable();
-            problem += &match known.slot {
-                Slot::Properties(_) => {
+            problem += &match known.kind {
+                ValueKind::Properties(_) => {
                     format!("; a property of {} is {variable}__NAME", known.path)
                 }
                 _ => format!("; did you mean {variable}?"),
@@ -388,17 +388,17 @@ impl Reading {
 
     /// Takes the value at the path, going into tables; `at` is its offset in a file.
     fn accept(&mut self, path: &str, raw: &Raw, origin: &Origin<'_>, at: usize) {
-        if let Some(key) = keys::find(path) {
-            match &key.slot {
-                Slot::Issuers(place) => {
+        if let Some(key) = schema::find(path) {
+            match &key.kind {
+                ValueKind::Issuers(place) => {
                     let read = issuers::read(key.path, raw, at);
                     self.accept_tables(key, *place, read, origin, at);
                 }
-                Slot::TopicFilters(place) => {
+                ValueKind::TopicFilters(place) => {
                     let read = topics::read_filters(key.path, raw, at);
                     self.accept_tables(key, *place, read, origin, at);
                 }
-                Slot::KeyedTopics(place) => {
+                ValueKind::KeyedTopics(place) => {
                     let read = topics::read_keyed(key.path, raw, at);
                     self.accept_tables(key, *place, read, origin, at);
                 }
@@ -406,9 +406,9 @@ impl Reading {
                 _ if key.is_open() => self.accept_entries(key, "", &raw.opened(), origin, at),
                 _ => self.accept_value(key, raw, origin, at),
             }
-        } else if let Some((key, name)) = keys::find_entry(path) {
+        } else if let Some((key, name)) = schema::find_entry(path) {
             self.accept_entries(key, name, raw, origin, at);
-        } else if keys::is_table(path) {
+        } else if schema::is_table(path) {
             let Raw::Table(entries) = raw else {
                 let problem = format!("expected a table of settings, got {}", raw.quoted());
                 return self.refuse(path, origin, at, problem);
@@ -431,7 +431,7 @@ impl Reading {
             let problem = format!("also set by {before}: leave one of them out");
             return self.refuse(key.path, origin, at, problem);
         }
-        match key.slot.assign(&mut self.loaded.settings, raw) {
+        match key.kind.assign(&mut self.loaded.settings, raw) {
             Ok(()) => {
                 self.loaded.sources.insert(key.path.into(), source);
             }
@@ -447,7 +447,7 @@ impl Reading {
     fn accept_tables<T>(
         &mut self,
         key: &'static Key,
-        place: Place<Vec<T>>,
+        place: Accessor<Vec<T>>,
         read: Read<T>,
         origin: &Origin<'_>,
         at: usize,
@@ -490,7 +490,7 @@ impl Reading {
             return;
         }
         if name.is_empty() {
-            let problem = format!("expected {}, got {}", key.slot.expects(), raw.kind());
+            let problem = format!("expected {}, got {}", key.kind.expects(), raw.kind());
             return self.refuse(key.path, origin, at, problem);
         }
         let path = format!("{}.{name}", key.path);
@@ -501,7 +501,7 @@ impl Reading {
             let problem = format!("also set in line {line}: leave one of them out");
             return self.refuse(&path, origin, at, problem);
         }
-        match key.slot.insert(&mut self.loaded.settings, name, raw) {
+        match key.kind.insert(&mut self.loaded.settings, name, raw) {
             Ok(()) => {
                 self.loaded.sources.insert(path, source);
             }
@@ -510,7 +510,7 @@ impl Reading {
     }
 
     fn refuse_unknown(&mut self, path: &str, origin: &Origin<'_>, at: usize) {
-        let problem = match keys::nearest(path) {
+        let problem = match schema::nearest(path) {
             Some(known) => {
                 self.forget(known);
                 format!("unknown setting; did you mean {known}?")
@@ -572,7 +572,7 @@ fn join(table: &str, name: &str) -> String {
 
 /// `kafka.properties."ssl.ca.location"` without its quotes, for those who write `--set` as the file.
 fn unquoted_entry(path: &str) -> String {
-    match keys::find_entry(path) {
+    match schema::find_entry(path) {
         Some((key, name)) => format!("{}.{}", key.path, name.trim_matches(['"', '\''])),
         None => path.to_owned(),
     }
@@ -582,7 +582,7 @@ fn unquoted_entry(path: &str) -> String {
 fn path_of_variable(name: &str) -> Option<String> {
     KEYS.iter().find_map(|key| {
         let variable = key.variable();
-        if !matches!(key.slot, Slot::Properties(_)) && name == variable {
+        if !matches!(key.kind, ValueKind::Properties(_)) && name == variable {
             return Some(key.path.to_owned());
         }
         if !key.is_open() {
@@ -593,8 +593,8 @@ fn path_of_variable(name: &str) -> Option<String> {
         let sane = !property.is_empty()
             && property.bytes().all(sane)
             && !property.split('_').any(str::is_empty);
-        let property = match key.slot {
-            Slot::Properties(_) => property.to_ascii_lowercase().replace('_', "."),
+        let property = match key.kind {
+            ValueKind::Properties(_) => property.to_ascii_lowercase().replace('_', "."),
             _ => property.to_ascii_lowercase(),
         };
         sane.then(|| format!("{}.{property}", key.path))

@@ -2,37 +2,37 @@
 //! file, then the environment, then flags; each value remembers which of these set it.
 //!
 //! - `mod.rs`: the types that the rest of the gateway reads
-//! - `keys.rs`: one table of every key; a new setting is a field here and a row there
+//! - `schema.rs`: one table of every key; a new setting is a field here and a row there
 //! - `value.rs`: text and TOML to typed values and back
 //! - `address.rs`: `host:port`
-//! - `items.rs`: networks, hosts, origins, routes, claims
+//! - `item_types.rs`: networks, hosts, origins, routes, claims
 //! - `permission.rs`: `action:pattern`
 //! - `properties.rs`: librdkafka's properties, some of which are secrets
 //! - `tables.rs`: lists of tables; `issuers.rs`: `[[auth.issuers]]`; `topics.rs`: `[[auth.topic_filters]]`
 //!   and `[[streams.keyed_topics]]`; `jwks_url.rs`: where keys may come from
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
-//! - `check.rs`: what must hold between settings before anything listens
+//! - `validate.rs`: what must hold between settings before anything listens
 //! - `warnings.rs`: what is allowed and seldom meant
 //! - `take_over.rs`: what may change while the gateway runs
 //! - `sample.rs`, `show.rs`: the sample file and `config show`
 
 pub mod address;
-mod check;
 mod files;
 mod issuers;
-mod items;
+mod item_types;
 mod jwks_url;
-mod keys;
 mod load;
 mod permission;
 mod properties;
 mod sample;
+mod schema;
 mod secrets;
 mod show;
 mod tables;
 mod take_over;
 mod topics;
+mod validate;
 mod value;
 mod warnings;
 
@@ -46,15 +46,15 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 
 pub use self::files::{read_file, read_secret};
-pub use self::items::read_network;
+pub use self::item_types::read_network;
 pub use self::jwks_url::{discovery_url, jwks_url};
-pub use self::keys::{is_setting, variable_of};
 pub use self::load::{
     ConfigError, Inputs, Loaded, Reading, Source, load, read, read_text, settings_file,
 };
 pub use self::permission::{Action, PermissionError, read_permission};
 pub use self::properties::Properties;
 pub use self::sample::sample;
+pub use self::schema::{is_setting, variable_of};
 pub use self::show::{is_secret_property, show};
 pub use self::value::quote;
 
@@ -75,7 +75,7 @@ pub struct Settings {
     pub websocket: WebSocketSettings,
     /// Streams of records from shared reads.
     pub streams: StreamSettings,
-    /// The REST door that is compatible with others.
+    /// The REST API that is compatible with others.
     pub rest: RestSettings,
     /// Bounds on what clients may send or ask for.
     pub limits: LimitSettings,
@@ -532,7 +532,7 @@ pub struct LimitSettings {
     pub group_sessions: usize,
     /// `sessions_per_principal`: of these, of one principal.
     pub sessions_per_principal: usize,
-    /// `instances`: consumer instances of the REST door at once.
+    /// `instances`: consumer instances of the REST API at once.
     pub instances: usize,
     /// `instances_per_principal`: of these, of one principal.
     pub instances_per_principal: usize,

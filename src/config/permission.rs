@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Write to a topic, over any door.
+    /// Write to a topic, over any API.
     Produce,
-    /// Read a topic, over any door.
+    /// Read a topic, over any API.
     Consume,
     /// Join, commit and reset as a consumer group.
     Group,

@@ -1,6 +1,6 @@
 //! `tidegate config sample`: a settings file with every key, its meaning and its default.
 
-use super::keys::{KEYS, TABLES};
+use super::schema::{KEYS, TABLES};
 use super::show::default_toml;
 
 const HEAD: &str = "\

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{KEYS, Key, Slot};
 use super::load::Loaded;
+use super::schema::{KEYS, Key, ValueKind};
 use super::value::{list_to_toml, quote};
 use super::{Properties, Settings};
 
@@ -21,7 +21,7 @@ pub fn show(loaded: &Loaded) -> String {
             continue;
         }
         let source = loaded.source(key.path).to_string();
-        let line = match key.slot.to_toml(&mut settings) {
+        let line = match key.kind.to_toml(&mut settings) {
             Some(_) if key.secret => format!("{} = {}", key.path, quote(MASK)),
             Some(value) => format!("{} = {value}", key.path),
             None => match key.when_unset {
@@ -42,12 +42,12 @@ pub fn show(loaded: &Loaded) -> String {
 
 /// A line for each entry of a table that takes any name.
 fn entry_lines(loaded: &Loaded, settings: &mut Settings, key: &Key) -> Vec<(String, String)> {
-    let entries: Vec<(String, String)> = match &key.slot {
-        Slot::Properties(place) => masked(place(settings))
+    let entries: Vec<(String, String)> = match &key.kind {
+        ValueKind::Properties(place) => masked(place(settings))
             .into_iter()
             .map(|(name, value)| (name, quote(&value)))
             .collect(),
-        Slot::Roles(place) => place(settings)
+        ValueKind::Roles(place) => place(settings)
             .iter()
             .map(|(name, permissions)| (name.clone(), list_to_toml(permissions)))
             .collect(),
@@ -111,6 +111,6 @@ fn one_line(text: &str) -> String {
 pub(super) fn default_toml(key: &Key) -> Option<String> {
     match key.when_unset {
         Some(_) => None,
-        None => key.slot.to_toml(&mut Settings::default()),
+        None => key.kind.to_toml(&mut Settings::default()),
     }
 }

@@ -1,6 +1,6 @@
 //! What of settings that were read again holds at once, and what only a restart brings.
 
-use super::keys::{KEYS, Slot};
+use super::schema::{KEYS, ValueKind};
 use super::{AuthSettings, IssuerSettings, KeySource, Properties, Settings};
 
 impl Settings {
@@ -52,20 +52,20 @@ fn differing(own: &Settings, new: &Settings) -> Vec<String> {
     let (mut own, mut new) = (own.clone(), new.clone());
     let mut paths = Vec::new();
     for key in KEYS {
-        match &key.slot {
-            Slot::Properties(place) => {
+        match &key.kind {
+            ValueKind::Properties(place) => {
                 let (own, new) = (place(&mut own), place(&mut new));
                 paths.extend(
                     names_of_differing(own, new).map(|name| format!("{}.{name}", key.path)),
                 );
             }
-            Slot::Roles(place) => {
+            ValueKind::Roles(place) => {
                 if place(&mut own) != place(&mut new) {
                     paths.push(key.path.to_owned());
                 }
             }
-            slot => {
-                if slot.to_toml(&mut own) != slot.to_toml(&mut new) {
+            kind => {
+                if kind.to_toml(&mut own) != kind.to_toml(&mut new) {
                     paths.push(key.path.to_owned());
                 }
             }

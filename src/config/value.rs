@@ -12,9 +12,9 @@ use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 
 use super::address::Address;
-use super::items::{self, Item};
-use super::keys::{Range, Slot};
+use super::item_types::{self, Item};
 use super::permission::read_permission;
+use super::schema::{Range, ValueKind};
 use super::{
     AuditTo, AuthMode, GroupEngine, HeaderForm, KafkaIdentity, LogFormat, Settings, issuers,
     tables, topics,
@@ -187,7 +187,7 @@ impl Raw {
     }
 }
 
-impl Slot {
+impl ValueKind {
     /// Puts the value in its place, or says in one sentence what was expected.
     pub(super) fn assign(&self, settings: &mut Settings, raw: &Raw) -> Result<(), String> {
         let refuse = || Err(format!("expected {}, got {}", self.expects(), raw.quoted()));
@@ -270,19 +270,19 @@ impl Slot {
                 Some(path) if !path.is_empty() => *place(settings) = Some(PathBuf::from(path)),
                 _ => return refuse(),
             },
-            Self::Template(place) => match raw.text().and_then(items::topic_template) {
+            Self::Template(place) => match raw.text().and_then(item_types::topic_template) {
                 Some(text) => *place(settings) = text,
                 None => return refuse(),
             },
-            Self::Url(place) => match raw.text().and_then(items::url) {
+            Self::Url(place) => match raw.text().and_then(item_types::url) {
                 Some(url) => *place(settings) = Some(url),
                 None => return refuse(),
             },
-            Self::Name(place) => match raw.text().and_then(items::name) {
+            Self::Name(place) => match raw.text().and_then(item_types::name) {
                 Some(name) => *place(settings) = Some(name),
                 None => return refuse(),
             },
-            Self::Claim(place) => match raw.text().and_then(items::claim) {
+            Self::Claim(place) => match raw.text().and_then(item_types::claim) {
                 Some(claim) => *place(settings) = Some(claim),
                 None => return refuse(),
             },

@@ -1,8 +1,8 @@
 //! What is allowed and seldom meant. `config check` says it, and so does the log at the start.
 
-use super::check;
 use super::load::Loaded;
 use super::secrets;
+use super::validate;
 use super::{AuthMode, Settings};
 
 /// A line for each, which begins with the setting's path.
@@ -20,7 +20,7 @@ pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
         }
     }
     let auth = &settings.auth;
-    if let Some(address) = check::reachable(loaded)
+    if let Some(address) = validate::reachable(loaded)
         && auth.users_file.is_some()
         && settings.tls.cert.is_none()
     {

@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Has, Options, Parcel, Stop, Unfit, Way};
+use super::{ConnectionRef, Has, Options, Parcel, Stop, Unfit};
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
-use crate::auth::policy::Hidden;
+use crate::auth::policy::NotVisible;
 use crate::codec::embedded::Embedded;
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::Fault;
@@ -23,7 +23,7 @@ const QUEUE: Duration = Duration::from_secs(30);
 
 /// Which topics an instance subscribes to.
 #[derive(Debug, Clone)]
-pub enum Wanted {
+pub enum TopicSelection {
     /// These, also where they are still to be created.
     Names(Vec<Arc<str>>),
     /// All that match, those of Kafka's own left out.
@@ -35,7 +35,7 @@ pub type Offset = (TopicPartition, i64, Option<String>);
 
 /// Where to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Aims {
+pub enum SeekTargets {
     /// In each of these.
     Each(Vec<(TopicPartition, SeekTo)>),
     /// In all that the instance has.
@@ -44,7 +44,7 @@ pub enum Aims {
 
 /// Why an order was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Refused {
+pub enum InstanceError {
     /// The instance is in no state for it.
     #[error("{0}")]
     IllegalState(String),
@@ -53,7 +53,7 @@ pub enum Refused {
     Denied(Denied),
     /// It is shown nothing of a topic.
     #[error("{0}")]
-    Hidden(Hidden),
+    NotVisible(NotVisible),
     /// Its token or certificate expired while the order waited for those before it.
     #[error("the token or certificate expired while the request waited for others")]
     Expired,
@@ -80,25 +80,25 @@ pub enum Refused {
     Gone,
 }
 
-impl From<Fault> for Refused {
+impl From<Fault> for InstanceError {
     fn from(fault: Fault) -> Self {
         Self::Kafka(fault, None)
     }
 }
 
-impl From<Denied> for Refused {
+impl From<Denied> for InstanceError {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
     }
 }
 
-impl From<Hidden> for Refused {
-    fn from(hidden: Hidden) -> Self {
-        Self::Hidden(hidden)
+impl From<NotVisible> for InstanceError {
+    fn from(not_visible: NotVisible) -> Self {
+        Self::NotVisible(not_visible)
     }
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, InstanceError>>;
 
 /// A read.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ pub(super) struct Read {
     /// Most bytes of keys and values.
     pub(super) max_bytes: u64,
     /// The connection that the answer goes over.
-    pub(super) way: Option<Way>,
+    pub(super) connection_ref: Option<ConnectionRef>,
     /// What the client says that it has.
     pub(super) has: Option<Has>,
 }
@@ -118,7 +118,7 @@ pub(super) struct Read {
 /// An order, and where its answer goes.
 #[derive(Debug)]
 pub(super) enum Order {
-    Subscribe(Wanted, Principal, Reply<()>),
+    Subscribe(TopicSelection, Principal, Reply<()>),
     Subscription(Reply<Vec<Arc<str>>>),
     Unsubscribe(Reply<()>),
     Assign(Vec<TopicPartition>, Reply<()>),
@@ -131,7 +131,7 @@ pub(super) enum Order {
     /// The client has this delivery.
     Acknowledge(Has, Reply<()>),
     Committed(Vec<TopicPartition>, Reply<Vec<(TopicPartition, Committed)>>),
-    Seek(Aims, Reply<()>),
+    Seek(SeekTargets, Reply<()>),
 }
 
 /// The way to an instance. Clones lead to the same one.
@@ -177,12 +177,12 @@ impl Handle {
         });
     }
 
-    async fn order<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, Refused> {
+    async fn order<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, InstanceError> {
         let (reply, answer) = oneshot::channel();
         match timeout(QUEUE, self.orders.send(order(reply))).await {
-            Ok(Ok(())) => answer.await.unwrap_or(Err(Refused::Gone)),
-            Ok(Err(_)) => Err(Refused::Gone),
-            Err(_) => Err(Refused::Busy(
+            Ok(Ok(())) => answer.await.unwrap_or(Err(InstanceError::Gone)),
+            Ok(Err(_)) => Err(InstanceError::Gone),
+            Err(_) => Err(InstanceError::Busy(
                 "Too many requests wait for this instance: it serves them one after the other.",
             )),
         }
@@ -194,7 +194,11 @@ impl Handle {
     /// # Errors
     ///
     /// `IllegalState` while partitions are assigned by hand.
-    pub async fn subscribe(&self, wanted: Wanted, principal: Principal) -> Result<(), Refused> {
+    pub async fn subscribe(
+        &self,
+        wanted: TopicSelection,
+        principal: Principal,
+    ) -> Result<(), InstanceError> {
         self.order(|reply| Order::Subscribe(wanted, principal, reply))
             .await
     }
@@ -204,7 +208,7 @@ impl Handle {
     /// # Errors
     ///
     /// The instance is gone.
-    pub async fn subscription(&self) -> Result<Vec<Arc<str>>, Refused> {
+    pub async fn subscription(&self) -> Result<Vec<Arc<str>>, InstanceError> {
         self.order(Order::Subscription).await
     }
 
@@ -213,7 +217,7 @@ impl Handle {
     /// # Errors
     ///
     /// The instance is gone.
-    pub async fn unsubscribe(&self) -> Result<(), Refused> {
+    pub async fn unsubscribe(&self) -> Result<(), InstanceError> {
         self.order(Order::Unsubscribe).await
     }
 
@@ -222,7 +226,7 @@ impl Handle {
     /// # Errors
     ///
     /// `IllegalState` while it subscribes to topics; Kafka's, where it has to be asked where to begin.
-    pub async fn assign(&self, partitions: Vec<TopicPartition>) -> Result<(), Refused> {
+    pub async fn assign(&self, partitions: Vec<TopicPartition>) -> Result<(), InstanceError> {
         self.order(|reply| Order::Assign(partitions, reply)).await
     }
 
@@ -231,7 +235,7 @@ impl Handle {
     /// # Errors
     ///
     /// The instance is gone.
-    pub async fn assignments(&self) -> Result<Vec<TopicPartition>, Refused> {
+    pub async fn assignments(&self) -> Result<Vec<TopicPartition>, InstanceError> {
         self.order(Order::Assignments).await
     }
 
@@ -240,8 +244,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `Denied`, `Hidden`.
-    pub async fn permit(&self, principal: Principal) -> Result<(), Refused> {
+    /// `Denied`, `NotVisible`.
+    pub async fn permit(&self, principal: Principal) -> Result<(), InstanceError> {
         self.order(|reply| Order::Permit(principal, reply)).await
     }
 
@@ -255,10 +259,10 @@ impl Handle {
         &self,
         timeout: Duration,
         max_bytes: u64,
-        way: Option<Way>,
+        connection_ref: Option<ConnectionRef>,
         has: Option<Has>,
         principal: Principal,
-    ) -> Result<Parcel, Refused> {
+    ) -> Result<Parcel, InstanceError> {
         let (timeout, ends) = match principal.time_left() {
             None => (timeout, None),
             // It is taken for as long as clocks may differ, and does not wait.
@@ -269,7 +273,7 @@ impl Handle {
             timeout,
             ends,
             max_bytes,
-            way,
+            connection_ref,
             has,
         };
         self.order(|reply| Order::Read(read, principal, reply))
@@ -286,7 +290,7 @@ impl Handle {
         &self,
         offsets: Option<Vec<Offset>>,
         has: Option<Has>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), InstanceError> {
         self.order(|reply| Order::Commit(offsets, has, reply)).await
     }
 
@@ -295,7 +299,7 @@ impl Handle {
     /// # Errors
     ///
     /// `IllegalState` of one that is not the last.
-    pub async fn acknowledge(&self, has: Has) -> Result<(), Refused> {
+    pub async fn acknowledge(&self, has: Has) -> Result<(), InstanceError> {
         self.order(|reply| Order::Acknowledge(has, reply)).await
     }
 
@@ -307,7 +311,7 @@ impl Handle {
     pub async fn committed(
         &self,
         partitions: Vec<TopicPartition>,
-    ) -> Result<Vec<(TopicPartition, Committed)>, Refused> {
+    ) -> Result<Vec<(TopicPartition, Committed)>, InstanceError> {
         self.order(|reply| Order::Committed(partitions, reply))
             .await
     }
@@ -317,7 +321,7 @@ impl Handle {
     /// # Errors
     ///
     /// `IllegalState` of partitions that it does not have.
-    pub async fn seek(&self, aims: Aims) -> Result<(), Refused> {
+    pub async fn seek(&self, aims: SeekTargets) -> Result<(), InstanceError> {
         self.order(|reply| Order::Seek(aims, reply)).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Has, Instance, Offset, Refused, Source};
+use super::{Has, Instance, InstanceError, Offset, Source};
 use crate::kafka::admin::Committed;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::Command;
@@ -16,7 +16,7 @@ impl Instance {
         &mut self,
         offsets: Option<Vec<Offset>>,
         has: Option<Has>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), InstanceError> {
         let mut failed = Vec::new();
         let offsets: Vec<Offset> = match offsets {
             Some(offsets) => {
@@ -24,7 +24,7 @@ impl Instance {
                     self.acknowledge(has)?;
                 }
                 for (partition, ..) in &offsets {
-                    self.shelf.is_told(partition);
+                    self.buffer.is_told(partition);
                 }
                 offsets
             }
@@ -36,12 +36,12 @@ impl Instance {
                     None => {
                         self.must_name()?;
                         self.settle_unnamed().await?;
-                        self.shelf.came_back();
+                        self.buffer.came_back();
                     }
                 }
-                let moved = self.shelf.moved_on().into_iter();
+                let moved = self.buffer.moved_on().into_iter();
                 failed.extend(moved.map(|partition| (partition, moved_on())));
-                let delivered = self.shelf.delivered().into_iter();
+                let delivered = self.buffer.delivered().into_iter();
                 delivered
                     .map(|(partition, offset)| (partition, offset, None))
                     .collect()
@@ -54,14 +54,14 @@ impl Instance {
             return Ok(());
         }
         failed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Err(Refused::NotCommitted(failed))
+        Err(InstanceError::NotCommitted(failed))
     }
 
     async fn commit_these(
         &mut self,
         offsets: Vec<Offset>,
         failed: &mut Vec<(TopicPartition, Fault)>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), InstanceError> {
         let results = match &self.source {
             Source::Subscribed(_) => {
                 self.joined().await;
@@ -77,7 +77,7 @@ impl Instance {
         };
         for (partition, result) in results {
             match result {
-                Ok(offset) => self.shelf.committed(&partition, offset),
+                Ok(offset) => self.buffer.committed(&partition, offset),
                 Err(fault) if self.is_of_members(&fault) => return Err(self.not_committed(fault)),
                 Err(fault) => failed.push((partition, fault)),
             }
@@ -92,9 +92,9 @@ impl Instance {
         is_alone && fault.kafka_error == Some("UNKNOWN_MEMBER_ID")
     }
 
-    fn not_committed(&self, fault: Fault) -> Refused {
+    fn not_committed(&self, fault: Fault) -> InstanceError {
         if self.is_of_members(&fault) {
-            return Refused::IllegalState(format!(
+            return InstanceError::IllegalState(format!(
                 "group {} has members, so that nobody else may commit for it; subscribe to the \
                  topics, or use another group",
                 self.options.group
@@ -108,7 +108,7 @@ impl Instance {
         if !self.options.auto_commit {
             return;
         }
-        let offsets = self.shelf.handled();
+        let offsets = self.buffer.handled();
         match &self.source {
             Source::Nowhere => {}
             Source::Subscribed(_) => self.commit_unwatched(offsets),
@@ -133,7 +133,7 @@ impl Instance {
         });
         for (partition, result) in results {
             match result {
-                Ok(offset) => self.shelf.committed(&partition, offset),
+                Ok(offset) => self.buffer.committed(&partition, offset),
                 Err(fault) => {
                     tracing::debug!(group = self.options.group, "a commit failed: {fault}");
                 }
@@ -150,7 +150,7 @@ impl Instance {
     pub(super) async fn commit_starts(
         &mut self,
         starts: &[(TopicPartition, i64)],
-    ) -> Result<(), Refused> {
+    ) -> Result<(), InstanceError> {
         if !self.options.auto_commit || starts.is_empty() {
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl Instance {
     pub(super) async fn committed(
         &mut self,
         partitions: Vec<TopicPartition>,
-    ) -> Result<Vec<(TopicPartition, Committed)>, Refused> {
+    ) -> Result<Vec<(TopicPartition, Committed)>, InstanceError> {
         let cluster = Arc::clone(&self.cluster);
         let options = Arc::clone(&self.options);
         let asked = cluster.group_commits(&options.group, &partitions);

@@ -2,11 +2,11 @@
 //!
 //! Each answer with records has a number. A request that names the last one says that its client has it,
 //! whatever became of the connection; one that names the one before says that the last got lost, and is
-//! given it once more. For that an answer is kept, on the shelf as what is out, when the read that it
+//! given it once more. For that an answer is kept, in the buffer as what is out, when the read that it
 //! answers named one: until another request has named it, however long that takes, nothing of it counts as
 //! delivered.
 
-use super::{Instance, Refused, SETTLING};
+use super::{Instance, InstanceError, SETTLING};
 
 /// What a client says that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +72,9 @@ impl Deliveries {
 
 impl Instance {
     /// Takes note of what the client has; true if the last answer is to be given again.
-    pub(super) fn acknowledge(&mut self, has: &Has) -> Result<bool, Refused> {
+    pub(super) fn acknowledge(&mut self, has: &Has) -> Result<bool, InstanceError> {
         let Has::Delivery(name) = has else {
-            self.deliveries.kept |= self.shelf.is_out();
+            self.deliveries.kept |= self.buffer.is_out();
             return Ok(self.deliveries.kept);
         };
         let last = self.deliveries.last;
@@ -83,22 +83,22 @@ impl Instance {
                 self.count_delivered();
                 self.receipt = None;
                 self.deliveries.kept = false;
-                self.shelf.came_back();
+                self.buffer.came_back();
                 self.keep_count();
                 Ok(false)
             }
-            Some(number) if number + 1 == last && self.shelf.is_out() => {
+            Some(number) if number + 1 == last && self.buffer.is_out() => {
                 self.deliveries.kept = true;
-                self.shelf.came_back();
+                self.buffer.came_back();
                 Ok(true)
             }
             Some(number) if number + 1 == last && self.deliveries.put_back => Ok(false),
-            Some(_) => Err(Refused::IllegalState(format!(
+            Some(_) => Err(InstanceError::IllegalState(format!(
                 "the answer after {name} is not kept any more, the last one is {}; to read its records \
                  again post to positions where to go on, or go on behind it with Tidegate-Delivery: none",
                 self.deliveries.name()
             ))),
-            None => Err(Refused::IllegalState(format!(
+            None => Err(InstanceError::IllegalState(format!(
                 "this instance gave no answer that is called {}, it may have been made anew since; begin \
                  with Tidegate-Delivery: none",
                 name.chars().take(40).collect::<String>()
@@ -107,15 +107,15 @@ impl Instance {
     }
 
     /// The same where a request names nothing: the connection tells what became of the last answer.
-    pub(super) async fn settle_unnamed(&mut self) -> Result<(), Refused> {
+    pub(super) async fn settle_unnamed(&mut self) -> Result<(), InstanceError> {
         self.deliveries.kept = false;
         self.settle(SETTLING).await
     }
 
     /// Whether the client must say which answer it has before what was delivered can be known.
-    pub(super) fn must_name(&self) -> Result<(), Refused> {
-        if self.deliveries.kept && self.shelf.is_out() {
-            return Err(Refused::IllegalState(format!(
+    pub(super) fn must_name(&self) -> Result<(), InstanceError> {
+        if self.deliveries.kept && self.buffer.is_out() {
+            return Err(InstanceError::IllegalState(format!(
                 "the last answer ({}) was read with Tidegate-Delivery, and may not have arrived; say with \
                  that header which one the client has, or name the offsets to be committed",
                 self.deliveries.name()

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::http::wire::Wire;
-use crate::record::Delivered;
+use crate::http::connection::Connection;
+use crate::record::ConsumerRecord;
 
 const ON_ITS_WAY: u8 = 0;
 const TAKEN: u8 = 1;
@@ -23,7 +23,7 @@ const LOST: u8 = 2;
 
 /// What became of a parcel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum DeliveryStatus {
     /// That is not known yet.
     Open,
     /// It was written to the client.
@@ -37,15 +37,15 @@ struct Shared {
     state: AtomicU8,
     /// How often the connection had flushed when the last piece was taken.
     flushes: AtomicU64,
-    way: Option<Way>,
+    connection_ref: Option<ConnectionRef>,
     settled: Notify,
 }
 
 /// The connection that a parcel goes over.
 #[derive(Debug, Clone)]
-pub struct Way {
+pub struct ConnectionRef {
     /// The connection.
-    pub wire: Arc<Wire>,
+    pub connection: Arc<Connection>,
     /// Whether others go over it at the same time, as over HTTP/2.
     pub is_shared: bool,
 }
@@ -53,7 +53,7 @@ pub struct Way {
 /// The records.
 #[derive(Debug)]
 pub struct Parcel {
-    records: Arc<Vec<Delivered>>,
+    records: Arc<Vec<ConsumerRecord>>,
     /// The name of the answer.
     delivery: String,
     taken: bool,
@@ -62,22 +62,22 @@ pub struct Parcel {
 
 /// Knows what becomes of a parcel.
 #[derive(Debug)]
-pub struct Receipt(Arc<Shared>);
+pub struct DeliveryReceipt(Arc<Shared>);
 
 impl Parcel {
     /// `records` for the client at the other end of `way`, as the answer `delivery`.
     pub fn new(
-        records: Arc<Vec<Delivered>>,
+        records: Arc<Vec<ConsumerRecord>>,
         delivery: String,
-        way: Option<Way>,
-    ) -> (Self, Receipt) {
+        connection_ref: Option<ConnectionRef>,
+    ) -> (Self, DeliveryReceipt) {
         let shared = Arc::new(Shared {
             state: AtomicU8::new(ON_ITS_WAY),
             flushes: AtomicU64::new(0),
-            way,
+            connection_ref,
             settled: Notify::new(),
         });
-        let receipt = Receipt(Arc::clone(&shared));
+        let receipt = DeliveryReceipt(Arc::clone(&shared));
         let parcel = Self {
             records,
             delivery,
@@ -88,7 +88,7 @@ impl Parcel {
     }
 
     /// The records.
-    pub fn records(&self) -> &[Delivered] {
+    pub fn records(&self) -> &[ConsumerRecord] {
         &self.records
     }
 
@@ -117,32 +117,33 @@ impl Drop for Parcel {
 impl Shared {
     /// Notes how often the connection has flushed by now, if this is the moment for it.
     fn count_flushes(&self, is_last_piece: bool) {
-        if let Some(way) = &self.way
-            && way.is_shared == is_last_piece
+        if let Some(connection_ref) = &self.connection_ref
+            && connection_ref.is_shared == is_last_piece
         {
-            self.flushes.store(way.wire.flushes(), Ordering::Relaxed);
+            self.flushes
+                .store(connection_ref.connection.flushes(), Ordering::Relaxed);
         }
     }
 }
 
-impl Receipt {
+impl DeliveryReceipt {
     /// What is known now.
-    pub fn fate(&self) -> Fate {
+    pub fn status(&self) -> DeliveryStatus {
         let shared = &self.0;
         match shared.state.load(Ordering::Acquire) {
-            ON_ITS_WAY => Fate::Open,
-            LOST => Fate::Lost,
-            _ => match &shared.way {
-                None => Fate::Written,
-                Some(Way { wire, .. }) => {
+            ON_ITS_WAY => DeliveryStatus::Open,
+            LOST => DeliveryStatus::Lost,
+            _ => match &shared.connection_ref {
+                None => DeliveryStatus::Written,
+                Some(ConnectionRef { connection, .. }) => {
                     // Asked first: the last flush comes before the end.
-                    let is_over = wire.is_over();
-                    if wire.flushes() > shared.flushes.load(Ordering::Relaxed) {
-                        Fate::Written
+                    let is_over = connection.is_over();
+                    if connection.flushes() > shared.flushes.load(Ordering::Relaxed) {
+                        DeliveryStatus::Written
                     } else if is_over {
-                        Fate::Lost
+                        DeliveryStatus::Lost
                     } else {
-                        Fate::Open
+                        DeliveryStatus::Open
                     }
                 }
             },
@@ -162,16 +163,19 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::http::wire::Wired;
+    use crate::http::connection::ConnectionStream;
 
-    fn wired() -> (Wired<DuplexStream>, DuplexStream) {
+    fn wired() -> (ConnectionStream<DuplexStream>, DuplexStream) {
         let (ours, peer) = tokio::io::duplex(64);
-        (Wired::new(ours, ()), peer)
+        (ConnectionStream::new(ours, ()), peer)
     }
 
-    fn way(stream: &Wired<DuplexStream>, is_shared: bool) -> Option<Way> {
-        Some(Way {
-            wire: Arc::clone(stream.wire()),
+    fn connection_ref(
+        stream: &ConnectionStream<DuplexStream>,
+        is_shared: bool,
+    ) -> Option<ConnectionRef> {
+        Some(ConnectionRef {
+            connection: Arc::clone(stream.connection()),
             is_shared,
         })
     }
@@ -179,42 +183,55 @@ mod tests {
     #[tokio::test]
     async fn over_a_shared_connection_the_flush_may_come_before_the_drop() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, true));
+        let (mut parcel, receipt) =
+            Parcel::new(Arc::default(), String::new(), connection_ref(&stream, true));
         parcel.is_taken();
         stream.flush().await.unwrap();
         drop(parcel);
-        assert_eq!(receipt.fate(), Fate::Written);
+        assert_eq!(receipt.status(), DeliveryStatus::Written);
     }
 
     #[tokio::test]
     async fn what_was_taken_is_delivered_when_the_connection_has_flushed() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, false));
+        let (mut parcel, receipt) = Parcel::new(
+            Arc::default(),
+            String::new(),
+            connection_ref(&stream, false),
+        );
         stream.flush().await.unwrap();
-        assert_eq!(receipt.fate(), Fate::Open);
+        assert_eq!(receipt.status(), DeliveryStatus::Open);
         parcel.is_taken();
         drop(parcel);
         receipt.settled().await;
-        assert_eq!(receipt.fate(), Fate::Open, "it stands in a buffer");
+        assert_eq!(
+            receipt.status(),
+            DeliveryStatus::Open,
+            "it stands in a buffer"
+        );
         stream.flush().await.unwrap();
-        assert_eq!(receipt.fate(), Fate::Written);
+        assert_eq!(receipt.status(), DeliveryStatus::Written);
     }
 
     #[tokio::test]
     async fn what_goes_down_with_the_connection_is_lost() {
         let (stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(Arc::default(), String::new(), way(&stream, false));
+        let (mut parcel, receipt) = Parcel::new(
+            Arc::default(),
+            String::new(),
+            connection_ref(&stream, false),
+        );
         parcel.is_taken();
         drop(parcel);
         drop(stream);
-        assert_eq!(receipt.fate(), Fate::Lost);
+        assert_eq!(receipt.status(), DeliveryStatus::Lost);
     }
 
     #[test]
     fn what_was_not_taken_whole_is_lost() {
         let (parcel, receipt) = Parcel::new(Arc::default(), String::new(), None);
-        assert_eq!(receipt.fate(), Fate::Open);
+        assert_eq!(receipt.status(), DeliveryStatus::Open);
         drop(parcel);
-        assert_eq!(receipt.fate(), Fate::Lost);
+        assert_eq!(receipt.status(), DeliveryStatus::Lost);
     }
 }

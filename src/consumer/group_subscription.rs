@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ANSWER, AUTO_COMMIT, Happened, Instance, LAST_SETTLING, LEAVING, no_answer};
-use super::{Refused, Source, Wanted};
+use super::{InstanceError, Source, TopicSelection};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may, may_create};
-use crate::auth::policy::{self, Sight};
+use crate::auth::permission::{Action, Resource, authorize, is_allowed, may_create};
+use crate::auth::policy::{self, RecordVisibility};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member, State, Token};
@@ -34,7 +34,7 @@ pub(super) type Results = Vec<(TopicPartition, Result<i64, Fault>)>;
 
 /// See the module.
 pub(super) struct Subscribed {
-    wanted: Wanted,
+    wanted: TopicSelection,
     /// Those of them that are there and may be read.
     topics: Vec<Arc<str>>,
     /// Those of these that were not there when the client subscribed.
@@ -70,7 +70,7 @@ struct Found {
 }
 
 impl Subscribed {
-    fn new(wanted: Wanted) -> Self {
+    fn new(wanted: TopicSelection) -> Self {
         Self {
             wanted,
             topics: Vec::new(),
@@ -209,7 +209,7 @@ impl Instance {
                 let mut partitions = Vec::with_capacity(added.len());
                 for one in added {
                     partitions.push(one.partition.clone());
-                    self.shelf.place(one.partition, one.start, one.committed);
+                    self.buffer.place(one.partition, one.start, one.committed);
                 }
                 if subscribed.paused && !partitions.is_empty() {
                     // Told again with the next records if there is no room for it now.
@@ -217,11 +217,11 @@ impl Instance {
                 }
             }
             Some(Event::Records { records, next }) => {
-                self.shelf.put(records, &next);
+                self.buffer.put(records, &next);
                 self.keep_count();
                 self.flow();
             }
-            Some(Event::Gap { partition, to, .. }) => self.shelf.gap(&partition, to),
+            Some(Event::Gap { partition, to, .. }) => self.buffer.gap(&partition, to),
             Some(Event::Revoking {
                 partitions,
                 release,
@@ -233,14 +233,14 @@ impl Instance {
             }
             Some(Event::Lost(partitions)) => {
                 for partition in &partitions {
-                    self.shelf.remove(partition, None);
+                    self.buffer.remove(partition, None);
                 }
                 self.keep_count();
             }
             Some(Event::Committed { token, results }) => {
                 for (partition, result) in &results {
                     match result {
-                        Ok(offset) => self.shelf.committed(partition, *offset),
+                        Ok(offset) => self.buffer.committed(partition, *offset),
                         Err(fault) => {
                             tracing::debug!(group = self.options.group, "a commit failed: {fault}");
                         }
@@ -253,7 +253,7 @@ impl Instance {
             Some(Event::Seeked { token, results }) => {
                 for (partition, result) in &results {
                     if let Ok(at) = result {
-                        self.shelf.seek(partition, *at);
+                        self.buffer.seek(partition, *at);
                     }
                 }
                 if let Some(answer) = subscribed.answers.get_mut(&token) {
@@ -271,7 +271,7 @@ impl Instance {
     }
 
     fn ended(&mut self, fault: Option<Fault>) {
-        let partitions = self.shelf.partitions();
+        let partitions = self.buffer.partitions();
         if let Some(subscribed) = self.subscribed() {
             subscribed.member = None;
             subscribed.joined = false;
@@ -280,7 +280,7 @@ impl Instance {
             subscribed.failed = subscribed.failed.take().or(fault);
         }
         for partition in &partitions {
-            self.shelf.remove(partition, None);
+            self.buffer.remove(partition, None);
         }
         self.keep_count();
     }
@@ -289,13 +289,13 @@ impl Instance {
     fn revoked(&mut self, partitions: &[TopicPartition]) {
         let mut offsets = Vec::new();
         if self.options.auto_commit {
-            offsets = self.shelf.handled();
+            offsets = self.buffer.handled();
             offsets.retain(|(partition, _)| partitions.contains(partition));
             self.commit_unwatched(offsets.clone());
         }
         let offsets: HashMap<TopicPartition, i64> = offsets.into_iter().collect();
         for partition in partitions {
-            self.shelf
+            self.buffer
                 .remove(partition, offsets.get(partition).copied());
         }
         self.keep_count();
@@ -329,13 +329,13 @@ impl Instance {
 
     /// Whether no more is to be read ahead.
     pub(super) fn is_full(&self) -> bool {
-        self.shelf.waiting_bytes() >= self.most_waiting()
+        self.buffer.waiting_bytes() >= self.most_waiting()
     }
 
     /// Has the member hold back while enough waits, and go on when it does not.
     pub(super) fn flow(&mut self) {
         let most = self.most_waiting();
-        let waiting = self.shelf.waiting_bytes();
+        let waiting = self.buffer.waiting_bytes();
         let Source::Subscribed(subscribed) = &mut self.source else {
             return;
         };
@@ -347,7 +347,7 @@ impl Instance {
         if holds == subscribed.paused || subscribed.member.is_none() {
             return;
         }
-        let partitions = self.shelf.partitions();
+        let partitions = self.buffer.partitions();
         let command = if holds {
             Command::Pause(partitions)
         } else {
@@ -362,26 +362,27 @@ impl Instance {
     // -- topics
 
     /// Subscribes to topics in the place of those before.
-    pub(super) async fn subscribe(&mut self, wanted: Wanted) -> Result<(), Refused> {
-        if matches!(&wanted, Wanted::Names(names) if names.is_empty()) {
+    pub(super) async fn subscribe(&mut self, wanted: TopicSelection) -> Result<(), InstanceError> {
+        if matches!(&wanted, TopicSelection::Names(names) if names.is_empty()) {
             return self.unsubscribe().await;
         }
         match &mut self.source {
             Source::Assigned => {
-                return Err(Refused::IllegalState(
+                return Err(InstanceError::IllegalState(
                     "partitions are assigned to this instance by hand; DELETE its subscription \
                      first to subscribe to topics"
                         .to_owned(),
                 ));
             }
             Source::Subscribed(subscribed) => match (&subscribed.wanted, &wanted) {
-                (Wanted::Names(_), Wanted::Names(_)) | (Wanted::Pattern(_), Wanted::Pattern(_)) => {
+                (TopicSelection::Names(_), TopicSelection::Names(_))
+                | (TopicSelection::Pattern(_), TopicSelection::Pattern(_)) => {
                     subscribed.wanted = wanted;
                     subscribed.is_new = true;
                     subscribed.failed = None;
                 }
                 _ => {
-                    return Err(Refused::IllegalState(
+                    return Err(InstanceError::IllegalState(
                         "this instance subscribes to a list of topics or to a pattern, and cannot \
                          change from one to the other; DELETE its subscription first"
                             .to_owned(),
@@ -413,20 +414,20 @@ impl Instance {
     pub(super) fn subscription(&self) -> Vec<Arc<str>> {
         match &self.source {
             Source::Subscribed(subscribed) => match &subscribed.wanted {
-                Wanted::Names(names) => names.clone(),
-                Wanted::Pattern(_) => subscribed.topics.clone(),
+                TopicSelection::Names(names) => names.clone(),
+                TopicSelection::Pattern(_) => subscribed.topics.clone(),
             },
             Source::Nowhere | Source::Assigned => Vec::new(),
         }
     }
 
     /// Lets go of everything.
-    pub(super) async fn unsubscribe(&mut self) -> Result<(), Refused> {
+    pub(super) async fn unsubscribe(&mut self) -> Result<(), InstanceError> {
         let _ = self.settle(LAST_SETTLING).await;
-        let offsets = self.shelf.delivered();
+        let offsets = self.buffer.delivered();
         self.leave(offsets).await;
         self.source = Source::Nowhere;
-        self.shelf.clear();
+        self.buffer.clear();
         self.keep_count();
         self.commit_at = None;
         Ok(())
@@ -434,28 +435,28 @@ impl Instance {
 
     /// Which records of what the instance reads its principal is shown, if it may consume that: the one place
     /// in which every read is asked this.
-    pub(super) async fn admitted(&mut self) -> Result<Sight, Refused> {
+    pub(super) async fn admitted(&mut self) -> Result<RecordVisibility, InstanceError> {
         if self.finds_by_pattern() {
             if !may_consume_all(&self.principal, &self.topics()) {
                 self.look_now();
             }
             self.look_if_due().await;
         }
-        let sight = consumes(&self.principal, &self.topics())?;
+        let visibility = consumes(&self.principal, &self.topics())?;
         self.look_if_due().await;
-        Ok(sight)
+        Ok(visibility)
     }
 
     /// Whether `principal` may consume all that the instance subscribes to, and all that the group has given
     /// to it and not taken back yet.
-    pub(super) async fn permits(&mut self, principal: Principal) -> Result<(), Refused> {
+    pub(super) async fn permits(&mut self, principal: Principal) -> Result<(), InstanceError> {
         if self.finds_by_pattern() && !may_consume_all(&principal, &self.topics()) {
             self.principal = principal.clone();
             self.look_now();
             self.look_if_due().await;
         }
         let mut topics = self.topics();
-        let given = self.shelf.partitions().into_iter();
+        let given = self.buffer.partitions().into_iter();
         topics.extend(given.map(|partition| partition.topic));
         topics.sort();
         topics.dedup();
@@ -464,7 +465,9 @@ impl Instance {
 
     fn finds_by_pattern(&self) -> bool {
         match &self.source {
-            Source::Subscribed(subscribed) => matches!(subscribed.wanted, Wanted::Pattern(_)),
+            Source::Subscribed(subscribed) => {
+                matches!(subscribed.wanted, TopicSelection::Pattern(_))
+            }
             Source::Nowhere | Source::Assigned => false,
         }
     }
@@ -481,7 +484,7 @@ impl Instance {
         let mut topics: Vec<Arc<str>> = match &self.source {
             Source::Subscribed(_) => self.subscription(),
             Source::Assigned | Source::Nowhere => {
-                let partitions = self.shelf.partitions().into_iter();
+                let partitions = self.buffer.partitions().into_iter();
                 partitions.map(|partition| partition.topic).collect()
             }
         };
@@ -503,7 +506,7 @@ impl Instance {
     }
 
     /// Finds the topics that are wanted, and lets the member know, or makes one.
-    pub(super) async fn look(&mut self) -> Result<(), Refused> {
+    pub(super) async fn look(&mut self) -> Result<(), InstanceError> {
         let Some(subscribed) = self.subscribed() else {
             return Ok(());
         };
@@ -524,8 +527,8 @@ impl Instance {
         };
         subscribed.looks_at = match &subscribed.wanted {
             _ if !found.is_complete || found.topics.is_empty() => Some(now + MISSING),
-            Wanted::Pattern(_) => Some(now + PATTERN),
-            Wanted::Names(_) => None,
+            TopicSelection::Pattern(_) => Some(now + PATTERN),
+            TopicSelection::Names(_) => None,
         };
         let is_changed = subscribed.topics != found.topics;
         let appeared = !std::mem::take(&mut subscribed.is_new);
@@ -538,7 +541,7 @@ impl Instance {
         }
         if subscribed.topics.is_empty() {
             if subscribed.member.is_some() {
-                let offsets = self.shelf.handled();
+                let offsets = self.buffer.handled();
                 self.leave(offsets).await;
             }
             return Ok(());
@@ -553,7 +556,7 @@ impl Instance {
         self.join()
     }
 
-    fn join(&mut self) -> Result<(), Refused> {
+    fn join(&mut self) -> Result<(), InstanceError> {
         let options = Arc::clone(&self.options);
         let cluster = Arc::clone(&self.cluster);
         let owner = Arc::clone(self.principal.identity());
@@ -602,7 +605,7 @@ impl Instance {
         &mut self,
         what: &str,
         command: impl FnOnce(Token) -> Command,
-    ) -> Result<Results, Refused> {
+    ) -> Result<Results, InstanceError> {
         let Some(subscribed) = self.subscribed() else {
             return Ok(Vec::new());
         };
@@ -624,7 +627,7 @@ impl Instance {
                 _ if subscribed.member.is_none() => {
                     subscribed.answers.remove(&token);
                     let fault = subscribed.failed.clone();
-                    return Err(fault.map_or_else(|| no_answer(what), Refused::from));
+                    return Err(fault.map_or_else(|| no_answer(what), InstanceError::from));
                 }
                 _ => {}
             }
@@ -679,11 +682,11 @@ impl Instance {
 }
 
 /// Which records of these topics the principal is shown, if it may consume them.
-fn consumes(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, Refused> {
+fn consumes(principal: &Principal, topics: &[Arc<str>]) -> Result<RecordVisibility, InstanceError> {
     for topic in topics {
-        decide(principal, Action::Consume, Resource::Topic(topic))?;
+        authorize(principal, Action::Consume, Resource::Topic(topic))?;
     }
-    Ok(policy::sight(principal, topics)?)
+    Ok(policy::visibility(principal, topics)?)
 }
 
 fn may_consume_all(principal: &Principal, topics: &[Arc<str>]) -> bool {
@@ -691,15 +694,20 @@ fn may_consume_all(principal: &Principal, topics: &[Arc<str>]) -> bool {
 }
 
 fn may_consume(principal: &Principal, topic: &str) -> bool {
-    may(principal, Action::Consume, Resource::Topic(topic)) && policy::may_see(principal, topic)
+    is_allowed(principal, Action::Consume, Resource::Topic(topic))
+        && policy::may_see(principal, topic)
 }
 
 /// Which of the topics that are wanted there are.
-async fn find(cluster: &Cluster, wanted: &Wanted, principal: &Principal) -> Result<Found, Refused> {
+async fn find(
+    cluster: &Cluster,
+    wanted: &TopicSelection,
+    principal: &Principal,
+) -> Result<Found, InstanceError> {
     let metadata = &cluster.metadata;
     let names = match wanted {
-        Wanted::Names(names) => names,
-        Wanted::Pattern(pattern) => {
+        TopicSelection::Names(names) => names,
+        TopicSelection::Pattern(pattern) => {
             let all = metadata.topics().await?;
             let topics = all
                 .iter()
@@ -727,7 +735,12 @@ async fn find(cluster: &Cluster, wanted: &Wanted, principal: &Principal) -> Resu
             Ok(topic) => found.topics.push(Arc::clone(&topic.name)),
             // It may come: the reference takes it, too.
             Err(fault) if fault.kind == FaultKind::UnknownTopic => found.is_complete = false,
-            Err(fault) => return Err(Refused::Kafka(fault, Some(format!("/topics/{index}")))),
+            Err(fault) => {
+                return Err(InstanceError::Kafka(
+                    fault,
+                    Some(format!("/topics/{index}")),
+                ));
+            }
         }
     }
     Ok(found)

@@ -9,13 +9,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{AUTO_COMMIT, Instance, Options, Refused, Source};
+use super::{AUTO_COMMIT, Instance, InstanceError, Options, Source};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::SeekTo;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
-use crate::record::{Delivered, TopicPartition};
+use crate::kafka::{Cluster, Watermarks};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most records of a page.
 const RECORDS: usize = 5_000;
@@ -34,7 +34,7 @@ pub(super) type Places = Vec<(Arc<str>, Vec<(i32, i64)>)>;
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Filled {
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     next: Vec<(TopicPartition, i64)>,
     /// Places that are not in the log any more, and where reading goes on instead.
     pub(super) moved: Vec<(TopicPartition, i64)>,
@@ -42,9 +42,12 @@ pub(super) struct Filled {
 
 impl Instance {
     /// Reads these partitions in the place of those before.
-    pub(super) async fn assign(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Refused> {
+    pub(super) async fn assign(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<(), InstanceError> {
         if matches!(self.source, Source::Subscribed(_)) {
-            return Err(Refused::IllegalState(
+            return Err(InstanceError::IllegalState(
                 "this instance subscribes to topics; DELETE its subscription first to assign \
                  partitions"
                     .to_owned(),
@@ -56,7 +59,7 @@ impl Instance {
         }
         let aims: Vec<(TopicPartition, SeekTo)> = partitions
             .iter()
-            .filter(|partition| !self.shelf.has(partition))
+            .filter(|partition| !self.buffer.has(partition))
             .map(|partition| (partition.clone(), SeekTo::Committed))
             .collect();
         let options = Arc::clone(&self.options);
@@ -82,17 +85,17 @@ impl Instance {
         }
         // Before the first record: one that is never acknowledged is left to whoever comes next.
         self.commit_starts(&starts).await?;
-        for before in self.shelf.partitions() {
+        for before in self.buffer.partitions() {
             if !partitions.contains(&before) {
-                self.shelf.remove(&before, None);
+                self.buffer.remove(&before, None);
             }
         }
         for (partition, place) in places {
-            self.shelf.place(partition, place, None);
+            self.buffer.place(partition, place, None);
         }
         for (partition, start) in starts {
             if self.options.auto_commit {
-                self.shelf.committed(&partition, start);
+                self.buffer.committed(&partition, start);
             }
         }
         self.source = Source::Assigned;
@@ -108,7 +111,7 @@ impl Instance {
         let topics = self.topics().into_iter();
         let mut places: Places = topics
             .map(|topic| {
-                let next = self.shelf.reads_on(&topic);
+                let next = self.buffer.reads_on(&topic);
                 (topic, next)
             })
             .collect();
@@ -120,12 +123,12 @@ impl Instance {
         places
     }
 
-    /// Puts on the shelf what was read.
+    /// Puts into the buffer what was read.
     pub(super) fn filled(&mut self, filled: Filled) {
         for (partition, to) in &filled.moved {
-            self.shelf.gap(partition, *to);
+            self.buffer.gap(partition, *to);
         }
-        self.shelf.put(filled.records, &filled.next);
+        self.buffer.put(filled.records, &filled.next);
         self.keep_count();
     }
 }
@@ -210,7 +213,7 @@ async fn attempt(
         }
         let page = cluster.reader.page(request);
         take(&mut filled, &topic.name, page.await?);
-        let taken: usize = filled.records.iter().map(Delivered::size).sum();
+        let taken: usize = filled.records.iter().map(ConsumerRecord::size).sum();
         left = max_bytes.saturating_sub(taken);
         if left == 0 || filled.records.len() >= RECORDS {
             return Ok(filled);
@@ -258,7 +261,7 @@ async fn answered(
     options: &Options,
     topic: &Topic,
     partitions: &[i32],
-) -> Result<Vec<Bounds>, Fault> {
+) -> Result<Vec<Watermarks>, Fault> {
     let asked = cluster.bounds_of_each(options.isolation, topic, partitions);
     let mut known = Vec::with_capacity(partitions.len());
     let mut fault = None;

@@ -7,7 +7,7 @@
 //! wait for each other.
 //!
 //! ```text
-//! Handle::read, commit, … --order--> task --> Shelf: what was read, what is out, what was delivered
+//! Handle::read, commit, … --order--> task --> RecordBuffer: what was read, what is out, what was delivered
 //!                         <--reply--  |
 //!                                     +-- group_subscription: a kafka::member::Member tells what comes
 //!                                     +-- manual_assignment: pages of kafka::Reader, read when they are asked for
@@ -40,25 +40,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use self::command::{Aims, Handle, Offset, Refused, Wanted};
+pub use self::command::{Handle, InstanceError, Offset, SeekTargets, TopicSelection};
 pub use self::delivery::Has;
-pub use self::delivery_receipt::{Parcel, Way};
+pub use self::delivery_receipt::{ConnectionRef, Parcel};
 pub use self::read::fits;
 pub use self::record_buffer::Unfit;
 
 use self::command::Order;
 use self::delivery::Deliveries;
-pub use self::delivery_receipt::Fate;
-use self::delivery_receipt::Receipt;
+use self::delivery_receipt::DeliveryReceipt;
+pub use self::delivery_receipt::DeliveryStatus;
 use self::group_subscription::Subscribed;
-use self::record_buffer::Shelf;
+use self::record_buffer::RecordBuffer;
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::embedded::Embedded;
 use crate::kafka::Cluster;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::kafka::member::{Event, Reset};
+use crate::kafka::member::{Event, OffsetReset};
 use crate::limits::memory::Budget;
 use crate::observe::topics::TopicReads;
 use crate::record::TopicPartition;
@@ -91,7 +91,7 @@ pub struct Options {
     /// How keys and values are shown.
     pub format: Embedded,
     /// `auto.offset.reset`.
-    pub reset: Reset,
+    pub reset: OffsetReset,
     /// `auto.commit.enable`.
     pub auto_commit: bool,
     /// `fetch.min.bytes`: what a read waits for, in bytes of keys and values.
@@ -115,7 +115,7 @@ pub enum Stop {
 enum Source {
     Nowhere,
     Subscribed(Box<Subscribed>),
-    /// Partitions that were chosen by hand, which are on the shelf.
+    /// Partitions that were chosen by hand, which are in the buffer.
     Assigned,
 }
 
@@ -136,11 +136,11 @@ pub struct Instance {
     idle_timeout: Duration,
     budget: Arc<Budget>,
     source: Source,
-    shelf: Shelf,
-    receipt: Option<Receipt>,
+    buffer: RecordBuffer,
+    receipt: Option<DeliveryReceipt>,
     deliveries: Deliveries,
     /// Which records the last read was shown.
-    sight: Sight,
+    visibility: RecordVisibility,
     /// Whose topics a pattern may find.
     principal: Principal,
     ahead: usize,
@@ -188,10 +188,10 @@ impl Instance {
             idle_timeout,
             budget,
             source: Source::Nowhere,
-            shelf: Shelf::default(),
+            buffer: RecordBuffer::default(),
             receipt: None,
             deliveries: Deliveries::new(),
-            sight: Sight::Of(Vec::new()),
+            visibility: RecordVisibility::Of(Vec::new()),
             principal,
             ahead: LEAST_AHEAD,
             wanted: 0,
@@ -257,7 +257,7 @@ impl Instance {
                 let _ = reply.send(self.assign(partitions).await);
             }
             Order::Assignments(reply) => {
-                let _ = reply.send(Ok(self.shelf.partitions()));
+                let _ = reply.send(Ok(self.buffer.partitions()));
             }
             Order::Permit(principal, reply) => {
                 let _ = reply.send(self.permits(principal).await);
@@ -303,7 +303,7 @@ impl Instance {
             return false;
         }
         if let Some(receipt) = &self.receipt
-            && receipt.fate() == Fate::Open
+            && receipt.status() == DeliveryStatus::Open
             && self.used.elapsed() < self.idle_timeout + SETTLING
         {
             self.used = Instant::now();
@@ -365,11 +365,11 @@ impl Instance {
         let Some(receipt) = &self.receipt else {
             return true;
         };
-        match receipt.fate() {
-            Fate::Open => return false,
-            Fate::Written => self.count_delivered(),
-            Fate::Lost => {
-                self.shelf.lost();
+        match receipt.status() {
+            DeliveryStatus::Open => return false,
+            DeliveryStatus::Written => self.count_delivered(),
+            DeliveryStatus::Lost => {
+                self.buffer.lost();
                 self.deliveries.put_back();
             }
         }
@@ -379,7 +379,7 @@ impl Instance {
     }
 
     /// Waits until that is known.
-    async fn settle(&mut self, bound: Duration) -> Result<(), Refused> {
+    async fn settle(&mut self, bound: Duration) -> Result<(), InstanceError> {
         let begun = Instant::now();
         let until = begun + bound;
         let mut pause = Duration::from_millis(1);
@@ -387,7 +387,7 @@ impl Instance {
             let is_stopped = self.stop.borrow().is_some();
             let now = Instant::now();
             if now >= until || (is_stopped && now >= begun + LAST_SETTLING) {
-                return Err(Refused::Busy(
+                return Err(InstanceError::Busy(
                     "The last answer of this instance is still being written to its client. Try \
                      again when it has been read.",
                 ));
@@ -396,7 +396,7 @@ impl Instance {
             if let Some(receipt) = &receipt {
                 let waiting = tokio::time::timeout(Duration::from_millis(50), receipt.settled());
                 // Taken whole, and not flushed yet: that is a matter of moments.
-                if self.beside(waiting).await.is_ok() && receipt.fate() == Fate::Open {
+                if self.beside(waiting).await.is_ok() && receipt.status() == DeliveryStatus::Open {
                     self.beside(tokio::time::sleep(pause)).await;
                     pause = (pause * 2).min(Duration::from_millis(50));
                 }
@@ -407,7 +407,7 @@ impl Instance {
     }
 
     fn count_delivered(&mut self) {
-        let Some(records) = self.shelf.written() else {
+        let Some(records) = self.buffer.written() else {
             return;
         };
         for run in records.chunk_by(|a, b| a.topic == b.topic) {
@@ -420,7 +420,7 @@ impl Instance {
 
     /// Tells the budget what is kept; reads less ahead when it runs short.
     fn keep_count(&mut self) {
-        let kept = self.shelf.bytes() as u64;
+        let kept = self.buffer.bytes() as u64;
         if kept != self.kept {
             self.budget.keeps(self.kept, kept);
             if self.budget.tenths() >= SHORT {
@@ -443,11 +443,11 @@ impl Instance {
         let _ = self.settle(LAST_SETTLING).await;
         let offsets = match end {
             // It says that it is done with what it was given.
-            End::Deleted => self.shelf.delivered(),
-            End::Expired | End::Draining => self.shelf.handled(),
+            End::Deleted => self.buffer.delivered(),
+            End::Expired | End::Draining => self.buffer.handled(),
         };
         self.leave(offsets).await;
-        self.shelf.clear();
+        self.buffer.clear();
         self.keep_count();
     }
 }
@@ -466,15 +466,15 @@ async fn next_event(source: &mut Source) -> Option<Event> {
 }
 
 /// The fault of an instance that was asked for what it does not have.
-fn not_assigned(partition: &TopicPartition) -> Refused {
-    Refused::IllegalState(format!(
+fn not_assigned(partition: &TopicPartition) -> InstanceError {
+    InstanceError::IllegalState(format!(
         "partition {} of topic {} is not assigned to this instance",
         partition.partition, partition.topic
     ))
 }
 
-fn no_answer(what: &str) -> Refused {
-    Refused::Kafka(
+fn no_answer(what: &str) -> InstanceError {
+    InstanceError::Kafka(
         Fault::new(
             FaultKind::TimedOut,
             format!("{what}: no answer from Kafka in time"),

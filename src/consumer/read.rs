@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::command::{Read, Reply};
 use super::manual_assignment::fill;
 use super::{
-    Happened, Instance, LEAST_AHEAD, MOST_AHEAD, Parcel, Refused, Source, Stop, next_event,
+    Happened, Instance, InstanceError, LEAST_AHEAD, MOST_AHEAD, Parcel, Source, Stop, next_event,
 };
 use crate::auth::standing::Changes;
 use crate::codec::embedded::Embedded;
 use crate::codec::json;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// The longest part of a read in which the group lets the instance in, and that is not taken from the
 /// read's own time.
@@ -43,7 +43,7 @@ impl Instance {
             }
         };
         if read.ends.is_some_and(|ends| ends <= Instant::now()) {
-            let _ = reply.send(Err(Refused::Expired));
+            let _ = reply.send(Err(InstanceError::Expired));
             return;
         }
         if let Err(refused) = self.judge(&mut changes).await {
@@ -98,7 +98,7 @@ impl Instance {
                 Ok(Happened::Stopped) => {
                     let why = *self.stop.borrow();
                     break match why {
-                        Some(Stop::Deleted) => Err(Refused::Gone),
+                        Some(Stop::Deleted) => Err(InstanceError::Gone),
                         _ => match self.judge(&mut changes).await {
                             Ok(()) => self.take(&read),
                             Err(refused) => Err(refused),
@@ -125,28 +125,28 @@ impl Instance {
     }
 
     /// Whether what waits may still be shown, where that may have changed since it was last asked.
-    async fn judge(&mut self, changes: &mut Changes) -> Result<(), Refused> {
+    async fn judge(&mut self, changes: &mut Changes) -> Result<(), InstanceError> {
         // To ask may take a while, in which more may change.
         while changes.came() {
-            self.sight = self.admitted().await?;
+            self.visibility = self.admitted().await?;
         }
         Ok(())
     }
 
     /// What comes before a read: the last answer is settled, or is to be given again, which is told; and
     /// there is something to read from.
-    async fn begin(&mut self, read: &Read) -> Result<bool, Refused> {
+    async fn begin(&mut self, read: &Read) -> Result<bool, InstanceError> {
         let again = match &read.has {
             Some(has) => self.acknowledge(has)?,
             None => {
                 self.settle_unnamed().await?;
-                self.shelf.came_back();
+                self.buffer.came_back();
                 false
             }
         };
-        self.sight = self.admitted().await?;
+        self.visibility = self.admitted().await?;
         match &mut self.source {
-            Source::Nowhere => Err(Refused::IllegalState(
+            Source::Nowhere => Err(InstanceError::IllegalState(
                 "this instance is neither subscribed to topics nor assigned partitions; POST to \
                  its subscription or its assignments first"
                     .to_owned(),
@@ -160,7 +160,7 @@ impl Instance {
                     // It has ended, or its topics were not there yet.
                     match self.look().await {
                         // No broker answers: that is said when the time is over.
-                        Err(Refused::Kafka(fault, _)) if fault.retriable => {}
+                        Err(InstanceError::Kafka(fault, _)) if fault.retriable => {}
                         looked => looked?,
                     }
                 }
@@ -187,8 +187,8 @@ impl Instance {
     fn has_enough(&self, read: &Read) -> bool {
         // A record without key and value has no bytes; and where no more may be kept, none comes.
         let wants = self.wants(read);
-        !self.shelf.is_empty()
-            && (wants <= 1 || self.shelf.payload() >= wants as u64 || self.is_full())
+        !self.buffer.is_empty()
+            && (wants <= 1 || self.buffer.payload() >= wants as u64 || self.is_full())
     }
 
     /// Takes what the member has told already: records come in small batches.
@@ -210,7 +210,7 @@ impl Instance {
         until: Instant,
         reply: &mut Reply<Parcel>,
         changes: &mut Changes,
-    ) -> Result<Happened, Refused> {
+    ) -> Result<Happened, InstanceError> {
         let cluster = Arc::clone(&self.cluster);
         let options = Arc::clone(&self.options);
         let places = self.places();
@@ -229,31 +229,31 @@ impl Instance {
                 self.filled(filled);
             }
             // What is there already is given.
-            Err(_) if !self.shelf.is_empty() => return Ok(Happened::TooLate),
+            Err(_) if !self.buffer.is_empty() => return Ok(Happened::TooLate),
             Err(fault) => return Err(fault.into()),
         }
         Ok(Happened::Something)
     }
 
     /// Takes what the answer is to have.
-    fn take(&mut self, read: &Read) -> Result<Arc<Vec<Delivered>>, Refused> {
+    fn take(&mut self, read: &Read) -> Result<Arc<Vec<ConsumerRecord>>, InstanceError> {
         let format = self.options.format;
-        let (source, sight) = (&self.source, &self.sight);
+        let (source, visibility) = (&self.source, &self.visibility);
         let wanted = |topic: &str| match source {
             Source::Subscribed(subscribed) => subscribed.wants(topic),
             Source::Nowhere | Source::Assigned => true,
         };
         self.wanted = 0;
-        let before = self.shelf.waiting_bytes();
+        let before = self.buffer.waiting_bytes();
         let taken = self
-            .shelf
+            .buffer
             .take(
                 read.max_bytes,
                 wanted,
-                |record| sight.shows(record),
+                |record| visibility.shows(record),
                 |record| fits(format, record),
             )
-            .map_err(|unfit| Refused::Unfit(unfit, format))?;
+            .map_err(|unfit| InstanceError::Unfit(unfit, format))?;
         if let Source::Subscribed(subscribed) = &self.source
             && taken.is_empty()
         {
@@ -261,10 +261,10 @@ impl Instance {
                 return Err(fault.clone().into());
             }
             if let Some(fault) = subscribed.kept_out() {
-                return Err(Refused::NotLetIn(fault));
+                return Err(InstanceError::NotLetIn(fault));
             }
         }
-        if self.shelf.is_empty() && before >= self.ahead / 2 {
+        if self.buffer.is_empty() && before >= self.ahead / 2 {
             // The client takes all that there is: more is read ahead for it.
             self.ahead = (self.ahead * 2).clamp(LEAST_AHEAD, MOST_AHEAD);
         }
@@ -273,14 +273,14 @@ impl Instance {
     }
 
     /// The last answer, as far as it is still the client's to have.
-    fn again(&mut self) -> Option<Arc<Vec<Delivered>>> {
-        let (source, sight) = (&self.source, &self.sight);
-        let again = self.shelf.again(|record| {
+    fn again(&mut self) -> Option<Arc<Vec<ConsumerRecord>>> {
+        let (source, visibility) = (&self.source, &self.visibility);
+        let again = self.buffer.again(|record| {
             let is_wanted = match source {
                 Source::Subscribed(subscribed) => subscribed.wants(&record.topic),
                 Source::Nowhere | Source::Assigned => true,
             };
-            is_wanted && sight.shows(record)
+            is_wanted && visibility.shows(record)
         });
         if again.is_none() {
             self.receipt = None;
@@ -290,16 +290,16 @@ impl Instance {
         again
     }
 
-    fn give(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+    fn give(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
         if !records.is_empty() {
             self.deliveries.one_more(read.has.is_some());
         }
         self.hand_over(records, read, reply);
     }
 
-    fn hand_over(&mut self, records: Arc<Vec<Delivered>>, read: Read, reply: Reply<Parcel>) {
+    fn hand_over(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
         let is_empty = records.is_empty();
-        let (parcel, receipt) = Parcel::new(records, self.deliveries.name(), read.way);
+        let (parcel, receipt) = Parcel::new(records, self.deliveries.name(), read.connection_ref);
         if !is_empty {
             self.receipt = Some(receipt);
         }
@@ -313,7 +313,7 @@ impl Instance {
 /// # Errors
 ///
 /// What cannot: `key` or `value`.
-pub fn fits(format: Embedded, record: &Delivered) -> Result<(), &'static str> {
+pub fn fits(format: Embedded, record: &ConsumerRecord) -> Result<(), &'static str> {
     let fits = |bytes: &[u8]| match format {
         Embedded::Binary => true,
         Embedded::Text => std::str::from_utf8(bytes).is_ok(),

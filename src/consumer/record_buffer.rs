@@ -12,7 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// The records of one partition, as far as they are known here.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Part {
 /// Records in an answer whose fate is not known yet.
 #[derive(Debug)]
 struct Out {
-    records: Arc<Vec<Delivered>>,
+    records: Arc<Vec<ConsumerRecord>>,
     /// Which turn of each partition they are of.
     turns: HashMap<TopicPartition, u64>,
 }
@@ -66,7 +66,7 @@ pub struct Unfit {
 
 impl Unfit {
     /// Of a record, which is in this partition.
-    pub fn new(partition: TopicPartition, record: &Delivered, what: &'static str) -> Self {
+    pub fn new(partition: TopicPartition, record: &ConsumerRecord, what: &'static str) -> Self {
         let is_text = |bytes: &Option<bytes::Bytes>| {
             let bytes = bytes.as_deref().unwrap_or_default();
             std::str::from_utf8(bytes).is_ok()
@@ -82,9 +82,9 @@ impl Unfit {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct RecordBuffer {
     parts: HashMap<TopicPartition, Part>,
-    waiting: VecDeque<Delivered>,
+    waiting: VecDeque<ConsumerRecord>,
     /// Bytes of memory that wait.
     bytes: usize,
     /// Of these, bytes as `max_bytes` counts them.
@@ -97,21 +97,21 @@ pub struct Shelf {
 }
 
 /// Bytes as `max_bytes` counts them: of the key and the value.
-fn counted(record: &Delivered) -> u64 {
+fn counted(record: &ConsumerRecord) -> u64 {
     let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |b| b.len() as u64);
     length(&record.key) + length(&record.value)
 }
 
 /// Bytes of memory: of small records most is not what they carry.
-fn footprint(record: &Delivered) -> usize {
-    record.size() + size_of::<Delivered>()
+fn footprint(record: &ConsumerRecord) -> usize {
+    record.size() + size_of::<ConsumerRecord>()
 }
 
-fn place(record: &Delivered) -> TopicPartition {
+fn place(record: &ConsumerRecord) -> TopicPartition {
     TopicPartition::new(Arc::clone(&record.topic), record.partition)
 }
 
-impl Shelf {
+impl RecordBuffer {
     /// All partitions, sorted.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         let mut partitions: Vec<TopicPartition> = self.parts.keys().cloned().collect();
@@ -249,7 +249,7 @@ impl Shelf {
     }
 
     /// What was read, and the next offset of each partition that moved.
-    pub fn put(&mut self, records: Vec<Delivered>, next: &[(TopicPartition, i64)]) {
+    pub fn put(&mut self, records: Vec<ConsumerRecord>, next: &[(TopicPartition, i64)]) {
         let mut last: Option<(TopicPartition, usize)> = None;
         for record in records {
             let same = last.as_ref().is_some_and(|(partition, _)| {
@@ -322,10 +322,10 @@ impl Shelf {
         &mut self,
         max_bytes: u64,
         wanted: impl Fn(&str) -> bool,
-        shows: impl Fn(&Delivered) -> bool,
-        fits: impl Fn(&Delivered) -> Result<(), &'static str>,
-    ) -> Result<Arc<Vec<Delivered>>, Unfit> {
-        let mut taken: Vec<Delivered> = Vec::with_capacity(self.waiting.len());
+        shows: impl Fn(&ConsumerRecord) -> bool,
+        fits: impl Fn(&ConsumerRecord) -> Result<(), &'static str>,
+    ) -> Result<Arc<Vec<ConsumerRecord>>, Unfit> {
+        let mut taken: Vec<ConsumerRecord> = Vec::with_capacity(self.waiting.len());
         let mut kept = Vec::new();
         let mut sum = 0;
         let mut unfit = None;
@@ -392,7 +392,7 @@ impl Shelf {
     }
 
     /// A record that waited is not to be given to anybody.
-    fn pass_over(&mut self, record: &Delivered) {
+    fn pass_over(&mut self, record: &ConsumerRecord) {
         self.bytes -= footprint(record);
         self.payload -= counted(record);
         if let Some(part) = self.parts.get_mut(&place(record)) {
@@ -401,7 +401,7 @@ impl Shelf {
     }
 
     /// What is out was written to the client. Gives its records.
-    pub fn written(&mut self) -> Option<Arc<Vec<Delivered>>> {
+    pub fn written(&mut self) -> Option<Arc<Vec<ConsumerRecord>>> {
         let out = self.out.take()?;
         self.out_bytes = 0;
         for run in out
@@ -431,7 +431,10 @@ impl Shelf {
     /// The records of the answer that is out, to be given once more: those of them that `shows` says yes
     /// of, and whose partitions are still at the place that they were read from. `None` if none is left:
     /// then nothing is out any more.
-    pub fn again(&mut self, shows: impl Fn(&Delivered) -> bool) -> Option<Arc<Vec<Delivered>>> {
+    pub fn again(
+        &mut self,
+        shows: impl Fn(&ConsumerRecord) -> bool,
+    ) -> Option<Arc<Vec<ConsumerRecord>>> {
         let out = self.out.as_mut()?;
         let parts = &self.parts;
         let is_current = |partition: &TopicPartition, turn: &u64| {
@@ -546,8 +549,8 @@ mod tests {
         TopicPartition::new("t", partition)
     }
 
-    fn record(partition: i32, offset: i64, bytes: usize) -> Delivered {
-        Delivered {
+    fn record(partition: i32, offset: i64, bytes: usize) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,
@@ -559,19 +562,19 @@ mod tests {
         }
     }
 
-    fn shelf(counts: &[i64]) -> Shelf {
-        let mut shelf = Shelf::default();
+    fn buffer(counts: &[i64]) -> RecordBuffer {
+        let mut buffer = RecordBuffer::default();
         for (partition, count) in counts.iter().enumerate() {
             let partition = i32::try_from(partition).unwrap();
-            shelf.place(at(partition), 0, None);
+            buffer.place(at(partition), 0, None);
             let records = (0..*count).map(|offset| record(partition, offset, 10));
-            shelf.put(records.collect(), &[(at(partition), *count)]);
+            buffer.put(records.collect(), &[(at(partition), *count)]);
         }
-        shelf
+        buffer
     }
 
-    fn take(shelf: &mut Shelf, max_bytes: u64) -> Vec<(i32, i64)> {
-        let taken = shelf
+    fn take(buffer: &mut RecordBuffer, max_bytes: u64) -> Vec<(i32, i64)> {
+        let taken = buffer
             .take(max_bytes, |_| true, |_| true, |_| Ok(()))
             .unwrap();
         taken.iter().map(|r| (r.partition, r.offset)).collect()
@@ -579,145 +582,145 @@ mod tests {
 
     #[test]
     fn what_is_not_shown_is_passed_over() {
-        let mut shelf = shelf(&[4, 2]);
-        let shows = |record: &Delivered| record.partition == 0 && record.offset % 2 == 0;
-        let taken = shelf.take(15, |_| true, shows, |_| Ok(())).unwrap();
+        let mut buffer = buffer(&[4, 2]);
+        let shows = |record: &ConsumerRecord| record.partition == 0 && record.offset % 2 == 0;
+        let taken = buffer.take(15, |_| true, shows, |_| Ok(())).unwrap();
         assert_eq!(taken.len(), 1, "the next would be too much");
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 1), (at(1), 0)]);
-        let taken = shelf.take(99, |_| true, shows, |_| Ok(())).unwrap();
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 1), (at(1), 0)]);
+        let taken = buffer.take(99, |_| true, shows, |_| Ok(())).unwrap();
         assert_eq!(taken.iter().map(|r| r.offset).collect::<Vec<_>>(), [2]);
-        assert!(shelf.is_empty() && shelf.payload() == 0 && shelf.waiting_bytes() == 0);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 4), (at(1), 2)]);
+        assert!(buffer.is_empty() && buffer.payload() == 0 && buffer.waiting_bytes() == 0);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 4), (at(1), 2)]);
     }
 
     #[test]
     fn one_record_always_comes_and_no_more_than_fit() {
-        let mut shelf = shelf(&[5]);
-        assert_eq!(take(&mut shelf, 1), [(0, 0)]);
-        shelf.written();
-        assert_eq!(take(&mut shelf, 25), [(0, 1), (0, 2)]);
-        shelf.written();
-        assert_eq!(take(&mut shelf, u64::MAX), [(0, 3), (0, 4)]);
-        assert_eq!(shelf.waiting_bytes(), 0);
-        shelf.written();
-        assert_eq!(shelf.bytes(), 0);
+        let mut buffer = buffer(&[5]);
+        assert_eq!(take(&mut buffer, 1), [(0, 0)]);
+        buffer.written();
+        assert_eq!(take(&mut buffer, 25), [(0, 1), (0, 2)]);
+        buffer.written();
+        assert_eq!(take(&mut buffer, u64::MAX), [(0, 3), (0, 4)]);
+        assert_eq!(buffer.waiting_bytes(), 0);
+        buffer.written();
+        assert_eq!(buffer.bytes(), 0);
     }
 
     #[test]
     fn only_what_was_written_is_delivered() {
-        let mut shelf = shelf(&[3]);
-        take(&mut shelf, 20);
-        assert_eq!(shelf.delivered(), [(at(0), 0)], "it is on its way");
-        shelf.lost();
-        assert_eq!(take(&mut shelf, 20), [(0, 0), (0, 1)], "again");
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 2)]);
+        let mut buffer = buffer(&[3]);
+        take(&mut buffer, 20);
+        assert_eq!(buffer.delivered(), [(at(0), 0)], "it is on its way");
+        buffer.lost();
+        assert_eq!(take(&mut buffer, 20), [(0, 0), (0, 1)], "again");
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 2)]);
         assert_eq!(
-            shelf.handled(),
+            buffer.handled(),
             [(at(0), 0)],
             "the client has not come back"
         );
-        shelf.came_back();
-        assert_eq!(shelf.handled(), [(at(0), 2)]);
-        shelf.committed(&at(0), 2);
-        assert_eq!(shelf.delivered(), []);
+        buffer.came_back();
+        assert_eq!(buffer.handled(), [(at(0), 2)]);
+        buffer.committed(&at(0), 2);
+        assert_eq!(buffer.delivered(), []);
     }
 
     #[test]
     fn what_is_never_delivered_is_passed_once_all_before_it_is_delivered() {
-        let mut shelf = Shelf::default();
-        shelf.place(at(0), 5, None);
-        shelf.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
-        assert_eq!(shelf.delivered(), [(at(0), 5)]);
-        take(&mut shelf, 9);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 9)]);
-        assert_eq!(shelf.reads_on("t"), [(0, 9)]);
+        let mut buffer = RecordBuffer::default();
+        buffer.place(at(0), 5, None);
+        buffer.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
+        assert_eq!(buffer.delivered(), [(at(0), 5)]);
+        take(&mut buffer, 9);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 9)]);
+        assert_eq!(buffer.reads_on("t"), [(0, 9)]);
     }
 
     #[test]
     fn what_is_taken_away_does_not_come_any_more() {
-        let mut shelf = shelf(&[2, 2]);
-        assert_eq!(take(&mut shelf, 10), [(0, 0)]);
-        shelf.remove(&at(0), None);
-        shelf.lost();
-        assert_eq!(take(&mut shelf, 99), [(1, 0), (1, 1)]);
-        shelf.written();
-        assert_eq!(shelf.partitions(), [at(1)]);
-        shelf.seek(&at(1), 1);
-        assert_eq!(shelf.delivered(), [(at(1), 1)]);
+        let mut buffer = buffer(&[2, 2]);
+        assert_eq!(take(&mut buffer, 10), [(0, 0)]);
+        buffer.remove(&at(0), None);
+        buffer.lost();
+        assert_eq!(take(&mut buffer, 99), [(1, 0), (1, 1)]);
+        buffer.written();
+        assert_eq!(buffer.partitions(), [at(1)]);
+        buffer.seek(&at(1), 1);
+        assert_eq!(buffer.delivered(), [(at(1), 1)]);
     }
 
     #[test]
     fn what_was_delivered_of_a_partition_that_moved_on_is_told_once() {
-        let mut shelf = shelf(&[2, 2, 2]);
-        assert_eq!(take(&mut shelf, 30), [(0, 0), (0, 1), (1, 0)]);
-        shelf.written();
-        shelf.committed(&at(0), 2);
+        let mut buffer = buffer(&[2, 2, 2]);
+        assert_eq!(take(&mut buffer, 30), [(0, 0), (0, 1), (1, 0)]);
+        buffer.written();
+        buffer.committed(&at(0), 2);
         for partition in 0..3 {
-            shelf.remove(&at(partition), None);
+            buffer.remove(&at(partition), None);
         }
         assert_eq!(
-            shelf.moved_on(),
+            buffer.moved_on(),
             [at(1)],
             "the first is committed, nothing of the third was delivered"
         );
-        assert_eq!(shelf.moved_on(), []);
+        assert_eq!(buffer.moved_on(), []);
     }
 
     #[test]
     fn a_commit_of_before_a_seek_does_not_cover_what_came_after_it() {
-        let mut shelf = Shelf::default();
-        shelf.place(at(0), 0, Some(9));
-        shelf.seek(&at(0), 3);
-        shelf.put(vec![record(0, 3, 1)], &[(at(0), 4)]);
-        take(&mut shelf, 99);
-        shelf.written();
-        shelf.remove(&at(0), None);
-        assert_eq!(shelf.moved_on(), [at(0)]);
+        let mut buffer = RecordBuffer::default();
+        buffer.place(at(0), 0, Some(9));
+        buffer.seek(&at(0), 3);
+        buffer.put(vec![record(0, 3, 1)], &[(at(0), 4)]);
+        take(&mut buffer, 99);
+        buffer.written();
+        buffer.remove(&at(0), None);
+        assert_eq!(buffer.moved_on(), [at(0)]);
     }
 
     #[test]
     fn an_answer_that_arrives_after_its_partition_has_moved_on_is_told_too() {
-        let mut shelf = shelf(&[2, 2]);
-        take(&mut shelf, 99);
-        shelf.remove(&at(0), None);
-        shelf.remove(&at(1), Some(0));
-        assert_eq!(shelf.moved_on(), [], "it may not have arrived");
-        shelf.written();
-        assert_eq!(shelf.moved_on(), [at(0), at(1)]);
+        let mut buffer = buffer(&[2, 2]);
+        take(&mut buffer, 99);
+        buffer.remove(&at(0), None);
+        buffer.remove(&at(1), Some(0));
+        assert_eq!(buffer.moved_on(), [], "it may not have arrived");
+        buffer.written();
+        assert_eq!(buffer.moved_on(), [at(0), at(1)]);
 
-        shelf.place(at(0), 0, None);
-        shelf.put((0..2).map(|n| record(0, n, 10)).collect(), &[(at(0), 2)]);
-        take(&mut shelf, 99);
-        shelf.remove(&at(0), None);
-        shelf.lost();
-        assert_eq!(shelf.moved_on(), [], "it did not");
+        buffer.place(at(0), 0, None);
+        buffer.put((0..2).map(|n| record(0, n, 10)).collect(), &[(at(0), 2)]);
+        take(&mut buffer, 99);
+        buffer.remove(&at(0), None);
+        buffer.lost();
+        assert_eq!(buffer.moved_on(), [], "it did not");
     }
 
     #[test]
     fn a_partition_that_comes_back_behind_what_was_delivered_is_not_told() {
-        let mut shelf = shelf(&[2, 2]);
-        take(&mut shelf, 99);
-        shelf.written();
-        shelf.remove(&at(0), None);
-        shelf.remove(&at(1), None);
-        shelf.place(at(0), 2, Some(2));
-        shelf.place(at(1), 1, Some(1));
-        assert_eq!(shelf.moved_on(), [at(1)], "its second record comes again");
+        let mut buffer = buffer(&[2, 2]);
+        take(&mut buffer, 99);
+        buffer.written();
+        buffer.remove(&at(0), None);
+        buffer.remove(&at(1), None);
+        buffer.place(at(0), 2, Some(2));
+        buffer.place(at(1), 1, Some(1));
+        assert_eq!(buffer.moved_on(), [at(1)], "its second record comes again");
     }
 
     #[test]
     fn an_answer_is_given_again_as_far_as_it_is_still_the_clients() {
-        let mut shelf = shelf(&[2, 2]);
-        assert_eq!(take(&mut shelf, 99).len(), 4);
-        let again = shelf.again(|_| true).unwrap();
+        let mut buffer = buffer(&[2, 2]);
+        assert_eq!(take(&mut buffer, 99).len(), 4);
+        let again = buffer.again(|_| true).unwrap();
         assert_eq!(again.len(), 4);
-        assert_eq!(shelf.delivered(), [(at(0), 0), (at(1), 0)]);
-        shelf.remove(&at(0), None);
-        let again = shelf.again(|record| record.offset > 0).unwrap();
+        assert_eq!(buffer.delivered(), [(at(0), 0), (at(1), 0)]);
+        buffer.remove(&at(0), None);
+        let again = buffer.again(|record| record.offset > 0).unwrap();
         assert_eq!(
             again
                 .iter()
@@ -725,54 +728,54 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(1, 1)]
         );
-        shelf.written();
+        buffer.written();
         assert_eq!(
-            shelf.delivered(),
+            buffer.delivered(),
             [(at(1), 2)],
             "what is not shown is passed"
         );
-        assert_eq!(shelf.bytes(), 0);
-        assert!(shelf.again(|_| true).is_none());
+        assert_eq!(buffer.bytes(), 0);
+        assert!(buffer.again(|_| true).is_none());
     }
 
     #[test]
     fn a_seek_does_not_let_an_older_answer_move_it() {
-        let mut shelf = shelf(&[3]);
-        take(&mut shelf, 99);
-        shelf.seek(&at(0), 1);
-        shelf.written();
-        assert_eq!(shelf.delivered(), [(at(0), 1)]);
+        let mut buffer = buffer(&[3]);
+        take(&mut buffer, 99);
+        buffer.seek(&at(0), 1);
+        buffer.written();
+        assert_eq!(buffer.delivered(), [(at(0), 1)]);
     }
 
     #[test]
     fn a_record_that_cannot_be_shown_is_where_an_answer_ends() {
-        let mut shelf = shelf(&[3]);
-        let fits = |r: &Delivered| match r.offset {
+        let mut buffer = buffer(&[3]);
+        let fits = |r: &ConsumerRecord| match r.offset {
             1 => Err("value"),
             _ => Ok(()),
         };
-        let taken = shelf.take(99, |_| true, |_| true, fits).unwrap();
+        let taken = buffer.take(99, |_| true, |_| true, fits).unwrap();
         assert_eq!(taken.len(), 1);
-        shelf.written();
-        let unfit = shelf.take(99, |_| true, |_| true, fits).unwrap_err();
+        buffer.written();
+        let unfit = buffer.take(99, |_| true, |_| true, fits).unwrap_err();
         assert_eq!((unfit.offset, unfit.what), (1, "value"));
-        assert_eq!(shelf.delivered(), [(at(0), 1)]);
-        shelf.seek(&at(0), 2);
-        assert!(shelf.is_empty(), "reading goes on there");
+        assert_eq!(buffer.delivered(), [(at(0), 1)]);
+        buffer.seek(&at(0), 2);
+        assert!(buffer.is_empty(), "reading goes on there");
     }
 
     #[test]
     fn other_topics_stay() {
-        let mut shelf = shelf(&[1]);
+        let mut buffer = buffer(&[1]);
         assert_eq!(
-            shelf
+            buffer
                 .take(99, |_| false, |_| true, |_| Ok(()))
                 .unwrap()
                 .len(),
             0
         );
-        assert!(!shelf.is_empty());
-        assert_eq!(take(&mut shelf, 99), [(0, 0)]);
+        assert!(!buffer.is_empty());
+        assert_eq!(take(&mut buffer, 99), [(0, 0)]);
     }
 
     proptest! {
@@ -782,19 +785,19 @@ mod tests {
             counts in proptest::collection::vec(0..20_i64, 1..4),
             answers in proptest::collection::vec((1..60_u64, any::<bool>()), 0..80),
         ) {
-            let mut shelf = shelf(&counts);
+            let mut buffer = buffer(&counts);
             let mut got: Vec<Vec<i64>> = vec![Vec::new(); counts.len()];
             for (max, is_written) in answers.into_iter().chain([(u64::MAX, true)]) {
-                let taken = take(&mut shelf, max);
+                let taken = take(&mut buffer, max);
                 if is_written {
-                    shelf.written();
+                    buffer.written();
                     for (partition, offset) in taken {
                         got[usize::try_from(partition).unwrap()].push(offset);
                     }
                 } else {
-                    shelf.lost();
+                    buffer.lost();
                 }
-                for (partition, offset) in shelf.delivered() {
+                for (partition, offset) in buffer.delivered() {
                     let given = &got[usize::try_from(partition.partition).unwrap()];
                     prop_assert_eq!(offset, i64::try_from(given.len()).unwrap());
                 }
@@ -802,7 +805,7 @@ mod tests {
             for (offsets, count) in got.iter().zip(&counts) {
                 prop_assert_eq!(offsets, &(0..*count).collect::<Vec<_>>());
             }
-            prop_assert_eq!((shelf.bytes(), shelf.payload()), (0, 0));
+            prop_assert_eq!((buffer.bytes(), buffer.payload()), (0, 0));
         }
     }
 }

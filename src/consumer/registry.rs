@@ -13,7 +13,7 @@ use super::{End, Handle, Instance, Options, Stop};
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::client::Proxies;
+use crate::http::client_address::TrustedProxies;
 use crate::limits::memory::Budget;
 use crate::limits::quota::{Exceeded, Share, Shares};
 use crate::observe::groups::GroupMetrics;
@@ -31,7 +31,7 @@ pub struct Instances {
 #[derive(Debug)]
 struct Inner {
     budget: Arc<Budget>,
-    proxies: Proxies,
+    proxies: TrustedProxies,
     idle_timeout: Duration,
     most: usize,
     shares: Shares,
@@ -62,7 +62,7 @@ struct Entry {
 
 /// Why an instance was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotMade {
+pub enum CreateError {
     /// There is one of this name in the group.
     #[error("the group has an instance of this name already; delete it, or choose another name")]
     Exists,
@@ -82,7 +82,7 @@ pub enum NotMade {
 
 /// Why there is no instance to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotThere {
+pub enum LookupError {
     /// This process has none of this name.
     Unknown,
     /// It is another principal's.
@@ -96,7 +96,7 @@ impl Instances {
         Self {
             inner: Arc::new(Inner {
                 budget,
-                proxies: Proxies::new(&settings.http.trusted_proxies),
+                proxies: TrustedProxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
                 most: limits.instances,
                 shares: Shares::new(settings, limits.instances_per_principal),
@@ -111,28 +111,28 @@ impl Instances {
     ///
     /// # Errors
     ///
-    /// [`NotMade`].
+    /// [`CreateError`].
     pub fn make(
         &self,
         options: Options,
         clients: &Arc<KafkaClients>,
         principal: Principal,
-    ) -> Result<(), NotMade> {
+    ) -> Result<(), CreateError> {
         let inner = &self.inner;
         let key = (options.group.clone(), options.name.clone());
         let owner = Arc::clone(principal.identity());
         let mut known = inner.known.lock();
         if known.is_draining {
-            return Err(NotMade::Draining);
+            return Err(CreateError::Draining);
         }
         if known.instances.contains_key(&key) {
-            return Err(NotMade::Exists);
+            return Err(CreateError::Exists);
         }
         if known.instances.len() >= inner.most {
-            return Err(NotMade::Full);
+            return Err(CreateError::Full);
         }
         let share = inner.shares.take(&owner);
-        let share = share.map_err(|Exceeded| NotMade::OfPrincipal)?;
+        let share = share.map_err(|Exceeded| CreateError::OfPrincipal)?;
         let (instance, handle) = Instance::new(
             options,
             Arc::clone(&clients.cluster),
@@ -177,15 +177,20 @@ impl Instances {
     ///
     /// # Errors
     ///
-    /// [`NotThere`].
-    pub fn find(&self, group: &str, name: &str, principal: &Principal) -> Result<Handle, NotThere> {
+    /// [`LookupError`].
+    pub fn find(
+        &self,
+        group: &str,
+        name: &str,
+        principal: &Principal,
+    ) -> Result<Handle, LookupError> {
         let known = self.inner.known.lock();
         let entry = known
             .instances
             .get(&(group.to_owned(), name.to_owned()))
-            .ok_or(NotThere::Unknown)?;
+            .ok_or(LookupError::Unknown)?;
         if entry.owner != *principal.identity() {
-            return Err(NotThere::Foreign);
+            return Err(LookupError::Foreign);
         }
         Ok(entry.handle.clone())
     }
@@ -201,7 +206,7 @@ impl Instances {
     }
 
     /// What trusted proxies say of the requests that make instances.
-    pub fn proxies(&self) -> &Proxies {
+    pub fn proxies(&self) -> &TrustedProxies {
         &self.inner.proxies
     }
 

@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use super::{Aims, Instance, Refused, Source, not_assigned};
+use super::{Instance, InstanceError, SeekTargets, Source, not_assigned};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::member::{Command, SeekTo};
 use crate::record::TopicPartition;
 
 impl Instance {
     /// Goes on elsewhere. What was read ahead from before does not come any more.
-    pub(super) async fn seek(&mut self, aims: Aims) -> Result<(), Refused> {
+    pub(super) async fn seek(&mut self, aims: SeekTargets) -> Result<(), InstanceError> {
         self.settle(super::SETTLING).await?;
         let has_all = |instance: &Self| match &aims {
-            Aims::Each(aims) => aims.iter().all(|(p, _)| instance.shelf.has(p)),
-            Aims::All(_) => !instance.shelf.partitions().is_empty(),
+            SeekTargets::Each(aims) => aims.iter().all(|(p, _)| instance.buffer.has(p)),
+            SeekTargets::All(_) => !instance.buffer.partitions().is_empty(),
         };
         if !has_all(self) {
             // The group may be about to let it in.
             self.joined().await;
         }
         let aims: Vec<(TopicPartition, SeekTo)> = match aims {
-            Aims::Each(aims) => aims,
-            Aims::All(aim) => {
-                let partitions = self.shelf.partitions().into_iter();
+            SeekTargets::Each(aims) => aims,
+            SeekTargets::All(aim) => {
+                let partitions = self.buffer.partitions().into_iter();
                 partitions.map(|partition| (partition, aim)).collect()
             }
         };
-        if let Some((missing, _)) = aims.iter().find(|(p, _)| !self.shelf.has(p)) {
+        if let Some((missing, _)) = aims.iter().find(|(p, _)| !self.buffer.has(p)) {
             return Err(not_assigned(missing));
         }
         if aims.is_empty() {
@@ -51,7 +51,7 @@ impl Instance {
                 for (partition, spot) in asked.await {
                     let at = spot.map(|spot| spot.at);
                     if let Ok(at) = at {
-                        self.shelf.seek(&partition, at);
+                        self.buffer.seek(&partition, at);
                     }
                     places.push((partition, at));
                 }

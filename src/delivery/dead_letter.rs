@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::record::{Delivered, Header, Outgoing};
+use crate::record::{ConsumerRecord, Header, ProducerRecord};
 
 /// What stands before the names of headers that say something of the original.
 pub const ORIGINAL: &str = "original-";
@@ -40,11 +40,11 @@ impl std::fmt::Display for Reason {
 /// The dead letter of `record`, which was delivered `deliveries` times. `failed_at` is the time as
 /// ISO 8601. Key, value and headers stay as they are; headers of earlier dead letters too.
 pub fn dead_letter(
-    record: &Delivered,
+    record: &ConsumerRecord,
     deliveries: u32,
     reason: &Reason,
     failed_at: &str,
-) -> Outgoing {
+) -> ProducerRecord {
     let added = [
         ("error", reason.to_string()),
         ("original-topic", record.topic.to_string()),
@@ -59,7 +59,7 @@ pub fn dead_letter(
         name: name.to_owned(),
         value: Some(Bytes::from(value)),
     }));
-    Outgoing {
+    ProducerRecord {
         partition: None,
         timestamp: None,
         key: record.key.clone(),

@@ -1,4 +1,4 @@
-//! What every consuming door shares: which records a client has, what it has acknowledged, what may
+//! What every consuming API shares: which records a client has, what it has acknowledged, what may
 //! be committed, and what comes again. Knows neither sockets nor Kafka; time is an argument.
 //!
 //! ```text

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::{Order, Reason};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// How a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Slot {
     /// The tag of the last delivery.
     pub(super) tag: u64,
     /// `None` when it is not needed any more.
-    pub(super) record: Option<Delivered>,
+    pub(super) record: Option<ConsumerRecord>,
 }
 
 /// What is kept beside a record that was not simply acknowledged.
@@ -101,7 +101,7 @@ impl Partition {
     }
 
     /// A record to be delivered after those that are here.
-    pub(super) fn offer(&mut self, record: Delivered) {
+    pub(super) fn offer(&mut self, record: ConsumerRecord) {
         let bytes = record.size() as u64;
         self.next = self.next.max(record.offset + 1);
         self.queued_bytes += bytes;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Delivered, TimestampType, TopicPartition};
+use crate::record::{ConsumerRecord, TimestampType, TopicPartition};
 
 fn policy(ack: AckMode, order: Order) -> Policy {
     Policy {
@@ -33,8 +33,8 @@ fn place(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
 }
 
-fn record(partition: i32, offset: i64) -> Delivered {
-    Delivered {
+fn record(partition: i32, offset: i64) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from("t"),
         partition,
         offset,

@@ -29,7 +29,7 @@ pub(super) struct Window {
     /// `None` until the client bounds bytes too; below 0 when a record was larger than what was left.
     credit_bytes: Option<i64>,
     /// Limits are divided by two to this power while memory is short.
-    squeeze: u32,
+    pressure: u32,
 }
 
 impl Window {
@@ -42,7 +42,7 @@ impl Window {
             bytes: 0,
             credit_records: 0,
             credit_bytes: None,
-            squeeze: 0,
+            pressure: 0,
         }
     }
 
@@ -52,8 +52,8 @@ impl Window {
     }
 
     /// Divides what may be in flight by two to this power.
-    pub(super) fn squeeze(&mut self, squeeze: u32) {
-        self.squeeze = squeeze.min(16);
+    pub(super) fn set_pressure(&mut self, pressure: u32) {
+        self.pressure = pressure.min(16);
     }
 
     /// Whether a record of this size may go out. One that is larger than the window goes alone,
@@ -70,8 +70,8 @@ impl Window {
                 (self.max_records, self.max_bytes)
             }
         };
-        let records = (records >> self.squeeze).max(1);
-        let most_bytes = most_bytes >> self.squeeze;
+        let records = (records >> self.pressure).max(1);
+        let most_bytes = most_bytes >> self.pressure;
         self.records == 0
             || (self.records < records && self.bytes.saturating_add(bytes) <= most_bytes)
     }

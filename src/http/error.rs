@@ -1,6 +1,6 @@
-//! The one error shape of every door, and the one table that turns Kafka's failures into it.
+//! The one error shape of every API, and the one table that turns Kafka's failures into it.
 //!
-//! A handler answers with an [`ApiError`]; [`super::finish`] writes the body, so that the request id
+//! A handler answers with an [`ApiError`]; [`super::response_layer`] writes the body, so that the request id
 //! is in it. Which constructor to use: [`ApiError::bad_request`] when the request could not be read
 //! at all, [`ApiError::unprocessable`] when it could and something in it is not acceptable,
 //! [`ApiError::from_fault`] for everything that Kafka said.
@@ -14,16 +14,16 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rate;
+use super::rate_limit;
+use crate::auth::failure_limiter::TooMany;
 use crate::auth::jwt::Refused;
 use crate::auth::permission::Denied;
-use crate::auth::policy::Hidden;
-use crate::auth::refusals::TooMany;
+use crate::auth::policy::NotVisible;
 use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
 use crate::read::error::ReadError;
-use crate::write::{Field, Rejected};
+use crate::write::{Field, WriteError};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
 const RETRY_AFTER_S: u32 = 1;
@@ -132,7 +132,7 @@ impl ApiError {
     }
 
     /// 500 for a state that should not be reachable. `cause` goes to the log, under the id of the request
-    /// that is answered so ([`super::finish`]), and not to the client.
+    /// that is answered so ([`super::response_layer`]), and not to the client.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let error = Self::plain(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -258,7 +258,7 @@ impl ApiError {
         }
     }
 
-    /// Puts a door's own status and code in the place of the table's.
+    /// Puts an API's own status and code in the place of the table's.
     #[must_use]
     pub fn coded(mut self, status: StatusCode, error_code: u32) -> Self {
         self.status = status;
@@ -266,7 +266,7 @@ impl ApiError {
         self
     }
 
-    /// Names the body's media type, where a door has one of its own.
+    /// Names the body's media type, where an API has one of its own.
     #[must_use]
     pub fn typed(mut self, content_type: &'static str) -> Self {
         self.content_type = content_type;
@@ -352,7 +352,7 @@ impl From<ReadError> for ApiError {
         let message = error.to_string();
         match error {
             ReadError::Denied(denied) => denied.into(),
-            ReadError::Hidden(hidden) => hidden.into(),
+            ReadError::NotVisible(not_visible) => not_visible.into(),
             ReadError::TooManyRefusals(too_many) => too_many.into(),
             ReadError::VisibilityChanged => Self::new(StatusCode::FORBIDDEN, 40301, message),
             ReadError::Invalid { field, .. } => Self::bad_request(message).at(field),
@@ -388,9 +388,9 @@ impl From<Denied> for ApiError {
     }
 }
 
-impl From<Hidden> for ApiError {
-    fn from(hidden: Hidden) -> Self {
-        Self::new(StatusCode::FORBIDDEN, 40301, hidden.to_string())
+impl From<NotVisible> for ApiError {
+    fn from(not_visible: NotVisible) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 40301, not_visible.to_string())
     }
 }
 
@@ -398,7 +398,7 @@ impl From<TooMany> for ApiError {
     fn from(TooMany { limit, wait }: TooMany) -> Self {
         let message =
             format!("more than {limit} requests refused in a second (limits.refused_per_second)");
-        rate::refused(u64::from(limit), wait, message)
+        rate_limit::refused(u64::from(limit), wait, message)
     }
 }
 
@@ -424,12 +424,12 @@ impl From<Refused> for ApiError {
 
 impl ApiError {
     /// A refused batch. `place` is the JSON Pointer of a record, by its place in the batch.
-    pub fn from_rejected(rejected: Rejected, place: impl Fn(usize) -> String) -> Self {
+    pub fn from_rejected(rejected: WriteError, place: impl Fn(usize) -> String) -> Self {
         match rejected {
-            Rejected::Denied(denied) => denied.into(),
-            Rejected::Kafka(fault) => Self::from_topic_fault(&fault),
-            Rejected::TooMany { .. } => Self::too_large(rejected.to_string()),
-            Rejected::Record {
+            WriteError::Denied(denied) => denied.into(),
+            WriteError::Kafka(fault) => Self::from_topic_fault(&fault),
+            WriteError::TooMany { .. } => Self::too_large(rejected.to_string()),
+            WriteError::Record {
                 index,
                 field,
                 fault,

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::finish::unwound;
+use super::response_layer::unwound;
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 

@@ -1,19 +1,19 @@
-//! What all doors share: the error shape, content negotiation, bodies and parameters within limits,
+//! What all APIs share: the error shape, content negotiation, bodies and parameters within limits,
 //! request ids, which pages and how many requests are let in. Nothing here knows a single route.
 
 pub mod body;
-pub mod client;
+pub mod client_address;
+pub mod connection;
 pub mod cors;
 pub mod credentials;
-pub mod cross_site;
-pub mod cut;
+pub mod csrf;
 pub mod encoding;
 pub mod error;
 pub mod extract;
-pub mod finish;
+pub mod h2_reset;
 pub mod held_back;
 pub mod idempotency;
 pub mod negotiate;
-pub mod rate;
+pub mod rate_limit;
 pub mod request_id;
-pub mod wire;
+pub mod response_layer;

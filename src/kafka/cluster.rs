@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::{Admin, Committed, Isolation, NewTopic, Noted, OffsetSpec, TopicConfig, Wanted};
+use super::admin::{
+    Admin, Committed, Isolation, NewTopic, OffsetAndMetadata, OffsetQuery, OffsetSpec, TopicConfig,
+};
 use super::apart;
 use super::append_time::AppendTimes;
-use super::bounds::{self, Bounds, unbounded};
 use super::client::{self, Clients, Role, Tokens};
 #[cfg(feature = "embedded")]
 use super::embedded::Embedded;
@@ -20,6 +21,7 @@ use super::producer::{Held, Producer};
 use super::pulse::Pulse;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
+use super::watermarks::{self, Watermarks, unknown_watermarks};
 use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
 use crate::record::TopicPartition;
 use crate::reserved::{Keeper, keeper};
@@ -91,7 +93,7 @@ impl Cluster {
         )?;
         Ok(Self {
             pulse: Some(Pulse::start(made.metadata.clone(), made.admin.clone())),
-            tails: Tails::new(made.upstream, StreamSettings::default()),
+            tails: Tails::new(made.tail_kafka, StreamSettings::default()),
             members: made.members,
             producer: made.producer,
             last: LookBack::new(Arc::clone(&made.reader)),
@@ -128,7 +130,7 @@ impl Cluster {
         Ok(Self {
             // Whether brokers answer is asked once for the process.
             pulse: None,
-            tails: self.tails.beside(made.upstream),
+            tails: self.tails.beside(made.tail_kafka),
             members: made.members,
             producer: made.producer,
             last: LookBack::new(Arc::clone(&made.reader)),
@@ -226,7 +228,11 @@ impl Cluster {
     /// # Errors
     ///
     /// The first partition's that could not be asked.
-    pub async fn bounds(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Bounds>, Fault> {
+    pub async fn watermarks(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<Watermarks>, Fault> {
         self.bounds_under(Isolation::Committed, topic, partitions)
             .await
     }
@@ -237,11 +243,11 @@ impl Cluster {
     /// # Errors
     ///
     /// Whatever kept the partition's leader from answering.
-    pub async fn log_bounds(&self, topic: &str, partition: i32) -> Result<Bounds, Fault> {
+    pub async fn log_watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, Fault> {
         self.bounds_under(Isolation::Uncommitted, topic, &[partition])
             .await?
             .pop()
-            .ok_or_else(|| unbounded(topic))
+            .ok_or_else(|| unknown_watermarks(topic))
     }
 
     /// Makes a topic. Whoever asks for it next finds it, where the brokers have heard of it.
@@ -287,9 +293,9 @@ impl Cluster {
         isolation: Isolation,
         topic: &str,
         partitions: &[i32],
-    ) -> Result<Vec<Bounds>, Fault> {
+    ) -> Result<Vec<Watermarks>, Fault> {
         let bound = self.settings.metadata_timeout;
-        bounds::bounds(&self.admin, bound, isolation, topic, partitions).await
+        watermarks::watermarks(&self.admin, bound, isolation, topic, partitions).await
     }
 
     /// The same of each partition by itself: a broker that does not answer is not waited for longer than
@@ -299,10 +305,10 @@ impl Cluster {
         isolation: Isolation,
         topic: &Topic,
         partitions: &[i32],
-    ) -> Vec<Result<Bounds, Fault>> {
+    ) -> Vec<Result<Watermarks, Fault>> {
         let bound = self.settings.metadata_timeout;
         apart::of_each(topic, partitions, async |ids: Vec<i32>| {
-            bounds::each(&self.admin, bound, isolation, &topic.name, &ids).await
+            watermarks::each(&self.admin, bound, isolation, &topic.name, &ids).await
         })
         .await
     }
@@ -317,10 +323,10 @@ impl Cluster {
     ) -> Vec<Result<Option<i64>, Fault>> {
         let partitions: Vec<i32> = times.iter().map(|(id, _)| *id).collect();
         apart::of_each(topic, &partitions, async |ids: Vec<i32>| {
-            let wanted: Vec<Wanted> = times
+            let wanted: Vec<OffsetQuery> = times
                 .iter()
                 .filter(|(id, _)| ids.contains(id))
-                .map(|(id, time)| Wanted::new(&*topic.name, *id, OffsetSpec::At(*time)))
+                .map(|(id, time)| OffsetQuery::new(&*topic.name, *id, OffsetSpec::At(*time)))
                 .collect();
             self.look_up(&wanted, isolation).await
         })
@@ -355,9 +361,9 @@ impl Cluster {
         topic: &str,
         times: &[(i32, i64)],
     ) -> Result<Vec<Option<i64>>, Fault> {
-        let wanted: Vec<Wanted> = times
+        let wanted: Vec<OffsetQuery> = times
             .iter()
-            .map(|(partition, time)| Wanted::new(topic, *partition, OffsetSpec::At(*time)))
+            .map(|(partition, time)| OffsetQuery::new(topic, *partition, OffsetSpec::At(*time)))
             .collect();
         self.look_up(&wanted, isolation).await.into_iter().collect()
     }
@@ -390,7 +396,7 @@ impl Cluster {
     pub async fn commit_for_group(
         &self,
         group: &str,
-        offsets: &[Noted],
+        offsets: &[OffsetAndMetadata],
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let bound = self.settings.metadata_timeout;
         self.admin.commit_for_group(group, offsets, bound).await
@@ -436,7 +442,7 @@ impl Cluster {
 
     async fn look_up(
         &self,
-        wanted: &[Wanted],
+        wanted: &[OffsetQuery],
         isolation: Isolation,
     ) -> Vec<Result<Option<i64>, Fault>> {
         self.admin
@@ -466,7 +472,7 @@ struct Made {
     metadata: Metadata,
     members: Members,
     admin: Admin,
-    upstream: Kafka,
+    tail_kafka: Kafka,
 }
 
 impl Made {
@@ -502,7 +508,7 @@ impl Made {
             times.clone(),
         );
         let reader = Arc::new(reader);
-        let upstream = Kafka {
+        let tail_kafka = Kafka {
             clients,
             tuning,
             reader: Arc::clone(&reader),
@@ -517,7 +523,7 @@ impl Made {
             metadata,
             members,
             admin,
-            upstream,
+            tail_kafka,
         })
     }
 }

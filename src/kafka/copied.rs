@@ -8,13 +8,13 @@
 
 use bytes::Bytes;
 
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Most bytes of several records that stand together. One of them that is kept for long keeps so many.
 const PIECE: usize = 4 << 10;
 
 /// The same records, with nothing of the answers that they came in.
-pub(super) fn copied(mut records: Vec<Delivered>) -> Vec<Delivered> {
+pub(super) fn copied(mut records: Vec<ConsumerRecord>) -> Vec<ConsumerRecord> {
     let mut rest = records.as_mut_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -35,7 +35,7 @@ pub(super) fn copied(mut records: Vec<Delivered>) -> Vec<Delivered> {
 }
 
 /// Copies these into a piece of their own.
-fn copy(records: &mut [Delivered], bytes: usize) {
+fn copy(records: &mut [ConsumerRecord], bytes: usize) {
     let mut piece = Vec::with_capacity(bytes);
     for part in records.iter().flat_map(parts) {
         piece.extend_from_slice(part);
@@ -49,12 +49,12 @@ fn copy(records: &mut [Delivered], bytes: usize) {
     }
 }
 
-fn parts(record: &Delivered) -> impl Iterator<Item = &Bytes> {
+fn parts(record: &ConsumerRecord) -> impl Iterator<Item = &Bytes> {
     let headers = record.headers.iter().filter_map(|h| h.value.as_ref());
     record.key.iter().chain(&record.value).chain(headers)
 }
 
-fn parts_mut(record: &mut Delivered) -> impl Iterator<Item = &mut Bytes> {
+fn parts_mut(record: &mut ConsumerRecord) -> impl Iterator<Item = &mut Bytes> {
     let headers = record.headers.iter_mut().filter_map(|h| h.value.as_mut());
     record
         .key
@@ -86,8 +86,8 @@ mod tests {
         (Bytes::from_owner(Answer(text, Arc::clone(&kept))), kept)
     }
 
-    fn record(offset: i64, key: Option<Bytes>, value: Option<Bytes>) -> Delivered {
-        Delivered {
+    fn record(offset: i64, key: Option<Bytes>, value: Option<Bytes>) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition: 0,
             offset,
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn records_that_are_kept_keep_nothing_of_the_answer_and_are_the_same() {
         let (answer, kept) = answer();
-        let mut records: Vec<Delivered> = (0..200_usize)
+        let mut records: Vec<ConsumerRecord> = (0..200_usize)
             .map(|at| {
                 let from = at * 100;
                 let key = answer.slice(from..from + 8);
@@ -113,7 +113,7 @@ mod tests {
         records.push(record(200, None, Some(answer.slice(9..9))));
         records.push(record(201, Some(answer.slice(0..3)), None));
         records.push(record(202, None, Some(answer.slice(0..40_000))));
-        records.push(Delivered {
+        records.push(ConsumerRecord {
             headers: vec![
                 Header {
                     name: "none".to_owned(),
@@ -126,7 +126,7 @@ mod tests {
             ],
             ..record(203, None, None)
         });
-        let before: Vec<Delivered> = records.clone();
+        let before: Vec<ConsumerRecord> = records.clone();
         let after = copied(records);
         assert_eq!(after, before);
         drop((answer, before));

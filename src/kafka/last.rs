@@ -14,13 +14,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admin::Isolation;
-use super::bounds::Bounds;
 use super::fault::Fault;
 use super::metadata::Topic;
 use super::reader::{PageRequest, Reader, Span};
-use crate::auth::policy::Sight;
+use super::watermarks::Watermarks;
+use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 
 /// Above so many records of a partition offsets are counted.
 pub const MOST: i64 = 10_000;
@@ -47,15 +47,15 @@ pub struct Last<'a> {
     /// The topic.
     pub topic: &'a Arc<Topic>,
     /// Where its partitions begin and end.
-    pub bounds: &'a [Bounds],
+    pub bounds: &'a [Watermarks],
     /// How many records of each.
     pub count: i64,
     /// Which records of transactions are read.
     pub isolation: Isolation,
     /// Which records count; `view` tells one such choice from others.
-    pub shows: &'a (dyn Fn(&Delivered) -> bool + Sync),
+    pub shows: &'a (dyn Fn(&ConsumerRecord) -> bool + Sync),
     /// See `shows`.
-    pub view: (Sight, Filter),
+    pub view: (RecordVisibility, Filter),
 }
 
 impl std::fmt::Debug for Last<'_> {
@@ -74,7 +74,7 @@ struct Key {
     places: Vec<(i32, i64, i64)>,
     count: i64,
     isolation: Isolation,
-    view: (Sight, Filter),
+    view: (RecordVisibility, Filter),
 }
 
 /// Looks back.
@@ -99,7 +99,7 @@ struct Looking {
 }
 
 impl Looking {
-    fn new(bound: &Bounds, count: i64) -> Self {
+    fn new(bound: &Watermarks, count: i64) -> Self {
         Self {
             partition: bound.partition,
             low: bound.low,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn looking(low: i64, end: i64, count: i64) -> Looking {
-        let bound = Bounds {
+        let bound = Watermarks {
             partition: 0,
             low,
             end,

@@ -6,10 +6,9 @@
 pub mod admin;
 mod apart;
 mod append_time;
-mod attached;
-mod bounds;
 pub mod client;
 mod cluster;
+mod consumer_guard;
 mod copied;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -18,14 +17,16 @@ mod ffi;
 mod last;
 pub mod member;
 pub mod metadata;
+mod offset_resolver;
 pub mod partitioner;
 pub mod producer;
 mod pulse;
 pub mod reader;
 pub mod tail;
+mod watermarks;
 
 pub use apart::silent;
-pub use bounds::Bounds;
 pub use client::Role;
 pub use cluster::Cluster;
 pub use last::Last;
+pub use watermarks::Watermarks;

@@ -12,15 +12,15 @@
 //!
 //! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
 //! idempotent producer kills the client for good: it is then replaced by a new one (`replace`). What
-//! it complains of meanwhile is kept (`trouble`), to explain what becomes of records. What it refused
+//! it complains of meanwhile is kept (`client_errors`), to explain what becomes of records. What it refused
 //! for another record's sake goes out again (`again`), and it is told of partitions that it has not
 //! heard of (`informed`).
 
 mod again;
-mod alone;
+mod client_errors;
 mod informed;
+mod isolated_retry;
 mod login;
-mod trouble;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,15 +44,15 @@ use super::fault::{Fault, FaultKind};
 use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
 use crate::observe::topics::TopicWrites;
-use crate::record::{Header, Outgoing, Unplaced, Written};
+use crate::record::{Header, ProducerRecord, RecordMetadata, Unplaced};
 use again::Refused;
-use alone::Alone;
+use client_errors::ClientErrors;
 use informed::Knowledge;
+use isolated_retry::IsolatedRetry;
 use login::Login;
-use trouble::Troubles;
 
 /// What became of one record.
-pub type Outcome = Result<Written, Box<Fault>>;
+pub type Outcome = Result<RecordMetadata, Box<Fault>>;
 
 /// Records handed to librdkafka between two points where other tasks may run: a record costs about
 /// a microsecond, so a large batch must not hold an async worker for milliseconds.
@@ -131,7 +131,7 @@ pub struct Producer {
 struct Reports {
     /// Something happened after which the client may have failed for good.
     failed: Notify,
-    troubles: Troubles,
+    client_errors: ClientErrors,
 }
 
 /// Records and their bytes.
@@ -377,11 +377,11 @@ fn unplaced(config: &ClientConfig) -> Unplaced {
 }
 
 impl ClientContext for Context {
-    /// The only place where trouble with connections, TLS and logins shows. A fatal error comes
+    /// The only place where errors of connections, TLS and logins show. A fatal error comes
     /// under the code of its cause, so it is the client that has to be asked whether it is one.
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            self.reports.troubles.note(code, reason);
+            self.reports.client_errors.note(code, reason);
         }
         self.reports.failed.notify_one();
     }
@@ -393,8 +393,8 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let outcome = match result {
             Ok(message) => {
-                self.reports.troubles.over();
-                Ok(Written {
+                self.reports.client_errors.over();
+                Ok(RecordMetadata {
                     partition: message.partition(),
                     offset: match message.offset() {
                         offset @ 0.. => Ok(offset),
@@ -433,7 +433,7 @@ impl Reports {
     fn explained(&self, error: &KafkaError) -> Fault {
         let fault = fault_of(error);
         match error.rdkafka_error_code() {
-            Some(code) => self.troubles.explain(code, fault),
+            Some(code) => self.client_errors.explain(code, fault),
             None => fault,
         }
     }
@@ -496,7 +496,7 @@ impl Producer {
         };
         let reports = Arc::new(Reports::default());
         let login = Arc::new(Login::new(tokens));
-        let alone = Alone::new(&config, &login);
+        let isolated_retry = IsolatedRetry::new(&config, &login);
         let (refused, to_go_again) = mpsc::unbounded_channel();
         let live = connect(&config, &reports, &login, &refused, 1)?;
         let compresses = ["compression.type", "compression.codec"]
@@ -518,7 +518,7 @@ impl Producer {
             compresses,
             duration: metrics::histogram!("kafka_produce_duration_seconds"),
         });
-        again::start(Arc::downgrade(&producer), alone, to_go_again);
+        again::start(Arc::downgrade(&producer), isolated_retry, to_go_again);
         let weak = Arc::downgrade(&producer);
         let at_work = Arc::clone(&reports);
         tokio::spawn(async move {
@@ -535,7 +535,7 @@ impl Producer {
             let code = RDKafkaErrorCode::Authentication;
             let wanted = || weak.strong_count() > 0;
             login
-                .renew(wanted, |why| reports.troubles.note(code, why))
+                .renew(wanted, |why| reports.client_errors.note(code, why))
                 .await;
         });
         Ok(producer)
@@ -547,7 +547,7 @@ impl Producer {
     ///
     /// What the client complains of.
     pub fn probe(&self) -> Result<(), Fault> {
-        match self.reports.troubles.locked_out() {
+        match self.reports.client_errors.locked_out() {
             Some(fault) => Err(fault),
             None => Ok(()),
         }
@@ -560,7 +560,7 @@ impl Producer {
     pub async fn send(
         self: &Arc<Self>,
         topic: &Topic,
-        records: Vec<Outgoing>,
+        records: Vec<ProducerRecord>,
         metrics: TopicWrites,
     ) -> Sent {
         self.begin(topic, records, metrics).await.sent().await
@@ -571,7 +571,7 @@ impl Producer {
     pub async fn begin(
         self: &Arc<Self>,
         topic: &Topic,
-        records: Vec<Outgoing>,
+        records: Vec<ProducerRecord>,
         metrics: TopicWrites,
     ) -> Sending {
         let begun = Instant::now();
@@ -632,7 +632,7 @@ impl Producer {
 
     /// Waits, at most `bound`, until the queue and `topic`'s part of it have room for
     /// more: how a long stream is slowed down to what Kafka takes.
-    pub async fn room(&self, topic: &Arc<str>, bound: Duration) {
+    pub async fn wait_for_capacity(&self, topic: &Arc<str>, bound: Duration) {
         let queue = self.queue(topic);
         let deadline = Instant::now() + bound;
         while Instant::now() < deadline
@@ -651,7 +651,7 @@ impl Producer {
         &self,
         live: &Live,
         topic: &str,
-        record: &Outgoing,
+        record: &ProducerRecord,
         ticket: Ticket,
     ) -> Result<(), Box<Ticket>> {
         let own = ticket.batch.queue.held.add(ticket.bytes);
@@ -831,7 +831,7 @@ fn connect(
 fn hand_over(
     live: &Live,
     topic: &str,
-    record: &Outgoing,
+    record: &ProducerRecord,
     ticket: Box<Ticket>,
 ) -> Result<(), (KafkaError, Box<Ticket>)> {
     let mut native = BaseRecord::<[u8], [u8], Box<Ticket>>::with_opaque_to(topic, ticket);

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use krafka::Kafka;
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TimestampType};
+use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord as KafkaRecord, TimestampType};
 use krafka::error::{KrafkaError, ProtocolErrorKind};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,7 +34,7 @@ use super::client::{self, Clients, ReaderTuning, Role};
 use super::copied::copied;
 use super::fault::{Fault, FaultKind};
 use super::metadata::{Metadata, Right, Topic};
-use crate::record::{Delivered, Header, TimestampType as RecordTime};
+use crate::record::{ConsumerRecord, Header, TimestampType as RecordTime};
 
 /// Most pages being read at once; each holds a handle, about 84 KiB and a connection per broker.
 const MAX_HANDLES: usize = 256;
@@ -100,7 +100,7 @@ pub struct PageRequest {
 #[derive(Debug)]
 pub struct Page {
     /// The records; in order within a partition.
-    pub records: Vec<Delivered>,
+    pub records: Vec<ConsumerRecord>,
     /// The next offset of each partition of the request, sorted by partition.
     pub next: Vec<(i32, i64)>,
     /// Partitions whose broker did not answer in time, although others did.
@@ -437,7 +437,7 @@ struct Reading {
     next: HashMap<i32, i64>,
     limit: usize,
     bytes_left: usize,
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     /// When the page is over without progress, and when it is over in any case.
     stall: Instant,
     last: Instant,
@@ -615,7 +615,7 @@ impl Reading {
     }
 
     /// Takes what fits; true when the page is full.
-    fn take(&mut self, records: Vec<ConsumerRecord>) -> bool {
+    fn take(&mut self, records: Vec<KafkaRecord>) -> bool {
         for record in records {
             // Not past a span's end, and nothing of a span that is read: what lies between its end
             // and such a record would be skipped.
@@ -683,8 +683,8 @@ fn what_is_wrong(kind: ProtocolErrorKind) -> &'static str {
 }
 
 /// A record of krafka's as ours.
-pub(super) fn delivered(record: ConsumerRecord) -> Delivered {
-    Delivered {
+pub(super) fn delivered(record: KafkaRecord) -> ConsumerRecord {
+    ConsumerRecord {
         topic: record.topic,
         partition: record.partition,
         offset: record.offset,

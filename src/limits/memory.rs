@@ -1,4 +1,4 @@
-//! Bytes of records that are kept for clients until they take or acknowledge them, over all doors that
+//! Bytes of records that are kept for clients until they take or acknowledge them, over all APIs that
 //! keep any: WebSocket sessions and consumer instances. `limits.buffer_total_bytes` bounds them together.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,7 +8,7 @@
 //! how many are missing before it. With `telemetry.audit_required` it is the other way round: what
 //! cannot be told is not allowed, and what could not be written is written again until it is.
 //!
-//! What is decided, and for whom, is `auth::asker`'s to say.
+//! What is decided, and for whom, is `auth::audit_context`'s to say.
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};

@@ -4,13 +4,16 @@ use super::*;
 
 #[test]
 fn the_forms_of_from_are_told_apart() {
-    assert_eq!(From::parse("latest"), Ok(From::Latest));
-    assert_eq!(From::parse(" earliest "), Ok(From::Earliest));
-    assert_eq!(From::parse("-10"), Ok(From::Last(10)));
-    assert_eq!(From::parse("0"), Ok(From::Time(0)));
+    assert_eq!(StartPosition::parse("latest"), Ok(StartPosition::Latest));
     assert_eq!(
-        From::parse("1700000000000"),
-        Ok(From::Time(1_700_000_000_000))
+        StartPosition::parse(" earliest "),
+        Ok(StartPosition::Earliest)
+    );
+    assert_eq!(StartPosition::parse("-10"), Ok(StartPosition::Last(10)));
+    assert_eq!(StartPosition::parse("0"), Ok(StartPosition::Time(0)));
+    assert_eq!(
+        StartPosition::parse("1700000000000"),
+        Ok(StartPosition::Time(1_700_000_000_000))
     );
     for iso in [
         "2023-11-14T22:13:20Z",
@@ -18,15 +21,26 @@ fn the_forms_of_from_are_told_apart() {
         "2023-11-14T23:13:20 01:00",
         "2023-11-14T22:13:20",
     ] {
-        assert_eq!(From::parse(iso), Ok(From::Time(1_700_000_000_000)), "{iso}");
+        assert_eq!(
+            StartPosition::parse(iso),
+            Ok(StartPosition::Time(1_700_000_000_000)),
+            "{iso}"
+        );
     }
-    assert_eq!(From::parse("2023-11-14"), Ok(From::Time(1_699_920_000_000)));
     assert_eq!(
-        From::parse("orders:0@5"),
-        Ok(From::Vector("orders:0@5".into()))
+        StartPosition::parse("2023-11-14"),
+        Ok(StartPosition::Time(1_699_920_000_000))
+    );
+    assert_eq!(
+        StartPosition::parse("orders:0@5"),
+        Ok(StartPosition::ResumeToken("orders:0@5".into()))
     );
     for bad in ["", "--1", "-x", "yesterday?", "12:30", "AQ=="] {
-        assert_eq!(From::parse(bad), Err(PositionError::Unreadable), "{bad}");
+        assert_eq!(
+            StartPosition::parse(bad),
+            Err(PositionError::Unreadable),
+            "{bad}"
+        );
     }
 }
 
@@ -42,7 +56,11 @@ fn iso_times_of_all_years_are_read() {
         ("2024-02-29T12:00:00.5+01:30", 1_709_202_600_500),
     ] {
         assert_eq!(time_ms(iso), Some(ms), "{iso}");
-        assert_eq!(From::parse(iso), Ok(From::Time(ms.max(0))), "{iso}");
+        assert_eq!(
+            StartPosition::parse(iso),
+            Ok(StartPosition::Time(ms.max(0))),
+            "{iso}"
+        );
     }
     for bad in [
         "2023-02-29",
@@ -62,18 +80,21 @@ fn a_number_of_seconds_is_refused_and_what_was_meant_is_said() {
         ("1000000000", "2001-09-09T01:46:40Z"),
         ("9999999999", "2286-11-20T17:46:39Z"),
     ] {
-        let error = From::parse(seconds).unwrap_err().to_string();
+        let error = StartPosition::parse(seconds).unwrap_err().to_string();
         let millis = format!("{seconds}000");
         assert!(error.contains(&millis) && error.contains(iso), "{error}");
-        assert!(From::parse(&millis).is_ok());
+        assert!(StartPosition::parse(&millis).is_ok());
     }
     for ms in ["0", "5000", "999999999", "10000000000"] {
-        assert!(matches!(From::parse(ms), Ok(From::Time(_))), "{ms}");
+        assert!(
+            matches!(StartPosition::parse(ms), Ok(StartPosition::Time(_))),
+            "{ms}"
+        );
     }
 }
 
 #[test]
-fn a_vector_written_out_is_read() {
+fn a_resume_token_written_out_is_read() {
     let orders = Topic::led("orders", 1, 3);
     let other = Topic::led("a.b-c", 2, 1);
     let topics = [&orders, &other];
@@ -97,35 +118,35 @@ fn a_vector_written_out_is_read() {
 }
 
 #[test]
-fn a_foreign_vector_is_refused() {
+fn a_foreign_resume_token_is_refused() {
     let orders = Topic::led("orders", 1, 3);
-    let vector = encode("cluster", &[&orders], &[vec![(0, 1), (2, 5)]]);
+    let resume_token = encode("cluster", &[&orders], &[vec![(0, 1), (2, 5)]]);
     assert_eq!(
-        decode(&vector, "cluster", &[&orders]),
+        decode(&resume_token, "cluster", &[&orders]),
         Ok(vec![vec![(0, 1), (2, 5)]])
     );
     assert_eq!(
-        decode(&vector, "other", &[&orders]),
+        decode(&resume_token, "other", &[&orders]),
         Err(PositionError::Foreign)
     );
     assert_eq!(
-        decode(&vector, "cluster", &[&Topic::led("payments", 1, 3)]),
+        decode(&resume_token, "cluster", &[&Topic::led("payments", 1, 3)]),
         Err(PositionError::Foreign)
     );
     assert_eq!(
-        decode(&vector, "cluster", &[&Topic::led("orders", 9, 3)]),
+        decode(&resume_token, "cluster", &[&Topic::led("orders", 9, 3)]),
         Err(PositionError::Foreign),
         "created again"
     );
 }
 
 #[test]
-fn a_vector_with_times_is_good_elsewhere_by_its_times() {
+fn a_resume_token_with_times_is_good_elsewhere_by_its_times() {
     let (here, there) = (Topic::led("orders", 1, 3), Topic::led("orders", 9, 2));
     let offsets = [vec![(0, 5), (2, 7)]];
     let times = |_: usize, partition: i32| (partition == 2).then_some(1_000);
-    let vectors = Vectors::new("cluster", &[&here]);
-    let text = vectors.encode_with_times(offsets.iter().map(Vec::as_slice), times);
+    let resume_tokens = ResumeTokens::new("cluster", &[&here]);
+    let text = resume_tokens.encode_with_times(offsets.iter().map(Vec::as_slice), times);
     let times = Some(vec![vec![(0, None), (2, Some(1_000))]]);
     let home = read(&text, "cluster", &[&here]).unwrap();
     assert_eq!(home.offsets.as_deref(), Some(offsets.as_slice()));
@@ -152,7 +173,7 @@ fn a_vector_with_times_is_good_elsewhere_by_its_times() {
 
 proptest! {
     #[test]
-    fn a_vector_with_times_comes_back_as_it_went(
+    fn a_resume_token_with_times_comes_back_as_it_went(
         places in proptest::collection::btree_map(
             0..100_i32, (0..i64::MAX, proptest::option::of(0..i64::MAX)), 0..40,
         ),
@@ -168,12 +189,12 @@ proptest! {
             .iter()
             .map(|of| of.iter().map(|(id, (_, time))| (*id, *time)).collect())
             .collect();
-        let vectors = Vectors::new("c", &[&a, &b]);
-        let text = vectors.encode_with_times(
+        let resume_tokens = ResumeTokens::new("c", &[&a, &b]);
+        let text = resume_tokens.encode_with_times(
             offsets.iter().map(Vec::as_slice),
             |index, partition| given[index][&partition].1,
         );
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::ResumeToken(_))));
         let position = Position { offsets: Some(offsets), times: Some(times.clone()), since: None };
         prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
         let elsewhere = Position { offsets: None, times: Some(times), since: None };
@@ -181,19 +202,19 @@ proptest! {
     }
 
     #[test]
-    fn a_vector_comes_back_as_it_went(
+    fn a_resume_token_comes_back_as_it_went(
         offsets in proptest::collection::btree_map(0..100_i32, 0..i64::MAX, 0..40),
         more in proptest::collection::btree_map(0..100_i32, 0..1000_i64, 0..4),
     ) {
         let (a, b) = (Topic::led("a", 1, 100), Topic::led("b", 2, 100));
         let given: Vec<Offsets> = vec![offsets.into_iter().collect(), more.into_iter().collect()];
         let text = encode("c", &[&a, &b], &given);
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::ResumeToken(_))));
         prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given));
     }
 
     #[test]
-    fn a_vector_of_partitions_without_places_comes_back_as_it_went(
+    fn a_resume_token_of_partitions_without_places_comes_back_as_it_went(
         offsets in proptest::collection::btree_map(0..50_i32, 0..i64::MAX, 0..40),
         since in proptest::collection::btree_map(50..100_i32, 0..i64::MAX, 1..4),
     ) {
@@ -201,7 +222,7 @@ proptest! {
         let given: Vec<Offsets> = vec![offsets.into_iter().collect(), Vec::new()];
         let since: Vec<Since> = vec![Vec::new(), since.into_iter().collect()];
         let text = encode_since("c", &[&a, &b], &given, &since);
-        prop_assert!(matches!(From::parse(&text), Ok(From::Vector(_))));
+        prop_assert!(matches!(StartPosition::parse(&text), Ok(StartPosition::ResumeToken(_))));
         prop_assert_eq!(decode(&text, "c", &[&a, &b]), Ok(given.clone()));
         let position = Position { offsets: Some(given.clone()), times: None, since: Some(since) };
         prop_assert_eq!(read(&text, "c", &[&a, &b]), Ok(position));
@@ -214,7 +235,7 @@ proptest! {
     #[test]
     fn garbage_never_panics(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let orders = Topic::led("orders", 1, 3);
-        let _ = From::parse(&text);
+        let _ = StartPosition::parse(&text);
         let _ = decode(&text, "c", &[&orders]);
         let mut head = vec![VERSION];
         head.extend_from_slice(&hash("c", &[&orders]).to_le_bytes());

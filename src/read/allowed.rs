@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::error::ReadError;
-use super::partitions::sight;
+use super::partitions::visibility;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide_again};
-use crate::auth::policy::Sight;
+use crate::auth::permission::{Action, Resource, reauthorize};
+use crate::auth::policy::RecordVisibility;
 
 /// Whether `principal` may go on reading these topics, and is shown the same of them as at first.
 ///
@@ -17,12 +17,12 @@ use crate::auth::policy::Sight;
 pub(crate) fn may_go_on(
     principal: &Principal,
     topics: &[Arc<str>],
-    shown: &Sight,
+    shown: &RecordVisibility,
 ) -> Result<(), ReadError> {
     for topic in topics {
-        decide_again(principal, Action::Consume, Resource::Topic(topic))?;
+        reauthorize(principal, Action::Consume, Resource::Topic(topic))?;
     }
-    if sight(principal, topics)? == *shown {
+    if visibility(principal, topics)? == *shown {
         return Ok(());
     }
     Err(ReadError::VisibilityChanged)
@@ -37,7 +37,7 @@ pub(crate) fn may_go_on(
 pub(crate) async fn while_allowed<T, E: From<ReadError>>(
     principal: &Principal,
     topics: &[Arc<str>],
-    shown: &Sight,
+    shown: &RecordVisibility,
     reading: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let mut changes = principal.changes();
@@ -71,7 +71,7 @@ mod tests {
     fn what_was_read_is_shown_only_to_who_may_read_it_still() {
         let topics = [Arc::from("orders")];
         let (ann, change) = Principal::with_role("ann", &["consume:orders"]);
-        let shown = sight(&ann, &topics).unwrap();
+        let shown = visibility(&ann, &topics).unwrap();
         let read = |answer: oneshot::Receiver<&'static str>| {
             let reading = async { Ok::<_, ReadError>(answer.await.unwrap()) };
             Box::pin(while_allowed(&ann, &topics, &shown, reading))

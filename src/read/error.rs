@@ -1,8 +1,8 @@
 //! Why nothing is read. Each API says it in a shape of its own.
 
+use crate::auth::failure_limiter::TooMany;
 use crate::auth::permission::Denied;
-use crate::auth::policy::Hidden;
-use crate::auth::refusals::TooMany;
+use crate::auth::policy::NotVisible;
 use crate::kafka::fault::Fault;
 
 /// Why nothing is read.
@@ -13,7 +13,7 @@ pub(crate) enum ReadError {
     Denied(#[from] Denied),
     /// It is shown nothing of one of the topics.
     #[error(transparent)]
-    Hidden(#[from] Hidden),
+    NotVisible(#[from] NotVisible),
     /// It was refused too often.
     #[error("{} refusals in a second", .0.limit)]
     TooManyRefusals(TooMany),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::ReadError;
 use crate::auth::Principal;
-use crate::auth::policy::{self, Sight};
+use crate::auth::policy::{self, RecordVisibility};
 use crate::config::KeyedTopicSettings;
 use crate::filter::Filter;
 use crate::glob::Glob;
@@ -37,7 +37,7 @@ pub(crate) struct Partitions {
 /// What a request reads, and what of it is shown.
 pub(crate) struct Scope {
     pub(crate) parts: Vec<Part>,
-    pub(crate) sight: Sight,
+    pub(crate) visibility: RecordVisibility,
 }
 
 impl Partitions {
@@ -147,12 +147,12 @@ impl Scope {
         filter: &Filter,
     ) -> Result<Self, ReadError> {
         let names: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(name.as_str())).collect();
-        let sight = sight(principal, &names)?;
+        let visibility = visibility(principal, &names)?;
         partitions.check(topics)?;
         let mut parts = Vec::with_capacity(topics.len());
         for name in topics {
             let mut part = partitions.choose(&known(cluster, name).await?)?;
-            let key = filter.key().or_else(|| sight.key(name));
+            let key = filter.key().or_else(|| visibility.key(name));
             part.of_key(key, keyed_topics);
             parts.push(part);
         }
@@ -167,7 +167,7 @@ impl Scope {
                 message: format!("{count} partitions; one read may have {MAX_PARTITIONS}: {fewer}"),
             });
         }
-        Ok(Self { parts, sight })
+        Ok(Self { parts, visibility })
     }
 }
 
@@ -175,11 +175,14 @@ impl Scope {
 ///
 /// # Errors
 ///
-/// [`ReadError::Hidden`], or that it was so too often.
-pub(crate) fn sight(principal: &Principal, topics: &[Arc<str>]) -> Result<Sight, ReadError> {
-    policy::sight(principal, topics).map_err(|hidden| {
-        let counted = principal.asker().count();
-        counted.map_or_else(ReadError::TooManyRefusals, |()| hidden.into())
+/// [`ReadError::NotVisible`], or that it was so too often.
+pub(crate) fn visibility(
+    principal: &Principal,
+    topics: &[Arc<str>],
+) -> Result<RecordVisibility, ReadError> {
+    policy::visibility(principal, topics).map_err(|not_visible| {
+        let counted = principal.audit_context().count();
+        counted.map_or_else(ReadError::TooManyRefusals, |()| not_visible.into())
     })
 }
 

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::http::client::{Proxies, counted_as};
+use crate::http::client_address::{TrustedProxies, counted_as};
 use crate::limits::places::{Place, Places};
 
 /// The counts, and the limit; 0 is none.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    proxies: Proxies,
+    proxies: TrustedProxies,
     places: Arc<Places<u128>>,
 }
 
@@ -22,7 +22,7 @@ pub(super) type Counted = Place<u128>;
 impl Addresses {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            proxies: Proxies::new(&settings.http.trusted_proxies),
+            proxies: TrustedProxies::new(&settings.http.trusted_proxies),
             places: Places::new(settings.limits.connections_per_address),
         }
     }

@@ -26,9 +26,9 @@ use super::addresses::{Addresses, Counted};
 use super::tls::Tls;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::Settings;
-use crate::http::client::ListenerAddress;
-use crate::http::cut;
-use crate::http::wire::{Wire, Wired};
+use crate::http::client_address::ListenerAddress;
+use crate::http::connection::{Connection, ConnectionStream};
+use crate::http::h2_reset;
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,7 +49,7 @@ const MANAGEMENT_CONNECTIONS: usize = 64;
 
 /// The router behind a listener, and the limits of its connections.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct HttpServer {
     router: Router,
     tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
@@ -102,8 +102,8 @@ impl Drop for Shown {
     }
 }
 
-impl Door {
-    /// The public door.
+impl HttpServer {
+    /// The public server.
     pub(super) fn new(settings: &Settings, router: Router) -> Self {
         Self {
             router,
@@ -118,7 +118,7 @@ impl Door {
         }
     }
 
-    /// The management door.
+    /// The management server.
     pub(super) fn management(settings: &Settings, router: Router) -> Self {
         Self {
             places: Arc::new(Semaphore::new(MANAGEMENT_CONNECTIONS)),
@@ -133,7 +133,7 @@ impl Door {
         self.patience
     }
 
-    /// The same door, where connections speak TLS if this is some.
+    /// The same server, where connections speak TLS if this is some.
     pub(super) fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
     }
@@ -173,8 +173,8 @@ impl Door {
             version = version_of(&stream) => version,
             () = closing.cancelled() => return,
         };
-        let stream = Wired::new(stream, place);
-        let service = self.service(ends, stream.wire(), None);
+        let stream = ConnectionStream::new(stream, place);
+        let service = self.service(ends, stream.connection(), None);
         let ended = match version {
             Some(Version::One) => Box::pin(self.serve_h1(stream, service, closing)).await,
             Some(Version::Two) => Box::pin(self.serve_h2(stream, service, closing)).await,
@@ -207,8 +207,8 @@ impl Door {
                 return;
             }
         };
-        let wire = Arc::clone(secured.stream.get_ref().0.wire());
-        let service = self.service(ends, &wire, secured.certificate);
+        let connection = Arc::clone(secured.stream.get_ref().0.connection());
+        let service = self.service(ends, &connection, secured.certificate);
         let ended = if secured.http2 {
             let preface = tokio::select! {
                 preface = takes_preface(&mut secured.stream, deadline) => preface,
@@ -265,7 +265,7 @@ impl Door {
     {
         let activity = Activity::default();
         let head_bytes = u32::try_from(self.head_bytes).unwrap_or(u32::MAX);
-        let connection = http2::Builder::new(cut::Executor)
+        let connection = http2::Builder::new(h2_reset::Executor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
             .max_send_buf_size(H2_SEND_BUFFER)
@@ -297,13 +297,13 @@ impl Door {
     fn service(
         &self,
         ends: Ends,
-        wire: &Arc<Wire>,
+        connection: &Arc<Connection>,
         certificate: Option<ClientCertificate>,
     ) -> RouterService {
         RouterService {
             router: self.router.clone(),
             ends,
-            wire: Arc::clone(wire),
+            connection: Arc::clone(connection),
             certificate,
         }
     }
@@ -315,7 +315,7 @@ impl Door {
 struct RouterService {
     router: Router,
     ends: Ends,
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     certificate: Option<ClientCertificate>,
 }
 
@@ -328,7 +328,7 @@ impl hyper::service::Service<Request<Incoming>> for RouterService {
         let mut request = request.map(Body::new);
         let Ends { peer, listener } = self.ends;
         let extensions = request.extensions_mut();
-        extensions.insert(Arc::clone(&self.wire));
+        extensions.insert(Arc::clone(&self.connection));
         extensions.insert(ConnectInfo(peer));
         extensions.insert(ListenerAddress(listener));
         if let Some(certificate) = &self.certificate {

@@ -1,4 +1,4 @@
-//! One listening socket: takes connections and hands each to its door, within the door's limit.
+//! One listening socket: takes connections and hands each to its HTTP server, within that one's limit.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ServeError;
-use super::connection::{Door, Ends, Full};
+use super::connection::{Ends, Full, HttpServer};
 
 /// Connections that the system may hold before they are taken.
 const BACKLOG: u32 = 1024;
@@ -73,7 +73,7 @@ impl Listener {
     /// Takes connections until `closing` is cancelled.
     pub(super) async fn run(
         self,
-        door: Arc<Door>,
+        server: Arc<HttpServer>,
         connections: TaskTracker,
         closing: CancellationToken,
     ) {
@@ -90,7 +90,7 @@ impl Listener {
                     continue;
                 }
             };
-            let place = match door.place(peer.ip()) {
+            let place = match server.place(peer.ip()) {
                 Ok(place) => place,
                 Err(Full(reason)) => {
                     metrics::counter!("http_connections_refused_total", "reason" => reason)
@@ -98,14 +98,14 @@ impl Listener {
                     continue;
                 }
             };
-            tune(&stream, door.patience());
-            let door = Arc::clone(&door);
+            tune(&stream, server.patience());
+            let server = Arc::clone(&server);
             let closing = closing.clone();
             let ends = Ends {
                 peer,
                 listener: self.address,
             };
-            connections.spawn(async move { door.serve(stream, place, ends, closing).await });
+            connections.spawn(async move { server.serve(stream, place, ends, closing).await });
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::certificate::{ClientCertificate, Unusable};
 use crate::config::TlsSettings;
-use crate::http::wire::Wired;
+use crate::http::connection::ConnectionStream;
 use crate::server::LOOK;
 use crate::server::stamps::Stamps;
 use files::Loaded;
@@ -47,7 +47,7 @@ pub(super) struct Tls {
 /// A connection after the handshake.
 #[derive(Debug)]
 pub(super) struct Secured<G> {
-    pub(super) stream: TlsStream<Wired<TcpStream, G>>,
+    pub(super) stream: TlsStream<ConnectionStream<TcpStream, G>>,
     /// What ALPN has decided; without ALPN it is HTTP/1.1.
     pub(super) http2: bool,
     pub(super) certificate: Option<ClientCertificate>,
@@ -109,7 +109,7 @@ impl Tls {
             return Err(Failure::Plain);
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.read()));
-        let handshake = acceptor.accept_with(Wired::new(stream, guard), |connection| {
+        let handshake = acceptor.accept_with(ConnectionStream::new(stream, guard), |connection| {
             connection.set_buffer_limit(Some(SEND_BUFFER));
         });
         let stream = timeout_at(deadline, handshake)

@@ -20,28 +20,28 @@ use super::machine::options::Topics;
 use super::machine::tail::follow::{self, Followed};
 use super::machine::tail::open_tail::{self, Opened, Seek};
 use super::machine::{Effect, Session, TailEffect};
-use crate::auth::asker::Asker;
+use crate::auth::audit_context::AuditContext;
 use crate::auth::permission::may_create;
 use crate::auth::standing::Changes;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
 use crate::kafka::metadata::Right;
 use crate::kafka::producer::Outcome;
 use crate::kafka::tail::Follower;
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Cluster, Watermarks};
 use crate::passthrough::{KafkaClients, NoClients};
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
-use crate::session::registry::Seat;
+use crate::session::registry::Permit;
 use crate::session::socket::{self, Driver, End, Limits};
 use crate::session::static_members::Claim;
-use crate::write::{Begun, Rejected, Strictness};
+use crate::write::{OnInvalid, PendingBatch, WriteError};
 
 /// Longest wait for a session that had the same static member.
 const TAKEOVER: Duration = Duration::from_secs(12);
@@ -59,11 +59,11 @@ enum Done {
     Resolved(u64, Result<Vec<Arc<str>>, Fault>),
     Looked(Looked),
     Join(Box<member::Options>),
-    Produced(u64, Result<Vec<Outcome>, Rejected>),
+    Produced(u64, Result<Vec<Outcome>, WriteError>),
     DeadLettered(DeadLetterId, Option<Fault>),
     Opened(u64, Result<Box<Opened>, Box<Error>>),
     Sought(u64, Option<Id>, Vec<(Seek, Result<i64, Fault>)>),
-    Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Bounds>)>),
+    Ends(u64, Option<Id>, Vec<(Arc<str>, Vec<Watermarks>)>),
 }
 
 /// Why nobody is served who has shown something.
@@ -97,26 +97,26 @@ struct Queued {
     ticket: u64,
     principal: Principal,
     topic: String,
-    records: Vec<Outgoing>,
+    records: Vec<ProducerRecord>,
 }
 
-type Beginning = BoxFuture<'static, (u64, Result<Begun, Rejected>)>;
+type Beginning = BoxFuture<'static, (u64, Result<PendingBatch, WriteError>)>;
 
 /// A session at work.
-pub struct Run {
+pub struct SessionDriver {
     session: Session,
     services: Arc<Services>,
     /// Those of whoever's session it is; the gateway's own until that is known, and nothing is done then.
     clients: Arc<KafkaClients>,
     /// Whose request the upgrade was.
-    asker: Asker,
+    audit_context: AuditContext,
     /// Tells when the session is to be judged again.
     changes: Changes,
-    seat: Seat,
+    permit: Permit,
     peer: Option<SocketAddr>,
     began: Instant,
-    /// What it has been squeezed by.
-    squeezed: u32,
+    /// The pressure that the session was told of.
+    pressure: u32,
     draining: watch::Receiver<Option<Duration>>,
     drained: bool,
     claim: Option<Claim>,
@@ -137,22 +137,22 @@ pub struct Run {
     produced: u64,
 }
 
-impl std::fmt::Debug for Run {
+impl std::fmt::Debug for SessionDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run")
+        f.debug_struct("SessionDriver")
             .field("session", &self.session.id())
             .finish_non_exhaustive()
     }
 }
 
-impl Run {
-    /// `session` with `services` and the `clients` of its principal, in its `seat`, with a client at `peer`.
+impl SessionDriver {
+    /// `session` with `services` and the `clients` of its principal, in its `permit`, with a client at `peer`.
     pub fn new(
         session: Session,
         services: Arc<Services>,
         clients: Arc<KafkaClients>,
-        asker: Asker,
-        seat: Seat,
+        audit_context: AuditContext,
+        permit: Permit,
         peer: Option<SocketAddr>,
     ) -> Self {
         let draining = services.sessions.draining();
@@ -161,11 +161,11 @@ impl Run {
             session,
             services,
             clients,
-            asker,
-            seat,
+            audit_context,
+            permit,
             peer,
             began: Instant::now(),
-            squeezed: 0,
+            pressure: 0,
             draining,
             drained: false,
             claim: None,
@@ -188,7 +188,7 @@ impl Run {
 
     /// Serves the session over its socket to the end of both. In a box: as a value it would stand twice in
     /// the task of each connection, as what the future is given and as what it works with.
-    pub async fn serve<T>(mut self: Box<Self>, stream: T, wire: &Wire, limits: Limits)
+    pub async fn serve<T>(mut self: Box<Self>, stream: T, wire: &Connection, limits: Limits)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -313,7 +313,7 @@ impl Run {
             Done::Authenticated(found) => {
                 let found = match found {
                     Ok((principal, clients)) => {
-                        if let Err(full) = self.seat.belongs_to(principal.identity()) {
+                        if let Err(full) = self.permit.belongs_to(principal.identity()) {
                             let close = Close::LimitExceeded;
                             return self.session.close(close, full.to_string(), now);
                         }
@@ -403,7 +403,7 @@ impl Run {
                 } = next;
                 let begun = clients
                     .writer
-                    .begin(&principal, &topic, records, Strictness::EachRecord)
+                    .begin(&principal, &topic, records, OnInvalid::RejectRecord)
                     .await;
                 (ticket, begun)
             }));
@@ -415,10 +415,10 @@ impl Run {
         let (services, clients) = (Arc::clone(&self.services), Arc::clone(&self.clients));
         match effect {
             Effect::Authenticate(token) => {
-                let asker = self.asker.clone();
+                let audit_context = self.audit_context.clone();
                 self.work.push(Box::pin(async move {
                     let credential = Credential::Token(&token);
-                    let found = services.auth.authenticate(credential, &asker).await;
+                    let found = services.auth.authenticate(credential, &audit_context).await;
                     let found = match found {
                         Ok(principal) => match services.kafka.of(&principal).await {
                             Ok(clients) => Ok((principal, clients)),
@@ -636,10 +636,10 @@ impl Run {
             metrics::gauge!("websocket_subscriptions", "mode" => "tail").increment(difference);
             self.tailing = tailing;
         }
-        let squeeze = self.seat.holds(self.session.held_bytes());
-        if squeeze != self.squeezed {
-            self.squeezed = squeeze;
-            self.session.squeeze(squeeze);
+        let pressure = self.permit.holds(self.session.held_bytes());
+        if pressure != self.pressure {
+            self.pressure = pressure;
+            self.session.set_pressure(pressure);
         }
         let (counted, produced) = self.session.counted();
         self.delivered += counted.delivered;
@@ -684,7 +684,7 @@ impl Run {
     }
 }
 
-impl Driver for Run {
+impl Driver for SessionDriver {
     fn is_known(&self) -> bool {
         self.session.principal().is_some()
     }
@@ -733,7 +733,7 @@ impl Driver for Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for SessionDriver {
     fn drop(&mut self) {
         if self.subscribed {
             metrics::gauge!("websocket_subscriptions", "mode" => "group").decrement(1.0);
@@ -758,7 +758,7 @@ async fn next_event(member: &mut Option<Member>) -> Option<Event> {
     }
 }
 
-async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<Begun, Rejected>) {
+async fn begun(beginning: &mut Option<Beginning>) -> (u64, Result<PendingBatch, WriteError>) {
     match beginning {
         Some(beginning) => beginning.await,
         None => std::future::pending().await,
@@ -846,7 +846,7 @@ async fn dead_letter(
     principal: Option<Principal>,
     topic: &str,
     own: bool,
-    record: Outgoing,
+    record: ProducerRecord,
 ) -> Option<Fault> {
     let Some(principal) = principal else {
         return Some(Fault::new(FaultKind::NotAuthorized, "nobody is known"));
@@ -866,7 +866,7 @@ async fn dead_letter(
             .into_iter()
             .find_map(Result::err)
             .map(|fault| *fault),
-        Err(Rejected::Kafka(fault) | Rejected::Record { fault, .. }) => Some(fault),
+        Err(WriteError::Kafka(fault) | WriteError::Record { fault, .. }) => Some(fault),
         Err(rejected) => Some(Fault::new(FaultKind::Other, rejected.to_string())),
     }
 }

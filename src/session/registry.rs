@@ -14,7 +14,7 @@ use super::socket::Limits;
 use super::static_members::Claims;
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
-use crate::http::client::counted_as;
+use crate::http::client_address::counted_as;
 use crate::limits::memory::Budget;
 use crate::limits::places::{Place, Places};
 use crate::limits::quota::{Exceeded, Share, Shares};
@@ -78,7 +78,7 @@ pub enum Full {
 
 /// A session's place among all; given back when it is dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Permit {
     sessions: Sessions,
     /// Whose session it is is known: it is one of all, and none of the few of strangers.
     known: bool,
@@ -174,7 +174,7 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Full`].
-    pub fn seat(&self, known: bool, address: Option<IpAddr>) -> Result<Seat, Full> {
+    pub fn permit(&self, known: bool, address: Option<IpAddr>) -> Result<Permit, Full> {
         if self.inner.drain.borrow().is_some() {
             return Err(Full::Draining);
         }
@@ -194,7 +194,7 @@ impl Sessions {
             _ => None,
         };
         metrics::gauge!("websocket_sessions").increment(1.0);
-        Ok(Seat {
+        Ok(Permit {
             sessions: self.clone(),
             known,
             of_address,
@@ -204,7 +204,7 @@ impl Sessions {
     }
 
     /// By which power of two windows are divided, as much as memory is short.
-    fn squeeze(&self) -> u32 {
+    fn pressure(&self) -> u32 {
         match self.inner.budget.tenths() {
             0..8 => 0,
             8 => 2,
@@ -240,7 +240,7 @@ impl Inner {
     }
 }
 
-impl Seat {
+impl Permit {
     /// The session is this principal's, which counts where credentials are asked for. If nobody was
     /// known before, it takes a place among all that are.
     ///
@@ -274,11 +274,11 @@ impl Seat {
             self.sessions.inner.budget.keeps(self.buffered, bytes);
         }
         self.buffered = bytes;
-        self.sessions.squeeze()
+        self.sessions.pressure()
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.holds(0);
         // Whoever sees in the metric that a place is free finds it free.
@@ -314,18 +314,20 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let sessions = sessions(AuthMode::Jwt);
-        let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true, None).unwrap()).collect();
-        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Sessions);
+        let mut permits: Vec<_> = (0..3)
+            .map(|_| sessions.permit(true, None).unwrap())
+            .collect();
+        assert_eq!(sessions.permit(true, None).unwrap_err(), Full::Sessions);
         assert_eq!(sessions.count(), 3);
-        seats[0].belongs_to(&named("ann")).unwrap();
-        seats[0].belongs_to(&named("ann")).unwrap();
-        seats[1].belongs_to(&named("ann")).unwrap();
-        assert_eq!(seats[2].belongs_to(&named("ann")), Err(Full::OfPrincipal));
-        seats[2].belongs_to(&named("bob")).unwrap();
-        drop(seats.remove(0));
-        let mut seat = sessions.seat(true, None).unwrap();
-        seat.belongs_to(&named("ann")).unwrap();
-        drop((seat, seats));
+        permits[0].belongs_to(&named("ann")).unwrap();
+        permits[0].belongs_to(&named("ann")).unwrap();
+        permits[1].belongs_to(&named("ann")).unwrap();
+        assert_eq!(permits[2].belongs_to(&named("ann")), Err(Full::OfPrincipal));
+        permits[2].belongs_to(&named("bob")).unwrap();
+        drop(permits.remove(0));
+        let mut permit = sessions.permit(true, None).unwrap();
+        permit.belongs_to(&named("ann")).unwrap();
+        drop((permit, permits));
         assert_eq!(sessions.count(), 0);
         assert!(sessions.inner.shares.is_empty());
     }
@@ -334,9 +336,11 @@ mod tests {
     fn without_authentication_a_principal_has_no_share() {
         let sessions = sessions(AuthMode::None);
         for _ in 0..2 {
-            let mut seats: Vec<_> = (0..3).map(|_| sessions.seat(true, None).unwrap()).collect();
-            for seat in &mut seats {
-                seat.belongs_to(&named("anonymous")).unwrap();
+            let mut permits: Vec<_> = (0..3)
+                .map(|_| sessions.permit(true, None).unwrap())
+                .collect();
+            for permit in &mut permits {
+                permit.belongs_to(&named("anonymous")).unwrap();
             }
         }
     }
@@ -345,19 +349,21 @@ mod tests {
     fn strangers_take_no_place_of_those_who_are_known() {
         let sessions = sessions(AuthMode::Jwt);
         let mut strangers: Vec<_> = (0..2)
-            .map(|_| sessions.seat(false, None).unwrap())
+            .map(|_| sessions.permit(false, None).unwrap())
             .collect();
-        assert_eq!(sessions.seat(false, None).unwrap_err(), Full::Unknown);
-        let mut seats: Vec<_> = (0..2).map(|_| sessions.seat(true, None).unwrap()).collect();
+        assert_eq!(sessions.permit(false, None).unwrap_err(), Full::Unknown);
+        let mut permits: Vec<_> = (0..2)
+            .map(|_| sessions.permit(true, None).unwrap())
+            .collect();
         // One says who it is: it has a place among the others, and another stranger may come.
         strangers[0].belongs_to(&named("ann")).unwrap();
-        strangers.push(sessions.seat(false, None).unwrap());
-        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Sessions);
+        strangers.push(sessions.permit(false, None).unwrap());
+        assert_eq!(sessions.permit(true, None).unwrap_err(), Full::Sessions);
         assert_eq!(strangers[1].belongs_to(&named("bob")), Err(Full::Sessions));
-        seats.pop();
+        permits.pop();
         strangers[1].belongs_to(&named("bob")).unwrap();
         assert_eq!(sessions.count(), 4);
-        drop((strangers, seats));
+        drop((strangers, permits));
         assert_eq!(sessions.count(), 0);
         assert!(sessions.inner.shares.is_empty());
     }
@@ -370,29 +376,32 @@ mod tests {
         let sessions = Sessions::new(&settings, Arc::new(Budget::new(1 << 20)));
         let one = Some(IpAddr::from([203, 0, 113, 1]));
         let another = Some(IpAddr::from([203, 0, 113, 2]));
-        let mut seats: Vec<_> = (0..10)
-            .map(|_| sessions.seat(false, one).unwrap())
+        let mut permits: Vec<_> = (0..10)
+            .map(|_| sessions.permit(false, one).unwrap())
             .collect();
-        assert_eq!(sessions.seat(false, one).unwrap_err(), Full::OfAddress(10));
-        // Whoever is known is not counted, and whoever says who it is is so no more.
-        let known = sessions.seat(true, one).unwrap();
-        seats[0].belongs_to(&named("ann")).unwrap();
-        seats.push(sessions.seat(false, one).unwrap());
-        seats.extend((0..10).map(|_| sessions.seat(false, another).unwrap()));
         assert_eq!(
-            sessions.seat(false, another).unwrap_err(),
+            sessions.permit(false, one).unwrap_err(),
             Full::OfAddress(10)
         );
-        seats.remove(5);
-        seats.push(sessions.seat(false, one).unwrap());
+        // Whoever is known is not counted, and whoever says who it is is so no more.
+        let known = sessions.permit(true, one).unwrap();
+        permits[0].belongs_to(&named("ann")).unwrap();
+        permits.push(sessions.permit(false, one).unwrap());
+        permits.extend((0..10).map(|_| sessions.permit(false, another).unwrap()));
+        assert_eq!(
+            sessions.permit(false, another).unwrap_err(),
+            Full::OfAddress(10)
+        );
+        permits.remove(5);
+        permits.push(sessions.permit(false, one).unwrap());
         // The customer of a provider has 64 bits of addresses.
         let of = |last| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
-        seats.extend((0..10).map(|last| sessions.seat(false, of(last)).unwrap()));
+        permits.extend((0..10).map(|last| sessions.permit(false, of(last)).unwrap()));
         assert_eq!(
-            sessions.seat(false, of(99)).unwrap_err(),
+            sessions.permit(false, of(99)).unwrap_err(),
             Full::OfAddress(10)
         );
-        drop((seats, known));
+        drop((permits, known));
         assert_eq!(sessions.count(), 0);
         assert!(sessions.inner.unknown_of.is_empty());
     }
@@ -400,13 +409,13 @@ mod tests {
     #[test]
     fn windows_shrink_as_memory_does() {
         let sessions = sessions(AuthMode::None);
-        let mut one = sessions.seat(true, None).unwrap();
-        let mut two = sessions.seat(true, None).unwrap();
+        let mut one = sessions.permit(true, None).unwrap();
+        let mut two = sessions.permit(true, None).unwrap();
         assert_eq!(one.holds(700), 0);
         assert_eq!(two.holds(100), 2);
         assert_eq!(two.holds(200), 4);
         assert_eq!(two.holds(300), 8);
-        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Memory);
+        assert_eq!(sessions.permit(true, None).unwrap_err(), Full::Memory);
         assert_eq!(one.holds(0), 0);
         drop(two);
         assert_eq!(sessions.inner.budget.tenths(), 0);
@@ -418,6 +427,6 @@ mod tests {
         let told = sessions.draining();
         sessions.drain(Duration::from_secs(1));
         assert_eq!(*told.borrow(), Some(Duration::from_secs(1)));
-        assert_eq!(sessions.seat(true, None).unwrap_err(), Full::Draining);
+        assert_eq!(sessions.permit(true, None).unwrap_err(), Full::Draining);
     }
 }

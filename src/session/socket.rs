@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::outbox::Outbox;
 use super::steps::Steps;
 use crate::config::Settings;
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
 
 /// What a frame is read in, for each socket.
 const READ_BUFFER: usize = 4 << 10;
@@ -162,12 +162,12 @@ impl Limits {
 }
 
 /// Serves one socket to its end: when this returns, the connection is closed.
-pub async fn run<T, D>(stream: T, wire: &Wire, driver: &mut D, limits: Limits) -> End
+pub async fn run<T, D>(stream: T, connection: &Connection, driver: &mut D, limits: Limits) -> End
 where
     T: AsyncRead + AsyncWrite + Unpin,
     D: Driver,
 {
-    let mut socket = Socket::new(stream, wire, limits, driver.is_known()).await;
+    let mut socket = Socket::new(stream, connection, limits, driver.is_known()).await;
     let end = socket.serve(driver).await;
     socket.close(end).await;
     end
@@ -190,7 +190,7 @@ struct Socket<'a, T> {
     /// What it reads into has grown.
     grown: bool,
     outbox: Outbox,
-    wire: &'a Wire,
+    connection: &'a Connection,
     limits: Limits,
     /// Bytes given to the outbox since the last flush.
     flight: usize,
@@ -209,7 +209,7 @@ struct Socket<'a, T> {
 }
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
-    async fn new(stream: T, wire: &'a Wire, limits: Limits, known: bool) -> Self {
+    async fn new(stream: T, connection: &'a Connection, limits: Limits, known: bool) -> Self {
         let split = Split::new(Some(stream), known);
         let now = Instant::now();
         Self {
@@ -217,7 +217,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
             consumed: 0,
             grown: false,
             outbox: Outbox::default(),
-            wire,
+            connection,
             limits,
             flight: 0,
             unflushed: false,
@@ -233,7 +233,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let now = Instant::now();
-            if self.is_at_the_door() && driver.is_known() {
+            if self.is_awaiting_login() && driver.is_known() {
                 // The client is known now: what holds for all holds for it, too. Boxed, as below.
                 Box::pin(self.begin_anew(None)).await;
             }
@@ -280,7 +280,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     /// Reads the messages that are there.
     fn read(&mut self, context: &mut Context<'_>, driver: &mut impl Driver, now: Instant) -> Turn {
         for _ in 0..READS_PER_TURN {
-            if self.is_at_the_door() && driver.is_known() {
+            if self.is_awaiting_login() && driver.is_known() {
                 // What comes next is read within the limits that hold then.
                 return Turn::Again;
             }
@@ -326,7 +326,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
     }
 
     /// Nobody knew its client when it last looked, and nothing of a message has been read.
-    fn is_at_the_door(&self) -> bool {
+    fn is_awaiting_login(&self) -> bool {
         let steps = self.frames.get_ref().steps;
         steps.is_some_and(|steps| steps.is_between_messages())
     }
@@ -422,7 +422,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Socket<'a, T> {
 
     /// The socket takes no more: whether that has been so for too long.
     fn blocked(&mut self, driver: &mut impl Driver, now: Instant) -> Turn {
-        let written = self.wire.written();
+        let written = self.connection.written();
         match self.stuck {
             Some((since, before)) if before == written => {
                 if now >= since + self.limits.slow {
@@ -531,7 +531,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
         let (code, name, answer) = match end {
             End::Lost => return,
             // It would not be read.
-            End::Socket(Close::SLOW) => return self.wire.abort(),
+            End::Socket(Close::SLOW) => return self.connection.abort(),
             // No frame is found any more in what still comes.
             End::Socket(close @ (Close::TOO_LARGE | Close::NOT_UTF8 | Close::NO_FRAME)) => {
                 (Some(close.code), close.name, Answer::Noise)
@@ -550,12 +550,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket<'_, T> {
         // What it has not taken by then it never will.
         match timeout_at(until, self.say_goodbye(code, name)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return self.wire.abort(),
+            Ok(Err(_)) | Err(_) => return self.connection.abort(),
         }
         let answered = timeout_at(until, self.await_answer(answer)).await;
         if answered.is_err() && matches!(code, Some(NO_PONG | SLOW)) {
             // The system would go on for minutes to send to nobody.
-            self.wire.abort();
+            self.connection.abort();
         }
         let _ = timeout_at(until, self.frames.get_mut().stream().shutdown()).await;
     }

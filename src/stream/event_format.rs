@@ -8,9 +8,9 @@ use crate::codec::encode;
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
-/// Which of them a stream speaks.
+/// How records get to a client, and so which of these shapes a stream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Door {
+pub(crate) enum Transport {
     Ndjson,
     Sse,
     /// A WebSocket session, which has frames of its own.
@@ -36,7 +36,7 @@ pub(crate) enum Undecodable {
     Mark,
 }
 
-impl Door {
+impl Transport {
     pub(crate) fn of(content_type: &str) -> Self {
         if content_type == EVENT_STREAM {
             Self::Sse
@@ -66,13 +66,13 @@ impl Door {
 /// Writes an event.
 pub(crate) fn event<T: Serialize>(
     out: &mut Vec<u8>,
-    door: Door,
+    transport: Transport,
     name: &str,
     id: Option<&str>,
     data: &T,
 ) {
-    match door {
-        Door::Sse => {
+    match transport {
+        Transport::Sse => {
             out.extend_from_slice(b"event: ");
             out.extend_from_slice(name.as_bytes());
             out.push(b'\n');
@@ -83,7 +83,7 @@ pub(crate) fn event<T: Serialize>(
             encode::json(out, data);
             out.extend_from_slice(b"\n\n");
         }
-        Door::Ndjson => {
+        Transport::Ndjson => {
             #[derive(Serialize)]
             struct Line<'a, T> {
                 event: &'a str,
@@ -96,7 +96,7 @@ pub(crate) fn event<T: Serialize>(
             out.push(b'\n');
         }
         // Not its frames.
-        Door::Ws(_) => {}
+        Transport::Ws(_) => {}
     }
 }
 

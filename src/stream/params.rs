@@ -7,14 +7,14 @@ use crate::codec::projection::Fields;
 use crate::filter::Filter;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
-use crate::position::From;
+use crate::position::StartPosition;
 use crate::read::partitions::Partitions;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// As `from` says.
-    From(From),
+    From(StartPosition),
     /// After the event with this id.
     Id(String),
 }
@@ -27,14 +27,14 @@ pub(crate) enum Until {
     /// Before the first record of this time (ms since 1970), which may not have come yet.
     Time(i64),
     /// Before these offsets.
-    Vector(String),
+    ResumeToken(String),
 }
 
 /// The parameters.
 pub(crate) struct Asked {
     pub(crate) origin: Origin,
     /// Where to begin when the id cannot be used.
-    pub(crate) fallback: From,
+    pub(crate) fallback: StartPosition,
     pub(crate) until: Option<Until>,
     pub(crate) limit: Option<u64>,
     pub(crate) timeout: Option<Duration>,

@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::encoder::Lanes;
+use super::encoder::SharedEncoders;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::cut::Cut;
-use crate::http::wire::Wire;
+use crate::http::connection::Connection;
+use crate::http::h2_reset::H2Reset;
 use crate::limits::quota::{Exceeded, Share, Shares};
 
 /// How long a reader may read nothing while something waits for it.
@@ -37,7 +37,7 @@ pub struct Streams {
 
 #[derive(Debug)]
 struct Inner {
-    lanes: Lanes,
+    encoders: SharedEncoders,
     most: usize,
     open: AtomicUsize,
     shares: Shares,
@@ -65,9 +65,9 @@ pub(crate) enum Full {
 /// Whether a stream's reader reads.
 #[derive(Debug)]
 struct Watch {
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     /// Ends the stream alone; `None` where it has the connection for itself.
-    cut: Option<Arc<Cut>>,
+    reset: Option<Arc<H2Reset>>,
     counted: AtomicBool,
     /// Since when the stream has not been asked for more, in ms since the registry began; 0 while it
     /// has nothing to give.
@@ -77,9 +77,9 @@ struct Watch {
 
 /// A stream's place among all; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Permit {
     streams: Streams,
-    door: &'static str,
+    transport: &'static str,
     share: Option<Share>,
     id: u64,
     watch: Option<Arc<Watch>>,
@@ -90,7 +90,7 @@ impl Streams {
     pub fn new(settings: &Settings, stopping: &CancellationToken) -> Self {
         Self {
             inner: Arc::new(Inner {
-                lanes: Lanes::default(),
+                encoders: SharedEncoders::default(),
                 most: settings.limits.tails,
                 open: AtomicUsize::new(0),
                 shares: Shares::new(settings, settings.limits.tails_per_principal),
@@ -119,36 +119,36 @@ impl Streams {
         self.inner.drain
     }
 
-    pub(crate) fn lanes(&self) -> &Lanes {
-        &self.inner.lanes
+    pub(crate) fn encoders(&self) -> &SharedEncoders {
+        &self.inner.encoders
     }
 
     /// A place for one more stream of `principal`, the answer to the request that is being served, over
-    /// `wire`.
-    pub(crate) fn seat(
+    /// `connection`.
+    pub(crate) fn permit(
         &self,
-        door: &'static str,
+        transport: &'static str,
         principal: &Arc<Identity>,
-        wire: Option<Arc<Wire>>,
-    ) -> Result<Seat, Full> {
-        self.seat_with(door, principal, wire, Cut::current())
+        connection: Option<Arc<Connection>>,
+    ) -> Result<Permit, Full> {
+        self.permit_with(transport, principal, connection, H2Reset::current())
     }
 
-    /// The same; `cut` ends the stream alone where others share the connection.
-    fn seat_with(
+    /// The same; `reset` ends the stream alone where others share the connection.
+    fn permit_with(
         &self,
-        door: &'static str,
+        transport: &'static str,
         principal: &Arc<Identity>,
-        wire: Option<Arc<Wire>>,
-        cut: Option<Arc<Cut>>,
-    ) -> Result<Seat, Full> {
+        connection: Option<Arc<Connection>>,
+        reset: Option<Arc<H2Reset>>,
+    ) -> Result<Permit, Full> {
         let inner = &self.inner;
         let before = inner.open.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!("stream_readers", "door" => door).increment(1.0);
+        metrics::gauge!("stream_readers", "door" => transport).increment(1.0);
         // Dropped again where there are too many.
-        let mut seat = Seat {
+        let mut permit = Permit {
             streams: self.clone(),
-            door,
+            transport,
             share: None,
             id: inner.next.fetch_add(1, Ordering::Relaxed),
             watch: None,
@@ -157,25 +157,25 @@ impl Streams {
             return Err(Full::Tails);
         }
         let share = inner.shares.take(principal);
-        seat.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
-        if let Some(wire) = wire {
+        permit.share = Some(share.map_err(|Exceeded| Full::OfPrincipal)?);
+        if let Some(connection) = connection {
             let watch = Arc::new(Watch {
-                wire,
-                cut,
+                connection,
+                reset,
                 counted: AtomicBool::new(false),
                 waits: AtomicU64::new(0),
                 written: AtomicU64::new(0),
             });
-            seat.watch = Some(Arc::clone(&watch));
+            permit.watch = Some(Arc::clone(&watch));
             let mut watched = inner.watched.lock();
             let first = watched.is_empty();
-            watched.insert(seat.id, watch);
+            watched.insert(permit.id, watch);
             drop(watched);
             if first {
                 tokio::spawn(look(Arc::downgrade(inner)));
             }
         }
-        Ok(seat)
+        Ok(permit)
     }
 }
 
@@ -194,25 +194,25 @@ async fn look(inner: Weak<Inner>) {
         }
         check(watched.values(), inner.now());
         drop(watched);
-        inner.lanes.sweep();
+        inner.encoders.sweep();
     }
 }
 
 /// Ends those of `watched` whose reader has stopped.
 fn check<'a>(watched: impl Iterator<Item = &'a Arc<Watch>> + Clone, now: u64) {
     // Of each connection that streams share, the one that has waited longest.
-    let mut first: HashMap<*const Wire, &Watch> = HashMap::new();
+    let mut first: HashMap<*const Connection, &Watch> = HashMap::new();
     for watch in watched.clone() {
         if !watch.is_stuck(now) {
             continue;
         }
-        if watch.cut.is_none() {
+        if watch.reset.is_none() {
             watch.end();
             continue;
         }
-        let of_wire = first.entry(Arc::as_ptr(&watch.wire)).or_insert(watch);
-        if watch.waits() < of_wire.waits() {
-            *of_wire = watch;
+        let of_connection = first.entry(Arc::as_ptr(&watch.connection)).or_insert(watch);
+        if watch.waits() < of_connection.waits() {
+            *of_connection = watch;
         }
     }
     if first.is_empty() {
@@ -222,7 +222,7 @@ fn check<'a>(watched: impl Iterator<Item = &'a Arc<Watch>> + Clone, now: u64) {
         watch.end();
     }
     for watch in watched {
-        if first.contains_key(&Arc::as_ptr(&watch.wire)) {
+        if first.contains_key(&Arc::as_ptr(&watch.connection)) {
             watch.wait_anew(now);
         }
     }
@@ -242,15 +242,15 @@ impl Watch {
     /// Whether its reader has taken nothing for too long, and it is not ended yet.
     fn is_stuck(&self, now: u64) -> bool {
         let waits = self.waits();
-        let ended = self.cut.as_ref().map_or_else(
-            || self.wire.is_aborted(),
-            |cut| cut.is_made() || self.wire.is_aborted(),
+        let ended = self.reset.as_ref().map_or_else(
+            || self.connection.is_aborted(),
+            |reset| reset.is_reset() || self.connection.is_aborted(),
         );
         if waits == 0 || ended {
             return false;
         }
-        let written = self.wire.written();
-        if self.cut.is_none() && self.written.swap(written, Ordering::Relaxed) != written {
+        let written = self.connection.written();
+        if self.reset.is_none() && self.written.swap(written, Ordering::Relaxed) != written {
             // Slow, but alive.
             self.wait_anew(now);
             return false;
@@ -271,9 +271,9 @@ impl Watch {
 
     fn end(&self) {
         self.count();
-        match &self.cut {
-            Some(cut) => cut.make(),
-            None => self.wire.abort(),
+        match &self.reset {
+            Some(reset) => reset.reset(),
+            None => self.connection.abort(),
         }
     }
 
@@ -284,7 +284,7 @@ impl Watch {
     }
 }
 
-impl Seat {
+impl Permit {
     /// A piece was given out.
     pub(super) fn gave(&self) {
         if let Some(watch) = &self.watch {
@@ -297,7 +297,9 @@ impl Seat {
     /// Whether others share the connection. Then only what it is asked for tells whether its reader
     /// reads, so it should not give much at once.
     pub(super) fn is_shared(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.cut.is_some())
+        self.watch
+            .as_ref()
+            .is_some_and(|watch| watch.reset.is_some())
     }
 
     /// The next piece is asked for.
@@ -308,15 +310,15 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         let inner = &self.streams.inner;
         inner.open.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("stream_readers", "door" => self.door).decrement(1.0);
+        metrics::gauge!("stream_readers", "door" => self.transport).decrement(1.0);
         if let Some(watch) = &self.watch {
             inner.watched.lock().remove(&self.id);
             // The system may have been the first to give the reader up.
-            if watch.wire.has_timed_out() {
+            if watch.connection.has_timed_out() {
                 watch.count();
             }
         }
@@ -339,19 +341,19 @@ mod tests {
         settings.limits.tails = 3;
         settings.limits.tails_per_principal = 2;
         let streams = Streams::new(&settings, &CancellationToken::new());
-        let one = streams.seat("sse", &named("ann"), None).unwrap();
-        let _two = streams.seat("sse", &named("ann"), None).unwrap();
+        let one = streams.permit("sse", &named("ann"), None).unwrap();
+        let _two = streams.permit("sse", &named("ann"), None).unwrap();
         assert_eq!(
-            streams.seat("sse", &named("ann"), None).unwrap_err(),
+            streams.permit("sse", &named("ann"), None).unwrap_err(),
             Full::OfPrincipal
         );
-        let _three = streams.seat("ndjson", &named("bob"), None).unwrap();
+        let _three = streams.permit("ndjson", &named("bob"), None).unwrap();
         assert_eq!(
-            streams.seat("sse", &named("eve"), None).unwrap_err(),
+            streams.permit("sse", &named("eve"), None).unwrap_err(),
             Full::Tails
         );
         drop(one);
-        streams.seat("sse", &named("ann"), None).unwrap();
+        streams.permit("sse", &named("ann"), None).unwrap();
     }
 
     fn stall() -> u64 {
@@ -365,50 +367,51 @@ mod tests {
     #[tokio::test]
     async fn only_who_has_stopped_is_cut() {
         let streams = Streams::new(&Settings::default(), &CancellationToken::new());
-        let wire = Arc::new(Wire::default());
-        let seat = streams.seat("sse", &named(""), Some(Arc::clone(&wire)));
-        let seat = seat.unwrap();
+        let connection = Arc::new(Connection::default());
+        let permit = streams.permit("sse", &named(""), Some(Arc::clone(&connection)));
+        let permit = permit.unwrap();
         let later = stall() + 10;
         look(&streams, later);
-        assert!(!wire.is_aborted(), "there was nothing to read");
-        seat.gave();
-        seat.is_asked();
+        assert!(!connection.is_aborted(), "there was nothing to read");
+        permit.gave();
+        permit.is_asked();
         look(&streams, later);
-        assert!(!wire.is_aborted(), "it was read");
-        seat.gave();
+        assert!(!connection.is_aborted(), "it was read");
+        permit.gave();
         look(&streams, later - 100);
-        assert!(!wire.is_aborted(), "it has time");
+        assert!(!connection.is_aborted(), "it has time");
         look(&streams, later + 1_000);
-        assert!(wire.is_aborted());
-        drop(seat);
+        assert!(connection.is_aborted());
+        drop(permit);
         assert!(streams.inner.watched.lock().is_empty());
     }
 
     #[tokio::test]
     async fn of_streams_that_share_a_connection_the_one_that_has_waited_longest_is_cut() {
         let streams = Streams::new(&Settings::default(), &CancellationToken::new());
-        let wire = Arc::new(Wire::default());
+        let connection = Arc::new(Connection::default());
         let sit = || {
-            let cut = Arc::new(Cut::default());
-            let wire = Some(Arc::clone(&wire));
-            let seat = streams.seat_with("sse", &named(""), wire, Some(Arc::clone(&cut)));
-            (seat.unwrap(), cut)
+            let reset = Arc::new(H2Reset::default());
+            let connection = Some(Arc::clone(&connection));
+            let permit =
+                streams.permit_with("sse", &named(""), connection, Some(Arc::clone(&reset)));
+            (permit.unwrap(), reset)
         };
         let (stuck, of_stuck) = sit();
         let (held_up, of_held_up) = sit();
         let (_silent, of_silent) = sit();
         stuck.gave();
         held_up.gave();
-        let watched = |seat: &Seat| Arc::clone(seat.watch.as_ref().unwrap());
+        let watched = |permit: &Permit| Arc::clone(permit.watch.as_ref().unwrap());
         watched(&held_up).waits.fetch_add(5, Ordering::Relaxed);
         let later = stall() + 1_000;
         look(&streams, later);
-        assert!(of_stuck.is_made() && !wire.is_aborted());
-        assert!(!of_held_up.is_made() && !of_silent.is_made());
+        assert!(of_stuck.is_reset() && !connection.is_aborted());
+        assert!(!of_held_up.is_reset() && !of_silent.is_reset());
         drop(stuck);
         look(&streams, later + stall() - 10);
-        assert!(!of_held_up.is_made(), "it has the same time again");
+        assert!(!of_held_up.is_reset(), "it has the same time again");
         look(&streams, later + stall() + 10);
-        assert!(of_held_up.is_made() && !of_silent.is_made());
+        assert!(of_held_up.is_reset() && !of_silent.is_reset());
     }
 }

@@ -24,18 +24,18 @@ use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::encoder::Lane;
-use super::event_format::{self, Door};
-use super::registry::{Seat, Streams};
+use super::encoder::SharedEncoder;
+use super::event_format::{self, Transport};
+use super::registry::{Permit, Streams};
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
 use crate::http::error::ApiError;
-use crate::kafka::tail::latest::Latest;
+use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
 use crate::passthrough::KafkaClients;
-use crate::position::{Offsets, Vectors};
+use crate::position::{Offsets, ResumeTokens};
 use crate::read::allowed::may_go_on;
 use crate::read::partitions::Part;
 use crate::stream::params::Asked;
@@ -55,17 +55,17 @@ const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 pub(crate) const RETRY_BUSY: u64 = 30_000;
 
 /// A stream under way.
-pub(crate) struct Run {
+pub(crate) struct RecordStream {
     streams: Streams,
     clients: Arc<KafkaClients>,
     principal: Principal,
     /// Tells when the principal is to be judged again.
     changes: Changes,
-    seat: Seat,
-    lane: Arc<Lane>,
+    permit: Permit,
+    encoder: Arc<SharedEncoder>,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
-    vectors: Vectors,
+    resume_tokens: ResumeTokens,
     begin: Option<Box<Asked>>,
     followers: Vec<Follower>,
     /// Which of several is looked at first.
@@ -83,7 +83,7 @@ pub(crate) struct Run {
     ahead: Option<Ahead>,
     left: Option<u64>,
     /// What waits where not every record is to be written.
-    latest: Option<Box<Latest>>,
+    latest: Option<Box<Conflation>>,
     read: Vec<TopicReads>,
     /// What is to be written: bytes that are shared with other streams if they are all of it, else made
     /// for this one.
@@ -144,20 +144,20 @@ enum Woken {
     Time,
 }
 
-impl Run {
+impl RecordStream {
     /// One of `streams`, of a topic that is read with `clients`.
     pub(crate) fn new(
         streams: &Streams,
         clients: &Arc<KafkaClients>,
         principal: &Principal,
-        seat: Seat,
-        lane: Arc<Lane>,
+        permit: Permit,
+        encoder: Arc<SharedEncoder>,
         parts: Vec<Part>,
         cluster_id: Arc<str>,
         asked: Asked,
     ) -> Self {
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
-        let vectors = Vectors::new(&cluster_id, &topics);
+        let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
         let begun = Instant::now();
         let heartbeat = asked.heartbeat.unwrap_or_else(|| streams.heartbeat());
         let expiry = principal
@@ -183,7 +183,7 @@ impl Run {
             left: asked.limit,
             ends: asked.timeout.map(|timeout| begun + timeout),
             latest: (asked.max_rate.is_some() || asked.conflate)
-                .then(|| Box::new(Latest::new(asked.max_rate, asked.conflate))),
+                .then(|| Box::new(Conflation::new(asked.max_rate, asked.conflate))),
             begin: Some(Box::new(asked)),
             timer: Box::pin(sleep_until(begun + heartbeat)),
             stopping: Box::pin(streams.stopping().clone().cancelled_owned()),
@@ -191,11 +191,11 @@ impl Run {
             clients: Arc::clone(clients),
             principal: principal.clone(),
             changes: principal.changes(),
-            seat,
-            lane,
+            permit,
+            encoder,
             parts,
             cluster_id,
-            vectors,
+            resume_tokens,
             followers: Vec::new(),
             turn: 0,
             sent: Vec::new(),
@@ -216,20 +216,20 @@ impl Run {
 
     /// What comes before anything of Kafka is known: the client sees at once that it is connected.
     pub(crate) fn hello(&mut self) {
-        match self.lane.door() {
-            Door::Sse => {
+        match self.encoder.transport() {
+            Transport::Sse => {
                 self.out.extend_from_slice(
                     concat!(": tidegate ", env!("CARGO_PKG_VERSION"), "\n").as_bytes(),
                 );
                 event_format::retry(&mut self.out, self.retry);
             }
-            Door::Ndjson | Door::Ws(_) => self.out.push(b'\n'),
+            Transport::Ndjson | Transport::Ws(_) => self.out.push(b'\n'),
         }
     }
 
     /// The next piece; `None` is the end.
     pub(crate) async fn piece(&mut self) -> Option<Bytes> {
-        self.seat.is_asked();
+        self.permit.is_asked();
         loop {
             if self.changes.came() {
                 self.judge();
@@ -241,8 +241,8 @@ impl Run {
             }
             if !self.rest.is_empty() {
                 self.beat = Instant::now() + self.heartbeat;
-                self.seat.gave();
-                let most = if self.seat.is_shared() {
+                self.permit.gave();
+                let most = if self.permit.is_shared() {
                     SHARED_PIECE
                 } else {
                     usize::MAX
@@ -391,7 +391,7 @@ impl Run {
     fn judge(&mut self) {
         let topics = self.parts.iter().map(|part| Arc::clone(&part.topic.name));
         let topics: Vec<_> = topics.collect();
-        let Err(error) = may_go_on(&self.principal, &topics, self.lane.sight()) else {
+        let Err(error) = may_go_on(&self.principal, &topics, self.encoder.visibility()) else {
             return;
         };
         let error = ApiError::from(error);
@@ -399,7 +399,9 @@ impl Run {
         if self.over && is_said {
             return;
         }
-        let begun = self.taken.rest_of_frame(&self.rest, self.lane.door());
+        let begun = self
+            .taken
+            .rest_of_frame(&self.rest, self.encoder.transport());
         self.rest = Bytes::new();
         self.latest = None;
         self.begin = None;
@@ -520,9 +522,9 @@ impl Taken {
 
     /// What of `rest` belongs to the frame that was begun: to the end of its line, or as an event to the
     /// empty line after it.
-    fn rest_of_frame(&self, rest: &Bytes, door: Door) -> Bytes {
+    fn rest_of_frame(&self, rest: &Bytes, transport: Transport) -> Bytes {
         let is_end = |before: Option<u8>, byte: u8| {
-            byte == b'\n' && (door != Door::Sse || before == Some(b'\n'))
+            byte == b'\n' && (transport != Transport::Sse || before == Some(b'\n'))
         };
         let [before, last] = self.last;
         if last.is_none_or(|last| is_end(before, last)) {
@@ -567,14 +569,14 @@ mod tests {
 
     #[test]
     fn only_what_belongs_to_a_frame_that_was_begun_is_still_shown() {
-        let after = |pieces: &[&[u8]], rest: &'static [u8], door| {
+        let after = |pieces: &[&[u8]], rest: &'static [u8], transport| {
             let mut taken = Taken::default();
             for piece in pieces {
                 taken.take(piece);
             }
-            taken.rest_of_frame(&Bytes::from_static(rest), door)
+            taken.rest_of_frame(&Bytes::from_static(rest), transport)
         };
-        let sse = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Sse);
+        let sse = |pieces: &[&[u8]], rest| after(pieces, rest, Transport::Sse);
         let next = b"data: 2\n\n";
         assert_eq!(sse(&[], next), "");
         assert_eq!(sse(&[b"data: 1\n\n"], next), "");
@@ -582,7 +584,7 @@ mod tests {
         assert_eq!(sse(&[b"data: 1\n"], b"\ndata: 2\n\n"), "\n");
         assert_eq!(sse(&[b"da"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
         assert_eq!(sse(&[b"id: 1\nda"], b"ta: 1\n\ndata: 2\n\n"), "ta: 1\n\n");
-        let line = |pieces: &[&[u8]], rest| after(pieces, rest, Door::Ndjson);
+        let line = |pieces: &[&[u8]], rest| after(pieces, rest, Transport::Ndjson);
         assert_eq!(line(&[b"{}\n"], b"{}\n"), "");
         assert_eq!(line(&[b"{"], b"}\n{}\n"), "}\n");
         assert_eq!(line(&[b"{"], b"}"), "}");

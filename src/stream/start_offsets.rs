@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
-use crate::kafka::{Bounds, Cluster, Last};
-use crate::position::{self, From, Offsets, PositionError, Since, Times};
+use crate::kafka::{Cluster, Last, Watermarks};
+use crate::position::{self, Offsets, PositionError, Since, StartPosition, Times};
 use crate::read::partitions::Part;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 use crate::stream::params::{Origin, Until};
 
@@ -40,7 +40,7 @@ pub(crate) struct Start {
 /// Which records a client is shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown<'a> {
-    pub(crate) sight: &'a Sight,
+    pub(crate) visibility: &'a RecordVisibility,
     pub(crate) filter: &'a Filter,
     /// Whether those of open and aborted transactions are.
     pub(crate) isolation: Isolation,
@@ -52,17 +52,18 @@ impl Shown<'_> {
         self,
         cluster: &Cluster,
         topic: &Arc<Topic>,
-        bounds: &[Bounds],
+        bounds: &[Watermarks],
         count: i64,
     ) -> Arc<[i64]> {
-        let shows = |record: &Delivered| self.sight.shows(record) && self.filter.wants(record);
+        let shows =
+            |record: &ConsumerRecord| self.visibility.shows(record) && self.filter.wants(record);
         let last = Last {
             topic,
             bounds,
             count,
             isolation: self.isolation,
             shows: &shows,
-            view: (self.sight.clone(), self.filter.clone()),
+            view: (self.visibility.clone(), self.filter.clone()),
         };
         cluster.last(last).await
     }
@@ -72,8 +73,8 @@ impl Shown<'_> {
 /// and what is written takes its time.
 const LATE: i64 = 60_000;
 
-/// A vector that the request gave, decoded before there is an answer.
-pub(crate) fn vector(
+/// A resume token that the request gave, decoded before there is an answer.
+pub(crate) fn resume_token(
     text: &str,
     cluster_id: &str,
     parts: &[Part],
@@ -88,19 +89,19 @@ pub(crate) async fn resolve(
     cluster_id: &str,
     parts: &[Part],
     origin: &Origin,
-    fallback: &From,
+    fallback: &StartPosition,
     until: Option<&Until>,
     shown: Shown<'_>,
 ) -> Result<Start, Fault> {
     let isolation = shown.isolation;
     let mut reset = None;
     let text = match origin {
-        Origin::Id(text) | Origin::From(From::Vector(text)) => Some(text),
+        Origin::Id(text) | Origin::From(StartPosition::ResumeToken(text)) => Some(text),
         Origin::From(_) => None,
     };
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let read = text.map(|text| position::read(text, cluster_id, &topics));
-    let (vectors, times, since) = match read {
+    let (resume_tokens, times, since) = match read {
         None => (None, None, None),
         Some(Ok(position)) => (position.offsets, position.times, position.since),
         Some(Err(error)) => {
@@ -111,13 +112,13 @@ pub(crate) async fn resolve(
             (None, None, None)
         }
     };
-    // A vector that cannot be used says nothing; what stands beside it does.
+    // A resume token that cannot be used says nothing; what stands beside it does.
     let from = match fallback {
-        From::Vector(_) => &From::Latest,
+        StartPosition::ResumeToken(_) => &StartPosition::Latest,
         from => from,
     };
     let ends = match until {
-        Some(Until::Vector(text)) => vector(text, cluster_id, parts).ok(),
+        Some(Until::ResumeToken(text)) => resume_token(text, cluster_id, parts).ok(),
         _ => None,
     };
     let mut start = Start {
@@ -127,7 +128,7 @@ pub(crate) async fn resolve(
         backlog: 0,
         until: until.map(|_| Vec::new()),
         ahead: None,
-        by_time: vectors.is_none() && times.is_some(),
+        by_time: resume_tokens.is_none() && times.is_some(),
         times: Vec::with_capacity(parts.len()),
     };
     let now = now_ms();
@@ -146,8 +147,8 @@ pub(crate) async fn resolve(
             }
             None => Ok(Vec::new()),
         };
-        let begins = match (&vectors, from) {
-            (None, From::Time(time)) => Some(*time),
+        let begins = match (&resume_tokens, from) {
+            (None, StartPosition::Time(time)) => Some(*time),
             _ => None,
         };
         let ends_at = match until {
@@ -155,7 +156,7 @@ pub(crate) async fn resolve(
             _ => None,
         };
         let known = times.as_ref().and_then(|times| times.get(index));
-        let wanted = match (&vectors, known) {
+        let wanted = match (&resume_tokens, known) {
             (None, Some(known)) => elsewhere(part, known),
             // Of a page for which some brokers did not answer.
             _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
@@ -166,15 +167,15 @@ pub(crate) async fn resolve(
             at(ends_at),
             cluster.offsets_at_each(isolation, name, &wanted),
         )?;
-        let last_ones = match (&vectors, from) {
-            (None, From::Last(count)) => {
+        let last_ones = match (&resume_tokens, from) {
+            (None, StartPosition::Last(count)) => {
                 let topic = &part.topic;
                 Some(shown.last(cluster, topic, &bounds, *count).await)
             }
             _ => None,
         };
-        let of = |vectors: &Option<Vec<Offsets>>, partition: i32| {
-            let offsets = vectors.as_ref()?.get(index)?;
+        let of = |resume_tokens: &Option<Vec<Offsets>>, partition: i32| {
+            let offsets = resume_tokens.as_ref()?.get(index)?;
             let (_, offset) = offsets.iter().find(|(id, _)| *id == partition)?;
             Some(*offset)
         };
@@ -187,16 +188,16 @@ pub(crate) async fn resolve(
             let by_time = wanted.iter().position(|(id, _)| *id == bound.partition);
             // Where there is none so new, it goes on with what comes.
             let timed = by_time.map(|at| found.get(at).copied().flatten().unwrap_or(bound.end));
-            let asked = timed.unwrap_or_else(|| match (&vectors, from) {
-                // One that the vector does not know came into being after it.
-                (Some(_), _) => of(&vectors, bound.partition).unwrap_or(bound.low),
-                (None, From::Latest | From::Vector(_)) => bound.end,
-                (None, From::Earliest) => bound.low,
-                (None, From::Last(_)) => last_ones
+            let asked = timed.unwrap_or_else(|| match (&resume_tokens, from) {
+                // One that the resume token does not know came into being after it.
+                (Some(_), _) => of(&resume_tokens, bound.partition).unwrap_or(bound.low),
+                (None, StartPosition::Latest | StartPosition::ResumeToken(_)) => bound.end,
+                (None, StartPosition::Earliest) => bound.low,
+                (None, StartPosition::Last(_)) => last_ones
                     .as_ref()
                     .and_then(|starts| starts.get(nth).copied())
                     .unwrap_or(bound.end),
-                (None, From::Time(_)) => time_of(&begins).unwrap_or(bound.end),
+                (None, StartPosition::Time(_)) => time_of(&begins).unwrap_or(bound.end),
             });
             let offset = start.within(index, part, bound, asked);
             start.backlog += bound.end - offset;
@@ -204,11 +205,11 @@ pub(crate) async fn resolve(
             let time = match (of_id.and_then(|(_, time)| *time), by_time, from) {
                 (Some(time), ..) => Some(time),
                 (None, Some(at), _) => wanted.get(at).map(|(_, time)| *time),
-                (None, None, _) if vectors.is_some() => None,
-                (None, None, From::Latest) => Some(now - LATE),
-                (None, None, From::Earliest) => Some(0),
-                (None, None, From::Time(time)) => Some(*time),
-                (None, None, From::Last(_) | From::Vector(_)) => None,
+                (None, None, _) if resume_tokens.is_some() => None,
+                (None, None, StartPosition::Latest) => Some(now - LATE),
+                (None, None, StartPosition::Earliest) => Some(0),
+                (None, None, StartPosition::Time(time)) => Some(*time),
+                (None, None, StartPosition::Last(_) | StartPosition::ResumeToken(_)) => None,
             };
             start_times.extend(time.map(|time| (bound.partition, time)));
             if start.ahead.is_some()
@@ -220,7 +221,7 @@ pub(crate) async fn resolve(
             let end = match until {
                 None | Some(Until::End) => bound.end,
                 Some(Until::Time(_)) => time_of(&ends_at).unwrap_or(bound.end),
-                Some(Until::Vector(_)) => of(&ends, bound.partition).unwrap_or(bound.end),
+                Some(Until::ResumeToken(_)) => of(&ends, bound.partition).unwrap_or(bound.end),
             };
             last.push((bound.partition, end));
         }
@@ -265,7 +266,7 @@ fn elsewhere(part: &Part, known: &Times) -> Vec<(i32, i64)> {
 
 impl Start {
     /// An offset that is in the log, or is the next one.
-    fn within(&mut self, index: usize, part: &Part, bound: &Bounds, asked: i64) -> i64 {
+    fn within(&mut self, index: usize, part: &Part, bound: &Watermarks, asked: i64) -> i64 {
         if asked < bound.low {
             let gap = Gap {
                 partition: bound.partition,

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::position::Offsets;
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 
 /// Longest time between looks at the clock, which may be set meanwhile.
@@ -36,7 +36,7 @@ impl Ahead {
     }
 
     /// Whether the record of a part comes before the end. One that is of the time, or later, is the end.
-    pub(super) fn takes(&mut self, index: usize, record: &Delivered) -> bool {
+    pub(super) fn takes(&mut self, index: usize, record: &ConsumerRecord) -> bool {
         let Some(ends) = self.ends.get_mut(index) else {
             return false;
         };
@@ -79,7 +79,7 @@ impl Ahead {
     }
 
     /// The logs of a part end here. Where the end is known already it is the earlier one.
-    pub(super) fn close(&mut self, index: usize, bounds: &[Bounds]) {
+    pub(super) fn close(&mut self, index: usize, bounds: &[Watermarks]) {
         if let Some(ends) = self.ends.get_mut(index) {
             for bound in bounds {
                 ends.entry(bound.partition).or_insert(bound.end);
@@ -96,8 +96,8 @@ mod tests {
     use super::*;
     use crate::record::TimestampType;
 
-    fn record(partition: i32, offset: i64, timestamp: i64) -> Delivered {
-        Delivered {
+    fn record(partition: i32, offset: i64, timestamp: i64) -> ConsumerRecord {
+        ConsumerRecord {
             topic: Arc::from("t"),
             partition,
             offset,
@@ -125,7 +125,7 @@ mod tests {
         ahead.bound(0, &mut sent[0]);
         assert_eq!(sent[0], [(0, 6), (1, 10)]);
         assert!(!ahead.is_reached(&sent), "partition 1 may go on");
-        let end = |partition, end| Bounds {
+        let end = |partition, end| Watermarks {
             partition,
             low: 0,
             end,

@@ -12,7 +12,7 @@ use crate::auth::identity::Identity;
 use crate::delivery::ORIGINAL;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::observe::audit::short;
-use crate::record::{Header, Outgoing};
+use crate::record::{Header, ProducerRecord};
 
 /// The header's name, and what follows from it.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl PrincipalHeader {
 
     /// What is wrong with a client's record that has the header already, in whatever case: readers that
     /// pass over case must not be deceived either.
-    pub(super) fn fault_in(&self, record: &Outgoing) -> Option<Fault> {
+    pub(super) fn fault_in(&self, record: &ProducerRecord) -> Option<Fault> {
         let is_own = |name: &str| {
             name.eq_ignore_ascii_case(&self.name) || name.eq_ignore_ascii_case(&self.original)
         };
@@ -56,7 +56,7 @@ impl PrincipalHeader {
     }
 
     /// Says on each of the records that `principal` writes it.
-    pub(super) fn put_on(&self, principal: &Identity, records: &mut [Outgoing]) {
+    pub(super) fn put_on(&self, principal: &Identity, records: &mut [ProducerRecord]) {
         let value = Bytes::from(value(principal));
         for record in records {
             record.headers.push(Header {
@@ -67,7 +67,7 @@ impl PrincipalHeader {
     }
 
     /// Renames what the original of a dead letter had under the name, so that the name is free.
-    pub(super) fn set_aside(&self, letter: &mut Outgoing) {
+    pub(super) fn set_aside(&self, letter: &mut ProducerRecord) {
         for header in &mut letter.headers {
             if header.name.eq_ignore_ascii_case(&self.name) {
                 header.name.clone_from(&self.original);
@@ -92,18 +92,18 @@ fn value(principal: &Identity) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn record(headers: &[(&str, &str)]) -> Outgoing {
+    fn record(headers: &[(&str, &str)]) -> ProducerRecord {
         let header = |(name, value): &(&str, &str)| Header {
             name: (*name).to_owned(),
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
         };
-        Outgoing {
+        ProducerRecord {
             headers: headers.iter().map(header).collect(),
-            ..Outgoing::default()
+            ..ProducerRecord::default()
         }
     }
 
-    fn headers(record: &Outgoing) -> Vec<(&str, &str)> {
+    fn headers(record: &ProducerRecord) -> Vec<(&str, &str)> {
         record
             .headers
             .iter()

@@ -1,4 +1,4 @@
-//! The records door: `/topics/{topic}/records`, the plain way to write and read a topic,
+//! The records API: `/topics/{topic}/records`, the plain way to write and read a topic,
 //! a page at a time or as it comes.
 
 mod page;

@@ -22,7 +22,7 @@ use super::params::{filter, partitions};
 use super::read::{at_from, gone, isolation};
 use super::write::formats;
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::encode;
 use crate::codec::parse::Formats;
 use crate::codec::projection::Fields;
@@ -34,12 +34,12 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Page, PageRequest, Span};
-use crate::kafka::{self, Bounds, Cluster};
+use crate::kafka::{self, Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
-use crate::position::{self, From, Offsets, Position, PositionError, Since};
+use crate::position::{self, Offsets, Position, PositionError, Since, StartPosition};
 use crate::read::allowed::while_allowed;
 use crate::read::partitions::{Part, Partitions, Scope};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::stream::now_ms;
 use crate::stream::start_offsets::{Shown, since_of};
 
@@ -58,7 +58,7 @@ const LOOKED_AT: usize = 1_000;
 
 /// The parameters of a page.
 struct Asked {
-    from: From,
+    from: StartPosition,
     partitions: Partitions,
     limit: usize,
     wait: Duration,
@@ -71,8 +71,8 @@ struct Asked {
 impl Asked {
     fn parse(query: &mut Query, gateway: &Gateway) -> Result<Self, ApiError> {
         let from = match query.take("from")? {
-            None => From::Latest,
-            Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
+            None => StartPosition::Latest,
+            Some(text) => StartPosition::parse(&text).map_err(|error| at_from(&error))?,
         };
         let partitions = partitions(query)?;
         let most = gateway.settings().limits.records_per_request as u64;
@@ -130,11 +130,11 @@ pub(super) async fn answer(
         .into_iter()
         .map(|of| (of.spans, of.unanswered))
         .unzip();
-    let filtered = scope.sight.hides() || !asked.filter.is_all();
+    let filtered = scope.visibility.hides() || !asked.filter.is_all();
     let mut reading = Reading {
         cluster,
         parts: &scope.parts,
-        sight: &scope.sight,
+        visibility: &scope.visibility,
         filter: &asked.filter,
         filtered,
         spans,
@@ -150,7 +150,7 @@ pub(super) async fn answer(
         .iter()
         .map(|part| Arc::clone(&part.topic.name))
         .collect();
-    while_allowed(principal, &names, &scope.sight, reading.run(until)).await?;
+    while_allowed(principal, &names, &scope.visibility, reading.run(until)).await?;
     let topics: Vec<&Topic> = scope.parts.iter().map(|part| &*part.topic).collect();
     for topic in &topics {
         let read = reading.records.iter().filter(|r| r.topic == topic.name);
@@ -189,7 +189,7 @@ type Unanswered = BTreeMap<i32, String>;
 struct Reading<'a> {
     cluster: &'a Cluster,
     parts: &'a [Part],
-    sight: &'a Sight,
+    visibility: &'a RecordVisibility,
     filter: &'a Filter,
     /// Records may be left out.
     filtered: bool,
@@ -197,7 +197,7 @@ struct Reading<'a> {
     spans: Vec<Vec<Span>>,
     /// Of each part, which of its partitions have not answered.
     unanswered: Vec<Unanswered>,
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     limit: usize,
     bytes: usize,
     most_bytes: usize,
@@ -345,7 +345,7 @@ impl Reading<'_> {
             if put_back.iter().any(|(id, _)| *id == record.partition) {
                 continue;
             }
-            if !self.sight.shows(&record) || !self.filter.wants(&record) {
+            if !self.visibility.shows(&record) || !self.filter.wants(&record) {
                 continue;
             }
             let size = record.size();
@@ -389,7 +389,7 @@ pub(super) async fn read(cluster: &Cluster, request: PageRequest) -> Result<Page
     };
     if fault.kind == FaultKind::OffsetOutOfRange {
         let partitions: Vec<i32> = asked.iter().map(|(partition, _)| *partition).collect();
-        let bounds = cluster.bounds(&topic.name, &partitions).await?;
+        let bounds = cluster.watermarks(&topic.name, &partitions).await?;
         let truncated = bounds
             .iter()
             .zip(&asked)
@@ -428,12 +428,12 @@ async fn starts(
     let parts = &scope.parts;
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     let position = match &asked.from {
-        From::Vector(text) => {
+        StartPosition::ResumeToken(text) => {
             Some(position::read(text, cluster_id, &topics).map_err(|error| at_from(&error))?)
         }
         _ => None,
     };
-    let vectors = match &position {
+    let resume_tokens = match &position {
         None => None,
         Some(Position {
             offsets: Some(offsets),
@@ -445,7 +445,7 @@ async fn starts(
     let (some, answered) = tokio::sync::watch::channel(false);
     let patience = Instant::now() + PATIENCE;
     let of_parts = parts.iter().enumerate().map(async |(index, part)| {
-        let vector = vectors.and_then(|all| all.get(index));
+        let resume_token = resume_tokens.and_then(|all| all.get(index));
         let since = since.and_then(|all| all.get(index));
         let mut others = answered.clone();
         let patience = async {
@@ -459,12 +459,12 @@ async fn starts(
         };
         some.send_modify(|some| *some |= bounds.iter().any(Result::is_ok));
         let shown = Shown {
-            sight: &scope.sight,
+            visibility: &scope.visibility,
             filter: &asked.filter,
             isolation: asked.isolation,
         };
         let last = last(cluster, part, shown, asked, &bounds).await;
-        starts_of(part, asked, vector, since, &bounds, &times, &last)
+        starts_of(part, asked, resume_token, since, &bounds, &times, &last)
     });
     let (starts, faults): (Vec<_>, Vec<_>) = try_join_all(of_parts).await?.into_iter().unzip();
     match faults.into_iter().flatten().next() {
@@ -476,14 +476,14 @@ async fn starts(
 
 /// The bounds of a part's partitions, and where times fall in them.
 type Known = (
-    Vec<Result<Bounds, Fault>>,
+    Vec<Result<Watermarks, Fault>>,
     BTreeMap<i32, Result<Option<i64>, Fault>>,
 );
 
 async fn known(cluster: &Cluster, part: &Part, asked: &Asked, since: Option<&Since>) -> Known {
     let (topic, partitions) = (&part.topic, &part.partitions);
     let wanted: Vec<(i32, i64)> = match asked.from {
-        From::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
+        StartPosition::Time(time) => partitions.iter().map(|id| (*id, time)).collect(),
         _ => since_of(part, since),
     };
     let (bounds, times) = tokio::join!(
@@ -500,12 +500,12 @@ async fn last(
     part: &Part,
     shown: Shown<'_>,
     asked: &Asked,
-    bounds: &[Result<Bounds, Fault>],
+    bounds: &[Result<Watermarks, Fault>],
 ) -> Offsets {
-    let From::Last(count) = asked.from else {
+    let StartPosition::Last(count) = asked.from else {
         return Offsets::new();
     };
-    let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
+    let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
     let starts = shown.last(cluster, &part.topic, &known, count).await;
     let ids = known.iter().map(|bound| bound.partition);
     ids.zip(starts.iter().copied()).collect()
@@ -521,9 +521,9 @@ fn silent(part: &Part) -> Known {
 fn starts_of(
     part: &Part,
     asked: &Asked,
-    vector: Option<&Offsets>,
+    resume_token: Option<&Offsets>,
     since: Option<&Since>,
-    bounds: &[Result<Bounds, Fault>],
+    bounds: &[Result<Watermarks, Fault>],
     times: &BTreeMap<i32, Result<Option<i64>, Fault>>,
     last: &Offsets,
 ) -> Result<(Starts, Option<Fault>), ApiError> {
@@ -532,14 +532,14 @@ fn starts_of(
         let (_, found) = of?.iter().find(|(known, _)| *known == id)?;
         Some(*found)
     };
-    if let Some(vector) = vector {
-        let known: Vec<Bounds> = bounds.iter().flatten().copied().collect();
-        check_vector(topic, vector, &known)?;
+    if let Some(resume_token) = resume_token {
+        let known: Vec<Watermarks> = bounds.iter().flatten().copied().collect();
+        check_resume_token(topic, resume_token, &known)?;
     }
     let mut starts = Starts::default();
     let mut first = None;
     for (id, bound) in part.partitions.iter().zip(bounds) {
-        let place = find(vector, *id);
+        let place = find(resume_token, *id);
         let bound = match times.get(id) {
             Some(Err(fault)) if place.is_none() => Err(fault),
             _ => bound.as_ref(),
@@ -550,13 +550,13 @@ fn starts_of(
                 let by_time = times.get(id).and_then(|time| time.as_ref().ok());
                 let by_time = by_time.map(|found| found.unwrap_or(bound.end));
                 let from = match &asked.from {
-                    From::Latest => bound.end,
-                    From::Earliest => bound.low,
-                    From::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
-                    From::Time(_) => by_time.unwrap_or(bound.end),
-                    // A partition that the vector does not know came into being after it was
+                    StartPosition::Latest => bound.end,
+                    StartPosition::Earliest => bound.low,
+                    StartPosition::Last(_) => find(Some(last), *id).unwrap_or(bound.end),
+                    StartPosition::Time(_) => by_time.unwrap_or(bound.end),
+                    // A partition that the resume token does not know came into being after it was
                     // written.
-                    From::Vector(_) => place.or(by_time).unwrap_or(bound.low),
+                    StartPosition::ResumeToken(_) => place.or(by_time).unwrap_or(bound.low),
                 };
                 starts.spans.push(Span {
                     partition: *id,
@@ -569,10 +569,12 @@ fn starts_of(
                 first.get_or_insert_with(|| fault.clone());
                 starts.unanswered.insert(*id, fault.message.clone());
                 let time = match &asked.from {
-                    From::Latest | From::Last(_) => Some((now_ms() - EARLIER_MS).max(0)),
-                    From::Time(time) => Some(*time),
-                    From::Earliest => None,
-                    From::Vector(_) => find(since, *id),
+                    StartPosition::Latest | StartPosition::Last(_) => {
+                        Some((now_ms() - EARLIER_MS).max(0))
+                    }
+                    StartPosition::Time(time) => Some(*time),
+                    StartPosition::Earliest => None,
+                    StartPosition::ResumeToken(_) => find(since, *id),
                 };
                 match (place, time) {
                     (Some(offset), _) => starts.spans.push(Span {
@@ -581,7 +583,7 @@ fn starts_of(
                         end: offset,
                     }),
                     (None, Some(time)) => starts.since.push((*id, time)),
-                    // It is left out of the vector, and begins at its beginning.
+                    // It is left out of the resume token, and begins at its beginning.
                     (None, None) => {}
                 }
             }
@@ -590,15 +592,19 @@ fn starts_of(
     Ok((starts, first))
 }
 
-fn check_vector(topic: &Topic, vector: &Offsets, bounds: &[Bounds]) -> Result<(), ApiError> {
+fn check_resume_token(
+    topic: &Topic,
+    resume_token: &Offsets,
+    bounds: &[Watermarks],
+) -> Result<(), ApiError> {
     let bound_of = |partition: i32| bounds.iter().find(|bound| bound.partition == partition);
-    let truncated = vector
+    let truncated = resume_token
         .iter()
         .any(|(partition, offset)| bound_of(*partition).is_some_and(|b| *offset < b.low));
     if truncated {
-        return Err(gone(topic, vector, bounds));
+        return Err(gone(topic, resume_token, bounds));
     }
-    let beyond = vector.iter().find_map(|(partition, offset)| {
+    let beyond = resume_token.iter().find_map(|(partition, offset)| {
         let bound = bound_of(*partition)?;
         (*offset > bound.end).then_some((*bound, *offset))
     });
@@ -631,7 +637,7 @@ fn put_unanswered(out: &mut Vec<u8>, topics: &[&Topic], unanswered: &[Unanswered
     out.push(b']');
 }
 
-fn page_body(records: &[Delivered], next: &str, formats: Formats) -> Vec<u8> {
+fn page_body(records: &[ConsumerRecord], next: &str, formats: Formats) -> Vec<u8> {
     let size: usize = records
         .iter()
         .map(|r| 128 + r.value.as_ref().map_or(0, bytes::Bytes::len))

@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::kafka::Cluster;
 use crate::kafka::tail::OnLag;
-use crate::position::{From, PositionError};
+use crate::position::{PositionError, StartPosition};
 use crate::read::partitions::{EXPECTED, Partitions};
 use crate::stream::params::{Asked, Origin, Until};
 
@@ -42,8 +42,8 @@ impl Asked {
         cluster: &Cluster,
     ) -> Result<Self, ApiError> {
         let fallback = match query.take("from")? {
-            None => From::Latest,
-            Some(text) => From::parse(&text).map_err(|error| at_from(&error))?,
+            None => StartPosition::Latest,
+            Some(text) => StartPosition::parse(&text).map_err(|error| at_from(&error))?,
         };
         // Clients that stand in for a browser's `EventSource` repeat it in the query, as `lastEventId`.
         let in_query = query.take_spelled("last_event_id");
@@ -147,9 +147,9 @@ fn until(text: &str) -> Result<Until, ApiError> {
     if text == "end" {
         return Ok(Until::End);
     }
-    match From::parse(text) {
-        Ok(From::Time(time)) => Ok(Until::Time(time)),
-        Ok(From::Vector(vector)) => Ok(Until::Vector(vector)),
+    match StartPosition::parse(text) {
+        Ok(StartPosition::Time(time)) => Ok(Until::Time(time)),
+        Ok(StartPosition::ResumeToken(resume_token)) => Ok(Until::ResumeToken(resume_token)),
         Err(error @ PositionError::Seconds(_)) => {
             Err(ApiError::bad_request(format!("until: {error}")).at("until"))
         }

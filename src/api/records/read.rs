@@ -13,19 +13,19 @@ use super::{EVENT_STREAM, JSON, NDJSON, stream};
 use crate::auth::Principal;
 use crate::codec::encode;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
-use crate::http::wire::Wire;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Bounds, Cluster};
+use crate::kafka::{Cluster, Watermarks};
 use crate::observe::topics::TopicReads;
 use crate::position::PositionError;
 use crate::read::allowed::while_allowed;
-use crate::read::partitions::{known, sight};
-use crate::record::Delivered;
+use crate::read::partitions::{known, visibility};
+use crate::record::ConsumerRecord;
 
 const BYTES: &str = "application/octet-stream";
 
@@ -137,7 +137,7 @@ pub async fn page(
     gateway: Gateway,
     Path(topic): Path<String>,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -147,7 +147,7 @@ pub async fn page(
         let caller = stream::Caller {
             gateway,
             principal,
-            wire: wire.map(|Extension(wire)| wire),
+            connection: connection.map(|Extension(connection)| connection),
             headers,
         };
         return Ok(stream::answer(caller, vec![topic], kind, query).await);
@@ -202,7 +202,7 @@ pub async fn one(
     query.finish()?;
     let kind = negotiate::accept(&headers, &[JSON, BYTES])?;
     let names = [Arc::from(topic.as_str())];
-    let sight = sight(&principal, &names)?;
+    let visibility = visibility(&principal, &names)?;
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
     let reading = async {
@@ -244,12 +244,14 @@ pub async fn one(
                 Err(error) => return Err(error),
             };
             // One that is not shown is answered as one that is not there.
-            page.records.into_iter().find(|record| sight.shows(record))
+            page.records
+                .into_iter()
+                .find(|record| visibility.shows(record))
         };
         Ok((found, *bound))
     };
     // Kafka may take a while, and rights may go meanwhile.
-    let (found, bound) = while_allowed(&principal, &names, &sight, reading).await?;
+    let (found, bound) = while_allowed(&principal, &names, &visibility, reading).await?;
     let Some(record) = found else {
         return Err(ApiError::plain(
             StatusCode::NOT_FOUND,
@@ -280,7 +282,7 @@ fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
 }
 
 /// 410 for a record that is not in the log any more.
-fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
+fn gone_alone(topic: &Topic, offset: i64, bound: Watermarks) -> ApiError {
     let message = format!(
         "offset {offset} is no longer in the log: {}:{} starts at {}",
         topic.name, bound.partition, bound.low
@@ -291,7 +293,7 @@ fn gone_alone(topic: &Topic, offset: i64, bound: Bounds) -> ApiError {
 }
 
 /// 410: what was asked for is not in the log any more.
-pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Bounds]) -> ApiError {
+pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Watermarks]) -> ApiError {
     let lost: Vec<String> = asked
         .iter()
         .filter_map(|(partition, offset)| {
@@ -340,7 +342,7 @@ fn number<T: std::str::FromStr + PartialOrd + Default>(
         .ok_or_else(|| unexpected(name, text, "a whole number from 0"))
 }
 
-fn raw(record: Delivered) -> Response {
+fn raw(record: ConsumerRecord) -> Response {
     const PARTITION: HeaderName = HeaderName::from_static("kafka-partition");
     const OFFSET: HeaderName = HeaderName::from_static("kafka-offset");
     const TIMESTAMP: HeaderName = HeaderName::from_static("kafka-timestamp");

@@ -15,18 +15,18 @@ use super::read::{RecordPage, at_from};
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::http::negotiate;
-use crate::http::wire::Wire;
 use crate::kafka::metadata::Topic;
-use crate::position::From;
+use crate::position::StartPosition;
 use crate::read::partitions::{Part, Scope};
-use crate::stream::encoder::View;
-use crate::stream::event_format::{self, Door};
+use crate::stream::encoder::RecordView;
+use crate::stream::event_format::{self, Transport};
 use crate::stream::params::{Asked, Origin, Until};
 use crate::stream::registry::Full;
-use crate::stream::run::{OVER, RETRY_BUSY, Run};
+use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
 use crate::stream::start_offsets;
 
 /// Most topics of one stream.
@@ -36,7 +36,7 @@ const MOST_TOPICS: usize = 16;
 pub(super) struct Caller {
     pub(super) gateway: Gateway,
     pub(super) principal: Principal,
-    pub(super) wire: Option<Arc<Wire>>,
+    pub(super) connection: Option<Arc<Connection>>,
     pub(super) headers: HeaderMap,
 }
 
@@ -131,7 +131,7 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
 pub async fn several(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
@@ -147,7 +147,7 @@ pub async fn several(
     let caller = Caller {
         gateway,
         principal,
-        wire: wire.map(|Extension(wire)| wire),
+        connection: connection.map(|Extension(connection)| connection),
         headers,
     };
     Ok(answer(caller, topics, kind, query).await)
@@ -160,11 +160,11 @@ pub(super) async fn answer(
     kind: &'static str,
     query: Query,
 ) -> Response {
-    let door = Door::of(kind);
+    let transport = Transport::of(kind);
     let comes_back = comes_back(&caller.headers);
-    match begin(caller, topics, door, query).await {
+    match begin(caller, topics, transport, query).await {
         Ok(response) => response,
-        Err(error) if door == Door::Sse && comes_back && error.is_worth_retrying() => {
+        Err(error) if transport == Transport::Sse && comes_back && error.is_worth_retrying() => {
             busy(error).into_response()
         }
         Err(error) => error.into_response(),
@@ -174,13 +174,13 @@ pub(super) async fn answer(
 async fn begin(
     caller: Caller,
     topics: Vec<String>,
-    door: Door,
+    transport: Transport,
     mut query: Query,
 ) -> Result<Response, ApiError> {
     let Caller {
         gateway,
         principal,
-        wire,
+        connection,
         headers,
     } = caller;
     let asked = Asked::parse(&mut query, &headers, gateway.cluster())?;
@@ -197,35 +197,35 @@ async fn begin(
         &asked.filter,
     )
     .await?;
-    let Scope { parts, sight } = scope;
+    let Scope { parts, visibility } = scope;
     let cluster = gateway.cluster();
     let cluster_id = cluster.id().await?;
     // What a person wrote is answered as such; an id that is no good is told in the stream.
-    if let Origin::From(From::Vector(text)) = &asked.origin {
+    if let Origin::From(StartPosition::ResumeToken(text)) = &asked.origin {
         written(text, &parts)?;
     }
-    if let Some(Until::Vector(text)) = &asked.until {
-        start_offsets::vector(text, &cluster_id, &parts)
+    if let Some(Until::ResumeToken(text)) = &asked.until {
+        start_offsets::resume_token(text, &cluster_id, &parts)
             .map_err(|error| ApiError::bad_request(format!("until: {error}")).at("until"))?;
     }
-    let seat = gateway
+    let permit = gateway
         .streams()
-        .seat(door.name(), principal.identity(), wire)
+        .permit(transport.name(), principal.identity(), connection)
         .map_err(full)?;
-    let lane = gateway.streams().lanes().lane(View {
-        door,
+    let encoder = gateway.streams().encoders().encoder(RecordView {
+        transport,
         formats: asked.formats,
         bare: asked.bare,
         fields: asked.fields.clone(),
         filter: asked.filter.clone(),
-        sight,
+        visibility,
     });
-    let mut run = Run::new(
+    let mut run = RecordStream::new(
         gateway.streams(),
         gateway.clients(),
         &principal,
-        seat,
-        lane,
+        permit,
+        encoder,
         parts,
         cluster_id,
         asked,
@@ -236,10 +236,10 @@ async fn begin(
         let piece = run.piece().await?;
         Some((Ok::<_, Infallible>(piece), run))
     });
-    Ok(streamed(door, Body::from_stream(pieces)))
+    Ok(streamed(transport, Body::from_stream(pieces)))
 }
 
-/// A vector in `from` that is written out must fit the request; an opaque one is looked at later.
+/// A resume token in `from` that is written out must fit the request; an opaque one is looked at later.
 fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
     if !text.contains('@') {
         return Ok(());
@@ -251,11 +251,11 @@ fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
     }
 }
 
-fn streamed(door: Door, body: Body) -> Response {
+fn streamed(transport: Transport, body: Body) -> Response {
     const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
     let mut response = (
         [
-            (header::CONTENT_TYPE, door.content_type()),
+            (header::CONTENT_TYPE, transport.content_type()),
             (header::CACHE_CONTROL, "no-store, no-transform"),
         ],
         body,
@@ -282,12 +282,12 @@ fn busy(error: ApiError) -> Response {
     event_format::retry(&mut out, RETRY_BUSY);
     event_format::event(
         &mut out,
-        Door::Sse,
+        Transport::Sse,
         "stream-error",
         None,
         &error.into_body(),
     );
-    streamed(Door::Sse, Body::from(out))
+    streamed(Transport::Sse, Body::from(out))
 }
 
 fn full(full: Full) -> ApiError {

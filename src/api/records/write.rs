@@ -23,7 +23,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
 use crate::http::{encoding, negotiate};
 use crate::kafka::producer::Outcome;
-use crate::write::Strictness;
+use crate::write::OnInvalid;
 use raw::Meta;
 use stream::Results;
 
@@ -273,14 +273,14 @@ async fn write(
     match parsed {
         Parsed::One(record) => {
             let outcomes = writer
-                .submit(principal, topic, vec![record], Strictness::Whole)
+                .submit(principal, topic, vec![record], OnInvalid::RejectBatch)
                 .await
                 .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
             one_answer(topic, outcomes)
         }
         Parsed::Many(records) => {
             let outcomes = writer
-                .submit(principal, topic, records, Strictness::Whole)
+                .submit(principal, topic, records, OnInvalid::RejectBatch)
                 .await
                 .map_err(|rejected| ApiError::from_rejected(rejected, |at| format!("/{at}")))?;
             Ok(many_answer(topic, &outcomes))

@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::consumers::requests::{self, Object};
 use super::{consumers, error};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide};
+use crate::auth::permission::{Action, Resource, authorize};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::kafka::admin::NewTopic;
@@ -62,7 +62,7 @@ pub async fn create_topic(
     let (kind, body) = consumers::read(&gateway, request).await?;
     let made = async {
         let topic = wanted(&body)?;
-        decide(&principal, Action::Admin, Resource::Topic(&topic.name))?;
+        authorize(&principal, Action::Admin, Resource::Topic(&topic.name))?;
         match gateway.cluster().create_topic(&topic).await {
             Ok(()) => Ok(topic.name),
             Err(fault) if fault.kind == FaultKind::Exists => {

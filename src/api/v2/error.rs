@@ -1,4 +1,4 @@
-//! The error codes of this door, where they differ from the table that all doors share, and what
+//! The error codes of this API, where they differ from the table that all APIs share, and what
 //! the OpenAPI document says about its errors.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The media types of this door: one for what is said about Kafka, and one for each format that
+//! The media types of this API: one for what is said about Kafka, and one for each format that
 //! keys and values are embedded in.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -36,7 +36,7 @@ pub const JSON_SCHEMA: &str = "application/vnd.kafka.jsonschema.v2+json";
 /// The same.
 pub const PROTOBUF: &str = "application/vnd.kafka.protobuf.v2+json";
 
-/// The type of the answer: this door's own unless plain JSON was asked for.
+/// The type of the answer: this API's own unless plain JSON was asked for.
 ///
 /// # Errors
 ///
@@ -49,7 +49,8 @@ pub fn of_answer(headers: &HeaderMap) -> Result<&'static str, ApiError> {
 ///
 /// # Errors
 ///
-/// 415 also when there is none, since bytes that are taken for what they are not are lost: naming the types that are read and, for plain JSON, the door that reads it.
+/// 415 also when there is none, since bytes that are taken for what they are not are lost: naming the types
+/// that are read and, for plain JSON, the API that reads it.
 pub fn of_records(headers: &HeaderMap) -> Result<Embedded, ApiError> {
     match type_of(headers)?.as_deref() {
         None => Err(unsupported(

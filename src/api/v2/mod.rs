@@ -1,4 +1,4 @@
-//! The compatible REST door, version 2: what clients written for Confluent REST Proxy, Karapace,
+//! The compatible REST API, version 2: what clients written for Confluent REST Proxy, Karapace,
 //! Strimzi's bridge or Redpanda's proxy call. docs/compatibility.md has a line for everything in
 //! which it differs from the reference on purpose.
 //!

@@ -174,7 +174,7 @@ pub async fn offsets(
         let id = number(&partition)?;
         let bounds = async {
             cluster.metadata.topic(&topic).await?.partition(id)?;
-            cluster.log_bounds(&topic, id).await
+            cluster.log_watermarks(&topic, id).await
         };
         let bounds = bounds.await.map_err(|fault| error::of_request(&fault))?;
         Ok(PartitionOffsets {

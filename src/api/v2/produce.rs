@@ -17,7 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::producer::Outcome;
-use crate::write::{Rejected, Strictness};
+use crate::write::{OnInvalid, WriteError};
 
 /// Records to be written
 #[derive(Debug, utoipa::ToSchema)]
@@ -215,12 +215,12 @@ async fn produce(
         let count = records.len();
         let written = gateway
             .writer()
-            .submit(principal, topic, records, Strictness::EachRecord)
+            .submit(principal, topic, records, OnInvalid::RejectRecord)
             .await;
         match written {
             Ok(outcomes) => Ok((outcomes, is_brief)),
             // What Kafka says about the topic is said of each record, as the reference does.
-            Err(Rejected::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
+            Err(WriteError::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
                 Ok((vec![Err(Box::new(fault)); count], is_brief))
             }
             Err(rejected) => Err(ApiError::from_rejected(rejected, |at| {
@@ -304,10 +304,10 @@ fn failed(out: &mut Vec<u8>, code: u32, fault: &Fault) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Written;
+    use crate::record::RecordMetadata;
 
     fn written(partition: i32, offset: i64) -> Outcome {
-        Ok(Written {
+        Ok(RecordMetadata {
             partition,
             offset: Ok(offset),
             timestamp: 1,

@@ -14,18 +14,18 @@ use super::consumers::{Unfit, fits, not_of_format};
 use super::media::{self, Embedded};
 use super::{error, partitions};
 use crate::auth::Principal;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::observe::topics::TopicReads;
 use crate::read::allowed::while_allowed;
-use crate::read::partitions::sight;
-use crate::record::{Delivered, TopicPartition};
+use crate::read::partitions::visibility;
+use crate::record::{ConsumerRecord as KafkaRecord, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.
 const NEXT: HeaderName = HeaderName::from_static("tidegate-next-offset");
@@ -81,7 +81,7 @@ pub async fn read(
             asked.timeout = asked.timeout.min(left);
         }
         let names = [Arc::from(topic.as_str())];
-        let sight = sight(&principal, &names)?;
+        let visibility = visibility(&principal, &names)?;
         let topic = gateway.cluster().metadata.topic(&topic).await;
         let topic = topic.map_err(|fault| error::of_request(&fault))?;
         let known = topic.partition(partition);
@@ -92,10 +92,16 @@ pub async fn read(
             topic,
             partition,
             format,
-            sight,
+            visibility,
             isolation: gateway.cluster().reader.isolation(),
         };
-        while_allowed(&principal, &names, &reading.sight, reading.records(&asked)).await
+        while_allowed(
+            &principal,
+            &names,
+            &reading.visibility,
+            reading.records(&asked),
+        )
+        .await
     };
     let (records, next) = reading.await.map_err(|error: ApiError| error.typed(kind))?;
     let shape = Shape {
@@ -153,17 +159,17 @@ struct Reading<'a> {
     topic: Arc<Topic>,
     partition: i32,
     format: Embedded,
-    sight: Sight,
+    visibility: RecordVisibility,
     isolation: Isolation,
 }
 
 impl Reading<'_> {
     /// The records, and the offset to go on with.
-    async fn records(&self, asked: &Asked) -> Result<(Vec<Delivered>, i64), ApiError> {
+    async fn records(&self, asked: &Asked) -> Result<(Vec<KafkaRecord>, i64), ApiError> {
         let until = Instant::now() + asked.timeout;
         let mut at = asked.offset;
         loop {
-            let bounds = self.bounds(at).await?;
+            let bounds = self.watermarks(at).await?;
             let left = until.saturating_duration_since(Instant::now());
             let request = PageRequest {
                 topic: Arc::clone(&self.topic),
@@ -198,7 +204,7 @@ impl Reading<'_> {
     }
 
     /// Where the partition starts and ends, if it can be read from `at`.
-    async fn bounds(&self, at: i64) -> Result<Bounds, ApiError> {
+    async fn watermarks(&self, at: i64) -> Result<Watermarks, ApiError> {
         let cluster = self.gateway.cluster();
         let partitions = [self.partition];
         let bounds = cluster.bounds_under(self.isolation, &self.topic.name, &partitions);
@@ -207,7 +213,7 @@ impl Reading<'_> {
             let cause = "the bounds of a partition were asked for, and none came back";
             return Err(ApiError::internal(cause));
         };
-        let Bounds { low, end, .. } = bounds;
+        let Watermarks { low, end, .. } = bounds;
         if at < low {
             let message = format!(
                 "offset {at} is no longer in the log: partition {} starts at {low}; go on with \
@@ -220,7 +226,9 @@ impl Reading<'_> {
         }
         if at > end {
             // Behind what may be read there may still be open transactions.
-            let whole = cluster.log_bounds(&self.topic.name, self.partition).await;
+            let whole = cluster
+                .log_watermarks(&self.topic.name, self.partition)
+                .await;
             let whole = whole.map_err(|fault| error::of_request(&fault))?;
             if at > whole.end {
                 let message = format!("partition {} ends at offset {}", self.partition, whole.end);
@@ -231,10 +239,10 @@ impl Reading<'_> {
     }
 
     /// The records that are shown, up to the first of them that is not of the format.
-    fn fitting(&self, page: Vec<Delivered>) -> (Vec<Delivered>, Option<Unfit>) {
+    fn fitting(&self, page: Vec<KafkaRecord>) -> (Vec<KafkaRecord>, Option<Unfit>) {
         let mut records = Vec::with_capacity(page.len());
         for record in page {
-            if !self.sight.shows(&record) {
+            if !self.visibility.shows(&record) {
                 continue;
             }
             if let Err(what) = fits(self.format, &record) {

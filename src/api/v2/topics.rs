@@ -61,7 +61,9 @@ pub async fn list(
             .iter()
             .filter(|topic| !topic.internal)
             .map(|topic| &*topic.name)
-            .filter(|name| permission::may(&principal, Action::Describe, Resource::Topic(name)))
+            .filter(|name| {
+                permission::is_allowed(&principal, Action::Describe, Resource::Topic(name))
+            })
             .collect::<Vec<_>>()
     });
     answer(kind, names.map_err(error::of_request))

@@ -101,7 +101,7 @@ fn a_certificate_is_good_until_its_not_after() {
 async fn the_principal_of_a_certificate_expires_with_it() {
     let settings = crate::config::AuthSettings::default();
     let auth = crate::auth::Authenticator::new(&settings, true, None, 0).unwrap();
-    let asker = crate::auth::asker::Asker::nobody();
+    let audit_context = crate::auth::audit_context::AuditContext::nobody();
     let now = crate::auth::jwt::now();
     let shown = async |expires| {
         let certificate = ClientCertificate {
@@ -110,7 +110,7 @@ async fn the_principal_of_a_certificate_expires_with_it() {
             expires,
         };
         let credential = crate::auth::Credential::Certificate(&certificate);
-        let principal = auth.authenticate(credential, &asker).await;
+        let principal = auth.authenticate(credential, &audit_context).await;
         principal.map(|principal| principal.expires())
     };
     assert_eq!(shown(now + 1000).await, Ok(Some(now + 1000)));

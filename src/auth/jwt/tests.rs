@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::super::permission::{Action, Resource, decide};
+use super::super::permission::{Action, Resource, authorize};
 use super::super::roles::Table;
 use super::*;
 
@@ -83,8 +83,8 @@ async fn verify(more: Value) -> Result<Principal, String> {
     verifier.verify(&token).await.map_err(|e| e.to_string())
 }
 
-fn may(principal: &Principal, action: Action, topic: &str) -> bool {
-    decide(principal, action, Resource::Topic(topic)).is_ok()
+fn is_allowed(principal: &Principal, action: Action, topic: &str) -> bool {
+    authorize(principal, action, Resource::Topic(topic)).is_ok()
 }
 
 #[tokio::test]
@@ -103,14 +103,14 @@ async fn scopes_claims_and_roles_are_permissions() {
         (Action::Describe, "anything"),
         (Action::Consume, "logs.a"),
     ] {
-        assert!(may(&principal, action, topic), "{action} {topic}");
+        assert!(is_allowed(&principal, action, topic), "{action} {topic}");
     }
     for (action, topic) in [
         (Action::Produce, "user.bob"),
         (Action::Consume, "payments"),
         (Action::Delete, "new.a"),
     ] {
-        assert!(!may(&principal, action, topic), "{action} {topic}");
+        assert!(!is_allowed(&principal, action, topic), "{action} {topic}");
     }
 }
 
@@ -144,7 +144,7 @@ async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
         (Action::Produce, "user.ann"),
         (Action::Describe, "logs.a"),
     ] {
-        assert!(may(&principal, action, topic), "{action} {topic}");
+        assert!(is_allowed(&principal, action, topic), "{action} {topic}");
     }
     for (action, topic) in [
         (Action::Consume, "orders.us"),
@@ -152,7 +152,7 @@ async fn a_token_may_do_no_more_than_its_issuer_is_allowed() {
         (Action::Consume, "logs.a"),
         (Action::Create, "user.ann"),
     ] {
-        assert!(!may(&principal, action, topic), "{action} {topic}");
+        assert!(!is_allowed(&principal, action, topic), "{action} {topic}");
     }
 }
 
@@ -162,14 +162,14 @@ async fn a_scope_counts_only_where_it_is_on() {
     let principal = verify_with(|issuer| issuer.scope = false, more)
         .await
         .unwrap();
-    assert!(may(&principal, Action::Create, "new.a"));
-    assert!(!may(&principal, Action::Consume, "orders.eu"));
+    assert!(is_allowed(&principal, Action::Create, "new.a"));
+    assert!(!is_allowed(&principal, Action::Consume, "orders.eu"));
     // Nobody looks at what is in it.
     let more = json!({"scope": ["consume:orders.*"]});
     let principal = verify_with(|issuer| issuer.scope = false, more)
         .await
         .unwrap();
-    assert!(!may(&principal, Action::Consume, "orders.eu"));
+    assert!(!is_allowed(&principal, Action::Consume, "orders.eu"));
 }
 
 #[tokio::test]
@@ -190,8 +190,14 @@ async fn another_claim_may_name_the_principal() {
         let principal = by(claim, more).await.unwrap();
         assert_eq!(principal.name(), "ann@x", "{claim}");
         // What the permissions say of the subject is about it, too.
-        assert!(may(&principal, Action::Produce, "user.ann@x"), "{claim}");
-        assert!(!may(&principal, Action::Produce, "user.ann"), "{claim}");
+        assert!(
+            is_allowed(&principal, Action::Produce, "user.ann@x"),
+            "{claim}"
+        );
+        assert!(
+            !is_allowed(&principal, Action::Produce, "user.ann"),
+            "{claim}"
+        );
     }
     for (more, why) in [
         (json!({}), "has no email"),
@@ -520,8 +526,8 @@ async fn keys_and_ceilings_are_those_that_were_read_last() {
     assert!(verifier.verify(&old).await.is_err());
     assert!(!verifier.remembers(&old));
     let principal = verifier.verify(&new).await.unwrap();
-    assert!(may(&principal, Action::Consume, "orders.eu"));
-    assert!(!may(&principal, Action::Produce, "user.ann"));
+    assert!(is_allowed(&principal, Action::Consume, "orders.eu"));
+    assert!(!is_allowed(&principal, Action::Produce, "user.ann"));
 
     std::fs::write(file.path(), "short").unwrap();
     let errors = verifier.reloaded(&settings).unwrap_err();
@@ -540,13 +546,16 @@ async fn a_principal_loses_what_its_role_loses() {
     let named = claims(json!({"realm_access": {"roles": ["operator", "later"]}}));
     let token = sign(&named, SECRET, Algorithm::HS256);
     let principal = verifier.verify(&token).await.unwrap();
-    assert!(may(&principal, Action::Consume, "logs.a"));
+    assert!(is_allowed(&principal, Action::Consume, "logs.a"));
     let later = BTreeMap::from([("later".to_owned(), vec!["consume:bills".to_owned()])]);
     roles.replace(Table {
         issuers: verifier.issuers_now(),
         ..table(&later)
     });
-    assert!(!may(&principal, Action::Consume, "logs.a"));
-    assert!(may(&principal, Action::Consume, "bills"));
-    assert!(may(&principal, Action::Consume, "orders.eu"), "its own");
+    assert!(!is_allowed(&principal, Action::Consume, "logs.a"));
+    assert!(is_allowed(&principal, Action::Consume, "bills"));
+    assert!(
+        is_allowed(&principal, Action::Consume, "orders.eu"),
+        "its own"
+    );
 }

@@ -4,40 +4,60 @@ use std::time::Duration;
 
 use super::Resource::{Cluster, Group, Topic, Transaction};
 use super::*;
-use crate::auth::asker::Asker;
+use crate::auth::audit_context::AuditContext;
 use crate::config::{AuditTo, TelemetrySettings};
 use crate::observe::audit::{Audit, Origin};
 
-fn may(permissions: &[&str], action: Action, resource: Resource<'_>) -> bool {
+fn is_allowed(permissions: &[&str], action: Action, resource: Resource<'_>) -> bool {
     let mallory = Identity::of_token("issuer", "mallory*".to_owned());
     let permissions = permissions
         .iter()
         .map(|text| Permission::parse(text, &mallory).unwrap())
         .collect();
     let principal = Principal::with_permissions("mallory*", permissions);
-    decide(&principal, action, resource).is_ok()
+    authorize(&principal, action, resource).is_ok()
 }
 
 #[test]
 fn an_action_allows_itself_and_what_it_implies() {
-    assert!(may(&["produce:orders"], Action::Produce, Topic("orders")));
-    assert!(!may(&["produce:orders"], Action::Consume, Topic("orders")));
-    assert!(!may(
+    assert!(is_allowed(
+        &["produce:orders"],
+        Action::Produce,
+        Topic("orders")
+    ));
+    assert!(!is_allowed(
+        &["produce:orders"],
+        Action::Consume,
+        Topic("orders")
+    ));
+    assert!(!is_allowed(
         &["produce:orders"],
         Action::Produce,
         Topic("payments")
     ));
     for implying in ["produce:orders", "consume:orders", "describe:orders"] {
-        assert!(may(&[implying], Action::Describe, Topic("orders")));
+        assert!(is_allowed(&[implying], Action::Describe, Topic("orders")));
     }
-    assert!(may(&["group:web"], Action::Describe, Group("web")));
-    assert!(!may(&["group:web"], Action::Describe, Topic("web")));
-    assert!(!may(&["consume:web"], Action::Describe, Group("web")));
-    assert!(may(&["describe:web"], Action::Describe, Group("web")));
-    assert!(may(&["transact:t-*"], Action::Transact, Transaction("t-1")));
+    assert!(is_allowed(&["group:web"], Action::Describe, Group("web")));
+    assert!(!is_allowed(&["group:web"], Action::Describe, Topic("web")));
+    assert!(!is_allowed(
+        &["consume:web"],
+        Action::Describe,
+        Group("web")
+    ));
+    assert!(is_allowed(
+        &["describe:web"],
+        Action::Describe,
+        Group("web")
+    ));
+    assert!(is_allowed(
+        &["transact:t-*"],
+        Action::Transact,
+        Transaction("t-1")
+    ));
     for action in [Action::Create, Action::Alter, Action::Delete] {
-        assert!(may(&[&format!("{action}:x")], action, Topic("x")));
-        assert!(!may(
+        assert!(is_allowed(&[&format!("{action}:x")], action, Topic("x")));
+        assert!(!is_allowed(
             &["produce:x", "consume:x", "describe:x"],
             action,
             Topic("x")
@@ -53,20 +73,20 @@ fn admin_is_everything_and_internal_topics_are_for_admin() {
         (Action::Group, Group("g")),
         (Action::Admin, Cluster),
     ] {
-        assert!(may(&["admin:*"], action, resource));
-        assert!(!may(&[], action, resource));
+        assert!(is_allowed(&["admin:*"], action, resource));
+        assert!(!is_allowed(&[], action, resource));
     }
-    assert!(!may(
+    assert!(!is_allowed(
         &["consume:*", "describe:*"],
         Action::Consume,
         Topic("__consumer_offsets")
     ));
-    assert!(!may(
+    assert!(!is_allowed(
         &["consume:*", "describe:*"],
         Action::Describe,
         Topic("__consumer_offsets")
     ));
-    assert!(!may(
+    assert!(!is_allowed(
         &["produce:*", "consume:*", "group:*"],
         Action::Admin,
         Cluster
@@ -92,7 +112,7 @@ fn what_is_no_permission_is_told() {
 
 #[test]
 fn without_authentication_everyone_may_do_everything() {
-    decide(&Principal::anonymous(), Action::Admin, Cluster).unwrap();
+    authorize(&Principal::anonymous(), Action::Admin, Cluster).unwrap();
 }
 
 #[test]
@@ -113,9 +133,9 @@ fn nothing_is_allowed_above_a_ceiling() {
             (Action::Group, Group("ann-web")),
             (Action::Describe, Topic("payments")),
         ] {
-            let allowed = decide(&ann, action, resource);
+            let allowed = authorize(&ann, action, resource);
             assert_eq!(allowed, Ok(()), "{own:?} {action}:{resource}");
-            assert!(super::may(&ann, action, resource));
+            assert!(super::is_allowed(&ann, action, resource));
         }
         for (action, resource) in [
             (Action::Consume, Topic("payments")),
@@ -126,16 +146,16 @@ fn nothing_is_allowed_above_a_ceiling() {
             (Action::Transact, Transaction("t")),
             (Action::Admin, Cluster),
         ] {
-            let denied = decide(&ann, action, resource);
+            let denied = authorize(&ann, action, resource);
             assert!(denied.is_err(), "{own:?} {action}:{resource}");
-            assert!(!super::may(&ann, action, resource));
+            assert!(!super::is_allowed(&ann, action, resource));
         }
         assert!(!ann.may_do_everything());
     }
     // The ceiling gives nothing of itself.
     let little = Principal::below("ann", list(&["consume:orders.eu"]), list(&["admin:*"]));
-    assert!(decide(&little, Action::Consume, Topic("orders.eu")).is_ok());
-    assert!(decide(&little, Action::Consume, Topic("orders.us")).is_err());
+    assert!(authorize(&little, Action::Consume, Topic("orders.eu")).is_ok());
+    assert!(authorize(&little, Action::Consume, Topic("orders.us")).is_err());
     assert!(!little.may_do_everything());
 }
 
@@ -145,7 +165,7 @@ fn what_is_above_the_ceiling_is_told_from_what_is_missing() {
     let list = |text: &str| vec![Permission::parse(text, &ann).unwrap()];
     let ann = Principal::below("ann", list("produce:*"), list("consume:orders"));
     let denied = |action| {
-        let denied = decide(&ann, action, Topic("orders")).unwrap_err();
+        let denied = authorize(&ann, action, Topic("orders")).unwrap_err();
         denied.to_string()
     };
     let above = denied(Action::Produce);
@@ -195,12 +215,16 @@ async fn what_the_gateway_writes_itself_needs_no_permission_and_stands_in_the_au
         method: "GET".to_owned(),
         path: "/ws".to_owned(),
     };
-    let asker = Asker::new(Some((&audit, origin)), None);
+    let audit_context = AuditContext::new(Some((&audit, origin)), None);
     // Neither a permission nor a ceiling, and a name that is for `admin` only.
-    let ann = Principal::below("ann", Vec::new(), Vec::new()).asking(&asker);
-    assert!(decide(&ann, Action::Produce, Topic("__letters")).is_err());
+    let ann = Principal::below("ann", Vec::new(), Vec::new()).with_audit_context(&audit_context);
+    assert!(authorize(&ann, Action::Produce, Topic("__letters")).is_err());
     assert_eq!(is_written_by_gateway(&ann, "__letters"), Ok(()));
-    assert!(!super::may(&ann, Action::Produce, Topic("__letters")));
+    assert!(!super::is_allowed(
+        &ann,
+        Action::Produce,
+        Topic("__letters")
+    ));
     audit.flush(Duration::from_secs(60)).await;
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<serde_json::Value> = text

@@ -32,8 +32,8 @@ fn principal(permission: &str, claims: &[(&str, &str)], policies: &Arc<Policies>
     .under(policies)
 }
 
-fn record(topic: &str, key: &str) -> Delivered {
-    Delivered {
+fn record(topic: &str, key: &str) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from(topic),
         partition: 0,
         offset: 0,
@@ -45,9 +45,9 @@ fn record(topic: &str, key: &str) -> Delivered {
     }
 }
 
-fn sees(principal: &Principal, topics: &[&str]) -> Result<Sight, Hidden> {
+fn sees(principal: &Principal, topics: &[&str]) -> Result<RecordVisibility, NotVisible> {
     let topics: Vec<Arc<str>> = topics.iter().map(|name| Arc::from(*name)).collect();
-    sight(principal, &topics)
+    visibility(principal, &topics)
 }
 
 #[test]
@@ -55,19 +55,19 @@ fn all_filters_that_match_a_topic_hold() {
     let policies = policies(&[("orders*", "{sub}"), ("orders.eu", "{tenant}")]);
     assert_eq!(policies.claims(), ["tenant"]);
     let ann = principal("consume:*", &[("tenant", "acme")], &policies);
-    let sight = sees(&ann, &["orders.us", "users"]).unwrap();
-    assert!(sight.shows(&record("orders.us", "ann")));
-    assert!(!sight.shows(&record("orders.us", "bob")));
+    let visibility = sees(&ann, &["orders.us", "users"]).unwrap();
+    assert!(visibility.shows(&record("orders.us", "ann")));
+    assert!(!visibility.shows(&record("orders.us", "bob")));
     assert!(
-        sight.shows(&record("users", "bob")),
+        visibility.shows(&record("users", "bob")),
         "no filter is about it"
     );
     assert!(
-        !sight.shows(&record("payments", "ann")),
+        !visibility.shows(&record("payments", "ann")),
         "it was not asked for"
     );
-    assert_eq!(sight.key("orders.us"), Some(b"ann".as_slice()));
-    assert_eq!(sight.key("users"), None);
+    assert_eq!(visibility.key("orders.us"), Some(b"ann".as_slice()));
+    assert_eq!(visibility.key("users"), None);
     let both = sees(&ann, &["orders.eu"]).unwrap();
     assert!(!both.shows(&record("orders.eu", "ann")) && !both.shows(&record("orders.eu", "acme")));
 }
@@ -76,9 +76,9 @@ fn all_filters_that_match_a_topic_hold() {
 fn a_missing_claim_shows_nothing_and_names_the_filter() {
     let policies = policies(&[("users", "x"), ("orders", "{tenant}")]);
     let ann = principal("consume:*", &[], &policies);
-    let hidden = sees(&ann, &["users", "orders"]).unwrap_err();
+    let not_visible = sees(&ann, &["users", "orders"]).unwrap_err();
     assert_eq!(
-        hidden.to_string(),
+        not_visible.to_string(),
         "auth.topic_filters[1] shows records of topic orders by the claim tenant, which the token \
          does not have"
     );
@@ -93,9 +93,9 @@ fn only_admin_and_a_gateway_without_authentication_see_everything() {
         assert!(sees(&ann, &["orders"]).unwrap().hides(), "{permission}");
     }
     let admin = principal("admin:*", &[], &policies);
-    assert_eq!(sees(&admin, &["orders"]), Ok(Sight::Everything));
+    assert_eq!(sees(&admin, &["orders"]), Ok(RecordVisibility::Everything));
     let all = Principal::anonymous().under(&policies);
-    assert_eq!(sees(&all, &["orders"]), Ok(Sight::Everything));
+    assert_eq!(sees(&all, &["orders"]), Ok(RecordVisibility::Everything));
 }
 
 #[test]
@@ -125,15 +125,15 @@ fn what_cannot_be_read_is_said_with_its_path() {
 }
 
 #[test]
-fn a_principal_that_no_door_has_let_in_is_shown_nothing() {
+fn a_principal_that_no_api_has_let_in_is_shown_nothing() {
     let policies = policies(&[]);
     let ann = principal("admin:*", &[], &policies);
-    assert_eq!(sees(&ann, &["orders"]), Ok(Sight::Everything));
+    assert_eq!(sees(&ann, &["orders"]), Ok(RecordVisibility::Everything));
     let everything = Grants::Everything;
     let unsaid = Principal::from_inner(Inner::of(Arc::clone(ann.identity()), everything));
     assert!(matches!(
         sees(&unsaid, &["orders"]),
-        Err(Hidden::Unsaid { .. })
+        Err(NotVisible::Unsaid { .. })
     ));
     assert!(!may_see(&unsaid, "orders") && may_see(&ann, "orders"));
 }
@@ -146,9 +146,12 @@ fn admin_below_a_ceiling_is_shown_what_filters_leave() {
         vec![Permission::parse(text, &ann).unwrap()]
     };
     let below = |most: &str| Principal::below("ann", all("admin:*"), all(most)).under(&policies);
-    assert_eq!(sees(&below("admin:*"), &["orders"]), Ok(Sight::Everything));
-    let sight = sees(&below("consume:*"), &["orders"]).unwrap();
-    assert_ne!(sight, Sight::Everything);
+    assert_eq!(
+        sees(&below("admin:*"), &["orders"]),
+        Ok(RecordVisibility::Everything)
+    );
+    let visibility = sees(&below("consume:*"), &["orders"]).unwrap();
+    assert_ne!(visibility, RecordVisibility::Everything);
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn a_filter_may_name_the_issuer() {
     let policies = policies(&[("orders", "{iss}/{sub}")]);
     assert!(policies.claims().is_empty());
     let ann = principal("consume:*", &[], &policies);
-    let sight = sees(&ann, &["orders"]).unwrap();
-    assert!(sight.shows(&record("orders", "https://id.example/ann")));
-    assert!(!sight.shows(&record("orders", "https://other.example/ann")));
+    let visibility = sees(&ann, &["orders"]).unwrap();
+    assert!(visibility.shows(&record("orders", "https://id.example/ann")));
+    assert!(!visibility.shows(&record("orders", "https://other.example/ann")));
 }

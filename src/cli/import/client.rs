@@ -2,9 +2,9 @@
 //! no row; whether librdkafka's name may stand where it would is judged by `kafka::client`.
 
 use super::Entry;
-use super::draft::{Draft, Value};
 use super::jaas;
-use super::rule::{self, Rule, Rules, value};
+use super::mapping::{self, Rule, Rules, value};
+use super::output::{Draft, Value};
 use crate::config::address::Address;
 use crate::kafka::client::table_for_all;
 
@@ -120,7 +120,7 @@ pub(super) fn carry(draft: &mut Draft, role: Role, own: &[Property], all: &[Prop
     let mut made = Vec::new();
     for property in own {
         let (name, entry) = (property.java.as_str(), &property.entry);
-        match rule::find(RULES, name) {
+        match mapping::find(RULES, name) {
             Some(To(theirs)) => set(draft, role, theirs, entry),
             Some(Not(reason)) => draft.leave(entry, reason),
             Some(Made(_)) => made.push(property.clone()),
@@ -268,7 +268,7 @@ pub(super) fn record_bytes(draft: &mut Draft, entry: &Entry) {
 /// `host:port` without protocols. The first line to name brokers wins: there is one list for all clients.
 pub(super) fn bootstrap(draft: &mut Draft, role: Role, entry: &Entry) {
     let mut protocol = None;
-    let servers: Vec<String> = rule::list(&entry.value)
+    let servers: Vec<String> = mapping::list(&entry.value)
         .iter()
         .map(|server| {
             let address = match server.split_once("://") {

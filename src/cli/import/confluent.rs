@@ -2,9 +2,9 @@
 
 use super::Entry;
 use super::client::{self, Property, Role};
-use super::door;
-use super::draft::{Draft, Value};
-use super::rule::{self, Rule, Rules, entry, is_on, value};
+use super::listeners;
+use super::mapping::{self, Rule, Rules, entry, is_on, value};
+use super::output::{Draft, Value};
 
 use Rule::{Made, Not, To};
 
@@ -113,13 +113,13 @@ const PORT: &str = "8082";
 
 /// Carries a whole file over.
 pub(super) fn carry(draft: &mut Draft, entries: &[Entry]) {
-    let made = rule::follow(draft, RULES, entries, "Confluent REST Proxy");
+    let made = mapping::follow(draft, RULES, entries, "Confluent REST Proxy");
     listeners(draft, &made);
     certificates(draft, &made);
     credentials(draft, &made);
     routes(draft, &made);
     if let Some(entry) = entry(&made, "access.control.allow.origin") {
-        door::origins(draft, entry);
+        listeners::origins(draft, entry);
     }
     flood(draft, &made);
     advertised(draft, &made);
@@ -156,7 +156,7 @@ fn parse_listener(text: &str) -> Option<(bool, String)> {
         _ => return None,
     };
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':')?;
-    Some((is_https, door::address(host, port)))
+    Some((is_https, listeners::address(host, port)))
 }
 
 fn listeners(draft: &mut Draft, made: &[Entry]) {
@@ -164,14 +164,14 @@ fn listeners(draft: &mut Draft, made: &[Entry]) {
     let Some(entry) = entry(made, "listeners").filter(|entry| !entry.value.trim().is_empty())
     else {
         let given = entry(made, "port");
-        let address = door::address("", value(made, "port").unwrap_or(PORT));
+        let address = listeners::address("", value(made, "port").unwrap_or(PORT));
         match given {
-            Some(port) => door::listen(draft, vec![address], &[port]),
+            Some(port) => listeners::listen(draft, vec![address], &[port]),
             None => draft.set_default("listen", Value::Text(address), DEFAULT),
         }
         return;
     };
-    let listed = rule::list(&entry.value);
+    let listed = mapping::list(&entry.value);
     let parsed: Vec<_> = listed.iter().map(|text| parse_listener(text)).collect();
     if parsed.iter().any(Option::is_none) {
         draft.leave(
@@ -191,16 +191,16 @@ fn listeners(draft: &mut Draft, made: &[Entry]) {
     }
     match kept.is_empty() {
         true => draft.close("none of the addresses in listeners could be read"),
-        false => door::listen(draft, kept, &[entry]),
+        false => listeners::listen(draft, kept, &[entry]),
     }
-    if let Some(port) = rule::entry(made, "port") {
+    if let Some(port) = mapping::entry(made, "port") {
         draft.leave(port, "listeners win over it");
     }
 }
 
 fn advertised(draft: &mut Draft, made: &[Entry]) {
     if let Some(entry) = entry(made, "advertised.listeners")
-        && let Some(first) = rule::list(&entry.value).first()
+        && let Some(first) = mapping::list(&entry.value).first()
     {
         draft.set(
             "advertised_url",
@@ -213,7 +213,7 @@ fn advertised(draft: &mut Draft, made: &[Entry]) {
         let port = draft
             .text("listen")
             .and_then(|address| address.rsplit(':').next());
-        let address = door::address(&entry.value, port.unwrap_or(PORT));
+        let address = listeners::address(&entry.value, port.unwrap_or(PORT));
         draft.set(
             "advertised_url",
             Value::Text(format!("{scheme}://{address}")),
@@ -280,7 +280,7 @@ fn certificates(draft: &mut Draft, made: &[Entry]) {
     }
 }
 
-/// Who may connect. What cannot be asked for here leaves the door closed.
+/// Who may connect. What cannot be asked for here leaves the listener closed.
 fn credentials(draft: &mut Draft, made: &[Entry]) {
     if let Some(entry) = entry(made, "authentication.method") {
         match entry.value.trim().to_ascii_uppercase().as_str() {
@@ -315,7 +315,7 @@ fn routes(draft: &mut Draft, made: &[Entry]) {
             .filter(|route| !route.ends_with("/records"))
             .collect();
         match is_on(made, "api.v2.enable") {
-            Some(false) => door::block(draft, &all, &[entry]),
+            Some(false) => listeners::block(draft, &all, &[entry]),
             _ => draft.leave(entry, "v2 is always there unless http.block has its routes"),
         }
     }
@@ -332,7 +332,7 @@ fn routes(draft: &mut Draft, made: &[Entry]) {
 fn endpoints(draft: &mut Draft, path: &str, entry: &Entry) {
     let mut routes: Vec<&str> = Vec::new();
     let mut unknown = Vec::new();
-    let listed = rule::list(&entry.value);
+    let listed = mapping::list(&entry.value);
     for name in &listed {
         // `api.v2.topics.list` and `api.v2.topics.*` are both of the topics; what is blocked is the whole
         // resource, what is allowed too.
@@ -356,7 +356,7 @@ fn endpoints(draft: &mut Draft, path: &str, entry: &Entry) {
         );
     }
     if !routes.is_empty() {
-        door::routes_to(draft, path, &routes, &[entry]);
+        listeners::routes_to(draft, path, &routes, &[entry]);
         draft.annotate(
             path,
             "whole resources, not single methods of them: look whether each fits",
@@ -371,9 +371,9 @@ fn endpoints(draft: &mut Draft, path: &str, entry: &Entry) {
 /// Whoever blocked reading or writing did not mean this gateway's own ways to do so to be open.
 fn also_blocked(path: &str, endpoint: &str) -> &'static [&'static str] {
     match endpoint {
-        "api.v2.consumers." if path == "http.block" => &door::READING,
+        "api.v2.consumers." if path == "http.block" => &listeners::READING,
         "api.v2.produce-to-topic." | "api.v2.produce-to-partition." if path == "http.block" => {
-            &door::WRITING
+            &listeners::WRITING
         }
         _ => &[],
     }

@@ -2,7 +2,7 @@
 
 use super::Entry;
 use super::client::{Role, set_value};
-use super::draft::{Draft, Value};
+use super::output::{Draft, Value};
 
 /// What a line says. Its values are secrets.
 struct Jaas {

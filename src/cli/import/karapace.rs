@@ -2,9 +2,9 @@
 
 use super::Entry;
 use super::client::{self, Role};
-use super::door;
-use super::draft::{Draft, Value};
-use super::rule::{self, Rule, Rules, entry, is_on, value};
+use super::listeners;
+use super::mapping::{self, Rule, Rules, entry, is_on, value};
+use super::output::{Draft, Value};
 
 use Rule::{Made, Not, To};
 
@@ -101,7 +101,7 @@ pub(super) fn carry(draft: &mut Draft, entries: &[Entry]) {
         .filter(|e| !e.value.is_empty())
         .cloned()
         .collect();
-    let made = rule::follow(draft, RULES, &set, "Karapace");
+    let made = mapping::follow(draft, RULES, &set, "Karapace");
     addresses(draft, &made);
     credentials(draft, &made);
     kafka(draft, &made);
@@ -117,11 +117,11 @@ fn given<'a>(made: &'a [Entry], names: &[&str]) -> Vec<&'a Entry> {
 fn addresses(draft: &mut Draft, made: &[Entry]) {
     let host = value(made, "host").unwrap_or("127.0.0.1");
     let port = value(made, "port").unwrap_or("8081");
-    let address = door::address(host, port);
+    let address = listeners::address(host, port);
     let lines = given(made, &["host", "port"]);
     match lines.is_empty() {
         true => draft.set_default("listen", Value::Text(address), "Karapace's own default"),
-        false => door::listen(draft, vec![address], &lines),
+        false => listeners::listen(draft, vec![address], &lines),
     }
     let lines = given(
         made,
@@ -139,7 +139,7 @@ fn addresses(draft: &mut Draft, made: &[Entry]) {
     }
     let protocol = value(made, "advertised_protocol").unwrap_or("http");
     let host = value(made, "advertised_hostname").unwrap_or(host);
-    let address = door::address(host, value(made, "advertised_port").unwrap_or(port));
+    let address = listeners::address(host, value(made, "advertised_port").unwrap_or(port));
     let url = Value::Text(format!("{protocol}://{address}"));
     draft.set_by("advertised_url", url, &lines);
 }
@@ -232,7 +232,7 @@ fn several(draft: &mut Draft, made: &[Entry]) {
     let registry = given(made, &["registry_scheme", "registry_host", "registry_port"]);
     if let Some(host) = value(made, "registry_host") {
         let scheme = value(made, "registry_scheme").unwrap_or("http");
-        let address = door::address(host, value(made, "registry_port").unwrap_or("8081"));
+        let address = listeners::address(host, value(made, "registry_port").unwrap_or("8081"));
         let url = Value::Text(format!("{scheme}://{address}"));
         draft.set_by("schema.registry_url", url, &registry);
     } else {

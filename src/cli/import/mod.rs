@@ -2,26 +2,26 @@
 //! a comment that says why not, and the result always loads.
 //!
 //! - `properties.rs`, `json.rs`: the two syntaxes, into names and values with their lines
-//! - `rule.rs`: what becomes of a name; the tables of these are the mapping that docs/compatibility.md shows
+//! - `mapping.rs`: what becomes of a name; its tables are the ones that docs/compatibility.md shows
 //! - `confluent.rs`, `strimzi.rs`, `karapace.rs`: a table for each product, and what takes code
 //! - `client.rs`, `jaas.rs`: the properties of Kafka's Java clients, which two of them pass on
-//! - `door.rs`: addresses, routes and origins
-//! - `draft.rs`: the result while it is put together, and its text
-//! - `settle.rs`: takes back what start-up objects to
+//! - `listeners.rs`: addresses, routes and origins
+//! - `output.rs`: the result while it is put together, and its text
+//! - `validate.rs`: takes back what start-up objects to
 
 mod client;
 mod confluent;
-mod door;
-mod draft;
 mod jaas;
 mod json;
 mod karapace;
+mod listeners;
+mod mapping;
+mod output;
 mod properties;
-mod rule;
-mod settle;
 mod strimzi;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use self::draft::Draft;
+use self::output::Draft;
 use crate::config::read_file;
 
 /// Far above any real file: what is larger was named by mistake.
@@ -191,7 +191,7 @@ fn convert(file: &Path, text: &str, from: Option<Product>) -> Result<(Product, D
         Product::Strimzi => strimzi::carry(&mut draft, &entries),
         Product::Karapace => karapace::carry(&mut draft, &entries),
     }
-    settle::settle(&mut draft, product.name());
+    validate::validate(&mut draft, product.name());
     Ok((product, draft))
 }
 
@@ -201,7 +201,7 @@ fn recognise(entries: &[Entry], is_json: bool) -> Result<Product, Unreadable> {
     let count = |rules| {
         let known = entries
             .iter()
-            .filter(|entry| rule::find(rules, &entry.name).is_some());
+            .filter(|entry| mapping::find(rules, &entry.name).is_some());
         known.count()
     };
     let unknown = || Unreadable {

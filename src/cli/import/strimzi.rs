@@ -2,9 +2,9 @@
 
 use super::Entry;
 use super::client::{self, Property, Role};
-use super::door;
-use super::draft::{Draft, Value};
-use super::rule::{self, Rule, Rules, entry, is_on, value};
+use super::listeners;
+use super::mapping::{self, Rule, Rules, entry, is_on, value};
+use super::output::{Draft, Value};
 
 use Rule::{Made, Not, To};
 
@@ -47,7 +47,7 @@ pub(super) const RULES: Rules = &[
 
 /// Carries a whole file over.
 pub(super) fn carry(draft: &mut Draft, entries: &[Entry]) {
-    let made = rule::follow(draft, RULES, entries, "Strimzi's bridge");
+    let made = mapping::follow(draft, RULES, entries, "Strimzi's bridge");
     addresses(draft, &made);
     certificates(draft, &made);
     cors(draft, &made);
@@ -89,17 +89,17 @@ fn clients(draft: &mut Draft, made: &[Entry]) {
 
 fn addresses(draft: &mut Draft, made: &[Entry]) {
     let host = value(made, "http.host").unwrap_or("0.0.0.0");
-    let address = door::address(host, value(made, "http.port").unwrap_or("8080"));
+    let address = listeners::address(host, value(made, "http.port").unwrap_or("8080"));
     let given: Vec<_> = ["http.host", "http.port"]
         .iter()
         .filter_map(|name| entry(made, name))
         .collect();
     match given.is_empty() {
         true => draft.set_default("listen", Value::Text(address), "the bridge's own default"),
-        false => door::listen(draft, vec![address], &given),
+        false => listeners::listen(draft, vec![address], &given),
     }
     if let Some(port) = entry(made, "http.management.port") {
-        let address = door::address(host, port.value.trim());
+        let address = listeners::address(host, port.value.trim());
         draft.set("management.listen", Value::Text(address), port);
     }
 }
@@ -140,7 +140,7 @@ fn cors(draft: &mut Draft, made: &[Entry]) {
     let is_on = is_on(made, "http.cors.enabled") == Some(true);
     if let Some(entry) = entry(made, "http.cors.allowedOrigins") {
         match is_on {
-            true => door::origins(draft, entry),
+            true => listeners::origins(draft, entry),
             false => draft.leave(entry, "http.cors.enabled is not true"),
         }
     }
@@ -151,13 +151,13 @@ fn cors(draft: &mut Draft, made: &[Entry]) {
 
 fn routes(draft: &mut Draft, made: &[Entry]) {
     for (name, routes) in [
-        ("http.consumer.enabled", &door::READING[..]),
-        ("http.producer.enabled", &door::WRITING[..]),
+        ("http.consumer.enabled", &listeners::READING[..]),
+        ("http.producer.enabled", &listeners::WRITING[..]),
     ] {
         if let Some(entry) = entry(made, name) {
             match is_on(made, name) {
                 Some(true) | None => draft.leave(entry, "it is so without being set"),
-                Some(false) => door::block(draft, routes, &[entry]),
+                Some(false) => listeners::block(draft, routes, &[entry]),
             }
         }
     }

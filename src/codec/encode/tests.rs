@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::*;
 use crate::record::{Header, Unplaced};
 
-fn of(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> Delivered {
-    Delivered {
+fn of(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from("orders"),
         partition: 1,
         offset: 42,
@@ -18,7 +18,7 @@ fn of(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> Delivered {
     }
 }
 
-fn json(given: &Delivered, formats: Formats) -> String {
+fn json(given: &ConsumerRecord, formats: Formats) -> String {
     let mut out = Vec::new();
     record(&mut out, given, formats);
     let text = String::from_utf8(out).unwrap();
@@ -85,7 +85,7 @@ fn what_does_not_fit_goes_out_in_the_next_format_and_says_so() {
 #[test]
 fn what_only_looks_like_json_is_a_string() {
     for bad in [&b"{\"a\":}"[..], b"", b"nul", b"1 2", b"\"\xc3\"", b"[1,2"] {
-        let given = Delivered {
+        let given = ConsumerRecord {
             value: Some(Bytes::copy_from_slice(bad)),
             ..of(None, None)
         };
@@ -93,7 +93,7 @@ fn what_only_looks_like_json_is_a_string() {
         assert!(text.contains(r#""vf":""#), "{text}");
     }
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-    let given = Delivered {
+    let given = ConsumerRecord {
         value: Some(deep.into()),
         ..of(None, None)
     };
@@ -106,7 +106,7 @@ fn headers_keep_order_repeats_and_nulls() {
         name: name.to_owned(),
         value: value.map(Bytes::from_static),
     };
-    let given = Delivered {
+    let given = ConsumerRecord {
         headers: vec![
             header("a", Some(b"1")),
             header("b\"", None),
@@ -126,7 +126,7 @@ fn headers_keep_order_repeats_and_nulls() {
 #[test]
 fn a_place_says_why_it_has_no_offset() {
     let mut out = Vec::new();
-    let at = Written {
+    let at = RecordMetadata {
         partition: 0,
         offset: Ok(3),
         timestamp: 9,
@@ -134,7 +134,7 @@ fn a_place_says_why_it_has_no_offset() {
     written(&mut out, "orders", &at);
     out.push(b'\n');
     for why in [Unplaced::Retried, Unplaced::Unasked] {
-        let at = Written {
+        let at = RecordMetadata {
             partition: 1,
             offset: Err(why),
             timestamp: 9,

@@ -15,7 +15,7 @@ fn parse_as(text: &str, key: Format, value: Format) -> Result<Parsed, DecodeErro
     )
 }
 
-fn one_of(parsed: Result<Parsed, DecodeError>) -> Outgoing {
+fn one_of(parsed: Result<Parsed, DecodeError>) -> ProducerRecord {
     match parsed.unwrap() {
         Parsed::One(record) => record,
         Parsed::Many(records) => panic!("an array of {}", records.len()),

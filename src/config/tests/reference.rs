@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::config::keys::{KEYS, Key, TABLES};
+use crate::config::schema::{KEYS, Key, TABLES};
 use crate::config::show::default_toml;
 use crate::config::{Settings, Source, sample};
 
@@ -96,7 +96,7 @@ fn table_of_keys() -> String {
             out,
             "| `{}` | {} | {} | {} |",
             key.path,
-            key.slot.expects(),
+            key.kind.expects(),
             default_of(key),
             key.doc
         )

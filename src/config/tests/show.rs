@@ -55,7 +55,7 @@ fn values_stand_beside_their_sources() {
 fn the_output_is_toml_with_every_key() {
     let shown = shown(&with_set(&["kafka.properties.ssl.ca.location=a \"b\""]));
     toml::from_str::<toml::Table>(&shown).expect("the output is TOML");
-    for key in crate::config::keys::KEYS {
+    for key in crate::config::schema::KEYS {
         assert!(shown.contains(key.path), "{}", key.path);
     }
 }

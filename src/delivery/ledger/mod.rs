@@ -11,17 +11,17 @@
 //! Its files:
 //!
 //! - `mod.rs`: what a ledger is made of
-//! - `assigned.rs`: what Kafka gives and takes
-//! - `taking.rs`: what goes out
+//! - `assignment.rs`: what Kafka gives and takes
+//! - `deliver.rs`: what goes out
 //! - `acknowledging.rs`: what the client says of it
-//! - `returning.rs`: what comes back, and dead letters
+//! - `redeliver.rs`: what comes back, and dead letters
 //! - `commits.rs`: what is to be committed
 
 mod acknowledging;
-mod assigned;
+mod assignment;
 mod commits;
-mod returning;
-mod taking;
+mod deliver;
+mod redeliver;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -31,7 +31,7 @@ use super::partition::Partition;
 use super::tags::{PartitionId, Tags};
 use super::window::Window;
 use super::{AckMode, Policy, Reason};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// A record that goes out.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Delivery<'a> {
     /// How often it has been delivered, with this time.
     pub deliveries: u32,
     /// The record.
-    pub record: &'a Delivered,
+    pub record: &'a ConsumerRecord,
 }
 
 /// What became of a record that could go out.
@@ -158,7 +158,7 @@ pub struct DeadLetter {
     /// To be given back with what became of it.
     pub id: DeadLetterId,
     /// The record.
-    pub record: Delivered,
+    pub record: ConsumerRecord,
     /// How often it was delivered.
     pub deliveries: u32,
     /// Why it is one.
@@ -256,8 +256,8 @@ impl Ledger {
     }
 
     /// Divides what may be in flight by two to this power, while memory is short.
-    pub fn squeeze(&mut self, squeeze: u32) {
-        self.window.squeeze(squeeze);
+    pub fn set_pressure(&mut self, pressure: u32) {
+        self.window.set_pressure(pressure);
     }
 
     /// The client wants nothing of `partition`, or does again. False when it is not assigned.

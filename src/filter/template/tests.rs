@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::record::{Delivered, Header, TimestampType};
+use crate::record::{ConsumerRecord, Header, TimestampType};
 
-fn record(key: &str, value: &str, header: &str) -> Delivered {
+fn record(key: &str, value: &str, header: &str) -> ConsumerRecord {
     let bytes = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
-    Delivered {
+    ConsumerRecord {
         topic: Arc::from("t"),
         partition: 0,
         offset: 0,
@@ -46,7 +46,7 @@ fn fill(field: &str, text: &str, claims: &Value) -> Result<Filter, Unfilled> {
 #[test]
 fn claims_stand_in_their_places() {
     let claims = json!({"sub": "ann", "org.id": 7, "eu": true});
-    let shows = |field: &str, text: &str, record: &Delivered| {
+    let shows = |field: &str, text: &str, record: &ConsumerRecord| {
         fill(field, text, &claims).unwrap().wants(record)
     };
     let of_ann = record(

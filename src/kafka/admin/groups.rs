@@ -7,7 +7,7 @@ use krafka::admin::{
     AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, TopicPartition as Place,
 };
 
-use super::noted::{self, Noted};
+use super::offset_commit::{self, OffsetAndMetadata};
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -91,7 +91,8 @@ impl Admin {
     }
 
     /// Commits for `group`, which must have no members: each offset is that of the next record to
-    /// read. Those without a text cost one request; if any has one, `noted` says what all of them cost.
+    /// read. Those without a text cost one request; if any has one, `offset_commit` says what all of them
+    /// cost.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl Admin {
     pub async fn commit_for_group(
         &self,
         group: &str,
-        offsets: &[Noted],
+        offsets: &[OffsetAndMetadata],
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let has_text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
@@ -131,11 +132,11 @@ impl Admin {
     async fn commit_noted(
         &self,
         group: &str,
-        offsets: &[Noted],
+        offsets: &[OffsetAndMetadata],
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         let room = &self.inner.noting;
-        match noted::commit(self.clients()?, room, group, offsets, bound).await {
+        match offset_commit::commit(self.clients()?, room, group, offsets, bound).await {
             Ok(done) => {
                 let done = done.into_iter();
                 Ok(done

@@ -1,10 +1,10 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
 //! Every call takes its bound and answers within it. `offsets` is about positions in partitions,
-//! `groups` about consumer groups, `noted` about commits that keep a text.
+//! `groups` about consumer groups, `offset_commit` about commits that keep metadata.
 
 mod groups;
-mod noted;
+mod offset_commit;
 mod offsets;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
@@ -26,8 +26,8 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use groups::Committed;
-pub use noted::Noted;
-pub use offsets::{Isolation, OffsetSpec, Wanted};
+pub use offset_commit::OffsetAndMetadata;
+pub use offsets::{Isolation, OffsetQuery, OffsetSpec};
 
 use super::Role;
 use super::client::{self, Clients};
@@ -206,7 +206,7 @@ impl Admin {
             inner: Arc::new(Inner {
                 clients: None,
                 link: OnceCell::new_with(Some(Link::new(kafka))),
-                noting: Arc::new(Semaphore::new(noted::AT_ONCE)),
+                noting: Arc::new(Semaphore::new(offset_commit::AT_ONCE)),
             }),
         }
     }
@@ -218,7 +218,7 @@ impl Admin {
             inner: Arc::new(Inner {
                 clients: Some(clients),
                 link: OnceCell::new(),
-                noting: Arc::new(Semaphore::new(noted::AT_ONCE)),
+                noting: Arc::new(Semaphore::new(offset_commit::AT_ONCE)),
             }),
         }
     }

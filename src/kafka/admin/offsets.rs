@@ -44,9 +44,9 @@ impl From<Isolation> for IsolationLevel {
     }
 }
 
-/// One lookup.
+/// One lookup of an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OffsetQuery {
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -55,7 +55,7 @@ pub struct Wanted {
     pub spec: OffsetSpec,
 }
 
-impl Wanted {
+impl OffsetQuery {
     /// Looks up `spec` in one partition.
     pub fn new(topic: impl Into<String>, partition: i32, spec: OffsetSpec) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Admin {
     /// [`Metadata`]: crate::kafka::metadata::Metadata
     pub async fn list_offsets(
         &self,
-        wanted: &[Wanted],
+        wanted: &[OffsetQuery],
         isolation: Isolation,
         bound: Duration,
     ) -> Vec<Result<Option<i64>, Fault>> {

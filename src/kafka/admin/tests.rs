@@ -6,7 +6,7 @@ use krafka::Kafka;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
-use super::{Admin, Isolation, NewTopic, OffsetSpec, Wanted};
+use super::{Admin, Isolation, NewTopic, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::FaultKind;
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -71,14 +71,14 @@ async fn many_positions_come_back_in_the_order_they_were_asked_for() {
         write(&kafka, "t", 0, time).await;
     }
     let wanted = [
-        Wanted::new("t", 0, OffsetSpec::Latest),
-        Wanted::new("t", 1, OffsetSpec::Latest),
-        Wanted::new("t", 0, OffsetSpec::Earliest),
-        Wanted::new("t", 0, OffsetSpec::At(1_500)),
-        Wanted::new("t", 1, OffsetSpec::At(1_500)),
-        Wanted::new("t", 0, OffsetSpec::At(0)),
-        Wanted::new("t", 0, OffsetSpec::At(i64::MIN)),
-        Wanted::new("t", 0, OffsetSpec::Latest),
+        OffsetQuery::new("t", 0, OffsetSpec::Latest),
+        OffsetQuery::new("t", 1, OffsetSpec::Latest),
+        OffsetQuery::new("t", 0, OffsetSpec::Earliest),
+        OffsetQuery::new("t", 0, OffsetSpec::At(1_500)),
+        OffsetQuery::new("t", 1, OffsetSpec::At(1_500)),
+        OffsetQuery::new("t", 0, OffsetSpec::At(0)),
+        OffsetQuery::new("t", 0, OffsetSpec::At(i64::MIN)),
+        OffsetQuery::new("t", 0, OffsetSpec::Latest),
     ];
     let started = Instant::now();
     let found = admin
@@ -109,8 +109,8 @@ async fn one_bad_partition_does_not_spoil_the_others() {
     let (broker, admin) = started().await;
     broker.create_topic("t", 1);
     let wanted = [
-        Wanted::new("t", 7, OffsetSpec::Latest),
-        Wanted::new("t", 0, OffsetSpec::Latest),
+        OffsetQuery::new("t", 7, OffsetSpec::Latest),
+        OffsetQuery::new("t", 0, OffsetSpec::Latest),
     ];
     let found = admin
         .list_offsets(&wanted, Isolation::Committed, BOUND)
@@ -131,7 +131,7 @@ async fn an_open_transaction_ends_what_is_committed() {
         let partition = state.partition_mut("t", 0).expect("a partition");
         partition.open_transactions.insert(1, 1);
     });
-    let wanted = [Wanted::new("t", 0, OffsetSpec::Latest)];
+    let wanted = [OffsetQuery::new("t", 0, OffsetSpec::Latest)];
     for (isolation, end) in [(Isolation::Committed, 1), (Isolation::Uncommitted, 2)] {
         let found = admin.list_offsets(&wanted, isolation, BOUND).await;
         assert_eq!(found, [Ok(Some(end))], "{isolation:?}");
@@ -145,7 +145,7 @@ async fn a_lookup_by_time_survives_a_leader_that_moves() {
     broker.on_once(ApiKey::ListOffsets, |_| {
         Control::Error(ErrorCode::NotLeaderForPartition)
     });
-    let wanted = [Wanted::new("t", 0, OffsetSpec::At(5))];
+    let wanted = [OffsetQuery::new("t", 0, OffsetSpec::At(5))];
     let found = admin
         .list_offsets(&wanted, Isolation::Committed, BOUND)
         .await;
@@ -160,8 +160,8 @@ async fn a_silent_broker_is_given_up_within_the_bound() {
     broker.on(ApiKey::ListOffsets, |_| Control::Silence);
     let bound = Duration::from_millis(400);
     let wanted = [
-        Wanted::new("t", 0, OffsetSpec::At(5)),
-        Wanted::new("t", 0, OffsetSpec::Latest),
+        OffsetQuery::new("t", 0, OffsetSpec::At(5)),
+        OffsetQuery::new("t", 0, OffsetSpec::Latest),
     ];
     let started = Instant::now();
     let found = admin

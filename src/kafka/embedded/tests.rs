@@ -9,7 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use super::usage::{Tally, Usage};
 use super::{Embedded, random_id};
 use crate::config::{KafkaSettings, LimitSettings, Properties};
-use crate::kafka::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::client::{self, Clients, Role};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::{Metadata, MetadataOptions};
@@ -213,8 +213,8 @@ async fn what_librdkafka_writes_krafka_reads_whole() {
         assert_eq!(records[1].headers.len(), 2, "{compression}");
         assert_eq!(records[1].headers[1].1, None, "{compression}");
         let wanted = [
-            Wanted::new("t", 0, OffsetSpec::At(1_500)),
-            Wanted::new("t", 0, OffsetSpec::At(2_001)),
+            OffsetQuery::new("t", 0, OffsetSpec::At(1_500)),
+            OffsetQuery::new("t", 0, OffsetSpec::At(2_001)),
         ];
         let found = admin
             .list_offsets(&wanted, Isolation::Committed, 60 * SECOND)

@@ -1,6 +1,6 @@
 //! What went wrong on the way to or from Kafka, in Kafka's own words.
 //!
-//! Both client libraries' errors become a [`Fault`] here, so that the doors need one table to turn
+//! Both client libraries' errors become a [`Fault`] here, so that the APIs need one table to turn
 //! Kafka's errors into theirs. `protocol` is the table of the protocol's error codes, `librdkafka`
 //! and `krafka` turn each library's errors into faults by it. Faults reach clients, so `addresses` takes
 //! out of the libraries' words where the brokers are.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::auth::identity::Identity;
-use crate::kafka::admin::{Admin, Isolation, OffsetSpec, Wanted};
+use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::FaultKind;
 use crate::observe::lag::{self, Series};
 use crate::record::TopicPartition;
@@ -264,9 +264,11 @@ impl Inner {
         if asked.is_empty() {
             return;
         }
-        let wanted: Vec<Wanted> = asked
+        let wanted: Vec<OffsetQuery> = asked
             .iter()
-            .map(|((topic, partition), _)| Wanted::new(&**topic, *partition, OffsetSpec::Latest))
+            .map(|((topic, partition), _)| {
+                OffsetQuery::new(&**topic, *partition, OffsetSpec::Latest)
+            })
             .collect();
         let found = self
             .admin

@@ -20,16 +20,15 @@
 //!   whoever has it next begins there and not later.
 //! - A dropped [`Member`] leaves the group without committing.
 //!
-//! `native` is the engine over krafka (KIP-848), which fetches from each broker by itself where several
-//! lead the member's partitions. `handles` gives members their connections, `start` decides where a
-//! partition starts and `place` finds that in its log, `health` knows whether any broker answers, `lag` how
-//! far groups are behind.
+//! `kip848` is the engine over krafka, which fetches from each broker by itself where several
+//! lead the member's partitions. `connections` gives members theirs, `start` decides where a
+//! partition starts and `kafka::offset_resolver` finds that in its log, `health` knows whether any broker
+//! answers, `lag` how far groups are behind.
 
-mod handles;
+mod connections;
 mod health;
+mod kip848;
 mod lag;
-mod native;
-mod place;
 mod start;
 
 use std::sync::Arc;
@@ -37,7 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::handles::Handles;
+use self::connections::Connections;
 use self::health::Health;
 use self::lag::Lags;
 use super::append_time::AppendTimes;
@@ -46,7 +45,8 @@ use super::metadata::Metadata;
 use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation};
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::record::{Delivered, TopicPartition};
+use crate::kafka::offset_resolver::OffsetResolver;
+use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most events that wait to be taken, a batch of records being one. The engine holds one more.
 const EVENTS: usize = 2;
@@ -70,9 +70,9 @@ pub struct Options {
     /// starts at its beginning, whatever this says of the others: in a topic that was not there when the
     /// member subscribed, or had fewer partitions, or in which the group has committed others.
     pub from: From,
-    /// The same where `from` does not say it. With [`Reset::Error`] there must be a committed offset of what
-    /// was there when the member subscribed, and it must be in the log.
-    pub reset: Reset,
+    /// The same where `from` does not say it. With [`OffsetReset::Error`] there must be a committed offset
+    /// of what was there when the member subscribed, and it must be in the log.
+    pub reset: OffsetReset,
     /// Whether a start that is not what the group has committed is committed before its first record.
     pub commit_starts: bool,
     /// Those of `topics` that were not there yet when the client subscribed.
@@ -92,7 +92,7 @@ impl Options {
             topics: topics.into_iter().map(Into::into).collect(),
             isolation: Isolation::Committed,
             from: From::default(),
-            reset: Reset::default(),
+            reset: OffsetReset::default(),
             commit_starts: true,
             appeared: Vec::new(),
         }
@@ -102,7 +102,7 @@ impl Options {
 /// Where a partition starts for which the group has committed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum From {
-    /// As [`Reset`] says.
+    /// As [`OffsetReset`] says.
     #[default]
     Committed,
     /// At the first record that is still there.
@@ -111,13 +111,13 @@ pub enum From {
     Latest,
     /// At the first record at or after this time, in milliseconds since the epoch.
     Time(i64),
-    /// At these offsets; partitions that are not named as [`Reset`] says.
+    /// At these offsets; partitions that are not named as [`OffsetReset`] says.
     Positions(Vec<(TopicPartition, i64)>),
 }
 
 /// Where to start when nothing is committed, as `auto.offset.reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reset {
+pub enum OffsetReset {
     /// At the first record that is still there.
     Earliest,
     /// After the last record.
@@ -136,7 +136,7 @@ pub enum SeekTo {
     Beginning,
     /// After the last record.
     End,
-    /// To the committed offset, or where [`Reset`] says.
+    /// To the committed offset, or where [`OffsetReset`] says.
     Committed,
     /// To the first record at or after this time, in milliseconds since the epoch.
     Time(i64),
@@ -204,7 +204,7 @@ pub enum Event {
     /// Records of partitions that are assigned, in order within each.
     Records {
         /// The records; possibly none, when only positions moved.
-        records: Vec<Delivered>,
+        records: Vec<ConsumerRecord>,
         /// The next offset of each partition that moved, records that are never delivered
         /// (control records, aborted transactions) passed over.
         next: Vec<(TopicPartition, i64)>,
@@ -338,7 +338,7 @@ pub struct Members {
 /// What the members of a process share.
 #[derive(Debug)]
 struct Shared {
-    handles: Arc<Handles>,
+    connections: Arc<Connections>,
     tuning: ReaderTuning,
     admin: Admin,
     metadata: Metadata,
@@ -363,7 +363,7 @@ impl Members {
         let bound = clients.settings().metadata_timeout;
         Self {
             shared: Arc::new(Shared {
-                handles: Arc::new(Handles::new(clients, own_connections)),
+                connections: Arc::new(Connections::new(clients, own_connections)),
                 tuning,
                 lags: Lags::new(admin.clone(), bound),
                 admin,
@@ -400,7 +400,7 @@ impl Members {
             let (commands, commands_in) = mpsc::channel(COMMANDS);
             let (events_out, events) = mpsc::channel(EVENTS);
             let shared = Arc::clone(&self.shared);
-            native::start(shared, self.timing, options, commands_in, events_out);
+            kip848::start(shared, self.timing, options, commands_in, events_out);
             return Ok(Member { commands, events });
         };
         Err(Fault::new(
@@ -414,17 +414,17 @@ impl Members {
         &self,
         group: &str,
         isolation: Isolation,
-        reset: Reset,
+        reset: OffsetReset,
         aims: &[(TopicPartition, SeekTo)],
     ) -> Vec<(TopicPartition, Result<Spot, Fault>)> {
-        let asker = place::Asker {
+        let resolver = OffsetResolver {
             admin: self.shared.admin.clone(),
             group: Arc::from(group),
             isolation,
             reset,
             bound: self.shared.bound,
         };
-        let places = asker.places(aims, false).await.into_iter();
+        let places = resolver.resolve(aims, false).await.into_iter();
         places
             .map(|(partition, place)| {
                 let spot = place.map(|place| Spot {
@@ -438,7 +438,7 @@ impl Members {
 
     /// How many members have a handle of their own, and how many share one.
     pub fn seats(&self) -> (usize, usize) {
-        self.shared.handles.seats()
+        self.shared.connections.in_use()
     }
 }
 

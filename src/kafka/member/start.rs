@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::place::{Asker, Places, all_failed};
-use super::{From, Options, Reset, SeekTo};
+use super::{From, OffsetReset, Options, SeekTo};
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Metadata, Topic};
+use crate::kafka::offset_resolver::{OffsetResolver, ResolvedOffsets, all_failed};
 use crate::record::TopicPartition;
 
 /// How long what was found when the member subscribed is taken for what is so now.
@@ -40,7 +40,7 @@ impl Before {
     pub(super) fn matters(options: &Options) -> bool {
         match &options.from {
             From::Earliest => false,
-            From::Committed | From::Positions(_) => options.reset != Reset::Earliest,
+            From::Committed | From::Positions(_) => options.reset != OffsetReset::Earliest,
             From::Latest | From::Time(_) => true,
         }
     }
@@ -51,7 +51,7 @@ impl Before {
     ///
     /// What kept Kafka from answering.
     pub(super) async fn look(
-        asker: &Asker,
+        resolver: &OffsetResolver,
         metadata: &Metadata,
         topics: Vec<Arc<str>>,
     ) -> Result<Self, Fault> {
@@ -67,7 +67,7 @@ impl Before {
             return Ok(Self::default());
         }
         let mut committed = HashSet::new();
-        for (partition, offset) in asker.committed(&partitions).await? {
+        for (partition, offset) in resolver.committed(&partitions).await? {
             if offset?.is_some() {
                 committed.insert(partition.topic);
             }
@@ -140,19 +140,19 @@ fn aim(options: &Options, partition: &TopicPartition, age: Age, former: Option<i
     match (&options.from, options.reset, age) {
         (From::Earliest, ..) | (_, _, Age::Appeared) => SeekTo::Beginning,
         // It was to be told of such.
-        (From::Committed | From::Positions(_), Reset::Error, _) => SeekTo::Committed,
+        (From::Committed | From::Positions(_), OffsetReset::Error, _) => SeekTo::Committed,
         (_, _, Age::NewToGroup) => SeekTo::Beginning,
         (_, _, Age::Old) if former.is_some() => former.map_or(SeekTo::End, SeekTo::Offset),
         (From::Latest, ..) => SeekTo::End,
         (From::Time(time), ..) => SeekTo::Time(*time),
-        (From::Committed | From::Positions(_), Reset::Earliest, _) => SeekTo::Beginning,
-        (From::Committed | From::Positions(_), Reset::Latest, _) => SeekTo::End,
+        (From::Committed | From::Positions(_), OffsetReset::Earliest, _) => SeekTo::Beginning,
+        (From::Committed | From::Positions(_), OffsetReset::Latest, _) => SeekTo::End,
     }
 }
 
 /// Who looks up where partitions start.
 pub(super) struct Starter {
-    pub(super) asker: Arc<Asker>,
+    pub(super) resolver: Arc<OffsetResolver>,
     pub(super) metadata: Metadata,
     pub(super) options: Arc<Options>,
     pub(super) before: Arc<Before>,
@@ -160,10 +160,13 @@ pub(super) struct Starter {
 
 impl Starter {
     /// Where these start; each comes with where it started in this member before.
-    pub(super) async fn starts(&self, partitions: &[(TopicPartition, Option<i64>)]) -> Places {
+    pub(super) async fn starts(
+        &self,
+        partitions: &[(TopicPartition, Option<i64>)],
+    ) -> ResolvedOffsets {
         let names = || partitions.iter().map(|(partition, _)| partition);
         let all: Vec<TopicPartition> = names().cloned().collect();
-        let committed = match self.asker.committed(&all).await {
+        let committed = match self.resolver.committed(&all).await {
             Ok(committed) => committed,
             Err(fault) => return all_failed(names(), &fault),
         };
@@ -188,7 +191,11 @@ impl Starter {
             let aim = aim(&self.options, partition, age, *former);
             aims.push((partition.clone(), aim));
         }
-        let mut placed = self.asker.placed(&aims, &committed).await.into_iter();
+        let mut placed = self
+            .resolver
+            .resolve_with(&aims, &committed)
+            .await
+            .into_iter();
         names()
             .filter_map(|partition| match failed.remove(partition) {
                 Some(fault) => Some((partition.clone(), Err(fault))),
@@ -222,7 +229,7 @@ impl Starter {
 mod tests {
     use super::*;
 
-    fn options(from: From, reset: Reset) -> Options {
+    fn options(from: From, reset: OffsetReset) -> Options {
         Options {
             from,
             reset,
@@ -249,19 +256,25 @@ mod tests {
         let positions = || From::Positions(vec![(at(1), 7)]);
         let (begin, end) = (SeekTo::Beginning, SeekTo::End);
         for (from, reset, old, new_to_group, appeared) in [
-            (From::Committed, Reset::Latest, end, begin, begin),
-            (From::Committed, Reset::Earliest, begin, begin, begin),
+            (From::Committed, OffsetReset::Latest, end, begin, begin),
+            (From::Committed, OffsetReset::Earliest, begin, begin, begin),
             (
                 From::Committed,
-                Reset::Error,
+                OffsetReset::Error,
                 SeekTo::Committed,
                 SeekTo::Committed,
                 begin,
             ),
-            (From::Latest, Reset::Latest, end, begin, begin),
-            (From::Earliest, Reset::Latest, begin, begin, begin),
-            (From::Time(5), Reset::Latest, SeekTo::Time(5), begin, begin),
-            (positions(), Reset::Latest, end, begin, begin),
+            (From::Latest, OffsetReset::Latest, end, begin, begin),
+            (From::Earliest, OffsetReset::Latest, begin, begin, begin),
+            (
+                From::Time(5),
+                OffsetReset::Latest,
+                SeekTo::Time(5),
+                begin,
+                begin,
+            ),
+            (positions(), OffsetReset::Latest, end, begin, begin),
         ] {
             let options = options(from, reset);
             for (age, expected) in [
@@ -276,7 +289,7 @@ mod tests {
                 );
             }
         }
-        let named = options(positions(), Reset::Error);
+        let named = options(positions(), OffsetReset::Error);
         for age in [Age::Old, Age::NewToGroup, Age::Appeared] {
             assert_eq!(aim(&named, &at(1), age, None), SeekTo::Offset(7));
         }
@@ -284,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_comes_back_uncommitted_starts_where_it_did() {
-        let latest = options(From::Committed, Reset::Latest);
+        let latest = options(From::Committed, OffsetReset::Latest);
         assert_eq!(aim(&latest, &at(0), Age::Old, Some(4)), SeekTo::Offset(4));
         // It may be of a topic that has gone, and would be missed in that of its name.
         assert_eq!(

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::kafka::admin::{Admin, TopicConfig};
 use crate::kafka::fault::Fault;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 
 /// Most topics whose rules are kept.
 const CAPACITY: u64 = 10_000;
@@ -86,7 +86,7 @@ impl Rules {
     /// What the broker would say of `record` at `now` (ms since the epoch), as far as it is certain
     /// beforehand. `compressed`: the producer compresses, so a record's size says nothing about the
     /// batch's.
-    pub fn fault_in(&self, record: &Outgoing, now: i64, compressed: bool) -> Option<Fault> {
+    pub fn fault_in(&self, record: &ProducerRecord, now: i64, compressed: bool) -> Option<Fault> {
         if self.needs_key && record.key.is_none() {
             return Some(Fault::from_protocol_code(
                 INVALID_RECORD,

@@ -7,7 +7,7 @@
 //! | what is said of the record | how it goes out again |
 //! |---|---|
 //! | another one of its batch was at fault | with others; after some times, because others may be at fault again, alone |
-//! | it is at fault, or nobody says which one is | alone ([`super::alone`]): what is refused then is refused for its own sake |
+//! | it is at fault, or nobody says which one is | alone ([`super::isolated_retry`]): what is refused then is refused for its own sake |
 //! | the client does not know its topic or partition | with others, once the client has asked for them anew |
 //!
 //! Order within a partition is not kept for these records. They still count as held, so there are no
@@ -23,8 +23,8 @@ use rdkafka::producer::BaseRecord;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::alone::Alone;
 use super::informed::ask;
+use super::isolated_retry::IsolatedRetry;
 use super::{Live, Outcome, Producer, Ticket};
 
 /// How often a record goes out with others after it was refused for another's sake.
@@ -180,11 +180,11 @@ impl Producer {
 /// Starts the task that sends refused records again; it ends when nobody can send it any.
 pub(super) fn start(
     producer: Weak<Producer>,
-    alone: Alone,
+    retry: IsolatedRetry,
     mut refused: mpsc::UnboundedReceiver<Refused>,
 ) {
     tokio::spawn(async move {
-        let alone = Arc::new(alone);
+        let retry = Arc::new(retry);
         let one_by_one = Arc::new(Semaphore::new(1));
         let mut lot = Vec::new();
         while refused.recv_many(&mut lot, LOT).await > 0 {
@@ -204,11 +204,11 @@ pub(super) fn start(
                     informed(producer, behind).await;
                 });
             }
-            let alone = Arc::clone(&alone);
+            let retry = Arc::clone(&retry);
             blocking(move |deadline| {
                 for refused in lot {
                     match refused.way {
-                        Way::Alone => alone.send(refused, deadline),
+                        Way::Alone => retry.send(refused, deadline),
                         Way::WithOthers | Way::Informed => producer.hand_over(refused, deadline),
                     }
                 }

@@ -178,7 +178,7 @@ mod tests {
     use crate::kafka::admin::Isolation;
     use crate::kafka::fault::FaultKind;
     use crate::kafka::metadata::Topic;
-    use crate::record::{Delivered, TimestampType};
+    use crate::record::{ConsumerRecord, TimestampType};
 
     fn reading(partitions: &[i32]) -> Reading {
         let spans = partitions.iter().map(|id| Span {
@@ -200,7 +200,7 @@ mod tests {
     fn part(id: i32, records: i64, outcome: Result<(), Fault>) -> Part {
         let mut reading = reading(&[id]);
         for offset in 10..10 + records {
-            reading.records.push(Delivered {
+            reading.records.push(ConsumerRecord {
                 topic: Arc::from("t"),
                 partition: id,
                 offset,
@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn places(page: &Page) -> Vec<(i32, i64)> {
-        let place = |record: &Delivered| (record.partition, record.offset);
+        let place = |record: &ConsumerRecord| (record.partition, record.offset);
         page.records.iter().map(place).collect()
     }
 

@@ -1,7 +1,7 @@
-//! A record that several followers share, with what it was made into for each lane of them.
+//! A record that several followers share, with what it was made into by each encoder.
 //!
-//! A lane is a way to see records: a door, formats, a filter. Followers of one lane get the same
-//! bytes, made by the first of them that asks. What a lane is, is its owner's business; here it is a
+//! An encoder is a way to see records: an API, formats, a filter. Followers of one encoder get the same
+//! bytes, made by the first of them that asks. What an encoder is, is its owner's business; here it is a
 //! number.
 //!
 //! What is counted is memory, not only bytes of records: of small ones most is what stands around them.
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::record::{Delivered, Header};
+use crate::record::{ConsumerRecord, Header};
 
 /// What the allocator adds to each allocation: its own word, and what is left over by rounding up.
 const ALLOCATION: usize = 16;
@@ -27,11 +27,11 @@ const PLACE: usize = 2 * size_of::<(Instant, Arc<Entry>)>();
 /// What an entry costs beside the bytes of its record. Small records share their bytes with others, large
 /// ones do not.
 const OVERHEAD: usize = size_of::<Entry>() + COUNTS + ALLOCATION + PLACE + SHARED;
-/// What a lane's bytes cost beside themselves.
+/// What an encoder's bytes cost beside themselves.
 const MADE: usize = size_of::<(u64, Made)>() + ALLOCATION + SHARED;
-/// Most lanes whose bytes are kept with one record; beyond them the oldest is made again when it is
+/// Most encoders whose bytes are kept with one record; beyond them the oldest is made again when it is
 /// asked for.
-const MOST_LANES: usize = 8;
+const MOST_ENCODERS: usize = 8;
 
 /// Bytes that are held, here and in the process.
 #[derive(Debug)]
@@ -67,20 +67,20 @@ impl Load {
     }
 }
 
-/// What a lane made of a record; `None`: the lane leaves it out.
+/// What an encoder made of a record; `None`: the encoder leaves it out.
 type Made = Option<Bytes>;
 
 /// A record, shared.
 #[derive(Debug)]
 pub struct Entry {
-    record: Delivered,
+    record: ConsumerRecord,
     made: Mutex<Vec<(u64, Made)>>,
     weight: AtomicUsize,
     load: Arc<Load>,
 }
 
 impl Entry {
-    pub(super) fn new(record: Delivered, load: &Arc<Load>) -> Arc<Self> {
+    pub(super) fn new(record: ConsumerRecord, load: &Arc<Load>) -> Arc<Self> {
         let weight = memory(&record);
         load.add(weight);
         Arc::new(Self {
@@ -93,37 +93,37 @@ impl Entry {
 
     /// A record that nobody else has.
     #[cfg(test)]
-    pub(crate) fn alone(record: Delivered) -> Arc<Self> {
+    pub(crate) fn alone(record: ConsumerRecord) -> Arc<Self> {
         Self::new(record, &Arc::new(Load::new(Arc::default())))
     }
 
     /// The record.
-    pub fn record(&self) -> &Delivered {
+    pub fn record(&self) -> &ConsumerRecord {
         &self.record
     }
 
-    /// What `lane` makes of the record: kept, or made now, which is written to the end of a buffer;
-    /// `None` when the lane leaves it out, which `make` says by `false`.
+    /// What `encoder` makes of the record: kept, or made now, which is written to the end of a buffer;
+    /// `None` when the encoder leaves it out, which `make` says by `false`.
     pub fn made(
         &self,
-        lane: u64,
-        make: impl FnOnce(&Delivered, &mut Vec<u8>) -> bool,
+        encoder: u64,
+        make: impl FnOnce(&ConsumerRecord, &mut Vec<u8>) -> bool,
     ) -> Option<Bytes> {
         let mut made = self.made.lock();
-        if let Some((_, kept)) = made.iter().find(|(of, _)| *of == lane) {
+        if let Some((_, kept)) = made.iter().find(|(of, _)| *of == encoder) {
             return kept.clone();
         }
         let new = exactly(|out| make(&self.record, out));
-        if made.len() >= MOST_LANES {
+        if made.len() >= MOST_ENCODERS {
             let (_, old) = made.remove(0);
             let old = memory_of_made(&old);
             self.weight.fetch_sub(old, Ordering::Relaxed);
             self.load.sub(old);
         }
         let bytes = memory_of_made(&new);
-        // Most have one lane.
+        // Most have one encoder.
         made.reserve_exact(1);
-        made.push((lane, new.clone()));
+        made.push((encoder, new.clone()));
         self.weight.fetch_add(bytes, Ordering::Relaxed);
         self.load.add(bytes);
         new
@@ -131,7 +131,7 @@ impl Entry {
 }
 
 /// What a record keeps of memory, with its entry.
-fn memory(record: &Delivered) -> usize {
+fn memory(record: &ConsumerRecord) -> usize {
     let headers = match record.headers.len() {
         0 => 0,
         some => ALLOCATION + some * (size_of::<Header>() + ALLOCATION),
@@ -139,7 +139,7 @@ fn memory(record: &Delivered) -> usize {
     record.size() + OVERHEAD + headers
 }
 
-/// What is kept for a lane.
+/// What is kept for an encoder.
 fn memory_of_made(made: &Made) -> usize {
     MADE + made.as_ref().map_or(0, Bytes::len)
 }
@@ -159,7 +159,7 @@ fn exactly(make: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Bytes> {
 const MOST_ROOM: usize = 64 << 10;
 
 thread_local! {
-    /// What lanes write in.
+    /// What encoders write in.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -175,13 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_makes_a_record_once_and_all_of_it_is_counted() {
+    fn an_encoder_makes_a_record_once_and_all_of_it_is_counted() {
         let total = Arc::new(AtomicUsize::new(0));
         let load = Arc::new(Load::new(Arc::clone(&total)));
         let entry = Entry::new(record(0, 7), &load);
         let before = load.bytes();
         let write = |text: &'static [u8]| {
-            move |_: &Delivered, out: &mut Vec<u8>| {
+            move |_: &ConsumerRecord, out: &mut Vec<u8>| {
                 out.extend_from_slice(text);
                 true
             }
@@ -197,16 +197,16 @@ mod tests {
         assert_eq!(left_out, None);
         assert_eq!(entry.made(2, |_, _| panic!("asked twice")), None);
         assert_eq!(load.bytes(), before + 2 * MADE + 4);
-        for lane in 3..40 {
-            entry.made(lane, write(b"12345678"));
+        for encoder in 3..40 {
+            entry.made(encoder, write(b"12345678"));
         }
-        assert_eq!(load.bytes(), before + MOST_LANES * (MADE + 8));
+        assert_eq!(load.bytes(), before + MOST_ENCODERS * (MADE + 8));
         drop(entry);
         assert_eq!((load.bytes(), load.total()), (0, 0));
     }
 
     #[test]
-    fn what_a_lane_made_keeps_no_more_than_its_own_bytes() {
+    fn what_an_encoder_made_keeps_no_more_than_its_own_bytes() {
         let entry = Entry::alone(record(0, 7));
         entry.made(1, |_, out| {
             out.reserve(50_000);

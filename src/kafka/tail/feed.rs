@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::entry::Load;
 use super::follower::Ended;
-use super::keyed::Changed;
+use super::key_index::Changed;
 use super::ring::{Bound, Ring};
 use super::{Followed, Login};
 use crate::kafka::admin::Isolation;

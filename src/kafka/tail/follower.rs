@@ -20,15 +20,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Feeds;
+use super::catch_up::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use super::entry::Entry;
 use super::feed::Feed;
-use super::pages::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
 use crate::kafka::admin::Isolation;
-use crate::kafka::bounds::Bounds;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{Span, is_other_topic};
-use crate::record::Delivered;
+use crate::kafka::watermarks::Watermarks;
+use crate::record::ConsumerRecord;
 
 /// Pause before a catch-up read that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
@@ -258,7 +258,7 @@ impl Follower {
         !self.gaps.is_empty()
     }
 
-    /// How many offsets it is behind the upstream reader; `None` unless it is catching up.
+    /// How many offsets it is behind the topic reader; `None` unless it is catching up.
     pub fn lag(&self) -> Option<i64> {
         if self.place.is_some() || self.until.is_some() {
             return None;
@@ -282,7 +282,7 @@ impl Follower {
         self.down
     }
 
-    /// The partitions of which it has all that the upstream reader has read.
+    /// The partitions of which it has all that the topic reader has read.
     pub fn ends(&self) -> Vec<i32> {
         if self.place.is_none() || self.down.is_some() {
             return Vec::new();
@@ -380,7 +380,7 @@ impl Follower {
         self.loading = None;
     }
 
-    /// The timestamp of the last record that the upstream reader has read and that is still kept.
+    /// The timestamp of the last record that the topic reader has read and that is still kept.
     pub fn newest(&self) -> Option<i64> {
         self.feed.ring.read().newest()
     }
@@ -640,7 +640,7 @@ impl Follower {
     fn loaded(&mut self, loaded: Loaded) {
         match loaded {
             Loaded::Page(page) => self.page = Some((page, 0)),
-            Loaded::Bounds(bounds) => self.bounded(&bounds),
+            Loaded::Watermarks(bounds) => self.bounded(&bounds),
             Loaded::Busy if self.on_lag == OnLag::Skip && self.until.is_none() => {
                 let feed = Arc::clone(&self.feed);
                 let ring = feed.ring.read();
@@ -668,7 +668,7 @@ impl Follower {
     }
 
     /// What is to be read next is not in the log: it goes on where the log begins.
-    fn bounded(&mut self, bounds: &[Bounds]) {
+    fn bounded(&mut self, bounds: &[Watermarks]) {
         let mut moved = false;
         for bound in bounds {
             let Ok(index) = self.index(bound.partition) else {
@@ -706,7 +706,7 @@ impl Follower {
         self.cursor.binary_search_by_key(&partition, |(id, _)| *id)
     }
 
-    fn wants(&self, record: &Delivered) -> bool {
+    fn wants(&self, record: &ConsumerRecord) -> bool {
         if self.key.is_some() && self.key != record.key {
             return false;
         }
@@ -722,7 +722,7 @@ impl Follower {
             && record.offset < until(self.until.as_ref(), index)
     }
 
-    fn pass(&mut self, record: &Delivered) {
+    fn pass(&mut self, record: &ConsumerRecord) {
         if let Ok(index) = self.index(record.partition)
             && let Some((_, offset)) = self.cursor.get_mut(index)
         {

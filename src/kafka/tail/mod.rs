@@ -1,36 +1,36 @@
 //! Follows topics: however many follow one, it is read from Kafka once.
 //!
 //! ```text
-//! Kafka --upstream (one a topic, a lane a broker)--> ring --+--> follower: a cursor
-//!   |                                                      +--> follower
-//!   '------------pages (a bounded pool)--------------------+--> follower that is not in the ring
+//! Kafka --topic reader (one a topic, a fetcher a broker)--> ring --+--> follower: a cursor
+//!   |                                                              +--> follower
+//!   '------------catch-up pages (a bounded pool)-------------------+--> follower that is not in the ring
 //! ```
 //!
-//! - `upstream.rs`: the one reader, from the first follower until a minute after the last
-//! - `lane.rs`: the part of it that reads from one broker
+//! - `topic_reader.rs`: the one reader, from the first follower until a minute after the last
+//! - `broker_fetcher.rs`: the part of it that reads from one broker
 //! - `ring.rs`: what it has read lately, bounded by bytes and age
-//! - `keyed.rs`: of the keys that are followed alone, where their records stand in it
+//! - `key_index.rs`: of the keys that are followed alone, where their records stand in it
 //! - `feed.rs`: the two together, and who follows
 //! - `follower.rs`: a cursor, and whether it reads from the ring or from Kafka
-//! - `pages.rs`: what is read for those who are not in the ring
-//! - `entry.rs`: a record that all of them share, with what lanes of them made of it
-//! - `latest.rs`: for those who take in more than they give on, the newest of what waits
+//! - `catch_up.rs`: the pages that are read for those who are not in the ring
+//! - `entry.rs`: a record that all of them share, with what encoders made of it
+//! - `conflation.rs`: for those who take in more than they give on, the newest of what waits
 //!
 //! Followers pull: there is no queue for each, and none of them slows another. Those who see a topic at
-//! another isolation level, or with a Kafka login of their own, have an upstream and a ring of their own;
+//! another isolation level, or with a Kafka login of their own, have a topic reader and a ring of their own;
 //! all of them share the bounds on memory and on reads.
 
+mod broker_fetcher;
+mod catch_up;
+pub mod conflation;
 mod entry;
 mod feed;
 mod follower;
-mod keyed;
-mod lane;
-pub mod latest;
-mod pages;
+mod key_index;
 mod ring;
 #[cfg(test)]
 mod tests;
-mod upstream;
+mod topic_reader;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,17 +41,17 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use self::catch_up::{Pages, Shared, Source};
 use self::entry::Load;
 use self::feed::Feed;
-use self::pages::{Pages, Shared, Source};
 use self::ring::Bound;
 use super::admin::{Admin, Isolation};
 use super::append_time::AppendTimes;
-use super::bounds::{Bounds, bounds};
 use super::client::{Clients, ReaderTuning};
 use super::fault::Fault;
 use super::metadata::{Metadata, Topic};
 use super::reader::{Page, PageRequest, Reader};
+use super::watermarks::{Watermarks, watermarks};
 use crate::config::StreamSettings;
 
 pub use self::entry::Entry;
@@ -74,14 +74,14 @@ impl Source for Kafka {
         Box::pin(self.reader.page(request))
     }
 
-    fn bounds<'a>(
+    fn watermarks<'a>(
         &'a self,
         isolation: Isolation,
         topic: &'a str,
         partitions: &'a [i32],
-    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<Watermarks>, Fault>> {
         let Self { admin, timeout, .. } = self;
-        Box::pin(bounds(admin, *timeout, isolation, topic, partitions))
+        Box::pin(watermarks(admin, *timeout, isolation, topic, partitions))
     }
 }
 
@@ -163,7 +163,7 @@ impl Tails {
             if new {
                 let kafka = Arc::clone(&self.kafka);
                 let feeds = Arc::clone(&self.feeds);
-                tokio::spawn(upstream::run(kafka, feeds, Arc::clone(&feed)));
+                tokio::spawn(topic_reader::run(kafka, feeds, Arc::clone(&feed)));
             }
             feed
         };

@@ -1,4 +1,4 @@
-//! What the upstream reader of a topic has read lately, in the order in which it came.
+//! What the reader of a topic has read lately, in the order in which it came.
 //!
 //! For each partition the ring says from which offset on it lacks nothing (`low`), and how far the
 //! reader has come (`next`). So whoever stands at or after `low` in all of its partitions misses
@@ -8,8 +8,8 @@
 //! what it has not read is still there. What came together is pulled together, so that those who follow
 //! at the head are given the very same, and what was made of it for one of them serves the others.
 //!
-//! Of keys that are followed alone the ring knows the places (`keyed.rs`): who follows one is woken by its
-//! records only, and does not look at others.
+//! Of keys that are followed alone the ring knows the places (`key_index.rs`): who follows one is woken by
+//! its records only, and does not look at others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Load};
-use super::keyed::{Changed, Keys};
-use crate::record::Delivered;
+use super::key_index::{Changed, KeyIndex};
+use crate::record::ConsumerRecord;
 
 /// Most entries that are passed over in one pull, so that the ring is not held for long.
 const MOST_PASSED: usize = 4_096;
@@ -48,7 +48,7 @@ pub(super) struct Ring {
     ranges: BTreeMap<i32, Range>,
     /// The places after what came together.
     joints: VecDeque<u64>,
-    keys: Keys,
+    keys: KeyIndex,
     /// How often a partition's log turned out to end before what was read of it.
     rewinds: u64,
     /// How many partitions have begun to be read.
@@ -73,7 +73,7 @@ impl Ring {
             first: 0,
             ranges: BTreeMap::new(),
             joints: VecDeque::new(),
-            keys: Keys::default(),
+            keys: KeyIndex::default(),
             rewinds: 0,
             begun: 0,
             bound,
@@ -159,7 +159,7 @@ impl Ring {
     }
 
     /// Appends a record. One that was read before is left out.
-    pub(super) fn push(&mut self, record: Delivered, now: Instant) {
+    pub(super) fn push(&mut self, record: ConsumerRecord, now: Instant) {
         let Some(range) = self.ranges.get_mut(&record.partition) else {
             return;
         };
@@ -322,9 +322,9 @@ impl Ring {
         key: &Bytes,
         place: u64,
         most_bytes: usize,
-        mut wants: impl FnMut(&Delivered) -> bool,
+        mut wants: impl FnMut(&ConsumerRecord) -> bool,
     ) -> Pull {
-        let of_key = |record: &Delivered| record.key.as_ref() == Some(key);
+        let of_key = |record: &ConsumerRecord| record.key.as_ref() == Some(key);
         let Some(known) = self.of_key(key, place) else {
             return self.pull(place, most_bytes, |record| of_key(record) && wants(record));
         };
@@ -359,7 +359,7 @@ impl Ring {
         &self,
         place: u64,
         most_bytes: usize,
-        mut wants: impl FnMut(&Delivered) -> bool,
+        mut wants: impl FnMut(&ConsumerRecord) -> bool,
     ) -> Pull {
         let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let mut entries = Vec::new();

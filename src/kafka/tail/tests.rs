@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::pages::{Loaded, Source};
+use super::catch_up::{Loaded, Source};
 use super::*;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::reader::Span;
-use crate::record::{Delivered, TimestampType};
+use crate::record::{ConsumerRecord, TimestampType};
 
-pub(super) fn record(partition: i32, offset: i64) -> Delivered {
-    Delivered {
+pub(super) fn record(partition: i32, offset: i64) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from("t"),
         partition,
         offset,
@@ -119,16 +119,16 @@ impl Source for Log {
         })
     }
 
-    fn bounds<'a>(
+    fn watermarks<'a>(
         &'a self,
         _: Isolation,
         _: &'a str,
         partitions: &'a [i32],
-    ) -> BoxFuture<'a, Result<Vec<Bounds>, Fault>> {
+    ) -> BoxFuture<'a, Result<Vec<Watermarks>, Fault>> {
         let bound = |partition: &i32| {
             // Not in the struct: the lock would be held until its end.
             let low = self.partitions.lock()[partition].0;
-            Bounds {
+            Watermarks {
                 partition: *partition,
                 low,
                 end: self.end(*partition),
@@ -138,7 +138,7 @@ impl Source for Log {
     }
 }
 
-/// The upstream's part, by hand: everything but the reader of Kafka.
+/// The topic reader's part, by hand: everything but the reads from Kafka.
 struct World {
     log: Arc<Log>,
     feeds: Arc<Feeds>,
@@ -295,7 +295,7 @@ async fn the_beginning_is_read_from_kafka_and_the_rest_from_the_ring() {
     let mut follower = world.follow(&[(0, 0), (1, 0)], OnLag::Catchup);
     let mut got = Vec::new();
     assert!(drain(&mut follower, 100, &mut got).await.is_none());
-    assert!(got.is_empty(), "the upstream has not begun");
+    assert!(got.is_empty(), "the topic reader has not begun");
     world.begin_at_end();
     drain(&mut follower, 100, &mut got).await;
     assert_eq!(sorted(got.clone()), world.log.all());

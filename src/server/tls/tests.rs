@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 
-use super::super::connection::{Door, Ends};
+use super::super::connection::{Ends, HttpServer};
 use super::*;
 use crate::config::Settings;
 
@@ -73,26 +73,27 @@ async fn serve(tls: Arc<Tls>) -> SocketAddr {
         certificate.map_or("nobody".into(), |Extension(shown)| shown.subject)
     }
     let router = Router::new().fallback(who);
-    let door = Arc::new(Door::new(&Settings::default(), router).with_tls(Some(tls)));
+    let server = Arc::new(HttpServer::new(&Settings::default(), router).with_tls(Some(tls)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
-            let door = Arc::clone(&door);
+            let server = Arc::clone(&server);
             tokio::spawn(async move {
-                let Ok(place) = door.place(peer.ip()) else {
+                let Ok(place) = server.place(peer.ip()) else {
                     return;
                 };
-                door.serve(
-                    stream,
-                    place,
-                    Ends {
-                        peer,
-                        listener: peer,
-                    },
-                    CancellationToken::new(),
-                )
-                .await
+                server
+                    .serve(
+                        stream,
+                        place,
+                        Ends {
+                            peer,
+                            listener: peer,
+                        },
+                        CancellationToken::new(),
+                    )
+                    .await
             });
         }
     });

@@ -7,8 +7,10 @@ use std::time::Instant;
 use super::group::Ending;
 use super::options::{DeadLetters, Options, Topics};
 use super::{Closing, Session, topic_error};
-use crate::auth::permission::{Action, Decide, Denied, Resource, decide, decide_again, may};
-use crate::auth::policy::{self, Sight};
+use crate::auth::permission::{
+    Action, Authorize, Denied, Resource, authorize, is_allowed, reauthorize,
+};
+use crate::auth::policy::{self, RecordVisibility};
 use crate::kafka::fault::Fault;
 use crate::reserved::{Keeper, keeper};
 use crate::session::protocol::close::Close;
@@ -20,14 +22,14 @@ impl Session {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
         let forbidden = |denied: Denied| Error::new("forbidden", denied.to_string());
-        decide(principal, Action::Group, Resource::Group(&options.group)).map_err(forbidden)?;
+        authorize(principal, Action::Group, Resource::Group(&options.group)).map_err(forbidden)?;
         if let Topics::Names(names) = &options.topics {
             for name in names {
-                decide(principal, Action::Consume, Resource::Topic(name)).map_err(forbidden)?;
+                authorize(principal, Action::Consume, Resource::Topic(name)).map_err(forbidden)?;
             }
         }
         if let DeadLetters::Topic(topic) = &options.dead_letters {
-            decide(principal, Action::Produce, Resource::Topic(topic)).map_err(forbidden)?;
+            authorize(principal, Action::Produce, Resource::Topic(topic)).map_err(forbidden)?;
             if keeper(topic) == Keeper::Kafka {
                 return Err(topic_error(&Fault::kept_by_kafka(topic)));
             }
@@ -36,17 +38,21 @@ impl Session {
     }
 
     /// Which of their records the principal is shown.
-    pub(super) fn sight(&self, topics: &[Arc<str>]) -> Result<Sight, Error> {
+    pub(super) fn visibility(&self, topics: &[Arc<str>]) -> Result<RecordVisibility, Error> {
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
-        policy::sight(principal, topics)
-            .map_err(|hidden| Error::new("forbidden", hidden.to_string()))
+        policy::visibility(principal, topics)
+            .map_err(|not_visible| Error::new("forbidden", not_visible.to_string()))
     }
 
     /// What the principal is shown must still be this.
-    pub(super) fn check_sight(&self, sight: &Sight, topics: &[Arc<str>]) -> Result<(), Error> {
-        if self.sight(topics)? == *sight {
+    pub(super) fn check_visibility(
+        &self,
+        visibility: &RecordVisibility,
+        topics: &[Arc<str>],
+    ) -> Result<(), Error> {
+        if self.visibility(topics)? == *visibility {
             return Ok(());
         }
         Err(Error::new(
@@ -66,7 +72,7 @@ impl Session {
         let mut topics = found;
         topics.retain(|name| {
             pattern.matches(name)
-                && may(principal, Action::Consume, Resource::Topic(name))
+                && is_allowed(principal, Action::Consume, Resource::Topic(name))
                 && policy::may_see(principal, name)
         });
         topics.sort_unstable();
@@ -89,15 +95,15 @@ impl Session {
                 self.close_with(closing, true, true, now);
             }
             Some(_) => {
-                self.check_kept_rights(decide_again, now);
-                self.check_tails(decide_again, now);
+                self.check_kept_rights(reauthorize, now);
+                self.check_tails(reauthorize, now);
             }
         }
     }
 
     /// A right that the principal does not have any more, by a new token or now, ends the subscription that needs it. So does a claim
     /// by which the new one is shown other records: what waits to be delivered was picked by the old.
-    pub(super) fn check_kept_rights(&mut self, ask: Decide, now: Instant) {
+    pub(super) fn check_kept_rights(&mut self, ask: Authorize, now: Instant) {
         let (Some(group), Some(principal)) = (&self.group, &self.principal) else {
             return;
         };
@@ -113,7 +119,7 @@ impl Session {
             .chain(of_topics)
             .find_map(Result::err);
         let seen: Vec<_> = group.sees().topics().cloned().collect();
-        let sees_other = || self.check_sight(group.sees(), &seen).err();
+        let sees_other = || self.check_visibility(group.sees(), &seen).err();
         let denied = denied
             .map(|denied| Error::new("forbidden", denied.to_string()))
             .or_else(sees_other);
@@ -123,8 +129,8 @@ impl Session {
                 ..denied
             };
             self.error(error, now);
-            self.with_group(now, |group, sink| {
-                group.end(Ending::Forbidden, true, false, sink);
+            self.with_group(now, |group, context| {
+                group.end(Ending::Forbidden, true, false, context);
             });
         }
     }

@@ -44,8 +44,8 @@ impl Session {
             .as_ref()
             .is_some_and(|group| group.instance_id().is_some())
             && !leave;
-        self.with_group(now, |group, sink| {
-            group.end(Ending::Session, commit, stay, sink);
+        self.with_group(now, |group, context| {
+            group.end(Ending::Session, commit, stay, context);
         });
         self.close_further();
     }

@@ -6,7 +6,7 @@ use super::effect::{Authenticated, Effect};
 use super::produce_window::WINDOW;
 use super::tail::MAX_TAILS;
 use super::{HEARTBEAT_MS, Phase, Session};
-use crate::auth::permission::{Denied, decide};
+use crate::auth::permission::{Denied, authorize};
 use crate::auth::{Principal, notice};
 use crate::session::protocol::client::Hello;
 use crate::session::protocol::close::Close;
@@ -176,8 +176,8 @@ impl Session {
                 }));
             }
         }
-        self.check_kept_rights(decide, now);
-        self.check_tails(decide, now);
+        self.check_kept_rights(authorize, now);
+        self.check_tails(authorize, now);
     }
 
     /// The session is this principal's, until its credential expires. A credential that expires when the

@@ -7,7 +7,7 @@ use super::tail;
 use crate::auth::Principal;
 use crate::delivery::DeadLetterId;
 use crate::kafka::member;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
 
 /// What is to be done outside of the session.
@@ -32,7 +32,7 @@ pub enum Effect {
         /// The topic.
         topic: String,
         /// The records, without those that are none.
-        records: Vec<Outgoing>,
+        records: Vec<ProducerRecord>,
     },
     /// Write a dead letter; answered by [`Session::dead_lettered`](super::Session::dead_lettered).
     DeadLetter {
@@ -43,7 +43,7 @@ pub enum Effect {
         /// It is the gateway's own choice, for which the client needs no right.
         own: bool,
         /// The record.
-        record: Outgoing,
+        record: ProducerRecord,
     },
     /// Do something for the tail with this id.
     Tail(u64, TailEffect),

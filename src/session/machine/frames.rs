@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::group::{Ending, Sink, Subscription};
+use super::group::{Ending, SessionContext, Subscription};
 use super::{Phase, Session};
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{ClientFrame, FrameError, Hello};
@@ -128,31 +128,33 @@ impl Session {
             ClientFrame::Unsubscribe(unsubscribe) => {
                 let ending = Ending::Unsubscribe(unsubscribe.id.clone());
                 let commit = unsubscribe.commit.unwrap_or(true);
-                self.on_group(&unsubscribe.sub, unsubscribe.id, now, |group, sink| {
-                    group.end(ending, commit, false, sink);
+                self.on_group(&unsubscribe.sub, unsubscribe.id, now, |group, context| {
+                    group.end(ending, commit, false, context);
                     Ok(None)
                 });
             }
             ClientFrame::Ack(ack) => {
                 let id = ack.id.clone();
                 let sub = ack.sub.clone();
-                self.on_group(&sub, id, now, |group, sink| group.ack(ack, sink));
+                self.on_group(&sub, id, now, |group, context| group.ack(ack, context));
             }
             ClientFrame::Nack(nack) => {
                 let id = nack.id.clone();
                 let sub = nack.sub.clone();
-                self.on_group(&sub, id, now, |group, sink| group.nack(nack, sink));
+                self.on_group(&sub, id, now, |group, context| group.nack(nack, context));
             }
             ClientFrame::Extend(extend) => {
                 let id = extend.id.clone();
                 let sub = extend.sub.clone();
-                self.on_group(&sub, id, now, |group, sink| group.extend(extend, sink));
+                self.on_group(&sub, id, now, |group, context| {
+                    group.extend(extend, context)
+                });
             }
             ClientFrame::Commit(commit) => {
                 let id = commit.id.clone();
                 let sub = commit.sub.clone();
-                self.on_group(&sub, id, now, |group, sink| {
-                    group.commit(commit, sink).map(|()| None)
+                self.on_group(&sub, id, now, |group, context| {
+                    group.commit(commit, context).map(|()| None)
                 });
             }
             ClientFrame::Credit(credit) => {
@@ -162,26 +164,26 @@ impl Session {
             }
             ClientFrame::Pause(pause) => {
                 let (id, sub) = (pause.id.clone(), pause.sub.clone());
-                self.on_group(&sub, id, now, |group, sink| {
-                    group.pause(pause, true, sink).map(|()| None)
+                self.on_group(&sub, id, now, |group, context| {
+                    group.pause(pause, true, context).map(|()| None)
                 });
             }
             ClientFrame::Resume(pause) => {
                 let (id, sub) = (pause.id.clone(), pause.sub.clone());
-                self.on_group(&sub, id, now, |group, sink| {
-                    group.pause(pause, false, sink).map(|()| None)
+                self.on_group(&sub, id, now, |group, context| {
+                    group.pause(pause, false, context).map(|()| None)
                 });
             }
             ClientFrame::Seek(seek) => {
                 let (id, sub) = (seek.id.clone(), seek.sub.clone());
-                self.on_group(&sub, id, now, |group, sink| {
-                    group.seek(seek, sink).map(|()| None)
+                self.on_group(&sub, id, now, |group, context| {
+                    group.seek(seek, context).map(|()| None)
                 });
             }
             ClientFrame::Position(position) => {
                 let id = position.id.clone();
-                self.on_group(&position.sub, position.id, now, |group, sink| {
-                    group.position(id, sink).map(|()| None)
+                self.on_group(&position.sub, position.id, now, |group, context| {
+                    group.position(id, context).map(|()| None)
                 });
             }
             ClientFrame::Produce(produced) => self.produce(*produced, now),
@@ -199,7 +201,7 @@ impl Session {
         sub: &str,
         id: Option<Id>,
         now: Instant,
-        act: impl FnOnce(&mut Subscription, &mut Sink<'_>) -> Result<Option<Error>, Error>,
+        act: impl FnOnce(&mut Subscription, &mut SessionContext<'_>) -> Result<Option<Error>, Error>,
     ) {
         let known = self
             .group

@@ -58,7 +58,7 @@ use self::behind::Behind;
 pub use self::clock::Clock;
 use self::close::draining;
 pub use self::effect::{Authenticated, Effect, TailEffect};
-use self::group::{Counted, Sink, Subscription};
+use self::group::{Counted, SessionContext, Subscription};
 use self::options::Options;
 pub use self::outbound::Out;
 use self::produce_window::Producing;
@@ -148,7 +148,7 @@ pub struct Session {
     /// The client asked for `eof`.
     eof: bool,
     /// By which power of two windows are divided.
-    squeeze: u32,
+    pressure: u32,
     /// The name of the subscription that ended last.
     ended: Option<String>,
     /// A subscription whose topics are being looked up.
@@ -210,7 +210,7 @@ impl Session {
             next_tail: 1,
             turn: 0,
             eof: false,
-            squeeze: 0,
+            pressure: 0,
             ended: None,
             subscribing: None,
             behind: Behind::default(),
@@ -311,14 +311,14 @@ impl Session {
     }
 
     /// Divides what may be in flight by two to this power, while memory is short.
-    pub fn squeeze(&mut self, squeeze: u32) {
+    pub fn set_pressure(&mut self, pressure: u32) {
         // Subscriptions to come begin with it.
-        self.squeeze = squeeze;
+        self.pressure = pressure;
         if let Some(group) = &mut self.group {
-            group.squeeze(squeeze);
+            group.set_pressure(pressure);
         }
         for tail in &mut self.tails {
-            tail.squeeze(squeeze);
+            tail.set_pressure(pressure);
         }
     }
 
@@ -326,17 +326,17 @@ impl Session {
     fn with_group<T>(
         &mut self,
         now: Instant,
-        act: impl FnOnce(&mut Subscription, &mut Sink<'_>) -> T,
+        act: impl FnOnce(&mut Subscription, &mut SessionContext<'_>) -> T,
     ) -> Option<T> {
         let group = self.group.as_mut()?;
         let said = self.out.frames.len();
-        let mut sink = Sink {
+        let mut context = SessionContext {
             out: &mut self.out,
             effects: &mut self.effects,
             clock: self.clock,
             now,
         };
-        let result = act(group, &mut sink);
+        let result = act(group, &mut context);
         // The member goes on for a moment, but nothing comes after goodbye.
         if self.lost || self.phase == Phase::Closed {
             self.out.cut(said);

@@ -73,7 +73,7 @@ pub struct Options {
     /// Where a partition starts of which nothing is committed.
     pub from: member::From,
     /// The same where that does not say it.
-    pub reset: member::Reset,
+    pub reset: member::OffsetReset,
     /// Which records of transactions are delivered.
     pub isolation: Isolation,
     /// How records are acknowledged and come again.
@@ -317,9 +317,9 @@ impl Options {
             instance_id: asked.instance_id,
             from: start(from)?,
             reset: match offset_reset.unwrap_or_default() {
-                OffsetReset::Earliest => member::Reset::Earliest,
-                OffsetReset::Latest => member::Reset::Latest,
-                OffsetReset::Error => member::Reset::Error,
+                OffsetReset::Earliest => member::OffsetReset::Earliest,
+                OffsetReset::Latest => member::OffsetReset::Latest,
+                OffsetReset::Error => member::OffsetReset::Error,
             },
             isolation: isolation.into(),
             policy,

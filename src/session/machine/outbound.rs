@@ -122,7 +122,7 @@ impl Session {
     }
 
     fn next_of_group(&mut self, room: usize, now: Instant) -> Option<Vec<u8>> {
-        match self.with_group(now, |group, sink| group.next_frame(room, sink))? {
+        match self.with_group(now, |group, context| group.next_frame(room, context))? {
             Ok(frame) => frame,
             Err(message) => {
                 self.close(Close::DecodeError, message, now);
@@ -133,7 +133,7 @@ impl Session {
 
     /// All that was given by [`Session::next_frame`] has been taken by the socket.
     pub fn flushed(&mut self, now: Instant) {
-        self.with_group(now, |group, sink| group.flushed(sink));
+        self.with_group(now, |group, context| group.flushed(context));
         for tail in &mut self.tails {
             tail.flushed();
         }

@@ -8,12 +8,12 @@ use super::produce_window::{Admission, Weight};
 use super::{Phase, Session, draining, topic_error};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::producer::Outcome;
-use crate::record::{Outgoing, Unplaced};
+use crate::record::{ProducerRecord, Unplaced};
 use crate::session::protocol::Id;
 use crate::session::protocol::client::Produced;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ProduceError, ProduceResult};
-use crate::write::Rejected;
+use crate::write::WriteError;
 
 /// A record's headers, from where the record is.
 const HEADERS: &str = "/headers";
@@ -64,7 +64,12 @@ impl Session {
                 ..Error::new("invalid_frame", "records: expected at least one")
             });
         }
-        let bytes: usize = frame.records.iter().flatten().map(Outgoing::size).sum();
+        let bytes: usize = frame
+            .records
+            .iter()
+            .flatten()
+            .map(ProducerRecord::size)
+            .sum();
         let weight = Weight {
             records: frame.records.len() as u64,
             bytes: bytes as u64,
@@ -141,7 +146,12 @@ impl Session {
     }
 
     /// What became of a request.
-    pub fn produced(&mut self, ticket: u64, outcome: Result<Vec<Outcome>, Rejected>, now: Instant) {
+    pub fn produced(
+        &mut self,
+        ticket: u64,
+        outcome: Result<Vec<Outcome>, WriteError>,
+        now: Instant,
+    ) {
         let Some(index) = self.requests.iter().position(|r| r.ticket == ticket) else {
             return;
         };
@@ -176,18 +186,18 @@ impl Session {
     }
 }
 
-fn rejection(rejected: &Rejected) -> Error {
+fn rejection(rejected: &WriteError) -> Error {
     match rejected {
-        Rejected::Denied(denied) => Error::new("forbidden", denied.to_string()),
-        Rejected::TooMany { .. } => Error {
+        WriteError::Denied(denied) => Error::new("forbidden", denied.to_string()),
+        WriteError::TooMany { .. } => Error {
             field: Some("records".to_owned()),
             ..Error::new("limit_exceeded", rejected.to_string())
         },
-        Rejected::Kafka(fault) if fault.kind == FaultKind::Invalid => Error {
+        WriteError::Kafka(fault) if fault.kind == FaultKind::Invalid => Error {
             field: Some("topic".to_owned()),
             ..Error::from_fault("invalid_frame", fault)
         },
-        Rejected::Kafka(fault) | Rejected::Record { fault, .. } => Error {
+        WriteError::Kafka(fault) | WriteError::Record { fault, .. } => Error {
             field: (fault.kind == FaultKind::UnknownTopic).then(|| "topic".to_owned()),
             ..topic_error(fault)
         },

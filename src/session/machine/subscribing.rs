@@ -139,10 +139,10 @@ impl Session {
             .and_then(|topics| {
                 // The token may have been renewed since.
                 self.check_rights(&options)?;
-                let sight = self.sight(&topics)?;
-                Ok((topics, sight))
+                let visibility = self.visibility(&topics)?;
+                Ok((topics, visibility))
             });
-        let (topics, sight) = match topics {
+        let (topics, visibility) = match topics {
             Ok(topics) => topics,
             Err(error) => {
                 let error = Error {
@@ -158,15 +158,15 @@ impl Session {
         )));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
-        let mut group = Subscription::new(*options, topics, sight, self.next_tag, now);
-        group.squeeze(self.squeeze);
+        let mut group = Subscription::new(*options, topics, visibility, self.next_tag, now);
+        group.set_pressure(self.pressure);
         self.group = Some(Box::new(group));
-        self.with_group(now, |group, sink| group.join(false, sink));
+        self.with_group(now, |group, context| group.join(false, context));
     }
 
     /// Of topics that the group gave up, these are not there any more.
     pub fn missing(&mut self, topics: &[Arc<str>], now: Instant) {
-        self.with_group(now, |group, sink| group.missing(topics, sink));
+        self.with_group(now, |group, context| group.missing(topics, context));
     }
 
     fn retopic(&mut self, found: Result<Vec<Arc<str>>, Fault>, now: Instant) {
@@ -179,8 +179,10 @@ impl Session {
             // What still comes of topics that it had is shown as before.
             let before = self.group.iter().flat_map(|group| group.topics());
             let all: Vec<_> = topics.iter().chain(before).cloned().collect();
-            if let Ok(sight) = self.sight(&all) {
-                self.with_group(now, |group, sink| group.retopic(topics, sight, sink));
+            if let Ok(visibility) = self.visibility(&all) {
+                self.with_group(now, |group, context| {
+                    group.retopic(topics, visibility, context)
+                });
             }
         }
     }
@@ -197,7 +199,7 @@ impl Session {
 
     /// Something happened in the group.
     pub fn member(&mut self, event: member::Event, now: Instant) {
-        let over = self.with_group(now, |group, sink| group.event(event, sink));
+        let over = self.with_group(now, |group, context| group.event(event, context));
         if let Some(Some(over)) = over {
             self.over(over, now);
         }
@@ -207,7 +209,9 @@ impl Session {
 
     /// What became of a dead letter.
     pub fn dead_lettered(&mut self, id: DeadLetterId, failed: Option<&Fault>, now: Instant) {
-        self.with_group(now, |group, sink| group.dead_lettered(id, failed, sink));
+        self.with_group(now, |group, context| {
+            group.dead_lettered(id, failed, context)
+        });
         self.settle(now);
     }
 

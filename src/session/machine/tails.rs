@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::group::Sink;
+use super::group::SessionContext;
 use super::tail::options::Options;
 use super::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 use super::{Effect, Session, TailEffect, topic_error};
-use crate::auth::permission::{Action, Decide, Resource, decide};
-use crate::kafka::Bounds;
+use crate::auth::permission::{Action, Authorize, Resource, authorize};
+use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
 use crate::session::protocol::Id;
@@ -56,16 +56,16 @@ impl Session {
         &mut self,
         id: u64,
         now: Instant,
-        act: impl FnOnce(&mut Tail, &mut Sink<'_>) -> T,
+        act: impl FnOnce(&mut Tail, &mut SessionContext<'_>) -> T,
     ) -> Option<T> {
         let tail = self.tails.iter_mut().find(|tail| tail.id() == id)?;
-        let mut sink = Sink {
+        let mut context = SessionContext {
             out: &mut self.out,
             effects: &mut self.effects,
             clock: self.clock,
             now,
         };
-        Some(act(tail, &mut sink))
+        Some(act(tail, &mut context))
     }
 
     /// Begins to open a tail; its name is not taken.
@@ -76,8 +76,8 @@ impl Session {
                 format!("a session has at most {MAX_TAILS} tails (welcome.limits.subs)"),
             ));
         }
-        self.check_topics(&options.topics, decide)?;
-        options.view.sight = self.sight(&options.topics)?;
+        self.check_topics(&options.topics, authorize)?;
+        options.view.visibility = self.visibility(&options.topics)?;
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
@@ -97,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    fn check_topics(&self, topics: &[Arc<str>], ask: Decide) -> Result<(), Error> {
+    fn check_topics(&self, topics: &[Arc<str>], ask: Authorize) -> Result<(), Error> {
         let Some(principal) = &self.principal else {
             return Err(Error::new("forbidden", "nobody is known yet"));
         };
@@ -131,8 +131,8 @@ impl Session {
             if matches!(self.phase, super::Phase::Draining(_)) {
                 return Err(super::draining());
             }
-            self.check_topics(&options.topics, decide)?;
-            self.check_sight(&options.view.sight, &options.topics)?;
+            self.check_topics(&options.topics, authorize)?;
+            self.check_visibility(&options.view.visibility, &options.topics)?;
             Ok(begun)
         });
         let begun = match begun {
@@ -150,13 +150,13 @@ impl Session {
         let (backlog, isolation) = (begun.backlog, begun.isolation);
         // What it has to say of its beginning comes after `subscribed`, which says where that is.
         let mut said = super::Out::default();
-        let mut sink = Sink {
+        let mut context = SessionContext {
             out: &mut said,
             effects: &mut self.effects,
             clock: self.clock,
             now,
         };
-        let tail = Tail::new(id, &options, begun, self.eof, self.squeeze, &mut sink);
+        let tail = Tail::new(id, &options, begun, self.eof, self.pressure, &mut context);
         let mut subscribed = options.subscribed();
         subscribed.positions = Some(tail.positions());
         subscribed.position = Some(tail.position());
@@ -172,7 +172,7 @@ impl Session {
 
     /// Something came of the follower of a tail's topic.
     pub fn tail_came(&mut self, id: u64, index: usize, came: Came<'_>, now: Instant) {
-        self.with_tail(id, now, |tail, sink| tail.came(index, came, sink));
+        self.with_tail(id, now, |tail, context| tail.came(index, came, context));
     }
 
     /// Where a seek has gone: the followers are there already.
@@ -183,7 +183,9 @@ impl Session {
         results: &[(open_tail::Seek, Result<i64, Fault>)],
         now: Instant,
     ) {
-        self.with_tail(id, now, |tail, sink| tail.sought(request, results, sink));
+        self.with_tail(id, now, |tail, context| {
+            tail.sought(request, results, context)
+        });
     }
 
     /// Where the log of each partition ends, as far as Kafka has said.
@@ -191,10 +193,10 @@ impl Session {
         &mut self,
         id: u64,
         request: Option<Id>,
-        found: &[(Arc<str>, Vec<Bounds>)],
+        found: &[(Arc<str>, Vec<Watermarks>)],
         now: Instant,
     ) {
-        self.with_tail(id, now, |tail, sink| tail.ends(request, found, sink));
+        self.with_tail(id, now, |tail, context| tail.ends(request, found, context));
     }
 
     /// Takes a frame that is for a tail; gives back what is for others.
@@ -214,15 +216,17 @@ impl Session {
                 self.with_tail(id, now, |tail, _| tail.credit(credit.records, credit.bytes))
             }
             ClientFrame::Pause(pause) => {
-                self.with_tail(id, now, |tail, sink| tail.pause(pause, true, sink))
+                self.with_tail(id, now, |tail, context| tail.pause(pause, true, context))
             }
             ClientFrame::Resume(pause) => {
-                self.with_tail(id, now, |tail, sink| tail.pause(pause, false, sink))
+                self.with_tail(id, now, |tail, context| tail.pause(pause, false, context))
             }
-            ClientFrame::Seek(seek) => self.with_tail(id, now, |tail, sink| tail.seek(seek, sink)),
-            ClientFrame::Position(position) => {
-                self.with_tail(id, now, |tail, sink| tail.ask_position(position.id, sink))
+            ClientFrame::Seek(seek) => {
+                self.with_tail(id, now, |tail, context| tail.seek(seek, context))
             }
+            ClientFrame::Position(position) => self.with_tail(id, now, |tail, context| {
+                tail.ask_position(position.id, context)
+            }),
             _ => Some(Err(Error {
                 field: Some("sub".to_owned()),
                 ..Error::new(
@@ -278,7 +282,7 @@ impl Session {
     /// The next frame of the tail at this place, if it has one that may go.
     pub(super) fn next_of_tail(&mut self, at: usize, room: usize, now: Instant) -> Option<Vec<u8>> {
         let id = self.tails.get(at)?.id();
-        match self.with_tail(id, now, |tail, sink| tail.next_frame(room, sink))? {
+        match self.with_tail(id, now, |tail, context| tail.next_frame(room, context))? {
             Ok(Given::Frame(frame)) => Some(frame),
             Ok(Given::Nothing) => None,
             Ok(Given::Ended(topic, ended)) => {
@@ -342,12 +346,12 @@ impl Session {
     }
 
     /// A right that the principal does not have any more, by a new token or now, ends the tails that need it,
-    /// and so does another sight.
-    pub(super) fn check_tails(&mut self, ask: Decide, now: Instant) {
+    /// and so does another visibility.
+    pub(super) fn check_tails(&mut self, ask: Authorize, now: Instant) {
         let check = |tail: &Tail| {
             let topics: Vec<Arc<str>> = tail.topics().cloned().collect();
             self.check_topics(&topics, ask)?;
-            self.check_sight(tail.sight(), &topics)
+            self.check_visibility(tail.visibility(), &topics)
         };
         let denied = self.tails.iter().filter_map(|tail| {
             let error = check(tail).err()?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::credentials::EXPIRY_LEEWAY;
-use super::group::Sink;
+use super::group::SessionContext;
 use super::subscribing::PATTERN_REFRESH;
 use super::{Phase, Session};
 use crate::session::protocol::close::Close;
@@ -81,14 +81,14 @@ impl Session {
             }
         }
         for tail in &mut self.tails {
-            tail.tick(&mut Sink {
+            tail.tick(&mut SessionContext {
                 out: &mut self.out,
                 effects: &mut self.effects,
                 clock: self.clock,
                 now,
             });
         }
-        let over = self.with_group(now, |group, sink| group.tick(sink));
+        let over = self.with_group(now, |group, context| group.tick(context));
         if let Some(Some(over)) = over {
             self.over(over, now);
             self.catch_up(now);

@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of the WebSocket door, made from the types of the frames.
+//! The AsyncAPI 3.0 document of the WebSocket API, made from the types of the frames.
 
 use std::collections::BTreeMap;
 

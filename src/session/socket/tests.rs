@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::http::wire::Wired;
+use crate::http::connection::ConnectionStream;
 
 /// Far beyond all that is waited for here, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(30);
@@ -111,12 +111,12 @@ impl Driver for Toy {
 
 type Served = JoinHandle<(End, Toy)>;
 
-fn serve<T>(stream: T, wire: Arc<Wire>, mut toy: Toy, limits: Limits) -> Served
+fn serve<T>(stream: T, connection: Arc<Connection>, mut toy: Toy, limits: Limits) -> Served
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
-        let end = run(stream, &wire, &mut toy, limits).await;
+        let end = run(stream, &connection, &mut toy, limits).await;
         (end, toy)
     })
 }
@@ -124,20 +124,20 @@ where
 /// A socket over a pipe that holds `room` bytes each way.
 fn piped(room: usize, toy: Toy, limits: Limits) -> (DuplexStream, Served) {
     let (ours, peer) = duplex(room);
-    let ours = Wired::new(ours, ());
-    let wire = Arc::clone(ours.wire());
-    (peer, serve(ours, wire, toy, limits))
+    let ours = ConnectionStream::new(ours, ());
+    let connection = Arc::clone(ours.connection());
+    (peer, serve(ours, connection, toy, limits))
 }
 
 /// As the system makes them, which takes megabytes before anything waits.
-async fn wide_pair() -> (Wired<TcpStream>, TcpStream) {
+async fn wide_pair() -> (ConnectionStream<TcpStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap());
     let (taken, peer) = tokio::join!(listener.accept(), peer);
-    (Wired::new(taken.unwrap().0, ()), peer.unwrap())
+    (ConnectionStream::new(taken.unwrap().0, ()), peer.unwrap())
 }
 
-async fn pair() -> (Wired<TcpStream>, TcpStream) {
+async fn pair() -> (ConnectionStream<TcpStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap());
     let (taken, peer) = tokio::join!(listener.accept(), peer);
@@ -147,13 +147,17 @@ async fn pair() -> (Wired<TcpStream>, TcpStream) {
         socket.set_send_buffer_size(64 << 10).unwrap();
         socket.set_recv_buffer_size(64 << 10).unwrap();
     }
-    (Wired::new(taken, ()), peer)
+    (ConnectionStream::new(taken, ()), peer)
 }
 
-async fn over_tcp(toy: Toy, limits: Limits) -> (TcpStream, Arc<Wire>, Served) {
+async fn over_tcp(toy: Toy, limits: Limits) -> (TcpStream, Arc<Connection>, Served) {
     let (ours, peer) = pair().await;
-    let wire = Arc::clone(ours.wire());
-    (peer, Arc::clone(&wire), serve(ours, wire, toy, limits))
+    let connection = Arc::clone(ours.connection());
+    (
+        peer,
+        Arc::clone(&connection),
+        serve(ours, connection, toy, limits),
+    )
 }
 
 async fn client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
@@ -313,7 +317,7 @@ async fn a_peer_that_stops_reading_is_reset() {
         slow: ms(300),
         ..LIMITS
     };
-    let (mut peer, wire, served) = over_tcp(Toy::default(), limits).await;
+    let (mut peer, connection, served) = over_tcp(Toy::default(), limits).await;
     let begin = Instant::now();
     peer.write_all(&frame(0x81, b"flood 10000 10000"))
         .await
@@ -321,11 +325,11 @@ async fn a_peer_that_stops_reading_is_reset() {
     let (end, toy) = ended(served).await;
     assert!(begin.elapsed() >= limits.slow);
     assert_eq!(end, End::Socket(Close::SLOW));
-    assert!(toy.given < 10_000 && wire.written() < 90 << 20);
-    assert!(wire.is_aborted());
+    assert!(toy.given < 10_000 && connection.written() < 90 << 20);
+    assert!(connection.is_aborted());
     let (came, ended) = raw_end(&mut peer).await;
     assert_reset(ended);
-    assert!(came.len() as u64 <= wire.written());
+    assert!(came.len() as u64 <= connection.written());
 }
 
 #[tokio::test]
@@ -388,12 +392,17 @@ async fn the_reset_is_one_of_tcp_under_tls_too() {
         ..LIMITS
     };
     let (ours, peer) = pair().await;
-    let wire = Arc::clone(ours.wire());
+    let connection = Arc::clone(ours.connection());
     let (acceptor, connector) = tls();
     let name = "localhost".try_into().unwrap();
     let (ours, peer) = tokio::join!(acceptor.accept(ours), connector.connect(name, peer));
     let mut peer = peer.unwrap();
-    let served = serve(ours.unwrap(), Arc::clone(&wire), Toy::default(), limits);
+    let served = serve(
+        ours.unwrap(),
+        Arc::clone(&connection),
+        Toy::default(),
+        limits,
+    );
     peer.write_all(&frame(0x81, b"flood 10000 10000"))
         .await
         .unwrap();
@@ -479,7 +488,7 @@ async fn pings_of_a_peer_that_reads_nothing_take_bounded_room() {
 
 #[tokio::test]
 async fn frames_may_come_in_pieces_of_any_size() {
-    let (mut peer, wire, served) = over_tcp(Toy::default(), LIMITS).await;
+    let (mut peer, connection, served) = over_tcp(Toy::default(), LIMITS).await;
     peer.set_nodelay(true).unwrap();
     let mut bytes = frame(0x01, b"echo on");
     bytes.extend(frame(0x89, b"in between"));
@@ -495,7 +504,7 @@ async fn frames_may_come_in_pieces_of_any_size() {
         Some(Ok(Message::Pong(_)))
     ));
     assert_eq!(text(&mut peer).await, "one, two, drei: \u{fc}");
-    assert!(wire.written() > 0);
+    assert!(connection.written() > 0);
     drop(peer);
     assert_eq!(ended(served).await.0, End::Lost);
 }
@@ -621,13 +630,13 @@ async fn a_peer_that_never_reads_ends_in_time() {
         close: ms(300),
         ..LIMITS
     };
-    let (mut peer, wire, served) = over_tcp(Toy::default(), limits).await;
+    let (mut peer, connection, served) = over_tcp(Toy::default(), limits).await;
     peer.write_all(&frame(0x81, b"end 10000")).await.unwrap();
     let begin = Instant::now();
     let (end, _) = ended(served).await;
     assert_eq!(end, End::Driver(BYE));
     assert!(begin.elapsed() < BOUND, "{:?}", begin.elapsed());
-    assert!(wire.is_aborted());
+    assert!(connection.is_aborted());
     assert_reset(raw_end(&mut peer).await.1);
 }
 
@@ -637,11 +646,11 @@ async fn a_peer_that_reads_and_does_not_answer_loses_nothing() {
         close: ms(300),
         ..LIMITS
     };
-    let (mut peer, wire, served) = over_tcp(Toy::default(), limits).await;
+    let (mut peer, connection, served) = over_tcp(Toy::default(), limits).await;
     peer.write_all(&frame(0x81, b"end 10")).await.unwrap();
     let (end, _) = ended(served).await;
     assert_eq!(end, End::Driver(BYE));
-    assert!(!wire.is_aborted());
+    assert!(!connection.is_aborted());
     let (came, ended_well) = raw_end(&mut peer).await;
     ended_well.unwrap();
     assert!(came.ends_with(b"\x03\xe8bye"));
@@ -695,29 +704,35 @@ async fn no_heartbeat_waits_for_a_peer_that_does_not_read() {
 /// Ten thousand sessions share a process, in 64 KiB each, all that the system has of them included.
 #[test]
 fn a_session_is_small() {
-    use super::super::driver::Run;
+    use super::super::driver::SessionDriver;
     fn size<A, F>(_: impl Fn(A) -> F) -> usize {
         size_of::<F>()
     }
-    let wire = &*Box::leak(Box::<Wire>::default());
+    let connection = &*Box::leak(Box::<Connection>::default());
     let alone = size(|(stream, mut toy): (DuplexStream, Toy)| async move {
-        run(stream, wire, &mut toy, LIMITS).await
+        run(stream, connection, &mut toy, LIMITS).await
     });
-    let all = size(|(stream, session): (DuplexStream, Box<Run>)| async move {
-        session.serve(stream, wire, LIMITS).await;
-    });
+    let all = size(
+        |(stream, session): (DuplexStream, Box<SessionDriver>)| async move {
+            session.serve(stream, connection, LIMITS).await;
+        },
+    );
     assert!(alone <= 4 << 10, "{alone}");
     assert!(all <= 3 << 10, "{all}");
-    assert!(size_of::<Run>() <= 3 << 9, "{}", size_of::<Run>());
+    assert!(
+        size_of::<SessionDriver>() <= 3 << 9,
+        "{}",
+        size_of::<SessionDriver>()
+    );
 }
 
 #[tokio::test]
 async fn what_a_large_message_was_read_into_is_not_kept() {
     let (ours, peer) = duplex(256 << 10);
-    let ours = Wired::new(ours, ());
-    let wire = Arc::clone(ours.wire());
+    let ours = ConnectionStream::new(ours, ());
+    let connection = Arc::clone(ours.connection());
     let mut toy = Toy::default();
-    let mut socket = Socket::new(ours, &wire, LIMITS, true).await;
+    let mut socket = Socket::new(ours, &connection, LIMITS, true).await;
     let mut peer = WebSocketStream::from_raw_socket(peer, Role::Client, None).await;
     let mut turn = async |socket: &mut Socket<'_, _>| {
         let now = Instant::now();

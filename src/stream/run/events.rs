@@ -5,12 +5,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::event_format::{self, Door};
-use super::{OVER, RETRY_BUSY, Run};
+use super::super::event_format::{self, Transport};
+use super::{OVER, RETRY_BUSY, RecordStream};
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Ended, Follower, Gap};
 
-impl Run {
+impl RecordStream {
     pub(super) fn put_id(&mut self) {
         let id = self.id();
         event_format::id(self.own(), &id);
@@ -20,10 +20,12 @@ impl Run {
     pub(super) fn id(&self) -> String {
         let offsets = self.sent.iter().map(Vec::as_slice);
         match &self.times {
-            None => self.vectors.encode(offsets),
-            Some(times) => self.vectors.encode_with_times(offsets, |index, partition| {
-                times.get(index)?.get(&partition).copied()
-            }),
+            None => self.resume_tokens.encode(offsets),
+            Some(times) => self
+                .resume_tokens
+                .encode_with_times(offsets, |index, partition| {
+                    times.get(index)?.get(&partition).copied()
+                }),
         }
     }
 
@@ -100,7 +102,7 @@ impl Run {
 
     /// It is over, and goes on when the client connects again.
     pub(super) fn close(&mut self) {
-        if self.lane.door() == Door::Sse {
+        if self.encoder.transport() == Transport::Sse {
             let retry = self.retry;
             event_format::retry(self.own(), retry);
         }
@@ -119,16 +121,16 @@ impl Run {
         if lag > 0 {
             return self.event("lag", &json!({"records": lag, "ms": self.lag_ms()}));
         }
-        match self.lane.door() {
-            Door::Ndjson if self.moved && !self.lane.is_bare() => {
+        match self.encoder.transport() {
+            Transport::Ndjson if self.moved && !self.encoder.is_bare() => {
                 self.event("position", &json!({"from": self.places()}));
             }
-            Door::Sse if self.moved => {
+            Transport::Sse if self.moved => {
                 self.put_id();
                 self.out.push(b'\n');
             }
-            Door::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
-            Door::Ndjson | Door::Ws(_) => self.give(&Bytes::from_static(b"\n")),
+            Transport::Sse => self.give(&Bytes::from_static(b": hb\n\n")),
+            Transport::Ndjson | Transport::Ws(_) => self.give(&Bytes::from_static(b"\n")),
         }
     }
 
@@ -161,11 +163,11 @@ impl Run {
     }
 
     pub(super) fn event_with<T: Serialize>(&mut self, name: &str, id: Option<&str>, data: &T) {
-        let door = self.lane.door();
+        let transport = self.encoder.transport();
         // Where lines are values, there is no place for anything else.
-        if door == Door::Ndjson && self.lane.is_bare() {
+        if transport == Transport::Ndjson && self.encoder.is_bare() {
             return;
         }
-        event_format::event(self.own(), door, name, id, data);
+        event_format::event(self.own(), transport, name, id, data);
     }
 }

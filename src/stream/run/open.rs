@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::super::start_offsets::{self, Shown, Start};
 use super::super::until_time::Ahead;
-use super::Run;
+use super::RecordStream;
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Follow, Follower};
-use crate::position::{From, Offsets};
+use crate::position::{Offsets, StartPosition};
 use crate::stream::params::{Asked, Origin};
 
-impl Run {
+impl RecordStream {
     pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
         let clients = Arc::clone(&self.clients);
         let cluster = &clients.cluster;
@@ -25,14 +25,14 @@ impl Run {
             &asked.fallback,
             asked.until.as_ref(),
             Shown {
-                sight: self.lane.sight(),
+                visibility: self.encoder.visibility(),
                 filter: &asked.filter,
                 isolation: asked.isolation,
             },
         )
         .await?;
         // Who is to see how far the topic has come cannot leave out the records of others.
-        let lane = start.ahead.is_none().then(|| Arc::clone(&self.lane));
+        let encoder = start.ahead.is_none().then(|| Arc::clone(&self.encoder));
         self.followers = self
             .parts
             .iter()
@@ -47,8 +47,8 @@ impl Run {
                     on_lag: asked.on_lag,
                     isolation: asked.isolation,
                 };
-                match &lane {
-                    Some(lane) => lane.follow(&cluster.tails, follow),
+                match &encoder {
+                    Some(encoder) => encoder.follow(&cluster.tails, follow),
                     None => cluster.tails.follow(follow),
                 }
             })
@@ -98,11 +98,13 @@ impl Run {
         let wish = match &asked.origin {
             Origin::Id(id) => id.chars().take(200).collect(),
             Origin::From(from) => match from {
-                From::Latest => "latest".to_owned(),
-                From::Earliest => "earliest".to_owned(),
-                From::Last(count) => format!("-{count}"),
-                From::Time(time) => time.to_string(),
-                From::Vector(vector) => vector.chars().take(200).collect(),
+                StartPosition::Latest => "latest".to_owned(),
+                StartPosition::Earliest => "earliest".to_owned(),
+                StartPosition::Last(count) => format!("-{count}"),
+                StartPosition::Time(time) => time.to_string(),
+                StartPosition::ResumeToken(resume_token) => {
+                    resume_token.chars().take(200).collect()
+                }
             },
         };
         let from = json!(self.places());

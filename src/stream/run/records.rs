@@ -1,4 +1,4 @@
-//! Records on their way into a piece: as they are, shared with the other streams of the lane, or thinned
+//! Records on their way into a piece: as they are, shared with the other streams of the encoder, or thinned
 //! out.
 
 use std::sync::Arc;
@@ -6,26 +6,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::encoder::{Lane, Place};
-use super::super::event_format::Door;
-use super::{PIECE, Run};
+use super::super::encoder::{ChunkPosition, SharedEncoder};
+use super::super::event_format::Transport;
+use super::{PIECE, RecordStream};
 use crate::kafka::tail::{Entry, Follower};
 
 /// Above so many partitions only the last event of a piece has an id.
 const FEW_PARTITIONS: usize = 8;
 
-impl Run {
+impl RecordStream {
     /// Whether each record has an id.
     pub(super) fn each_has_id(&self) -> bool {
         let partitions: usize = self.sent.iter().map(Vec::len).sum();
-        self.lane.door() == Door::Sse && (self.every_id || partitions <= FEW_PARTITIONS)
+        self.encoder.transport() == Transport::Sse
+            && (self.every_id || partitions <= FEW_PARTITIONS)
     }
 
     pub(super) fn records(&mut self, index: usize, entries: &[Arc<Entry>]) {
         if self.latest.is_some() {
             return self.keep_latest(index, entries);
         }
-        // What other streams of the lane write too: where there is one topic, the position tells all.
+        // What other streams of the encoder write too: where there is one topic, the position tells all.
         let shareable = self.left.is_none()
             && self.ahead.is_none()
             && self.times.is_none()
@@ -37,33 +38,33 @@ impl Run {
         };
         let each = self.each_has_id();
         let after = self.followers.get(index).map(Follower::cursor);
-        let place = Place {
+        let position = ChunkPosition {
             entries,
             each,
             before: &before,
             after: after.unwrap_or_default(),
         };
-        if shareable && let Some(piece) = self.lane.piece(place) {
+        if shareable && let Some(chunk) = self.encoder.chunk(position) {
             self.catch_up_with(index);
             if let Some(entry) = entries.last() {
                 let record = entry.record();
                 self.passed(index, record.partition, record.timestamp);
             }
-            self.moved = piece.moved;
-            self.give(&piece.out);
-            return self.count(index, piece.written);
+            self.moved = chunk.moved;
+            self.give(&chunk.out);
+            return self.count(index, chunk.written);
         }
         let so_far = self.take();
         let written = self.write(index, entries, each);
         let out = Bytes::from(std::mem::take(&mut self.out));
         if shareable && let Some(after) = self.sent.first() {
-            let place = Place {
+            let position = ChunkPosition {
                 entries,
                 each,
                 before: &before,
                 after,
             };
-            Lane::keep(&self.lane, place, &out, written, self.moved);
+            SharedEncoder::keep(&self.encoder, position, &out, written, self.moved);
         }
         self.give(&so_far);
         self.give(&out);
@@ -75,7 +76,7 @@ impl Run {
 
     pub(super) fn count(&self, index: usize, written: u64) {
         if written > 0 {
-            self.lane.delivered.increment(written);
+            self.encoder.delivered.increment(written);
             if let Some(read) = self.read.get(index) {
                 read.count(written);
             }
@@ -91,7 +92,7 @@ impl Run {
             if !self.is_before_end(index, entry) {
                 continue;
             }
-            let made = self.lane.of(entry);
+            let made = self.encoder.of(entry);
             if made.is_some()
                 && let Some(held) = held.take()
             {
@@ -119,7 +120,7 @@ impl Run {
             self.catch_up_with(index);
         }
         if let Some(held) = held {
-            if self.lane.door() == Door::Sse {
+            if self.encoder.transport() == Transport::Sse {
                 self.put_id();
             }
             self.out.extend_from_slice(&held);
@@ -155,7 +156,7 @@ impl Run {
             if !self.is_before_end(index, entry) {
                 continue;
             }
-            let made = self.lane.of(entry);
+            let made = self.encoder.of(entry);
             if let (Some(made), Some(latest)) = (made, &mut self.latest) {
                 latest.came(index, entry.record(), made);
             }
@@ -170,7 +171,7 @@ impl Run {
         }
         let now = Instant::now();
         let each = self.each_has_id();
-        let sse = self.lane.door() == Door::Sse;
+        let sse = self.encoder.transport() == Transport::Sse;
         while !self.over && (all || self.shared.len() + self.out.len() < PIECE) {
             let Some(latest) = &mut self.latest else {
                 return;

@@ -10,7 +10,7 @@ use crate::codec::format::Format;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::position::time_ms;
-use crate::record::{Header, Outgoing};
+use crate::record::{Header, ProducerRecord};
 
 /// HTTP header names are not case-sensitive and arrive in lower case, so the rest of the name does
 /// too.
@@ -69,8 +69,8 @@ impl Meta {
     }
 
     /// The record with `value`, and with the headers of the request that are meant for it.
-    pub fn record(self, headers: &HeaderMap, value: Bytes) -> Outgoing {
-        Outgoing {
+    pub fn record(self, headers: &HeaderMap, value: Bytes) -> ProducerRecord {
+        ProducerRecord {
             partition: self.partition,
             timestamp: self.timestamp,
             key: self.key,

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::lines::{Content, Line, Lines};
 use crate::api::records::NDJSON;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide_again};
+use crate::auth::permission::{Action, Resource, reauthorize};
 use crate::auth::standing::Changes;
 use crate::codec::encode;
 use crate::codec::parse::{self, Formats};
@@ -41,8 +41,8 @@ use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::kafka::metadata::Topic;
 use crate::kafka::producer::Outcome;
-use crate::record::Outgoing;
-use crate::write::Strictness;
+use crate::record::ProducerRecord;
+use crate::write::OnInvalid;
 
 /// Most records and bytes that go to the producer together.
 const BATCH_RECORDS: usize = 1_000;
@@ -105,7 +105,7 @@ pub async fn answer(
     let settings = gateway.settings();
     let limit = settings.limits.record_bytes * 2 + (64 << 10);
     let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
-    let run = Run {
+    let run = NdjsonIngest {
         stall: settings.http.request_timeout,
         expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
@@ -137,7 +137,7 @@ pub async fn answer(
 }
 
 /// A stream under way.
-struct Run {
+struct NdjsonIngest {
     gateway: Gateway,
     principal: Principal,
     topic: Arc<Topic>,
@@ -165,7 +165,7 @@ struct Run {
 struct Batch {
     /// One for each line: its number, and the error of one that holds no record.
     lines: Vec<(u64, Option<ApiError>)>,
-    records: Vec<Outgoing>,
+    records: Vec<ProducerRecord>,
     bytes: usize,
     /// Lines that were looked at, blank ones too.
     looked_at: usize,
@@ -202,7 +202,7 @@ enum End {
     Full(Full),
     /// The client's token or certificate has expired.
     Expired,
-    /// The client is nobody any more, or may not write here any more: [`Run::lost`].
+    /// The client is nobody any more, or may not write here any more: [`NdjsonIngest::lost`].
     Lost,
     /// What comes out of the packed body is far more than the client sends.
     TooDense,
@@ -220,7 +220,7 @@ impl End {
     }
 }
 
-impl Run {
+impl NdjsonIngest {
     async fn run(mut self, mut body: Body) {
         let end = self.read(&mut body).await;
         // Batches that were handed over get their results whatever the reason.
@@ -323,7 +323,7 @@ impl Run {
     fn lost(&mut self) -> Option<&ApiError> {
         if self.changes.came() {
             let topic = Resource::Topic(&self.topic.name);
-            let decided = decide_again(&self.principal, Action::Produce, topic);
+            let decided = reauthorize(&self.principal, Action::Produce, topic);
             self.lost = decided.err().map(ApiError::from);
         }
         self.lost.as_ref()
@@ -349,7 +349,7 @@ impl Run {
         let gateway = self.gateway.clone();
         let writer = gateway.writer();
         let topic = Arc::clone(&self.topic);
-        let mut room = pin!(writer.room(&topic, self.stall));
+        let mut room = pin!(writer.wait_for_capacity(&topic, self.stall));
         let ended = loop {
             tokio::select! {
                 biased;
@@ -377,7 +377,7 @@ impl Run {
                 &self.principal,
                 &self.topic.name,
                 records,
-                Strictness::EachRecord,
+                OnInvalid::RejectRecord,
             )
             .await
             .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()));

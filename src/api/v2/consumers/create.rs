@@ -10,7 +10,7 @@ use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfMaking, not_made};
+use super::errors::{self, OfAsking, OfMaking, create_error};
 use super::requests::{Object, coded};
 use super::{Name, done, found, has, kind, read};
 use crate::api::v2::answer;
@@ -19,12 +19,12 @@ use crate::auth::Principal;
 use crate::config::address::Address;
 use crate::consumer::{Options, Stop};
 use crate::gateway::Gateway;
-use crate::http::client::{Forwarded, ListenerAddress};
-use crate::http::cross_site::host_of;
+use crate::http::client_address::{Forwarded, ListenerAddress};
+use crate::http::csrf::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::Isolation;
-use crate::kafka::member::Reset;
+use crate::kafka::member::OffsetReset;
 
 /// Longest part of a Host that is logged.
 const SHOWN: usize = 200;
@@ -144,7 +144,7 @@ pub async fn create(
         };
         let instances = gateway.instances();
         let made = instances.make(options, gateway.clients(), principal);
-        made.map(|()| instance).map_err(not_made)
+        made.map(|()| instance).map_err(create_error)
     });
     answer(kind, made)
 }
@@ -259,7 +259,7 @@ fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, Api
         group,
         name: String::new(),
         format: Embedded::Binary,
-        reset: Reset::Latest,
+        reset: OffsetReset::Latest,
         auto_commit: true,
         fetch_min_bytes: 0,
         timeout: rest.consumer_request_timeout,
@@ -317,9 +317,9 @@ fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
     }
     if let Some(reset) = body.text("auto.offset.reset")? {
         options.reset = match reset.to_ascii_lowercase().as_str() {
-            "latest" => Reset::Latest,
-            "earliest" => Reset::Earliest,
-            "none" => Reset::Error,
+            "latest" => OffsetReset::Latest,
+            "earliest" => OffsetReset::Earliest,
+            "none" => OffsetReset::Error,
             _ => {
                 let given: String = reset.chars().take(40).collect();
                 let what = format!("expected latest, earliest or none, not {given:?}");

@@ -8,8 +8,8 @@ use utoipa::openapi::{RefOr, Response};
 use super::Name;
 use crate::api::v2::error::{documented, of_request};
 use crate::api::v2::media::Embedded;
-use crate::consumer::registry::{NotMade, NotThere};
-use crate::consumer::{Refused, Unfit};
+use crate::consumer::registry::{CreateError, LookupError};
+use crate::consumer::{InstanceError, Unfit};
 use crate::http::error::{ApiError, PartitionError};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -32,30 +32,34 @@ const NAMED: usize = 5;
 const RETRY_AFTER: u64 = 5;
 
 /// What an instance refused.
-pub(super) fn of_instance(refused: Refused, name: &Name) -> ApiError {
+pub(super) fn of_instance(refused: InstanceError, name: &Name) -> ApiError {
     match refused {
-        Refused::IllegalState(message) => ApiError::new(
+        InstanceError::IllegalState(message) => ApiError::new(
             StatusCode::CONFLICT,
             ILLEGAL_STATE,
             format!("Illegal state: {message}"),
         ),
-        Refused::Denied(denied) => denied.into(),
-        Refused::Hidden(hidden) => hidden.into(),
-        Refused::Expired => ApiError::unauthenticated(Some("invalid_token"), refused.to_string()),
-        Refused::Kafka(fault, field) => {
+        InstanceError::Denied(denied) => denied.into(),
+        InstanceError::NotVisible(not_visible) => not_visible.into(),
+        InstanceError::Expired => {
+            ApiError::unauthenticated(Some("invalid_token"), refused.to_string())
+        }
+        InstanceError::Kafka(fault, field) => {
             let error = of_kafka(&fault);
             match field {
                 Some(field) => error.at(field),
                 None => error,
             }
         }
-        Refused::NotCommitted(failed) => not_committed(&failed),
-        Refused::NotLetIn(fault) => {
+        InstanceError::NotCommitted(failed) => not_committed(&failed),
+        InstanceError::NotLetIn(fault) => {
             of_kafka(&fault).coded(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
         }
-        Refused::Unfit(unfit, format) => not_of_format(&unfit, format),
-        Refused::Busy(message) => ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry(),
-        Refused::Gone => not_there(NotThere::Unknown, name),
+        InstanceError::Unfit(unfit, format) => not_of_format(&unfit, format),
+        InstanceError::Busy(message) => {
+            ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry()
+        }
+        InstanceError::Gone => lookup_error(LookupError::Unknown, name),
     }
 }
 
@@ -127,10 +131,10 @@ pub(in crate::api::v2) fn not_of_format(unfit: &Unfit, format: Embedded) -> ApiE
 }
 
 /// There is no such instance to be had.
-pub(super) fn not_there(why: NotThere, name: &Name) -> ApiError {
+pub(super) fn lookup_error(why: LookupError, name: &Name) -> ApiError {
     let Name { group, instance } = name;
     match why {
-        NotThere::Unknown => ApiError::new(
+        LookupError::Unknown => ApiError::new(
             StatusCode::NOT_FOUND,
             UNKNOWN_INSTANCE,
             format!(
@@ -142,7 +146,7 @@ pub(super) fn not_there(why: NotThere, name: &Name) -> ApiError {
                 short(group)
             ),
         ),
-        NotThere::Foreign => ApiError::new(
+        LookupError::Foreign => ApiError::new(
             StatusCode::FORBIDDEN,
             40301,
             format!(
@@ -156,14 +160,14 @@ pub(super) fn not_there(why: NotThere, name: &Name) -> ApiError {
 }
 
 /// The instance was not made.
-pub(super) fn not_made(why: NotMade) -> ApiError {
+pub(super) fn create_error(why: CreateError) -> ApiError {
     let message = why.to_string();
     match why {
-        NotMade::Exists => ApiError::new(StatusCode::CONFLICT, EXISTS, message).at("/name"),
-        NotMade::OfPrincipal => {
+        CreateError::Exists => ApiError::new(StatusCode::CONFLICT, EXISTS, message).at("/name"),
+        CreateError::OfPrincipal => {
             ApiError::plain(StatusCode::TOO_MANY_REQUESTS, message).retry_after(RETRY_AFTER)
         }
-        NotMade::Full | NotMade::Draining => {
+        CreateError::Full | CreateError::Draining => {
             ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_AFTER)
         }
     }

@@ -27,17 +27,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::errors::lookup_error;
 pub(super) use self::errors::not_of_format;
-use self::errors::not_there;
 use self::errors::of_kafka;
 use super::media;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, decide, may_create};
+use crate::auth::permission::{Action, Resource, authorize, may_create};
 use crate::consumer::{Handle, Has};
 pub(super) use crate::consumer::{Unfit, fits};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::read::partitions::sight;
+use crate::read::partitions::visibility;
 use crate::record::TopicPartition;
 
 /// The instance that a path names.
@@ -84,7 +84,7 @@ fn found(gateway: &Gateway, name: &Name, principal: &Principal) -> Result<Handle
     gateway
         .instances()
         .find(&name.group, &name.instance, principal)
-        .map_err(|why| not_there(why, name))
+        .map_err(|why| lookup_error(why, name))
 }
 
 /// What a request with a body is: the type of its answer, and the body.
@@ -154,10 +154,10 @@ fn may_consume<'a>(
 ) -> Result<(), ApiError> {
     let asked: HashSet<&str> = topics.collect();
     for topic in &asked {
-        decide(principal, Action::Consume, Resource::Topic(topic))?;
+        authorize(principal, Action::Consume, Resource::Topic(topic))?;
     }
     let asked: Vec<Arc<str>> = asked.into_iter().map(Arc::from).collect();
-    sight(principal, &asked)?;
+    visibility(principal, &asked)?;
     Ok(())
 }
 

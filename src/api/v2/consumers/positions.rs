@@ -9,7 +9,7 @@ use super::{
     ConsumerPartition, ConsumerPartitions, Name, done, found, known, permit, read, requests,
 };
 use crate::auth::Principal;
-use crate::consumer::Aims;
+use crate::consumer::SeekTargets;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -107,7 +107,7 @@ pub async fn post(
             aims.retain(|(known, _)| *known != partition);
             aims.push((partition, aim));
         }
-        let sought = handle.seek(Aims::Each(aims)).await;
+        let sought = handle.seek(SeekTargets::Each(aims)).await;
         sought.map_err(|refused| errors::of_instance(refused, &name))
     };
     done(kind, sought.await)
@@ -179,9 +179,9 @@ async fn edge(
         known(gateway, &principal, "partitions", partitions.iter()).await?;
         let aims = if partitions.is_empty() {
             permit(&handle, &principal, name).await?;
-            Aims::All(aim)
+            SeekTargets::All(aim)
         } else {
-            Aims::Each(partitions.into_iter().map(|p| (p, aim)).collect())
+            SeekTargets::Each(partitions.into_iter().map(|p| (p, aim)).collect())
         };
         let sought = handle.seek(aims).await;
         sought.map_err(|refused| errors::of_instance(refused, name))

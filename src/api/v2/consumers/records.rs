@@ -19,12 +19,12 @@ use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
 use crate::codec::encode::{base64, headers as write_headers, number, string};
 use crate::config::HeaderForm;
-use crate::consumer::{Parcel, Way};
+use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
+use crate::http::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
-use crate::http::wire::Wire;
-use crate::record::{Delivered, Header, TimestampType};
+use crate::record::{ConsumerRecord as KafkaRecord, Header, TimestampType};
 
 /// Bytes after which a piece of an answer goes out.
 const PIECE: usize = 64 << 10;
@@ -94,7 +94,7 @@ pub async fn read(
     gateway: Gateway,
     Path(name): Path<Name>,
     Extension(principal): Extension<Principal>,
-    wire: Option<Extension<Arc<Wire>>>,
+    connection: Option<Extension<Arc<Connection>>>,
     version: Version,
     headers: HeaderMap,
     query: Query,
@@ -118,11 +118,17 @@ pub async fn read(
         headers: gateway.settings().rest.record_headers,
     };
     let has = has(&headers).map_err(|error| error.typed(kind))?;
-    let way = wire.map(|Extension(wire)| Way {
-        wire,
+    let connection_ref = connection.map(|Extension(connection)| ConnectionRef {
+        connection,
         is_shared: version == Version::HTTP_2,
     });
-    let read = handle.read(asked.timeout, asked.max_bytes, way, has, principal);
+    let read = handle.read(
+        asked.timeout,
+        asked.max_bytes,
+        connection_ref,
+        has,
+        principal,
+    );
     let parcel = read
         .await
         .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
@@ -165,7 +171,7 @@ pub(in crate::api::v2) struct Shape {
 }
 
 /// Records that fit the format, as an array.
-pub(in crate::api::v2) fn array(records: &[Delivered], shape: Shape) -> Vec<u8> {
+pub(in crate::api::v2) fn array(records: &[KafkaRecord], shape: Shape) -> Vec<u8> {
     let mut out = vec![b'['];
     for (index, record) in records.iter().enumerate() {
         if index > 0 {
@@ -264,7 +270,7 @@ impl http_body::Body for Records {
 }
 
 /// Writes one record. The instance has seen to it that it fits the format.
-fn write(out: &mut Vec<u8>, record: &Delivered, Shape { format, headers }: Shape) {
+fn write(out: &mut Vec<u8>, record: &KafkaRecord, Shape { format, headers }: Shape) {
     out.extend_from_slice(b"{\"topic\":");
     string(out, &record.topic);
     out.extend_from_slice(b",\"key\":");
@@ -326,8 +332,8 @@ mod tests {
     use super::*;
     use crate::record::Header;
 
-    fn record(offset: i64, value: &'static [u8]) -> Delivered {
-        Delivered {
+    fn record(offset: i64, value: &'static [u8]) -> KafkaRecord {
+        KafkaRecord {
             topic: Arc::from("t"),
             partition: 3,
             offset,
@@ -339,11 +345,11 @@ mod tests {
         }
     }
 
-    async fn text(records: Vec<Delivered>, format: Embedded) -> String {
+    async fn text(records: Vec<KafkaRecord>, format: Embedded) -> String {
         shaped(records, format, HeaderForm::Pairs).await
     }
 
-    async fn shaped(records: Vec<Delivered>, format: Embedded, headers: HeaderForm) -> String {
+    async fn shaped(records: Vec<KafkaRecord>, format: Embedded, headers: HeaderForm) -> String {
         let (parcel, _) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape { format, headers };
         let bytes = Records::new(parcel, shape).collect().await.unwrap();
@@ -403,7 +409,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_answers_come_in_pieces_and_are_the_same() {
-        let records: Vec<Delivered> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
+        let records: Vec<KafkaRecord> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
         let (parcel, receipt) = Parcel::new(Arc::new(records), String::new(), None);
         let shape = Shape {
             format: Embedded::Json,
@@ -421,6 +427,6 @@ mod tests {
         assert_eq!(read.len(), 5_000);
         assert_eq!(read[4_999]["offset"], 4_999);
         drop(body);
-        assert_eq!(receipt.fate(), crate::consumer::Fate::Written);
+        assert_eq!(receipt.status(), crate::consumer::DeliveryStatus::Written);
     }
 }

@@ -11,7 +11,7 @@ use super::requests::{self, Object};
 use super::{Name, done, found, kind, may_consume, permit, read};
 use crate::api::v2::answer;
 use crate::auth::Principal;
-use crate::consumer::Wanted;
+use crate::consumer::TopicSelection;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -65,7 +65,7 @@ pub async fn post(
         let Some(wanted) = wanted(&body)? else {
             return Ok(());
         };
-        if let Wanted::Names(names) = &wanted {
+        if let TopicSelection::Names(names) = &wanted {
             may_consume(&principal, names.iter().map(|name| &**name))?;
         }
         let subscribed = handle.subscribe(wanted, principal).await;
@@ -140,7 +140,7 @@ pub async fn delete(
 }
 
 /// What the body asks for; `None` where it asks for nothing, as the reference allows.
-fn wanted(body: &[u8]) -> Result<Option<Wanted>, ApiError> {
+fn wanted(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
         return Err(requests::needed(
             "/topics",
@@ -148,12 +148,12 @@ fn wanted(body: &[u8]) -> Result<Option<Wanted>, ApiError> {
         ));
     };
     if let Some(topics) = body.topics("topics")? {
-        return Ok(Some(Wanted::Names(topics)));
+        return Ok(Some(TopicSelection::Names(topics)));
     }
     let Some(pattern) = body.text("topic_pattern")? else {
         return Ok(None);
     };
     let pattern = Pattern::new(&pattern)
         .map_err(|why| requests::coded(422, body.pointer("topic_pattern"), why))?;
-    Ok(Some(Wanted::Pattern(pattern)))
+    Ok(Some(TopicSelection::Pattern(pattern)))
 }

@@ -17,7 +17,7 @@ use crate::codec::parse::{
     RecordFields, Text, escape_pointer, given, not_base64, shared, short, string,
 };
 use crate::http::error::ApiError;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 
 /// Base64 as the reference reads it: the standard alphabet without white space; padding may be
 /// missing, and the bits that pad the last character are not looked at.
@@ -39,7 +39,7 @@ pub(super) fn records(
     body: &Bytes,
     format: Embedded,
     partition: Option<i32>,
-) -> Result<Vec<Outgoing>, ApiError> {
+) -> Result<Vec<ProducerRecord>, ApiError> {
     if body.trim_ascii().is_empty() {
         return Err(no_records("the body is empty"));
     }
@@ -71,7 +71,7 @@ fn record(
     format: Embedded,
     partition: Option<i32>,
     index: usize,
-) -> Result<Outgoing, ApiError> {
+) -> Result<ProducerRecord, ApiError> {
     let place = || format!("/records/{index}");
     let content = |raw: Option<&RawValue>, field: &str| match given(raw) {
         None => Ok(None),
@@ -94,7 +94,7 @@ fn record(
         );
         return Err(ApiError::unprocessable(message).at(pointer));
     }
-    Ok(Outgoing {
+    Ok(ProducerRecord {
         partition: own.or(partition),
         key: content(fields.key, "key")?,
         value: content(fields.value, "value")?,

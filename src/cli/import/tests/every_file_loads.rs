@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::rule::Rules;
+use super::super::mapping::Rules;
 use super::super::{client, confluent, karapace, strimzi};
 use super::*;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::rule::{Rule, Rules};
+use super::super::mapping::{Rule, Rules};
 use super::super::{client, confluent, karapace, strimzi};
 use crate::config::is_setting;
 use crate::kafka::client::table_for_all;

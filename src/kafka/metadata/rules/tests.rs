@@ -21,15 +21,15 @@ fn rules(values: &[(&str, &str)]) -> Rules {
     Rules::of(&configs)
 }
 
-fn keyed(value: usize) -> Outgoing {
-    Outgoing {
+fn keyed(value: usize) -> ProducerRecord {
+    ProducerRecord {
         key: Some("k".into()),
         value: Some(vec![b'x'; value].into()),
-        ..Outgoing::default()
+        ..ProducerRecord::default()
     }
 }
 
-fn refused(rules: &Rules, record: &Outgoing) -> Option<&'static str> {
+fn refused(rules: &Rules, record: &ProducerRecord) -> Option<&'static str> {
     let fault = rules.fault_in(record, NOW, false)?;
     assert!(!fault.retriable && !fault.maybe_written, "{fault:?}");
     fault.kafka_error
@@ -37,11 +37,11 @@ fn refused(rules: &Rules, record: &Outgoing) -> Option<&'static str> {
 
 #[test]
 fn a_compacted_topic_asks_for_keys() {
-    let keyless = Outgoing {
+    let keyless = ProducerRecord {
         key: None,
         ..keyed(1)
     };
-    let empty = Outgoing {
+    let empty = ProducerRecord {
         key: Some("".into()),
         ..keyed(1)
     };
@@ -68,7 +68,7 @@ fn a_size_is_judged_only_where_nothing_is_compressed() {
 
 #[test]
 fn timestamps_are_judged_with_room_for_wrong_clocks() {
-    let at = |shift: i64| Outgoing {
+    let at = |shift: i64| ProducerRecord {
         timestamp: Some(NOW + shift),
         ..keyed(1)
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Sink, Subscription, field, offset};
+use super::{SessionContext, Subscription, field, offset};
 use crate::delivery::{Refused, Stale};
 use crate::record::TopicPartition;
 use crate::session::protocol::Id;
@@ -25,7 +25,11 @@ impl Subscription {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn ack(&mut self, ack: Ack, sink: &mut Sink<'_>) -> Result<Option<Error>, Error> {
+    pub fn ack(
+        &mut self,
+        ack: Ack,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Option<Error>, Error> {
         if ack.tx == Some(true) {
             return Err(field(
                 "tx",
@@ -56,7 +60,7 @@ impl Subscription {
             }
         }
         self.counted.acks += (tags.len() + upto.len()) as u64;
-        self.after_acks(ack.id, sink);
+        self.after_acks(ack.id, context);
         Ok(error)
     }
 
@@ -65,7 +69,11 @@ impl Subscription {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn nack(&mut self, nack: Nack, sink: &mut Sink<'_>) -> Result<Option<Error>, Error> {
+    pub fn nack(
+        &mut self,
+        nack: Nack,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Option<Error>, Error> {
         check_count(&nack.tags)?;
         let delay = bounded(nack.delay_ms.unwrap_or(0), MAX_DELAY_MS);
         let dead_letter = nack.dead_letter.unwrap_or(false);
@@ -80,12 +88,12 @@ impl Subscription {
         for tag in &nack.tags {
             let done = self
                 .ledger
-                .nack(*tag, sink.now, delay, dead_letter, reason.clone());
+                .nack(*tag, context.now, delay, dead_letter, reason.clone());
             refused.extend(done.err());
         }
         self.counted.nacks += nack.tags.len() as u64;
         let error = self.refused(refused);
-        self.after_acks(nack.id, sink);
+        self.after_acks(nack.id, context);
         Ok(error)
     }
 
@@ -94,7 +102,11 @@ impl Subscription {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn extend(&mut self, extend: Extend, sink: &mut Sink<'_>) -> Result<Option<Error>, Error> {
+    pub fn extend(
+        &mut self,
+        extend: Extend,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Option<Error>, Error> {
         check_count(&extend.tags)?;
         if extend.ms <= 0 {
             return Err(field("ms", "expected more than 0 milliseconds"));
@@ -102,18 +114,18 @@ impl Subscription {
         let time = bounded(extend.ms, MAX_EXTENSION_MS);
         let mut refused = Vec::new();
         for tag in &extend.tags {
-            refused.extend(self.ledger.extend(*tag, sink.now, time).err());
+            refused.extend(self.ledger.extend(*tag, context.now, time).err());
         }
         let error = self.refused(refused);
-        self.after_acks(extend.id, sink);
+        self.after_acks(extend.id, context);
         Ok(error)
     }
 
     /// The answer to an acknowledgement, before that of tags that were refused, and what it makes possible.
-    fn after_acks(&mut self, id: Option<Id>, sink: &mut Sink<'_>) {
+    fn after_acks(&mut self, id: Option<Id>, context: &mut SessionContext<'_>) {
         if let Some(id) = id {
             let positions = self.ledger.places();
-            sink.send(&ServerFrame::Acked(Acked {
+            context.send(&ServerFrame::Acked(Acked {
                 id,
                 positions: positions
                     .iter()
@@ -121,9 +133,9 @@ impl Subscription {
                     .collect(),
             }));
         }
-        self.dead(sink);
-        self.revoke_further(sink);
-        self.flow(sink);
+        self.dead(context);
+        self.revoke_further(context);
+        self.flow(context);
     }
 
     /// One error for all tags that were refused in the same way.

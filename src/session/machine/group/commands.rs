@@ -1,6 +1,6 @@
 //! What else the client wants: credit, pause, seek, commit, where it stands.
 
-use super::{Sink, Subscription, Waiting, admit, field, wire};
+use super::{SessionContext, Subscription, Waiting, admit, field, wire};
 use crate::kafka::member::{Command, SeekTo};
 use crate::record::TopicPartition;
 use crate::session::protocol::client::{Commit, Pause, Seek, SeekName, SeekOffset};
@@ -37,7 +37,12 @@ impl Subscription {
     /// # Errors
     ///
     /// A partition that is not assigned.
-    pub fn pause(&mut self, pause: Pause, paused: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn pause(
+        &mut self,
+        pause: Pause,
+        paused: bool,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), Error> {
         let partitions: Vec<TopicPartition> = match pause.partitions {
             None => self.ledger.partitions().cloned().collect(),
             Some(named) => named
@@ -60,7 +65,7 @@ impl Subscription {
             .filter(|p| self.ledger.is_paused(p))
             .map(wire)
             .collect();
-        sink.send(&ServerFrame::Ok(Done {
+        context.send(&ServerFrame::Ok(Done {
             id: pause.id,
             sub: Some(self.options.sub.clone()),
             paused: Some(now_paused),
@@ -73,7 +78,7 @@ impl Subscription {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn seek(&mut self, seek: Seek, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn seek(&mut self, seek: Seek, context: &mut SessionContext<'_>) -> Result<(), Error> {
         self.admit_waiting()?;
         if seek.positions.is_empty() {
             return Err(field("positions", "expected at least one"));
@@ -130,7 +135,7 @@ impl Subscription {
             self.ledger.seeking(partition, true);
         }
         let token = self.token(Waiting::Seek(seek.id, partitions));
-        sink.tell(Command::Seek { token, positions });
+        context.tell(Command::Seek { token, positions });
         Ok(())
     }
 
@@ -139,7 +144,11 @@ impl Subscription {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn commit(&mut self, commit: Commit, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn commit(
+        &mut self,
+        commit: Commit,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), Error> {
         self.admit_waiting()?;
         let mut others = Vec::new();
         let offsets = match commit.positions {
@@ -181,7 +190,7 @@ impl Subscription {
             match self.last_commit() {
                 // Kafka does not have it before this is answered.
                 Some(last) => self.behind.push((last, commit.id, others)),
-                None => sink.send(&ServerFrame::Committed(Committed {
+                None => context.send(&ServerFrame::Committed(Committed {
                     id: commit.id,
                     sub: Some(self.options.sub.clone()),
                     positions: self.have_committed(&others),
@@ -190,7 +199,7 @@ impl Subscription {
             return Ok(());
         }
         let token = self.token(Waiting::Commit(commit.id, others));
-        sink.tell(Command::Commit { token, offsets });
+        context.tell(Command::Commit { token, offsets });
         Ok(())
     }
 
@@ -212,10 +221,14 @@ impl Subscription {
     /// # Errors
     ///
     /// Too many requests wait for Kafka.
-    pub fn position(&mut self, id: Option<Id>, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn position(
+        &mut self,
+        id: Option<Id>,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), Error> {
         self.admit_waiting()?;
         let token = self.token(Waiting::Position(id));
-        sink.tell(Command::Ends { token });
+        context.tell(Command::Ends { token });
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 
 use super::super::Effect;
 use super::super::options::DeadLetters;
-use super::{Sink, Subscription};
+use super::{SessionContext, Subscription};
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::server::StateName;
 
 /// Dead letters on their way at once.
@@ -13,22 +13,22 @@ const MAX_DEAD_LETTERS: usize = 16;
 
 impl Subscription {
     /// Sends the dead letters that there are on their way.
-    pub(super) fn dead(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn dead(&mut self, context: &mut SessionContext<'_>) {
         while self.dead_letters.len() < MAX_DEAD_LETTERS
             && let Some(letter) = self.ledger.next_dead_letter()
         {
             let Some(topic) = self.options.dead_letters.topic(&letter.record.topic) else {
                 continue;
             };
-            let failed_at = sink.clock.iso(sink.now);
-            let record: Outgoing = delivery::dead_letter(
+            let failed_at = context.clock.iso(context.now);
+            let record: ProducerRecord = delivery::dead_letter(
                 &letter.record,
                 letter.deliveries,
                 &letter.reason,
                 &failed_at,
             );
             self.dead_letters.insert(letter.id);
-            sink.effects.push(Effect::DeadLetter {
+            context.effects.push(Effect::DeadLetter {
                 id: letter.id,
                 topic,
                 own: matches!(self.options.dead_letters, DeadLetters::Default(_)),
@@ -38,9 +38,14 @@ impl Subscription {
     }
 
     /// What became of a dead letter.
-    pub fn dead_lettered(&mut self, id: DeadLetterId, failed: Option<&Fault>, sink: &mut Sink<'_>) {
+    pub fn dead_lettered(
+        &mut self,
+        id: DeadLetterId,
+        failed: Option<&Fault>,
+        context: &mut SessionContext<'_>,
+    ) {
         self.dead_letters.remove(&id);
-        let counted = self.ledger.dead_lettered(id, failed.is_none(), sink.now);
+        let counted = self.ledger.dead_lettered(id, failed.is_none(), context.now);
         match failed {
             None if counted => self.counted.dead_letters += 1,
             Some(fault) if counted && self.leaving.is_none() => {
@@ -49,12 +54,16 @@ impl Subscription {
                     "a dead letter could not be written and is tried again: {}",
                     fault.message
                 );
-                self.state(self.state.unwrap_or(StateName::Active), Some(detail), sink);
+                self.state(
+                    self.state.unwrap_or(StateName::Active),
+                    Some(detail),
+                    context,
+                );
             }
             _ => {}
         }
-        self.dead(sink);
-        self.revoke_further(sink);
-        self.flow(sink);
+        self.dead(context);
+        self.revoke_further(context);
+        self.flow(context);
     }
 }

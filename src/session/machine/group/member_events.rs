@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Over, Sink, Subscription, Waiting, wires};
+use super::{Over, SessionContext, Subscription, Waiting, wires};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Event, Token};
-use crate::record::{Delivered, TopicPartition};
+use crate::record::{ConsumerRecord, TopicPartition};
 use crate::session::protocol::server::{
     Assigned, AssignedPartition, Committed, CommittedOffset, Error, Gap, GapReason,
     PartitionPosition, Positions, Revoked, RevokedPartition, RevokedReason, Seeked, ServerFrame,
@@ -14,49 +14,49 @@ use crate::session::protocol::server::{
 
 impl Subscription {
     /// Something happened in the group. `Some` when the subscription is over.
-    pub fn event(&mut self, event: Event, sink: &mut Sink<'_>) -> Option<Over> {
+    pub fn event(&mut self, event: Event, context: &mut SessionContext<'_>) -> Option<Over> {
         match event {
-            Event::State(state) => self.changed(state, sink),
-            Event::Assigned { added, all } => self.assigned(added, &all, sink),
-            Event::Records { records, next } => self.records(records, &next, sink),
+            Event::State(state) => self.changed(state, context),
+            Event::Assigned { added, all } => self.assigned(added, &all, context),
+            Event::Records { records, next } => self.records(records, &next, context),
             Event::Gap {
                 partition,
                 from,
                 to,
-            } => self.gap(&partition, from, to, sink),
+            } => self.gap(&partition, from, to, context),
             Event::Revoking {
                 partitions,
                 release,
-            } => self.revoking(partitions, release, sink),
+            } => self.revoking(partitions, release, context),
             Event::Lost(partitions) => {
                 self.going = None;
                 self.epoch += 1;
                 self.taken_away = true;
                 self.counted.rebalances += 1;
-                self.gone(&partitions, RevokedReason::Lost, sink);
+                self.gone(&partitions, RevokedReason::Lost, context);
             }
-            Event::Committed { token, results } => return self.committed(token, results, sink),
-            Event::Seeked { token, results } => self.seeked(token, results, sink),
-            Event::Ends { token, results } => self.ends(token, &results, sink),
-            Event::Ended(fault) => return Some(self.ended(fault, sink)),
+            Event::Committed { token, results } => return self.committed(token, results, context),
+            Event::Seeked { token, results } => self.seeked(token, results, context),
+            Event::Ends { token, results } => self.ends(token, &results, context),
+            Event::Ended(fault) => return Some(self.ended(fault, context)),
         }
         None
     }
 
-    fn changed(&mut self, state: member::State, sink: &mut Sink<'_>) {
+    fn changed(&mut self, state: member::State, context: &mut SessionContext<'_>) {
         let (name, detail) = match state {
             member::State::Joining(fault) => (StateName::Joining, fault),
             member::State::Active => (StateName::Active, None),
             member::State::Unavailable(fault) => (StateName::KafkaUnavailable, Some(fault)),
         };
-        self.state(name, detail.map(|fault| fault.message), sink);
+        self.state(name, detail.map(|fault| fault.message), context);
     }
 
     fn assigned(
         &mut self,
         added: Vec<member::Assigned>,
         all: &[TopicPartition],
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         if !std::mem::take(&mut self.taken_away) {
             self.epoch += 1;
@@ -77,56 +77,62 @@ impl Subscription {
         if self.leaving.is_some() {
             return;
         }
-        sink.send(&ServerFrame::Assigned(Assigned {
+        context.send(&ServerFrame::Assigned(Assigned {
             sub: self.options.sub.clone(),
             epoch: self.epoch,
             partitions,
             assignment: wires(all),
             cooperative: true,
         }));
-        self.state(StateName::Active, None, sink);
+        self.state(StateName::Active, None, context);
     }
 
     fn records(
         &mut self,
-        mut records: Vec<Delivered>,
+        mut records: Vec<ConsumerRecord>,
         next: &[(TopicPartition, i64)],
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         // As with the client's own filter, what is left out counts as acknowledged.
-        records.retain(|record| self.sight.shows(record));
+        records.retain(|record| self.visibility.shows(record));
         if let Some(filter) = &self.options.filter {
             records.retain(|record| filter.wants(record));
         }
         self.ledger.offer(records, next);
-        self.flow(sink);
+        self.flow(context);
     }
 
     /// Tells the member which partitions to hold back.
-    pub(super) fn flow(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn flow(&mut self, context: &mut SessionContext<'_>) {
         let flow = self.ledger.flow();
         if !flow.hold.is_empty() {
-            sink.tell(Command::Pause(flow.hold));
+            context.tell(Command::Pause(flow.hold));
         }
         if !flow.go_on.is_empty() {
-            sink.tell(Command::Resume(flow.go_on));
+            context.tell(Command::Resume(flow.go_on));
         }
         let gaps = self.ledger.new_gaps();
         if !gaps.is_empty() {
-            sink.send(&ServerFrame::State(State {
+            context.send(&ServerFrame::State(State {
                 sub: self.options.sub.clone(),
                 state: StateName::Paused,
-                since: sink.clock.wall(sink.now),
+                since: context.clock.wall(context.now),
                 detail: Some("gap".to_owned()),
                 partitions: Some(wires(&gaps)),
             }));
             self.gapped = true;
             self.detailed = true;
         }
-        self.settle_state(sink);
+        self.settle_state(context);
     }
 
-    fn gap(&mut self, partition: &TopicPartition, from: i64, to: i64, sink: &mut Sink<'_>) {
+    fn gap(
+        &mut self,
+        partition: &TopicPartition,
+        from: i64,
+        to: i64,
+        context: &mut SessionContext<'_>,
+    ) {
         let reason = if to < from {
             // The log is another one: what is out cannot be acknowledged in it.
             self.ledger.sought(partition, to, self.epoch);
@@ -135,7 +141,7 @@ impl Subscription {
             self.ledger.offer(Vec::new(), &[(partition.clone(), to)]);
             GapReason::Retention
         };
-        sink.send(&ServerFrame::Gap(Gap {
+        context.send(&ServerFrame::Gap(Gap {
             sub: self.options.sub.clone(),
             topic: partition.topic.to_string(),
             partition: partition.partition,
@@ -149,7 +155,7 @@ impl Subscription {
         &mut self,
         token: Token,
         results: Vec<(TopicPartition, Result<i64, Fault>)>,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Option<Over> {
         let waiting = self.waiting.remove(&token)?;
         let mut said = Vec::with_capacity(results.len());
@@ -191,7 +197,7 @@ impl Subscription {
         }
         let behind = self.behind.extract_if(.., |(last, ..)| *last == token);
         for (_, id, others) in behind.collect::<Vec<_>>() {
-            sink.send(&ServerFrame::Committed(Committed {
+            context.send(&ServerFrame::Committed(Committed {
                 id,
                 sub: Some(self.options.sub.clone()),
                 positions: self.have_committed(&others),
@@ -201,7 +207,7 @@ impl Subscription {
             Waiting::Commit(id, others) => {
                 // Commits before this one have been answered.
                 said.extend(self.have_committed(&others));
-                sink.send(&ServerFrame::Committed(Committed {
+                context.send(&ServerFrame::Committed(Committed {
                     id,
                     sub: Some(self.options.sub.clone()),
                     positions: said,
@@ -209,7 +215,7 @@ impl Subscription {
             }
             Waiting::Interval => {
                 if let Some(fault) = failed {
-                    sink.send(&ServerFrame::Error(Error {
+                    context.send(&ServerFrame::Error(Error {
                         sub: Some(self.options.sub.clone()),
                         ..Error::from_fault(
                             "kafka_error",
@@ -231,9 +237,9 @@ impl Subscription {
         if !self.is_committing() {
             self.handed_on = HashMap::new();
             if self.going.as_ref().is_some_and(|going| going.committing) {
-                self.let_go(sink);
+                self.let_go(context);
             }
-            self.leave_now(sink);
+            self.leave_now(context);
         }
         None
     }
@@ -242,7 +248,7 @@ impl Subscription {
         &mut self,
         token: Token,
         results: Vec<(TopicPartition, Result<i64, Fault>)>,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         let Some(Waiting::Seek(id, partitions)) = self.waiting.remove(&token) else {
             return;
@@ -276,26 +282,26 @@ impl Subscription {
             });
         }
         if !stale.is_empty() {
-            sink.send(&ServerFrame::Revoked(Revoked {
+            context.send(&ServerFrame::Revoked(Revoked {
                 sub: self.options.sub.clone(),
                 epoch: self.epoch,
                 partitions: stale,
                 reason: RevokedReason::Seek,
             }));
         }
-        sink.send(&ServerFrame::Seeked(Seeked {
+        context.send(&ServerFrame::Seeked(Seeked {
             id,
             sub: self.options.sub.clone(),
             positions,
         }));
-        self.flow(sink);
+        self.flow(context);
     }
 
     fn ends(
         &mut self,
         token: Token,
         results: &[(TopicPartition, Result<i64, Fault>)],
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         let Some(Waiting::Position(id)) = self.waiting.remove(&token) else {
             return;
@@ -319,7 +325,7 @@ impl Subscription {
                 lag: end.zip(from).map(|(end, from)| (end - from).max(0)),
             }
         });
-        sink.send(&ServerFrame::Positions(Positions {
+        context.send(&ServerFrame::Positions(Positions {
             id,
             sub: self.options.sub.clone(),
             positions: positions.collect(),

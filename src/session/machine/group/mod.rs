@@ -26,7 +26,7 @@ use std::time::Instant;
 use self::revocation::{Going, Leaving};
 use super::options::{Options, Topics};
 use super::{Clock, Effect, Out};
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Token};
@@ -81,7 +81,7 @@ pub struct Subscription {
     options: Options,
     topics: Vec<Arc<str>>,
     /// Which records of them the principal is shown.
-    sight: Sight,
+    visibility: RecordVisibility,
     ledger: Ledger,
     epoch: u64,
     /// The last change took partitions away: those that come with it have the same number.
@@ -133,8 +133,8 @@ pub struct Counted {
     pub rebalances: u64,
 }
 
-/// Where a subscription puts what is to be sent and done.
-pub struct Sink<'a> {
+/// What a subscription is given of its session: where it puts what is to be sent and done, and the time.
+pub struct SessionContext<'a> {
     /// Frames that go before records.
     pub out: &'a mut Out,
     /// What is to be done.
@@ -145,7 +145,7 @@ pub struct Sink<'a> {
     pub now: Instant,
 }
 
-impl Sink<'_> {
+impl SessionContext<'_> {
     fn send(&mut self, frame: &ServerFrame) {
         self.out.push(frame);
     }
@@ -179,14 +179,14 @@ impl Subscription {
     pub fn new(
         options: Options,
         topics: Vec<Arc<str>>,
-        sight: Sight,
+        visibility: RecordVisibility,
         first_tag: u64,
         now: Instant,
     ) -> Self {
         Self {
             ledger: Ledger::new(options.policy.clone(), first_tag),
             topics,
-            sight,
+            visibility,
             epoch: 0,
             taken_away: false,
             state: None,
@@ -231,8 +231,8 @@ impl Subscription {
     }
 
     /// Which records of them are shown.
-    pub fn sees(&self) -> &Sight {
-        &self.sight
+    pub fn sees(&self) -> &RecordVisibility {
+        &self.visibility
     }
 
     /// Which topics were asked for.
@@ -274,8 +274,8 @@ impl Subscription {
     }
 
     /// Divides what may be in flight by two to this power, while memory is short.
-    pub fn squeeze(&mut self, squeeze: u32) {
-        self.ledger.squeeze(squeeze);
+    pub fn set_pressure(&mut self, pressure: u32) {
+        self.ledger.set_pressure(pressure);
     }
 
     /// Whether all that the client has is acknowledged and nothing waits for Kafka.
@@ -290,42 +290,47 @@ impl Subscription {
         token
     }
 
-    fn state(&mut self, state: StateName, detail: Option<String>, sink: &mut Sink<'_>) {
+    fn state(
+        &mut self,
+        state: StateName,
+        detail: Option<String>,
+        context: &mut SessionContext<'_>,
+    ) {
         let clears = self.detailed && !self.gapped && self.failing.is_empty();
         if self.state == Some(state) && detail.is_none() && !clears {
             return;
         }
         self.state = Some(state);
         self.detailed = detail.is_some();
-        sink.send(&ServerFrame::State(State {
+        context.send(&ServerFrame::State(State {
             sub: self.options.sub.clone(),
             state,
-            since: sink.clock.wall(sink.now),
+            since: context.clock.wall(context.now),
             detail,
             partitions: None,
         }));
     }
 
     /// What a `state` told in its detail may be over.
-    pub(super) fn settle_state(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn settle_state(&mut self, context: &mut SessionContext<'_>) {
         let told = self.gapped || !self.failing.is_empty();
         self.gapped &= self.ledger.has_told_gaps();
         self.failing.retain(|id| self.ledger.is_dead_lettering(*id));
         if told && !self.gapped && self.failing.is_empty() && self.leaving.is_none() {
-            self.state(self.state.unwrap_or(StateName::Active), None, sink);
+            self.state(self.state.unwrap_or(StateName::Active), None, context);
         }
     }
 
     /// Becomes a member, unless there is no topic yet to be one for. Those that `appeared` were not there
     /// when the client subscribed.
-    pub fn join(&mut self, appeared: bool, sink: &mut Sink<'_>) {
+    pub fn join(&mut self, appeared: bool, context: &mut SessionContext<'_>) {
         if self.topics.is_empty() {
             let detail = "no topic matches the pattern yet that you may consume; it is looked up again \
                           every 5 s";
-            return self.state(StateName::Joining, Some(detail.to_owned()), sink);
+            return self.state(StateName::Joining, Some(detail.to_owned()), context);
         }
         self.joined = true;
-        sink.effects.push(Effect::Join(Box::new(member::Options {
+        context.effects.push(Effect::Join(Box::new(member::Options {
             group: self.options.group.clone(),
             // The session's driver knows.
             owner: None,
@@ -344,24 +349,29 @@ impl Subscription {
     }
 
     /// The topics that the pattern matches have changed.
-    pub fn retopic(&mut self, topics: Vec<Arc<str>>, sight: Sight, sink: &mut Sink<'_>) {
+    pub fn retopic(
+        &mut self,
+        topics: Vec<Arc<str>>,
+        visibility: RecordVisibility,
+        context: &mut SessionContext<'_>,
+    ) {
         if self.leaving.is_none() && topics != self.topics && !topics.is_empty() {
-            self.sight = sight;
+            self.visibility = visibility;
             self.topics.clone_from(&topics);
             if self.joined {
                 // Whatever the pattern finds now was not there before, or not to be seen.
-                sink.tell(Command::Subscribe {
+                context.tell(Command::Subscribe {
                     topics,
                     appeared: true,
                 });
             } else {
-                self.join(true, sink);
+                self.join(true, context);
             }
         }
     }
 
     /// Of topics that the group gave up, these are not there any more.
-    pub fn missing(&mut self, topics: &[Arc<str>], sink: &mut Sink<'_>) {
+    pub fn missing(&mut self, topics: &[Arc<str>], context: &mut SessionContext<'_>) {
         if self.leaving.is_some() {
             return;
         }
@@ -369,7 +379,7 @@ impl Subscription {
             if self.ledger.partitions().any(|held| held.topic == *topic) {
                 continue;
             }
-            sink.send(&ServerFrame::Error(Error {
+            context.send(&ServerFrame::Error(Error {
                 sub: Some(self.options.sub.clone()),
                 ..Error::new(
                     "topic_not_found",

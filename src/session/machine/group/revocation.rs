@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::Effect;
-use super::{Ending, Over, Sink, Subscription, Waiting, wires};
+use super::{Ending, Over, SessionContext, Subscription, Waiting, wires};
 use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Command, Release, Token};
@@ -46,7 +46,7 @@ impl Subscription {
         &mut self,
         partitions: Vec<TopicPartition>,
         release: Release,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         if self.leaving.is_some() {
             // What is to be committed is on its way already.
@@ -64,8 +64,8 @@ impl Subscription {
         let outstanding = self.unacked(&partitions);
         let grace = self.options.revoke_grace;
         if outstanding > 0 {
-            self.state(StateName::Rebalancing, None, sink);
-            sink.send(&ServerFrame::Revoking(Revoking {
+            self.state(StateName::Rebalancing, None, context);
+            context.send(&ServerFrame::Revoking(Revoking {
                 sub: self.options.sub.clone(),
                 epoch: self.epoch,
                 partitions: wires(&partitions),
@@ -75,42 +75,42 @@ impl Subscription {
         }
         self.going = Some(Going {
             partitions,
-            until: sink.now + grace,
+            until: context.now + grace,
             committing: false,
             _release: release,
         });
-        self.revoke_further(sink);
+        self.revoke_further(context);
     }
 
     /// Takes the next step towards letting revoked partitions go.
-    pub(super) fn revoke_further(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn revoke_further(&mut self, context: &mut SessionContext<'_>) {
         let Some(going) = &self.going else {
             return;
         };
         if going.committing {
-            if sink.now >= going.until {
-                self.let_go(sink);
+            if context.now >= going.until {
+                self.let_go(context);
             }
             return;
         }
-        if sink.now < going.until && self.unacked(&going.partitions) > 0 {
+        if context.now < going.until && self.unacked(&going.partitions) > 0 {
             return;
         }
         let partitions = going.partitions.clone();
         let offsets = self.commits_of(&partitions);
         // One that is under way may be of these partitions, and `revoked` says what came of it.
         if offsets.is_empty() && !self.is_committing() {
-            return self.let_go(sink);
+            return self.let_go(context);
         }
         if let Some(going) = &mut self.going {
             going.committing = true;
-            going.until = sink.now + LAST_COMMIT;
+            going.until = context.now + LAST_COMMIT;
         }
         if offsets.is_empty() {
             return;
         }
         let token = self.token(Waiting::Revoke);
-        sink.tell(Command::Commit { token, offsets });
+        context.tell(Command::Commit { token, offsets });
     }
 
     pub(super) fn is_going(&self, partition: &TopicPartition) -> bool {
@@ -157,10 +157,10 @@ impl Subscription {
             .collect()
     }
 
-    pub(super) fn let_go(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn let_go(&mut self, context: &mut SessionContext<'_>) {
         if let Some(going) = self.going.take() {
-            self.gone(&going.partitions, RevokedReason::Rebalance, sink);
-            self.state(StateName::Active, None, sink);
+            self.gone(&going.partitions, RevokedReason::Rebalance, context);
+            self.state(StateName::Active, None, context);
         }
     }
 
@@ -169,7 +169,7 @@ impl Subscription {
         &mut self,
         partitions: &[TopicPartition],
         reason: RevokedReason,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         let mut left = Vec::with_capacity(partitions.len());
         let under_way = self.last_commit();
@@ -194,32 +194,38 @@ impl Subscription {
         if left.is_empty() {
             return;
         }
-        sink.send(&ServerFrame::Revoked(Revoked {
+        context.send(&ServerFrame::Revoked(Revoked {
             sub: self.options.sub.clone(),
             epoch: self.epoch,
             partitions: left,
             reason,
         }));
         if matches!(reason, RevokedReason::Rebalance | RevokedReason::Lost) {
-            self.look_for_topics_of(partitions, sink);
+            self.look_for_topics_of(partitions, context);
         }
-        self.settle_state(sink);
+        self.settle_state(context);
     }
 
     /// Kafka says of a deleted topic only that its partitions are taken away: all of them at once.
-    fn look_for_topics_of(&self, partitions: &[TopicPartition], sink: &mut Sink<'_>) {
+    fn look_for_topics_of(&self, partitions: &[TopicPartition], context: &mut SessionContext<'_>) {
         let gone: BTreeSet<&Arc<str>> = partitions.iter().map(|p| &p.topic).collect();
         let kept: HashSet<&Arc<str>> = self.ledger.partitions().map(|p| &p.topic).collect();
         let topics = gone.into_iter().filter(|topic| !kept.contains(topic));
         let topics: Vec<Arc<str>> = topics.cloned().collect();
         if !topics.is_empty() && self.leaving.is_none() {
-            sink.effects.push(Effect::LookFor(topics));
+            context.effects.push(Effect::LookFor(topics));
         }
     }
 
     /// Begins to end: commits what is acknowledged, if `commit`, and leaves the group. A static
     /// member keeps its place if `stay`.
-    pub fn end(&mut self, ending: Ending, commit: bool, stay: bool, sink: &mut Sink<'_>) {
+    pub fn end(
+        &mut self,
+        ending: Ending,
+        commit: bool,
+        stay: bool,
+        context: &mut SessionContext<'_>,
+    ) {
         if let Some((_, why)) = &mut self.leaving {
             // The session's end overtakes that of the subscription.
             *why = ending;
@@ -231,26 +237,26 @@ impl Subscription {
         } else {
             Vec::new()
         };
-        let until = sink.now + LAST_COMMIT;
+        let until = context.now + LAST_COMMIT;
         self.leaving = Some((Leaving::Committing { until, stay }, ending));
         if !offsets.is_empty() {
             let token = self.token(Waiting::Last);
-            sink.tell(Command::Commit { token, offsets });
+            context.tell(Command::Commit { token, offsets });
         } else if !self.is_committing() {
-            self.leave_now(sink);
+            self.leave_now(context);
         }
     }
 
-    pub(super) fn leave_now(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn leave_now(&mut self, context: &mut SessionContext<'_>) {
         if let Some((leaving, _)) = &mut self.leaving
             && let Leaving::Committing { stay, .. } = *leaving
         {
             *leaving = Leaving::Told {
-                until: sink.now + LEAVING,
+                until: context.now + LEAVING,
             };
             // Only now: what was to be committed of it has been.
             self.going = None;
-            sink.tell(Command::Leave { stay });
+            context.tell(Command::Leave { stay });
         }
     }
 
@@ -259,7 +265,7 @@ impl Subscription {
         matches!(self.leaving, Some((Leaving::Told { .. }, _)))
     }
 
-    pub(super) fn ended(&mut self, fault: Option<Fault>, sink: &mut Sink<'_>) -> Over {
+    pub(super) fn ended(&mut self, fault: Option<Fault>, context: &mut SessionContext<'_>) -> Over {
         self.going = None;
         let reason = match (&self.leaving, &fault) {
             (Some((_, Ending::Session)), _) => None,
@@ -268,7 +274,7 @@ impl Subscription {
         };
         if let Some(reason) = reason {
             let all: Vec<_> = self.ledger.partitions().cloned().collect();
-            self.gone(&all, reason, sink);
+            self.gone(&all, reason, context);
         }
         match (self.leaving.take(), fault) {
             (Some((_, ending)), _) => Over::Ended(ending),

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::super::options::Options;
 use super::super::outbound::LEAST_ROOM;
-use super::{Sink, Subscription};
+use super::{SessionContext, Subscription};
 use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::session::protocol::client::OnDecodeError;
 
 impl Subscription {
@@ -17,13 +17,13 @@ impl Subscription {
     pub fn next_frame(
         &mut self,
         room: usize,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<Option<Vec<u8>>, String> {
         if room < LEAST_ROOM || self.leaving.is_some() {
             return Ok(None);
         }
         let options = &self.options;
-        if !options.linger.is_zero() && !self.is_worth_sending(sink.now) {
+        if !options.linger.is_zero() && !self.is_worth_sending(context.now) {
             return Ok(None);
         }
         let options = &self.options;
@@ -35,7 +35,7 @@ impl Subscription {
         let mut writer: Option<Writer> = None;
         let mut undecodable = None;
         let strict = options.strict;
-        let took = self.ledger.take(sink.now, most, |delivery| {
+        let took = self.ledger.take(context.now, most, |delivery| {
             let writer = writer.get_or_insert_with(|| {
                 Writer::new(
                     &options.sub,
@@ -66,8 +66,8 @@ impl Subscription {
             self.lingers = None;
             self.lingered = false;
         }
-        self.dead(sink);
-        self.flow(sink);
+        self.dead(context);
+        self.flow(context);
         let frame = writer
             .filter(|writer| !writer.is_empty())
             .map(Writer::finish);
@@ -96,16 +96,16 @@ impl Subscription {
     }
 
     /// All that was given by `next_frame` has been taken by the socket.
-    pub fn flushed(&mut self, sink: &mut Sink<'_>) {
+    pub fn flushed(&mut self, context: &mut SessionContext<'_>) {
         if self.options.policy.ack == AckMode::Auto {
             self.ledger.flushed(self.ledger.next_tag());
-            self.revoke_further(sink);
-            self.flow(sink);
+            self.revoke_further(context);
+            self.flow(context);
         }
     }
 }
 
-fn undecoded(record: &Delivered, options: &Options) -> String {
+fn undecoded(record: &ConsumerRecord, options: &Options) -> String {
     let name = |format: Format| format.name();
     format!(
         "the record at offset {} of partition {} of topic {} is not what was asked for (key {}, \

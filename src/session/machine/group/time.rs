@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::revocation::Leaving;
-use super::{Over, Sink, Subscription, Waiting};
+use super::{Over, SessionContext, Subscription, Waiting};
 use crate::kafka::member::Command;
 
 impl Subscription {
@@ -29,29 +29,31 @@ impl Subscription {
     }
 
     /// Does what time has brought about. `Some` when the subscription is over.
-    pub fn tick(&mut self, sink: &mut Sink<'_>) -> Option<Over> {
+    pub fn tick(&mut self, context: &mut SessionContext<'_>) -> Option<Over> {
         if let Some((leaving, ending)) = &self.leaving {
             match leaving {
-                Leaving::Committing { until, .. } if sink.now >= *until => self.leave_now(sink),
-                Leaving::Told { until } if sink.now >= *until => {
+                Leaving::Committing { until, .. } if context.now >= *until => {
+                    self.leave_now(context)
+                }
+                Leaving::Told { until } if context.now >= *until => {
                     return Some(Over::Ended(ending.clone()));
                 }
                 _ => {}
             }
             return None;
         }
-        self.counted.expired += self.ledger.tick(sink.now) as u64;
+        self.counted.expired += self.ledger.tick(context.now) as u64;
         if let Some(since) = self.lingers
-            && sink.now >= since + self.options.linger
+            && context.now >= since + self.options.linger
         {
             // The frame may still have to wait for room, and this must not be asked until then.
             self.lingers = None;
             self.lingered = true;
         }
-        self.dead(sink);
-        self.revoke_further(sink);
-        if sink.now >= self.next_commit && self.ledger.has_commits() {
-            self.next_commit = sink.now + self.options.commit_interval;
+        self.dead(context);
+        self.revoke_further(context);
+        if context.now >= self.next_commit && self.ledger.has_commits() {
+            self.next_commit = context.now + self.options.commit_interval;
             let busy = self
                 .waiting
                 .values()
@@ -66,11 +68,11 @@ impl Subscription {
                     .collect();
                 if !offsets.is_empty() {
                     let token = self.token(Waiting::Interval);
-                    sink.tell(Command::Commit { token, offsets });
+                    context.tell(Command::Commit { token, offsets });
                 }
             }
         }
-        self.flow(sink);
+        self.flow(context);
         None
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::group::{Sink, admit, field};
+use super::super::group::{SessionContext, admit, field};
 use super::super::{Effect, TailEffect};
 use super::{Flow, Item, Tail, at, open_tail, put};
-use crate::kafka::Bounds;
+use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::position::Offsets;
 use crate::session::protocol::client::{Pause, Seek, SeekName, SeekOffset, SeekTime};
@@ -44,7 +44,12 @@ impl Tail {
     /// # Errors
     ///
     /// A partition that is not followed.
-    pub fn pause(&mut self, pause: Pause, paused: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn pause(
+        &mut self,
+        pause: Pause,
+        paused: bool,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), Error> {
         let mut lost = false;
         let mut named: Vec<Vec<i32>> = vec![Vec::new(); self.parts.len()];
         match pause.partitions {
@@ -84,7 +89,7 @@ impl Tail {
                 part.paused.sort_unstable();
                 part.paused.dedup();
             }
-            sink.effects.push(Effect::Tail(
+            context.effects.push(Effect::Tail(
                 self.id,
                 TailEffect::Hold {
                     index,
@@ -94,16 +99,16 @@ impl Tail {
             ));
         }
         if lost {
-            self.rewind(sink);
+            self.rewind(context);
         }
-        self.arrive(sink);
+        self.arrive(context);
         let all = self.parts.iter().flat_map(|part| {
             part.paused.iter().map(|partition| Partition {
                 topic: part.topic.to_string(),
                 partition: *partition,
             })
         });
-        sink.out.push(&ServerFrame::Ok(Done {
+        context.out.push(&ServerFrame::Ok(Done {
             id: pause.id,
             sub: Some(self.name.to_string()),
             paused: Some(all.collect()),
@@ -190,7 +195,7 @@ impl Tail {
     /// # Errors
     ///
     /// A field that cannot be, or a partition that is not followed.
-    pub fn seek(&mut self, seek: Seek, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn seek(&mut self, seek: Seek, context: &mut SessionContext<'_>) -> Result<(), Error> {
         if seek.positions.is_empty() {
             return Err(field("positions", "expected at least one"));
         }
@@ -243,7 +248,8 @@ impl Tail {
             });
         }
         self.waiting += 1;
-        sink.effects
+        context
+            .effects
             .push(Effect::Tail(self.id, TailEffect::Seek(seek.id, wanted)));
         Ok(())
     }
@@ -253,7 +259,7 @@ impl Tail {
         &mut self,
         id: Option<Id>,
         results: &[(open_tail::Seek, Result<i64, Fault>)],
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) {
         self.waiting = self.waiting.saturating_sub(1);
         let mut lost = false;
@@ -278,10 +284,10 @@ impl Tail {
             });
         }
         if lost {
-            self.rewind(sink);
+            self.rewind(context);
         }
-        self.arrive(sink);
-        sink.out.push(&ServerFrame::Seeked(Seeked {
+        self.arrive(context);
+        context.out.push(&ServerFrame::Seeked(Seeked {
             id,
             sub: self.name.to_string(),
             positions,
@@ -293,7 +299,11 @@ impl Tail {
     /// # Errors
     ///
     /// Too many requests wait for Kafka.
-    pub fn ask_position(&mut self, id: Option<Id>, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub fn ask_position(
+        &mut self,
+        id: Option<Id>,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), Error> {
         self.admit()?;
         self.waiting += 1;
         let partitions = self.parts.iter().map(|part| {
@@ -301,12 +311,17 @@ impl Tail {
             (Arc::clone(&part.topic), all.collect())
         });
         let ask = TailEffect::Ends(id, partitions.collect());
-        sink.effects.push(Effect::Tail(self.id, ask));
+        context.effects.push(Effect::Tail(self.id, ask));
         Ok(())
     }
 
     /// Where the log of each partition ends, as far as Kafka has said.
-    pub fn ends(&mut self, id: Option<Id>, found: &[(Arc<str>, Vec<Bounds>)], sink: &mut Sink<'_>) {
+    pub fn ends(
+        &mut self,
+        id: Option<Id>,
+        found: &[(Arc<str>, Vec<Watermarks>)],
+        context: &mut SessionContext<'_>,
+    ) {
         self.waiting = self.waiting.saturating_sub(1);
         let end_of = |topic: &str, partition: i32| {
             let (_, bounds) = found.iter().find(|(of, _)| **of == *topic)?;
@@ -328,7 +343,7 @@ impl Tail {
                 });
             }
         }
-        sink.out.push(&ServerFrame::Positions(Positions {
+        context.out.push(&ServerFrame::Positions(Positions {
             id,
             sub: self.name.to_string(),
             positions,

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::super::group::Sink;
+use super::super::group::SessionContext;
 use super::super::{Effect, TailEffect};
 use super::{Given, Item, Tail, at, put, undecoded};
 use crate::codec::frame_records::Joined;
@@ -35,9 +35,9 @@ impl Tail {
     pub(super) fn frame_of_latest(
         &mut self,
         room: usize,
-        sink: &mut Sink<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<Given, String> {
-        let now = tokio::time::Instant::from_std(sink.now);
+        let now = tokio::time::Instant::from_std(context.now);
         // What is queued comes after all of them, and does not wait for their rate.
         let all = !self.queue.is_empty();
         let mut frame: Option<Joined> = None;
@@ -76,17 +76,17 @@ impl Tail {
         }
         if frame.is_some() {
             self.is_due = false;
-            self.lingers = (self.is_any_latest() && !self.linger.is_zero()).then_some(sink.now);
+            self.lingers = (self.is_any_latest() && !self.linger.is_zero()).then_some(context.now);
             self.lingered = false;
             // What was left out lies before what has gone.
-            self.arrive(sink);
+            self.arrive(context);
         }
         Ok(self.given(frame))
     }
 
     /// The newest of all was dropped, and of what it took the place of the newest is wanted again: all
     /// partitions go back to where the client has them.
-    pub(super) fn rewind(&mut self, sink: &mut Sink<'_>) {
+    pub(super) fn rewind(&mut self, context: &mut SessionContext<'_>) {
         for (index, part) in self.parts.iter_mut().enumerate() {
             let Some(ahead) = &mut part.ahead else {
                 continue;
@@ -108,7 +108,7 @@ impl Tail {
                 Item::Record(..) | Item::Ended(..) => true,
             });
             let held = part.paused.clone();
-            sink.effects.push(Effect::Tail(
+            context.effects.push(Effect::Tail(
                 self.id,
                 TailEffect::Hold {
                     index,

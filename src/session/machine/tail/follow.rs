@@ -8,14 +8,14 @@ use super::Came;
 use super::open_tail::{Begun, Opened};
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
-use crate::stream::registry::Seat;
+use crate::stream::registry::Permit;
 
 /// A tail's followers.
 #[derive(Debug)]
 pub struct Followed {
     id: u64,
     followers: Vec<Follower>,
-    _seat: Seat,
+    _permit: Permit,
 }
 
 /// Where something came of.
@@ -31,7 +31,7 @@ impl Followed {
         let followed = Self {
             id,
             followers: opened.followers,
-            _seat: opened.seat,
+            _permit: opened.permit,
         };
         (opened.begun, followed)
     }

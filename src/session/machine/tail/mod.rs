@@ -25,17 +25,17 @@ use std::time::{Duration, Instant};
 
 use self::open_tail::Begun;
 use self::options::Options;
-use super::group::Sink;
+use super::group::SessionContext;
 use super::{Effect, TailEffect};
-use crate::auth::policy::Sight;
-use crate::kafka::tail::latest::Latest;
+use crate::auth::policy::RecordVisibility;
+use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
-use crate::position::{Offsets, Vectors};
+use crate::position::{Offsets, ResumeTokens};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
-use crate::stream::encoder::Lane;
+use crate::stream::encoder::SharedEncoder;
 
 /// Most tails of a session.
 pub const MAX_TAILS: usize = 16;
@@ -126,8 +126,8 @@ pub struct Tail {
     id: u64,
     name: Box<str>,
     parts: Box<[Part]>,
-    vectors: Vectors,
-    lane: Arc<Lane>,
+    resume_tokens: ResumeTokens,
+    encoder: Arc<SharedEncoder>,
     flow: Flow,
     /// Records and bytes that were given out and not taken by the socket.
     out: (u64, u64),
@@ -139,14 +139,14 @@ pub struct Tail {
     queued_bytes: u64,
     /// With `max_rate` or `conflate`, the records that wait: before what is queued, which then are no
     /// records.
-    latest: Option<Box<Latest>>,
+    latest: Option<Box<Conflation>>,
     /// The next of them is due, and goes as soon as it can.
     is_due: bool,
     /// Since when a frame waits for more records.
     lingers: Option<Instant>,
     /// It has waited long enough, and goes as soon as it can.
     lingered: bool,
-    squeeze: u32,
+    pressure: u32,
     /// Requests of the client that wait for Kafka.
     waiting: usize,
     eof: bool,
@@ -164,8 +164,8 @@ impl Tail {
         options: &Options,
         begun: Begun,
         eof: bool,
-        squeeze: u32,
-        sink: &mut Sink<'_>,
+        pressure: u32,
+        context: &mut SessionContext<'_>,
     ) -> Self {
         let parts = begun.parts.into_iter().map(|part| Part {
             read: TopicReads::of(&part.topic, &begun.owner),
@@ -191,8 +191,8 @@ impl Tail {
             id,
             name: options.sub.as_str().into(),
             parts: parts.collect(),
-            vectors: begun.vectors,
-            lane: begun.lane,
+            resume_tokens: begun.resume_tokens,
+            encoder: begun.encoder,
             flow: options.flow,
             out: (0, 0),
             batch_records: options.batch_records,
@@ -202,11 +202,11 @@ impl Tail {
             queued_records: 0,
             queued_bytes: 0,
             latest: (options.max_rate.is_some() || options.conflate)
-                .then(|| Box::new(Latest::new(options.max_rate, options.conflate))),
+                .then(|| Box::new(Conflation::new(options.max_rate, options.conflate))),
             is_due: false,
             lingers: None,
             lingered: false,
-            squeeze,
+            pressure,
             waiting: 0,
             eof,
             looks: None,
@@ -215,13 +215,13 @@ impl Tail {
             delivered: 0,
         };
         for (index, gap) in begun.gaps {
-            this.gap(index, gap, sink);
+            this.gap(index, gap, context);
         }
-        let is_keyed = |topic: &Arc<str>| this.lane.key(topic).is_some();
+        let is_keyed = |topic: &Arc<str>| this.encoder.key(topic).is_some();
         if this.parts.iter().any(|part| is_keyed(&part.topic)) {
-            this.looks = Some(sink.now + this.look_after());
+            this.looks = Some(context.now + this.look_after());
         }
-        this.arrive(sink);
+        this.arrive(context);
         this
     }
 
@@ -245,8 +245,8 @@ impl Tail {
     }
 
     /// Which of their records it may show.
-    pub fn sight(&self) -> &Sight {
-        self.lane.sight()
+    pub fn visibility(&self) -> &RecordVisibility {
+        self.encoder.visibility()
     }
 
     /// Bytes of records that are kept for it.
@@ -261,13 +261,13 @@ impl Tail {
     }
 
     /// Divides what is taken at once by two to this power, while memory is short.
-    pub fn squeeze(&mut self, squeeze: u32) {
-        self.squeeze = squeeze;
+    pub fn set_pressure(&mut self, pressure: u32) {
+        self.pressure = pressure;
     }
 
     /// Where it stands, as `from` takes it.
     pub fn position(&self) -> String {
-        self.vectors
+        self.resume_tokens
             .encode(self.parts.iter().map(|part| part.sent.as_slice()))
     }
 
@@ -292,12 +292,12 @@ impl Tail {
 
     /// How many bytes of records are wanted of its followers now; `None` while none are.
     pub fn wants(&self) -> Option<usize> {
-        let most = (self.batch_bytes.min(PIECE) >> self.squeeze).max(1);
+        let most = (self.batch_bytes.min(PIECE) >> self.pressure).max(1);
         let most = usize::try_from(most).unwrap_or(1);
         // Whatever keeps records from going, newer ones take their places. What else is queued goes
         // before those that come after it.
         if let Some(latest) = &self.latest {
-            let more = self.queue.is_empty() && !latest.is_full(self.squeeze);
+            let more = self.queue.is_empty() && !latest.is_full(self.pressure);
             return more.then_some(most);
         }
         if matches!(
@@ -323,7 +323,7 @@ impl Tail {
     // What came.
 
     /// Something came of the follower of the topic at `index`.
-    pub fn came(&mut self, index: usize, came: Came<'_>, sink: &mut Sink<'_>) {
+    pub fn came(&mut self, index: usize, came: Came<'_>, context: &mut SessionContext<'_>) {
         match came.next {
             Next::Records(entries) => {
                 for entry in entries {
@@ -331,7 +331,7 @@ impl Tail {
                 }
                 let waits = self.queued_records > 0 || self.is_any_latest();
                 if waits && !self.linger.is_zero() {
-                    self.lingers.get_or_insert(sink.now);
+                    self.lingers.get_or_insert(context.now);
                 }
             }
             Next::Gap(gap) => self.queue.push_back(Item::Gap(index, gap)),
@@ -351,15 +351,15 @@ impl Tail {
             }
             ahead => *ahead = Some(came.cursor.to_vec()),
         }
-        self.arrive(sink);
-        self.stand(sink);
+        self.arrive(context);
+        self.stand(context);
     }
 
     fn take_in(&mut self, index: usize, entry: Arc<Entry>) {
         match &mut self.latest {
             // The newest is that of those that are wanted.
             Some(latest) => {
-                if let Some(made) = self.lane.of(&entry) {
+                if let Some(made) = self.encoder.of(&entry) {
                     latest.came(index, entry.record(), made);
                 }
             }
@@ -372,7 +372,7 @@ impl Tail {
     }
 
     /// Where nothing waits, the tail has come as far as its followers.
-    fn arrive(&mut self, sink: &mut Sink<'_>) {
+    fn arrive(&mut self, context: &mut SessionContext<'_>) {
         if !self.queue.is_empty() || self.is_any_latest() {
             return;
         }
@@ -388,7 +388,7 @@ impl Tail {
                     continue;
                 }
                 put(&mut part.told, partition, offset);
-                sink.out.push(&ServerFrame::Eof(Eof {
+                context.out.push(&ServerFrame::Eof(Eof {
                     sub: self.name.to_string(),
                     topic: part.topic.to_string(),
                     partition,
@@ -399,38 +399,38 @@ impl Tail {
     }
 
     /// Tells the client when Kafka is away, or the tail is behind, and when that is over.
-    fn stand(&mut self, sink: &mut Sink<'_>) {
+    fn stand(&mut self, context: &mut SessionContext<'_>) {
         let down = self.down_since();
         let lag: i64 = self.parts.iter().map(|part| part.lag).sum();
         if lag == 0 {
             self.behind = None;
         } else {
-            self.behind.get_or_insert(sink.now);
+            self.behind.get_or_insert(context.now);
         }
         let (state, since, detail) = match (down, self.behind) {
-            (Some(since), _) if sink.now >= since + DOWN => (
+            (Some(since), _) if context.now >= since + DOWN => (
                 StateName::KafkaUnavailable,
                 since,
                 Some("Kafka does not answer; the tail goes on where it is when it does".to_owned()),
             ),
             // It may be over soon.
             (Some(_), _) => return,
-            (None, Some(since)) if sink.now >= since + BEHIND => (
+            (None, Some(since)) if context.now >= since + BEHIND => (
                 StateName::Behind,
                 since,
                 Some(format!("{lag} offsets behind")),
             ),
             (None, Some(_)) if self.state == StateName::Active => return,
-            (None, _) => (StateName::Active, sink.now, None),
+            (None, _) => (StateName::Active, context.now, None),
         };
         if self.state == state {
             return;
         }
         self.state = state;
-        sink.out.push(&ServerFrame::State(State {
+        context.out.push(&ServerFrame::State(State {
             sub: self.name.to_string(),
             state,
-            since: sink.clock.wall(since),
+            since: context.clock.wall(since),
             detail,
             partitions: None,
         }));
@@ -440,12 +440,12 @@ impl Tail {
         self.parts.iter().filter_map(|part| part.down).min()
     }
 
-    fn gap(&self, index: usize, gap: tail::Gap, sink: &mut Sink<'_>) {
+    fn gap(&self, index: usize, gap: tail::Gap, context: &mut SessionContext<'_>) {
         let Some(part) = self.parts.get(index) else {
             return;
         };
         metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
-        sink.out.push(&ServerFrame::Gap(Gap {
+        context.out.push(&ServerFrame::Gap(Gap {
             sub: self.name.to_string(),
             topic: part.topic.to_string(),
             partition: gap.partition,
@@ -478,23 +478,25 @@ impl Tail {
     }
 
     /// Does what time has brought about.
-    pub fn tick(&mut self, sink: &mut Sink<'_>) {
+    pub fn tick(&mut self, context: &mut SessionContext<'_>) {
         if self
             .lingers
-            .is_some_and(|since| sink.now >= since + self.linger)
+            .is_some_and(|since| context.now >= since + self.linger)
         {
             // The frame may still have to wait for room, and this must not be asked until then.
             self.lingered = true;
         }
         let due = self.latest.as_ref().and_then(|latest| latest.due());
-        if due.is_some_and(|due| sink.now >= due.into_std()) {
+        if due.is_some_and(|due| context.now >= due.into_std()) {
             self.is_due = true;
         }
-        if self.looks.is_some_and(|at| sink.now >= at) {
-            self.looks = Some(sink.now + self.look_after());
-            sink.effects.push(Effect::Tail(self.id, TailEffect::Look));
+        if self.looks.is_some_and(|at| context.now >= at) {
+            self.looks = Some(context.now + self.look_after());
+            context
+                .effects
+                .push(Effect::Tail(self.id, TailEffect::Look));
         }
-        self.stand(sink);
+        self.stand(context);
     }
 }
 

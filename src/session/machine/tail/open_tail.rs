@@ -10,14 +10,14 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
-use crate::kafka::{Bounds, Cluster};
-use crate::position::{From, MAX_PARTITIONS, Offsets, Vectors};
+use crate::kafka::{Cluster, Watermarks};
+use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
-use crate::stream::encoder::{Lane, View};
+use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
-use crate::stream::registry::{Full, Seat, Streams};
-use crate::stream::start_offsets::{Shown, Start, resolve, vector};
+use crate::stream::registry::{Full, Permit, Streams};
+use crate::stream::start_offsets::{Shown, Start, resolve, resume_token};
 
 /// What a tail is to begin as.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub struct Ask {
     /// The topics.
     pub topics: Vec<Arc<str>>,
     /// Where it begins.
-    pub from: From,
+    pub from: StartPosition,
     /// What becomes of it when it falls behind.
     pub on_lag: OnLag,
     /// Which records of transactions it sees; `None` as the gateway's readers are set.
     pub isolation: Option<Isolation>,
     /// How records are shown, and which.
-    pub(crate) view: View,
+    pub(crate) view: RecordView,
     /// Whose it is.
     pub principal: Arc<Identity>,
 }
@@ -55,9 +55,9 @@ pub struct Begun {
     /// Its topics.
     pub parts: Vec<BegunPart>,
     /// Writes where it stands.
-    pub vectors: Vectors,
+    pub resume_tokens: ResumeTokens,
     /// How it shows records.
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) encoder: Arc<SharedEncoder>,
     /// What was asked for and cannot be had, with the index of the topic.
     pub gaps: Vec<(usize, Gap)>,
     /// Offsets from there to the end.
@@ -73,7 +73,7 @@ pub struct Opened {
     pub begun: Begun,
     /// One for each topic, in their order.
     pub followers: Vec<Follower>,
-    pub(super) seat: Seat,
+    pub(super) permit: Permit,
 }
 
 /// Finds out where a tail begins, and takes its place among all.
@@ -87,13 +87,13 @@ pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Open
     let parts = parts(cluster, &ask.topics).await?;
     let cluster_id = cluster.id().await.map_err(failed)?;
     let asked = match &ask.from {
-        From::Vector(text) => {
-            Some(vector(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
+        StartPosition::ResumeToken(text) => {
+            Some(resume_token(text, &cluster_id, &parts).map_err(|error| invalid("from", error))?)
         }
         _ => None,
     };
-    let seat = streams
-        .seat(ask.view.door.name(), &ask.principal, None)
+    let permit = streams
+        .permit(ask.view.transport.name(), &ask.principal, None)
         .map_err(|full| full_error(&full))?;
     let start = resolve(
         cluster,
@@ -103,7 +103,7 @@ pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Open
         &ask.from,
         Some(&Until::End),
         Shown {
-            sight: &ask.view.sight,
+            visibility: &ask.view.visibility,
             filter: &ask.view.filter,
             isolation,
         },
@@ -112,9 +112,9 @@ pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Open
     .map_err(failed)?;
     let gaps = gaps(&start, asked.as_deref());
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
-    let vectors = Vectors::new(&cluster_id, &topics);
+    let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
     let ends = start.until.unwrap_or_default();
-    let lane = streams.lanes().lane(ask.view);
+    let encoder = streams.encoders().encoder(ask.view);
     let mut followers = Vec::with_capacity(parts.len());
     let mut begun = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
@@ -128,7 +128,7 @@ pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Open
             on_lag: ask.on_lag,
             isolation,
         };
-        followers.push(lane.follow(&cluster.tails, follow));
+        followers.push(encoder.follow(&cluster.tails, follow));
         begun.push(BegunPart {
             topic: Arc::clone(&part.topic.name),
             starts,
@@ -139,14 +139,14 @@ pub async fn open(cluster: &Cluster, streams: &Streams, ask: Ask) -> Result<Open
         begun: Begun {
             owner: ask.principal,
             parts: begun,
-            vectors,
-            lane,
+            resume_tokens,
+            encoder,
             gaps,
             backlog: start.backlog,
             isolation,
         },
         followers,
-        seat,
+        permit,
     })
 }
 
@@ -284,7 +284,7 @@ async fn offsets(
         let found = partitions.into_iter().zip(found);
         at.extend(found.filter_map(|(partition, offset)| Some((partition, offset?))));
     }
-    let to = |(seek, bound): (&Seek, &Bounds)| {
+    let to = |(seek, bound): (&Seek, &Watermarks)| {
         let wanted = match seek.to {
             SeekTo::Beginning => bound.low,
             SeekTo::End => bound.end,
@@ -301,7 +301,7 @@ pub async fn ends(
     cluster: &Cluster,
     isolation: Isolation,
     topics: Vec<(Arc<str>, Vec<i32>)>,
-) -> Vec<(Arc<str>, Vec<Bounds>)> {
+) -> Vec<(Arc<str>, Vec<Watermarks>)> {
     let mut found = Vec::with_capacity(topics.len());
     for (topic, partitions) in topics {
         if let Ok(bounds) = cluster.bounds_under(isolation, &topic, &partitions).await {

@@ -8,18 +8,18 @@ use super::super::options::{
     MAX_RECORD, Pace, Topics, check_sub, clamp, filter, formats, invalid, topics,
 };
 use super::Flow;
-use crate::auth::policy::Sight;
+use crate::auth::policy::RecordVisibility;
 use crate::codec::projection::Fields;
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
-use crate::position::{From, PositionError, number_ms};
+use crate::position::{PositionError, StartPosition, number_ms};
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{
     self, At, Conflate, Format, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::{Error, Subscribed};
-use crate::stream::encoder::View;
-use crate::stream::event_format::{Door, Shape, Undecodable};
+use crate::stream::encoder::RecordView;
+use crate::stream::event_format::{Shape, Transport, Undecodable};
 
 /// Most topics of a tail.
 const MAX_TOPICS: usize = 16;
@@ -35,7 +35,7 @@ pub struct Options {
     /// The topics.
     pub topics: Vec<Arc<str>>,
     /// Where it begins.
-    pub from: From,
+    pub from: StartPosition,
     /// How much may go.
     pub flow: Flow,
     /// Most records of a frame.
@@ -51,7 +51,7 @@ pub struct Options {
     /// Of records that wait only the newest of each key goes.
     pub conflate: bool,
     /// How records are shown, and which.
-    pub(crate) view: View,
+    pub(crate) view: RecordView,
     /// What is said of all this.
     said: Subscribed,
 }
@@ -109,8 +109,8 @@ impl Options {
         };
         let on_lag = asked.on_lag.unwrap_or_default();
         let max_rate = asked.max_rate.map(|rate| rate.clamp(MIN_RATE, MAX_RATE));
-        let view = View {
-            door: Door::Ws(Shape {
+        let view = RecordView {
+            transport: Transport::Ws(Shape {
                 max_record: usize::try_from(max_record_bytes).unwrap_or(1 << 20),
                 undecodable,
             }),
@@ -124,7 +124,7 @@ impl Options {
                 .transpose()?
                 .unwrap_or_default(),
             // Nothing, until it is known who asks.
-            sight: Sight::Of(Vec::new()),
+            visibility: RecordVisibility::Of(Vec::new()),
         };
         Ok(Self {
             said: Subscribed {
@@ -229,7 +229,7 @@ fn of_groups(asked: &Subscribe) -> Result<(), Error> {
     Ok(())
 }
 
-fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
+fn begin(from: client::From, topics: &[Arc<str>]) -> Result<StartPosition, Error> {
     let expected = |what: &str| {
         invalid(
             "from",
@@ -241,13 +241,13 @@ fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
         )
     };
     match from {
-        client::From::Name(FromName::Latest) => Ok(From::Latest),
-        client::From::Name(FromName::Earliest) => Ok(From::Earliest),
+        client::From::Name(FromName::Latest) => Ok(StartPosition::Latest),
+        client::From::Name(FromName::Earliest) => Ok(StartPosition::Earliest),
         client::From::Name(FromName::Committed) => {
             Err(expected("a tail has no group that could have committed"))
         }
         client::From::Time { timestamp } if timestamp >= 0 => number_ms(timestamp)
-            .map(From::Time)
+            .map(StartPosition::Time)
             .map_err(|error| invalid("from.timestamp", error)),
         client::From::Time { .. } => Err(invalid(
             "from.timestamp",
@@ -255,10 +255,10 @@ fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
         )),
         client::From::Positions(positions) => written_out(&positions, topics),
         client::From::Last(count) => match count.checked_neg() {
-            Some(count) if count >= 0 => Ok(From::Last(count)),
+            Some(count) if count >= 0 => Ok(StartPosition::Last(count)),
             _ => Err(expected("a number counts from the end")),
         },
-        client::From::Text(text) => From::parse(&text.0).map_err(|error| match error {
+        client::From::Text(text) => StartPosition::parse(&text.0).map_err(|error| match error {
             PositionError::Seconds(_) => invalid("from", error),
             _ => expected("this is none of what can be"),
         }),
@@ -266,7 +266,7 @@ fn begin(from: client::From, topics: &[Arc<str>]) -> Result<From, Error> {
 }
 
 /// Positions as the text that says the same.
-fn written_out(positions: &[At], topics: &[Arc<str>]) -> Result<From, Error> {
+fn written_out(positions: &[At], topics: &[Arc<str>]) -> Result<StartPosition, Error> {
     if positions.is_empty() {
         return Err(invalid("from", "expected at least one position"));
     }
@@ -286,5 +286,5 @@ fn written_out(positions: &[At], topics: &[Arc<str>]) -> Result<From, Error> {
         }
         entries.push(format!("{}:{}@{}", at.topic, at.partition, at.offset));
     }
-    Ok(From::Vector(entries.join(",")))
+    Ok(StartPosition::ResumeToken(entries.join(",")))
 }

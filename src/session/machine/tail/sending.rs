@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::group::Sink;
+use super::super::group::SessionContext;
 use super::super::outbound::LEAST_ROOM;
 use super::{Flow, Given, Item, Tail, put, undecoded};
 use crate::codec::frame_records::Joined;
@@ -15,12 +15,16 @@ impl Tail {
     /// # Errors
     ///
     /// A record cannot be decoded, and the session is to end for it.
-    pub fn next_frame(&mut self, room: usize, sink: &mut Sink<'_>) -> Result<Given, String> {
+    pub fn next_frame(
+        &mut self,
+        room: usize,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Given, String> {
         if self.is_any_latest() {
-            return if room < LEAST_ROOM || !self.is_latest_worth_sending(sink.now) {
+            return if room < LEAST_ROOM || !self.is_latest_worth_sending(context.now) {
                 Ok(Given::Nothing)
             } else {
-                self.frame_of_latest(room, sink)
+                self.frame_of_latest(room, context)
             };
         }
         while let Some(item) = self.queue.front() {
@@ -29,11 +33,11 @@ impl Tail {
                 Item::Gap(index, gap) => {
                     let (index, gap) = (*index, *gap);
                     self.queue.pop_front();
-                    self.gap(index, gap, sink);
+                    self.gap(index, gap, context);
                     if let Some(part) = self.parts.get_mut(index) {
                         put(&mut part.sent, gap.partition, gap.to);
                     }
-                    self.arrive(sink);
+                    self.arrive(context);
                 }
                 Item::Ended(index, ended) => {
                     let topic = self.parts.get(*index).map(|part| Arc::clone(&part.topic));
@@ -41,10 +45,10 @@ impl Tail {
                 }
             }
         }
-        if room < LEAST_ROOM || !self.is_worth_sending(sink.now) {
+        if room < LEAST_ROOM || !self.is_worth_sending(context.now) {
             return Ok(Given::Nothing);
         }
-        self.frame(room, sink)
+        self.frame(room, context)
     }
 
     /// Whether there is something, and it is enough or has waited long enough.
@@ -60,8 +64,12 @@ impl Tail {
                 || self.queued_bytes >= self.batch_bytes)
     }
 
-    pub(super) fn frame(&mut self, room: usize, sink: &mut Sink<'_>) -> Result<Given, String> {
-        let lane = Arc::clone(&self.lane);
+    pub(super) fn frame(
+        &mut self,
+        room: usize,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Given, String> {
+        let encoder = Arc::clone(&self.encoder);
         let mut frame: Option<Joined> = None;
         let mut bytes = 0;
         let mut passed = false;
@@ -75,7 +83,7 @@ impl Tail {
             if !self.has_room(size) || (begun.0 > 0 && full) {
                 break;
             }
-            if let Some(made) = lane.of(&entry) {
+            if let Some(made) = encoder.of(&entry) {
                 if made.is_empty() {
                     if frame.is_some() {
                         // What came before it goes out first.
@@ -106,9 +114,10 @@ impl Tail {
             passed = true;
         }
         if passed {
-            self.lingers = (self.queued_records > 0 && !self.linger.is_zero()).then_some(sink.now);
+            self.lingers =
+                (self.queued_records > 0 && !self.linger.is_zero()).then_some(context.now);
             self.lingered = false;
-            self.arrive(sink);
+            self.arrive(context);
         }
         // What a burst needed is not kept.
         if self.queue.is_empty() && self.queue.capacity() > 64 {
@@ -123,7 +132,7 @@ impl Tail {
             return Given::Nothing;
         };
         let count = frame.records() as u64;
-        self.lane.delivered.increment(count);
+        self.encoder.delivered.increment(count);
         self.delivered += count;
         Given::Frame(frame.finish())
     }
@@ -134,8 +143,8 @@ impl Tail {
             Flow::Window { records, bytes } => {
                 let (given, of) = self.out;
                 given == 0
-                    || (given < (records >> self.squeeze).max(1)
-                        && of + size <= (bytes >> self.squeeze))
+                    || (given < (records >> self.pressure).max(1)
+                        && of + size <= (bytes >> self.pressure))
             }
             Flow::Credit { records, bytes } => records > 0 && bytes.is_none_or(|bytes| bytes > 0),
         }

@@ -11,15 +11,15 @@ use super::*;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
-use crate::record::{Delivered, TimestampType};
-use crate::stream::encoder::Lanes;
+use crate::record::{ConsumerRecord, TimestampType};
+use crate::stream::encoder::SharedEncoders;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
     keyed(partition, offset, None, value)
 }
 
 fn keyed(partition: i32, offset: i64, key: Option<&'static str>, value: &str) -> Arc<Entry> {
-    Entry::alone(Delivered {
+    Entry::alone(ConsumerRecord {
         topic: Arc::from("orders"),
         partition,
         offset,
@@ -31,7 +31,7 @@ fn keyed(partition: i32, offset: i64, key: Option<&'static str>, value: &str) ->
     })
 }
 
-fn vectors() -> Vectors {
+fn resume_tokens() -> ResumeTokens {
     let topic = Topic {
         name: Arc::from("orders"),
         id: [1; 16],
@@ -39,7 +39,7 @@ fn vectors() -> Vectors {
         rights: None,
         partitions: Vec::new(),
     };
-    Vectors::new("cluster", &[&topic])
+    ResumeTokens::new("cluster", &[&topic])
 }
 
 /// A session with the tail `t` of two partitions, both at 0, of which the first ends at 0.
@@ -78,8 +78,8 @@ impl Tailed {
                 starts: vec![(0, 0), (1, 0)],
                 ends: vec![(0, 0), (1, 9)],
             }],
-            vectors: vectors(),
-            lane: Lanes::default().lane(ask.view),
+            resume_tokens: resume_tokens(),
+            encoder: SharedEncoders::default().encoder(ask.view),
             gaps: Vec::new(),
             backlog: 9,
             isolation: Isolation::Committed,
@@ -212,7 +212,7 @@ fn what_is_taken_counts_and_memory_that_is_short_makes_it_less() {
     );
     tailed.play.session.flushed(tailed.play.now);
     assert_eq!(tailed.play.session.held_bytes(), 0);
-    tailed.play.session.squeeze(4);
+    tailed.play.session.set_pressure(4);
     assert_eq!(tailed.wants(), Some(2 << 10));
     // One that comes later begins so.
     let id = Tailed::open(&mut tailed.play, "u", json!({"flow": {"records": 32}}));
@@ -375,7 +375,7 @@ fn nothing_comes_after_drain_but_where_the_tails_stand() {
     let position = frames[0]["tails"][0]["position"].as_str().unwrap();
     assert_eq!(frames[0]["tails"][0]["sub"], "t");
     let at: &[(i32, i64)] = &[(0, 2), (1, 0)];
-    assert_eq!(position, vectors().encode([at].into_iter()));
+    assert_eq!(position, resume_tokens().encode([at].into_iter()));
     assert_eq!(tailed.play.session.tails(), 0);
 }
 
@@ -396,8 +396,8 @@ fn a_tail_that_is_no_more_when_kafka_answers_is_not_begun() {
     let begun = Begun {
         owner: Arc::clone(&ask.principal),
         parts: Vec::new(),
-        vectors: vectors(),
-        lane: Lanes::default().lane(ask.view),
+        resume_tokens: resume_tokens(),
+        encoder: SharedEncoders::default().encoder(ask.view),
         gaps: Vec::new(),
         backlog: 0,
         isolation: Isolation::Committed,
@@ -583,7 +583,7 @@ fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
     let at: &[(i32, i64)] = &[(0, 3), (1, 0)];
     assert_eq!(
         frames[0]["tails"][0]["position"],
-        vectors().encode([at].into_iter())
+        resume_tokens().encode([at].into_iter())
     );
 }
 

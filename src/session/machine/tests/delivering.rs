@@ -9,13 +9,13 @@ use super::super::Effect;
 use super::{Play, kinds, place, record, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, SeekTo};
-use crate::record::Delivered;
+use crate::record::ConsumerRecord;
 use crate::session::protocol::close::Close;
 
 #[test]
 fn who_subscribes_while_memory_is_short_begins_with_less() {
     let mut play = Play::open();
-    play.session.squeeze(2);
+    play.session.set_pressure(2);
     play.subscribe(json!({"flow": {"records": 8}, "offset_reset": "earliest"}));
     play.member(Event::Assigned {
         added: vec![member::Assigned {
@@ -200,7 +200,7 @@ fn dead_letters_go_to_their_topic_and_hold_the_commit_back() {
 
 #[test]
 fn decode_errors_do_as_asked() {
-    let broken = |partition, offset| Delivered {
+    let broken = |partition, offset| ConsumerRecord {
         value: Some(Bytes::from_static(b"\xff")),
         ..record(partition, offset)
     };

@@ -29,7 +29,7 @@ use super::{Clock, Effect, Rules, Session};
 use crate::auth::Principal;
 use crate::auth::permission::Permission;
 use crate::kafka::member::{self, Command, Event, Release};
-use crate::record::{Delivered, TimestampType, TopicPartition};
+use crate::record::{ConsumerRecord, TimestampType, TopicPartition};
 
 fn rules(open: bool) -> Arc<Rules> {
     Arc::new(Rules {
@@ -73,8 +73,8 @@ fn place(partition: i32) -> TopicPartition {
     TopicPartition::new("orders", partition)
 }
 
-fn record(partition: i32, offset: i64) -> Delivered {
-    Delivered {
+fn record(partition: i32, offset: i64) -> ConsumerRecord {
+    ConsumerRecord {
         topic: Arc::from("orders"),
         partition,
         offset,

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::super::Effect;
 use super::Play;
 use crate::kafka::fault::{Fault, FaultKind};
-use crate::record::{Unplaced, Written};
-use crate::write::Rejected;
+use crate::record::{RecordMetadata, Unplaced};
+use crate::write::WriteError;
 
 #[test]
 fn records_are_written_and_each_request_is_answered_once() {
@@ -25,7 +25,7 @@ fn records_are_written_and_each_request_is_answered_once() {
     play.send(json!({"type": "produce", "id": "p", "topic": "t", "records": [{"value": 1}]}));
     assert_eq!(play.frame()["code"], "duplicate_id");
     let written = |offset| {
-        Ok(Written {
+        Ok(RecordMetadata {
             partition: 0,
             offset,
             timestamp: 1,
@@ -65,7 +65,7 @@ fn a_topic_that_can_have_no_such_name_is_named() {
         panic!("nothing to write");
     };
     let fault = crate::kafka::metadata::check_topic_name("t/").unwrap_err();
-    let rejected = Err(Rejected::Kafka(fault));
+    let rejected = Err(WriteError::Kafka(fault));
     play.session.produced(ticket, rejected, play.now);
     let error = play.frame();
     assert_eq!(

@@ -9,7 +9,7 @@ use super::Format;
 use super::parse::{Wrong, fields};
 use crate::codec::error::DecodeError;
 use crate::codec::parse::{self, Formats};
-use crate::record::Outgoing;
+use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
 
 /// Writes records
@@ -74,7 +74,7 @@ pub struct Produced {
     /// The topic.
     pub topic: String,
     /// Each record, or what is wrong with it.
-    pub records: Vec<Result<Outgoing, Unfit>>,
+    pub records: Vec<Result<ProducerRecord, Unfit>>,
     /// They belong to the open transaction.
     pub tx: bool,
 }

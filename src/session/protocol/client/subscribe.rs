@@ -157,7 +157,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As the records door knows it; `None` for what is not offered yet.
+    /// As the records API knows it; `None` for what is not offered yet.
     pub fn known(self) -> Option<format::Format> {
         match self {
             Self::Auto => Some(format::Format::Auto),

@@ -24,9 +24,9 @@ use tidegate::config::{GroupEngine, Settings};
 use tidegate::kafka::Cluster;
 use tidegate::kafka::fault::Fault;
 use tidegate::kafka::member::{
-    Assigned, Command, Event, Member, Members, Options, Release, Reset, SeekTo, State, Timing,
+    Assigned, Command, Event, Member, Members, OffsetReset, Options, Release, SeekTo, State, Timing,
 };
-use tidegate::record::{Delivered, TopicPartition};
+use tidegate::record::{ConsumerRecord, TopicPartition};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
@@ -100,7 +100,7 @@ impl Process {
 
 fn earliest(group: &str, topic: &str) -> Options {
     Options {
-        reset: Reset::Earliest,
+        reset: OffsetReset::Earliest,
         ..Options::new(group, [topic])
     }
 }
@@ -119,7 +119,7 @@ struct Watched {
     starts: Vec<Assigned>,
     /// How often partitions were assigned.
     assignments: usize,
-    records: Vec<Delivered>,
+    records: Vec<ConsumerRecord>,
     next: BTreeMap<TopicPartition, i64>,
     gaps: Vec<(TopicPartition, i64, i64)>,
     lost: Vec<TopicPartition>,
@@ -337,7 +337,7 @@ impl std::fmt::Debug for Watched {
     }
 }
 
-fn value(record: &Delivered) -> i32 {
+fn value(record: &ConsumerRecord) -> i32 {
     let value = record.value.as_deref().unwrap();
     std::str::from_utf8(value).unwrap().parse().unwrap()
 }

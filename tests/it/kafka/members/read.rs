@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate::kafka::admin::Isolation;
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Command, From, Options, Reset, SeekTo, State, Timing};
+use tidegate::kafka::member::{Command, From, OffsetReset, Options, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
 use crate::support::kafka_client::PlainOutgoing;
@@ -176,9 +176,9 @@ async fn aborted_records_and_markers_are_passed_over() {
 async fn what_retention_took_is_a_gap() {
     let process = Process::new(kafka().await).await;
     for (reset, to) in [
-        (Reset::Earliest, Some(15)),
-        (Reset::Latest, Some(15)),
-        (Reset::Error, None),
+        (OffsetReset::Earliest, Some(15)),
+        (OffsetReset::Latest, Some(15)),
+        (OffsetReset::Error, None),
     ] {
         let orders = topic("members-gap");
         // Of one broker, whose fetches are of both partitions.

@@ -2,7 +2,7 @@
 //! with the plain client.
 
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Assigned, Command, From, Options, Reset};
+use tidegate::kafka::member::{Assigned, Command, From, OffsetReset, Options};
 
 use super::{Process, at, earliest, kafka};
 use crate::support::topic;
@@ -18,28 +18,40 @@ async fn a_start_is_what_is_committed_or_where_from_and_reset_say_and_is_committ
 
     let positions = |offset| From::Positions(vec![(place.clone(), offset)]);
     for (n, (from, reset, committed, start, missed)) in [
-        (From::Committed, Reset::Earliest, None, 5, None),
-        (From::Committed, Reset::Latest, None, 20, None),
-        (From::Earliest, Reset::Latest, None, 5, None),
-        (From::Latest, Reset::Earliest, None, 20, None),
-        (From::Time(0), Reset::Latest, None, 5, None),
-        (From::Time(i64::MAX), Reset::Latest, None, 20, None),
-        (positions(11), Reset::Latest, None, 11, None),
-        (positions(1), Reset::Latest, None, 5, Some(1)),
-        (positions(99), Reset::Earliest, None, 20, Some(99)),
-        (From::Positions(Vec::new()), Reset::Earliest, None, 5, None),
+        (From::Committed, OffsetReset::Earliest, None, 5, None),
+        (From::Committed, OffsetReset::Latest, None, 20, None),
+        (From::Earliest, OffsetReset::Latest, None, 5, None),
+        (From::Latest, OffsetReset::Earliest, None, 20, None),
+        (From::Time(0), OffsetReset::Latest, None, 5, None),
+        (From::Time(i64::MAX), OffsetReset::Latest, None, 20, None),
+        (positions(11), OffsetReset::Latest, None, 11, None),
+        (positions(1), OffsetReset::Latest, None, 5, Some(1)),
+        (positions(99), OffsetReset::Earliest, None, 20, Some(99)),
+        (
+            From::Positions(Vec::new()),
+            OffsetReset::Earliest,
+            None,
+            5,
+            None,
+        ),
         // What is committed comes first.
-        (From::Committed, Reset::Error, Some(7), 7, None),
-        (From::Committed, Reset::Earliest, Some(20), 20, None),
-        (From::Earliest, Reset::Earliest, Some(7), 7, None),
-        (From::Latest, Reset::Latest, Some(7), 7, None),
-        (From::Time(0), Reset::Latest, Some(7), 7, None),
-        (positions(11), Reset::Latest, Some(7), 7, None),
+        (From::Committed, OffsetReset::Error, Some(7), 7, None),
+        (From::Committed, OffsetReset::Earliest, Some(20), 20, None),
+        (From::Earliest, OffsetReset::Earliest, Some(7), 7, None),
+        (From::Latest, OffsetReset::Latest, Some(7), 7, None),
+        (From::Time(0), OffsetReset::Latest, Some(7), 7, None),
+        (positions(11), OffsetReset::Latest, Some(7), 7, None),
         // Below the log is its beginning, and above it its end.
-        (From::Committed, Reset::Earliest, Some(2), 5, Some(2)),
-        (From::Committed, Reset::Latest, Some(2), 5, Some(2)),
-        (From::Committed, Reset::Earliest, Some(99), 20, Some(99)),
-        (From::Committed, Reset::Latest, Some(99), 20, Some(99)),
+        (From::Committed, OffsetReset::Earliest, Some(2), 5, Some(2)),
+        (From::Committed, OffsetReset::Latest, Some(2), 5, Some(2)),
+        (
+            From::Committed,
+            OffsetReset::Earliest,
+            Some(99),
+            20,
+            Some(99),
+        ),
+        (From::Committed, OffsetReset::Latest, Some(99), 20, Some(99)),
     ]
     .into_iter()
     .enumerate()
@@ -77,7 +89,7 @@ async fn a_start_is_what_is_committed_or_where_from_and_reset_say_and_is_committ
             process.plain.commit(&group, &orders, 0, offset).await;
         }
         let mut nowhere = process.join(Options {
-            reset: Reset::Error,
+            reset: OffsetReset::Error,
             ..Options::new(&*group, [&*orders])
         });
         nowhere.until(|seen| seen.ended.is_some()).await;
@@ -159,10 +171,10 @@ async fn from_is_for_a_group_that_has_committed_nothing() {
 async fn a_partition_that_is_new_to_the_group_starts_at_its_beginning() {
     let mut process = Process::new(kafka().await).await;
     for (n, (from, reset)) in [
-        (From::Committed, Reset::Latest),
-        (From::Latest, Reset::Latest),
-        (From::Time(i64::MAX), Reset::Latest),
-        (From::Committed, Reset::Error),
+        (From::Committed, OffsetReset::Latest),
+        (From::Latest, OffsetReset::Latest),
+        (From::Time(i64::MAX), OffsetReset::Latest),
+        (From::Committed, OffsetReset::Error),
     ]
     .into_iter()
     .enumerate()
@@ -178,7 +190,7 @@ async fn a_partition_that_is_new_to_the_group_starts_at_its_beginning() {
             ..Options::new(&*group, [&*orders])
         };
         let mut member = process.join(options());
-        if reset == Reset::Error {
+        if reset == OffsetReset::Error {
             // It was there, and the group has not committed it.
             member.until(|seen| seen.ended.is_some()).await;
             process.plain.commit(&group, &orders, 1, 0).await;

@@ -7,7 +7,7 @@ use krafka::testing::ApiKey;
 use tidegate::config::Settings;
 use tidegate::kafka::Cluster;
 use tidegate::kafka::fault::{Fault, FaultKind};
-use tidegate::kafka::member::{Command, Event, Member, Options, Reset, State, Timing};
+use tidegate::kafka::member::{Command, Event, Member, OffsetReset, Options, State, Timing};
 use tidegate::record::TopicPartition;
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +35,7 @@ async fn cluster(bootstrap: &str) -> Cluster {
 
 fn earliest() -> Options {
     Options {
-        reset: Reset::Earliest,
+        reset: OffsetReset::Earliest,
         ..Options::new("web", ["orders"])
     }
 }

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(json: &str, format: Embedded) -> Result<Vec<Outgoing>, ApiError> {
+fn read(json: &str, format: Embedded) -> Result<Vec<ProducerRecord>, ApiError> {
     records(&Bytes::copy_from_slice(json.as_bytes()), format, None)
 }
 
-fn one(json: &str, format: Embedded) -> Outgoing {
+fn one(json: &str, format: Embedded) -> ProducerRecord {
     let body = format!("{{\"records\":[{json}]}}");
     read(&body, format).unwrap().remove(0)
 }
@@ -45,7 +45,7 @@ fn json_values_are_kept_byte_for_byte() {
         assert_eq!(record.value, bytes(value));
     }
     assert_eq!(one("{\"value\":null}", Embedded::Json).value, None);
-    assert_eq!(one("{}", Embedded::Json), Outgoing::default());
+    assert_eq!(one("{}", Embedded::Json), ProducerRecord::default());
 }
 
 #[test]
