@@ -379,7 +379,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "websocket.ping_interval_ms",
         ValueKind::Millis(|s| &mut s.websocket.ping_interval, (1_000, 600_000)),
-        "How long a client may be silent before it is pinged, in milliseconds; after twice this it is given up. TrustedProxies close what is silent for longer than they like, often 60 s.",
+        "How long a client may be silent before it is pinged, in milliseconds; after twice this it is given up. Proxies close what is silent for longer than they like, often 60 s.",
     ),
     key(
         "websocket.slow_timeout_ms",

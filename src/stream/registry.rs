@@ -285,6 +285,11 @@ impl Watch {
 }
 
 impl Permit {
+    /// Those that it is one of.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// A piece was given out.
     pub(super) fn gave(&self) {
         if let Some(watch) = &self.watch {

@@ -26,7 +26,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::SharedEncoder;
 use super::event_format::{self, Transport};
-use super::registry::{Permit, Streams};
+use super::registry::Permit;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
@@ -56,7 +56,6 @@ pub(crate) const RETRY_BUSY: u64 = 30_000;
 
 /// A stream under way.
 pub(crate) struct RecordStream {
-    streams: Streams,
     clients: Arc<KafkaClients>,
     principal: Principal,
     /// Tells when the principal is to be judged again.
@@ -145,9 +144,8 @@ enum Woken {
 }
 
 impl RecordStream {
-    /// One of `streams`, of a topic that is read with `clients`.
+    /// One that has `permit`, of topics that are read with `clients`.
     pub(crate) fn new(
-        streams: &Streams,
         clients: &Arc<KafkaClients>,
         principal: &Principal,
         permit: Permit,
@@ -159,6 +157,7 @@ impl RecordStream {
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
         let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
         let begun = Instant::now();
+        let streams = permit.streams();
         let heartbeat = asked.heartbeat.unwrap_or_else(|| streams.heartbeat());
         let expiry = principal
             .expires()
@@ -187,7 +186,6 @@ impl RecordStream {
             begin: Some(Box::new(asked)),
             timer: Box::pin(sleep_until(begun + heartbeat)),
             stopping: Box::pin(streams.stopping().clone().cancelled_owned()),
-            streams: streams.clone(),
             clients: Arc::clone(clients),
             principal: principal.clone(),
             changes: principal.changes(),
@@ -343,7 +341,7 @@ impl RecordStream {
         let until = until.into_iter().flatten().min().unwrap_or(self.beat);
         let told = self.drain.is_some();
         // Records may never stop to come.
-        if !told && self.streams.stopping().is_cancelled() {
+        if !told && self.permit.streams().stopping().is_cancelled() {
             return Woken::Stopping;
         }
         if until <= Instant::now() {
@@ -454,7 +452,7 @@ impl RecordStream {
 
     fn stopping(&mut self) {
         // Not all at once: those that come back are the next process's load.
-        let within = self.streams.drain();
+        let within = self.permit.streams().drain();
         let within = u64::try_from(within.as_millis()).unwrap_or(0).max(1);
         self.drain = Some(Instant::now() + Duration::from_millis(fastrand::u64(0..within)));
     }

@@ -221,7 +221,6 @@ async fn begin(
         visibility,
     });
     let mut run = RecordStream::new(
-        gateway.streams(),
         gateway.clients(),
         &principal,
         permit,

@@ -352,20 +352,23 @@ fn keystore(draft: &mut Draft, role: Role, property: &Property, lookup: &Lookup)
         ("PEM", "ssl.keystore.password") => {
             draft.leave(entry, "PEM has none; that of the key is ssl.key.password");
         }
-        ("PKCS12", "ssl.keystore.location" | "ssl.keystore.password")
-            if role == Role::Producer =>
-        {
+        ("PKCS12", "ssl.keystore.location" | "ssl.keystore.password") if role == Role::Producer => {
             text(draft, role, &property.java, entry.value.trim(), entry);
         }
         (_, "ssl.keystore.type") if kind == "PEM" || role == Role::Producer => {
             draft.leave(entry, "the names of the properties say it here");
         }
-        _ => draft.leave(
-            entry,
-            format!(
+        _ => {
+            let reason = format!(
                 "the key is read as PEM, not as {kind}: `openssl pkcs12 -in FILE -out client.pem` converts PKCS12, into which `keytool -importkeystore` converts JKS; kafka.properties.\"ssl.certificate.location\" and \"ssl.key.location\" name the file"
-            ),
-        ),
+            );
+            // Without its certificate the gateway is somebody else to Kafka, or nobody.
+            if property.java == "ssl.keystore.location" {
+                jaas::drop_login(draft, entry, &reason);
+            } else {
+                draft.leave(entry, reason);
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl Jaas {
 
 /// A login that cannot be carried over. The gateway then listens on loopback alone: with another identity
 /// than the product had, or none, it could do other things for whoever connects.
-fn drop_login(draft: &mut Draft, entry: &Entry, reason: &str) {
+pub(super) fn drop_login(draft: &mut Draft, entry: &Entry, reason: &str) {
     draft.leave(entry, reason);
     draft.close(&format!(
         "the login to Kafka was not carried over: {reason}"

@@ -337,6 +337,9 @@ fn who_loses_the_login_to_kafka_listens_on_loopback_alone() {
         // It was of no use where it stands, perhaps, or the protocol comes from elsewhere.
         format!("{PLAIN} username"),
         LOGIN.to_owned(),
+        "client.security.protocol=SSL\nclient.ssl.keystore.location=/k.jks\n\
+         client.ssl.keystore.password=hunter2"
+            .to_owned(),
     ] {
         let found = confluent(&lost);
         let settings = &found.loaded.settings;

@@ -59,7 +59,7 @@ async fn a_ticket_lets_a_page_in_that_cannot_set_headers() {
         .with_tokens()
         .start()
         .await;
-    let line = "headers: with `auth.mode = \"jwt\"` get a ticket first and put it in the URL.";
+    let line = "set headers: with `auth.mode = \"jwt\"` get a ticket first and put it in the URL.";
     let code = put(&block(DOCUMENT, line, "js"), "orders", &topic);
     let code = put(&code, "?ticket=", "?from=earliest&ticket=");
     let code = put(&code, "new EventSource(", "const source = new EventSource(");
