@@ -4,8 +4,8 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use tidegate::codec::parse::{self, Formats};
 use tidegate::api::records::write::lines::{Content, Lines};
+use tidegate::codec::parse::{self, Formats};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {

@@ -9,13 +9,13 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use tidegate::session::protocol::client::ClientFrame;
-use tidegate::session::machine::{Clock, Effect, Rules, Session};
 use tidegate::auth::Principal;
 use tidegate::delivery::DeadLetterId;
 use tidegate::kafka::fault::{Fault, FaultKind};
 use tidegate::kafka::member::{Assigned, Command, Event, Release, SeekTo, State, Token};
-use tidegate::record::{ConsumerRecord, TimestampType, TopicPartition, RecordMetadata};
+use tidegate::record::{ConsumerRecord, RecordMetadata, TimestampType, TopicPartition};
+use tidegate::session::machine::{Clock, Effect, Rules, Session};
+use tidegate::session::protocol::client::ClientFrame;
 use tokio::sync::oneshot;
 
 /// What happens next. Tags, offsets and ids are small, so that they hit.

@@ -287,7 +287,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As [`Cluster::bounds`].
+    /// As [`Cluster::watermarks`].
     pub async fn bounds_under(
         &self,
         isolation: Isolation,
