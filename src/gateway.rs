@@ -148,11 +148,7 @@ impl Gateway {
     ///
     /// As [`body::read`].
     pub async fn body(&self, parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
-        // Without the guard nobody is known, and nobody's body is read.
-        let principal = parts.extensions.get::<Principal>();
-        let principal = principal.ok_or_else(|| {
-            ApiError::internal("a body is to be read of a request without a principal")
-        })?;
+        let principal = known(parts, "a body")?;
         let part = self.bodies().part(principal);
         body::read_within(part, &self.settings().http, &parts.headers, body).await
     }
@@ -193,11 +189,16 @@ impl FromRequestParts<Gateway> for Gateway {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
-        // Without the guard nobody is known, and nothing is done for nobody.
-        let principal = parts.extensions.get::<Principal>();
-        let principal = principal.ok_or_else(|| {
-            ApiError::internal("a handler asks for Kafka clients without a principal")
-        })?;
-        Ok(gateway.of(principal).await?)
+        Ok(gateway.of(known(parts, "Kafka")?).await?)
     }
+}
+
+/// Whom the guard has let in, for `what` a handler asks for. Without the guard nobody is known, and nothing
+/// is done for nobody.
+fn known<'a>(parts: &'a Parts, what: &str) -> Result<&'a Principal, ApiError> {
+    parts.extensions.get().ok_or_else(|| {
+        ApiError::internal(format_args!(
+            "a handler asks for {what} in a request without a principal"
+        ))
+    })
 }

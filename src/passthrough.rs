@@ -240,9 +240,9 @@ impl PrincipalClients {
         let tokens = slot.feed.tokens();
         let cluster = own
             .cluster
-            .beside(tokens, &settings.limits, &settings.websocket)?;
-        match cluster.metadata.cluster().await {
-            Ok(_) => Ok(Arc::new(KafkaClients::new(Arc::new(cluster), settings))),
+            .beside(tokens, &settings.limits, &settings.websocket);
+        match cluster.await {
+            Ok(cluster) => Ok(Arc::new(KafkaClients::new(Arc::new(cluster), settings))),
             Err(fault) if fault.kind == FaultKind::Unauthenticated => {
                 // To its bearer the words of the gateway's own login would be of no use.
                 tracing::info!("Kafka does not accept a principal's token: {fault}");

@@ -27,15 +27,7 @@ pub fn fields(
 ) -> bool {
     out.extend_from_slice(b"\"topic\":");
     string(out, &record.topic);
-    out.extend_from_slice(b",\"partition\":");
-    number(out, i64::from(record.partition));
-    out.extend_from_slice(b",\"offset\":");
-    number(out, record.offset);
-    out.extend_from_slice(b",\"timestamp\":");
-    number(out, record.timestamp);
-    if record.timestamp_type == TimestampType::Append {
-        out.extend_from_slice(b",\"timestamp_type\":\"append\"");
-    }
+    place_and_time(out, record);
     out.extend_from_slice(b",\"key\":");
     let asked = match formats.key {
         Format::Auto => Format::String,
@@ -63,6 +55,19 @@ pub fn fields(
     }
     headers(out, &record.headers);
     kf.is_some() || vf.is_some()
+}
+
+/// Writes where in its topic a record stands, and its time, with the comma before it.
+pub fn place_and_time(out: &mut Vec<u8>, record: &ConsumerRecord) {
+    out.extend_from_slice(b",\"partition\":");
+    number(out, i64::from(record.partition));
+    out.extend_from_slice(b",\"offset\":");
+    number(out, record.offset);
+    out.extend_from_slice(b",\"timestamp\":");
+    number(out, record.timestamp);
+    if record.timestamp_type == TimestampType::Append {
+        out.extend_from_slice(b",\"timestamp_type\":\"append\"");
+    }
 }
 
 /// Writes the field `headers`, with the comma before it.

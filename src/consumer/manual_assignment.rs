@@ -262,7 +262,7 @@ async fn answered(
     topic: &Topic,
     partitions: &[i32],
 ) -> Result<Vec<Watermarks>, Fault> {
-    let asked = cluster.bounds_of_each(options.isolation, topic, partitions);
+    let asked = cluster.watermarks_of_each(options.isolation, topic, partitions);
     let mut known = Vec::with_capacity(partitions.len());
     let mut fault = None;
     for answer in asked.await {

@@ -17,7 +17,7 @@ use super::fault::{Fault, FaultKind};
 use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
-use super::producer::{Held, Producer};
+use super::producer::Producer;
 use super::pulse::Pulse;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
@@ -44,7 +44,7 @@ pub struct Cluster {
     pub members: Members,
     last: LookBack,
     admin: Admin,
-    /// `None` where another cluster's tells.
+    /// Whether brokers answer is asked once for the process: `None` where other clients ask.
     pulse: Option<Pulse>,
     settings: KafkaSettings,
     #[cfg(feature = "embedded")]
@@ -83,26 +83,14 @@ impl Cluster {
             ..MetadataOptions::default()
         };
         let clients = Clients::new(settings.clone());
-        let made = Made::by(
-            clients,
-            settings,
-            limits,
-            websocket,
-            options,
-            Arc::default(),
-        )?;
+        let admin = Admin::connecting(clients.clone());
+        let metadata = Metadata::new(admin.clone(), options);
+        let pulse = Pulse::start(metadata.clone(), admin.clone());
         Ok(Self {
-            pulse: Some(Pulse::start(made.metadata.clone(), made.admin.clone())),
-            tails: Tails::new(made.tail_kafka, StreamSettings::default()),
-            members: made.members,
-            producer: made.producer,
-            last: LookBack::new(Arc::clone(&made.reader)),
-            reader: made.reader,
-            metadata: made.metadata,
-            admin: made.admin,
-            settings: settings.clone(),
+            pulse: Some(pulse),
             #[cfg(feature = "embedded")]
             embedded,
+            ..Self::with(clients, admin, metadata, limits, websocket, None)?
         })
     }
 
@@ -111,33 +99,83 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// A client refuses its properties.
-    pub fn beside(
+    /// The brokers do not let it in, or do not answer; a client refuses its properties.
+    pub async fn beside(
         &self,
         tokens: Tokens,
         limits: &LimitSettings,
         websocket: &WebSocketSettings,
     ) -> Result<Self, Fault> {
-        let settings = &self.settings;
         let options = MetadataOptions {
-            timeout: settings.metadata_timeout,
-            auto_create: settings.creates_topics(),
+            timeout: self.settings.metadata_timeout,
+            auto_create: self.settings.creates_topics(),
             ..MetadataOptions::default()
         };
-        let clients = Clients::of_principal(settings.clone(), tokens);
-        let held = self.producer.held();
-        let made = Made::by(clients, settings, limits, websocket, options, held)?;
+        let clients = Clients::of_principal(self.settings.clone(), tokens);
+        let admin = Admin::connecting(clients.clone());
+        let metadata = Metadata::new(admin.clone(), options);
+        // A producer has threads of its own: there is none for whom Kafka does not let in.
+        metadata.cluster().await?;
+        Self::with(clients, admin, metadata, limits, websocket, Some(self))
+    }
+
+    /// All that logs in as `clients` do, within the bounds of what is `beside` it. It has no pulse and no
+    /// embedded broker of its own.
+    fn with(
+        clients: Clients,
+        admin: Admin,
+        metadata: Metadata,
+        limits: &LimitSettings,
+        websocket: &WebSocketSettings,
+        beside: Option<&Self>,
+    ) -> Result<Self, Fault> {
+        let settings = clients.settings().clone();
+        let producer = Producer::start(
+            client::librdkafka(&settings, limits, Role::Producer),
+            clients.tokens(Role::Producer).cloned(),
+            beside
+                .map(|other| other.producer.held())
+                .unwrap_or_default(),
+        )?;
+        let tuning = client::reader_tuning(&settings)?;
+        let times = AppendTimes::new(clients.clone());
+        let members = Members::new(
+            clients.clone(),
+            tuning.clone(),
+            admin.clone(),
+            metadata.clone(),
+            times.clone(),
+            websocket.own_connections,
+        );
+        let reader = Reader::new(
+            clients.clone(),
+            tuning.clone(),
+            metadata.clone(),
+            times.clone(),
+        );
+        let reader = Arc::new(reader);
+        let tail_kafka = Kafka {
+            clients,
+            tuning,
+            reader: Arc::clone(&reader),
+            times,
+            metadata: metadata.clone(),
+            admin: admin.clone(),
+            timeout: settings.metadata_timeout,
+        };
         Ok(Self {
-            // Whether brokers answer is asked once for the process.
             pulse: None,
-            tails: self.tails.beside(made.tail_kafka),
-            members: made.members,
-            producer: made.producer,
-            last: LookBack::new(Arc::clone(&made.reader)),
-            reader: made.reader,
-            metadata: made.metadata,
-            admin: made.admin,
-            settings: settings.clone(),
+            members,
+            producer,
+            last: LookBack::new(Arc::clone(&reader)),
+            reader,
+            tails: match beside {
+                Some(other) => other.tails.beside(tail_kafka),
+                None => Tails::new(tail_kafka, StreamSettings::default()),
+            },
+            metadata,
+            admin,
+            settings,
             #[cfg(feature = "embedded")]
             embedded: None,
         })
@@ -233,7 +271,7 @@ impl Cluster {
         topic: &str,
         partitions: &[i32],
     ) -> Result<Vec<Watermarks>, Fault> {
-        self.bounds_under(Isolation::Committed, topic, partitions)
+        self.watermarks_under(Isolation::Committed, topic, partitions)
             .await
     }
 
@@ -244,7 +282,7 @@ impl Cluster {
     ///
     /// Whatever kept the partition's leader from answering.
     pub async fn log_watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, Fault> {
-        self.bounds_under(Isolation::Uncommitted, topic, &[partition])
+        self.watermarks_under(Isolation::Uncommitted, topic, &[partition])
             .await?
             .pop()
             .ok_or_else(|| unknown_watermarks(topic))
@@ -288,7 +326,7 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`Cluster::watermarks`].
-    pub async fn bounds_under(
+    pub async fn watermarks_under(
         &self,
         isolation: Isolation,
         topic: &str,
@@ -300,7 +338,7 @@ impl Cluster {
 
     /// The same of each partition by itself: a broker that does not answer is not waited for longer than
     /// a moment where others have answered.
-    pub async fn bounds_of_each(
+    pub async fn watermarks_of_each(
         &self,
         isolation: Isolation,
         topic: &Topic,
@@ -314,7 +352,7 @@ impl Cluster {
     }
 
     /// The offset of the first record at or after a time (ms since the epoch) in each partition, as
-    /// [`Cluster::bounds_of_each`].
+    /// [`Cluster::watermarks_of_each`].
     pub async fn times_of_each(
         &self,
         isolation: Isolation,
@@ -462,69 +500,6 @@ impl Cluster {
         let left = self.producer.flush(bound).await;
         let _ = tokio::time::timeout(CLOSE_ADMIN, self.admin.close()).await;
         left
-    }
-}
-
-/// Clients that log in alike.
-struct Made {
-    producer: Arc<Producer>,
-    reader: Arc<Reader>,
-    metadata: Metadata,
-    members: Members,
-    admin: Admin,
-    tail_kafka: Kafka,
-}
-
-impl Made {
-    fn by(
-        clients: Clients,
-        settings: &KafkaSettings,
-        limits: &LimitSettings,
-        websocket: &WebSocketSettings,
-        options: MetadataOptions,
-        held: Arc<Held>,
-    ) -> Result<Self, Fault> {
-        let admin = Admin::connecting(clients.clone());
-        let producer = Producer::start(
-            client::librdkafka(settings, limits, Role::Producer),
-            clients.tokens(Role::Producer).cloned(),
-            held,
-        )?;
-        let metadata = Metadata::new(admin.clone(), options);
-        let tuning = client::reader_tuning(settings)?;
-        let times = AppendTimes::new(clients.clone());
-        let members = Members::new(
-            clients.clone(),
-            tuning.clone(),
-            admin.clone(),
-            metadata.clone(),
-            times.clone(),
-            websocket.own_connections,
-        );
-        let reader = Reader::new(
-            clients.clone(),
-            tuning.clone(),
-            metadata.clone(),
-            times.clone(),
-        );
-        let reader = Arc::new(reader);
-        let tail_kafka = Kafka {
-            clients,
-            tuning,
-            reader: Arc::clone(&reader),
-            times,
-            metadata: metadata.clone(),
-            admin: admin.clone(),
-            timeout: settings.metadata_timeout,
-        };
-        Ok(Self {
-            producer,
-            reader,
-            metadata,
-            members,
-            admin,
-            tail_kafka,
-        })
     }
 }
 

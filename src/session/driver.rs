@@ -325,10 +325,10 @@ impl SessionDriver {
                         Ok(principal)
                     }
                     Err(Unserved::Refused(message)) => Err(message),
-                    Err(Unserved::Clients(why)) => match without_clients(&why) {
-                        Close::Unauthenticated => Err(why.to_string()),
-                        close => return self.session.close(close, why.to_string(), now),
-                    },
+                    Err(Unserved::Clients(why)) => {
+                        let close = without_clients(&why);
+                        return self.session.close(close, why.to_string(), now);
+                    }
                 };
                 self.session.authenticated(found, now);
             }

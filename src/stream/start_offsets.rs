@@ -162,7 +162,7 @@ pub(crate) async fn resolve(
             _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
         };
         let (bounds, begins, ends_at, found) = tokio::try_join!(
-            cluster.bounds_under(isolation, name, &part.partitions),
+            cluster.watermarks_under(isolation, name, &part.partitions),
             at(begins),
             at(ends_at),
             cluster.offsets_at_each(isolation, name, &wanted),

@@ -269,7 +269,7 @@ impl Reading<'_> {
             let ids: Vec<i32> = self.open(index).iter().map(|s| s.partition).collect();
             let bounds = self
                 .cluster
-                .bounds_of_each(self.isolation, &part.topic, &ids);
+                .watermarks_of_each(self.isolation, &part.topic, &ids);
             ids.iter().copied().zip(bounds.await).collect::<Vec<_>>()
         }))
         .await;
@@ -487,7 +487,7 @@ async fn known(cluster: &Cluster, part: &Part, asked: &Asked, since: Option<&Sin
         _ => since_of(part, since),
     };
     let (bounds, times) = tokio::join!(
-        cluster.bounds_of_each(asked.isolation, topic, partitions),
+        cluster.watermarks_of_each(asked.isolation, topic, partitions),
         cluster.times_of_each(asked.isolation, topic, &wanted)
     );
     let times = wanted.iter().map(|(id, _)| *id).zip(times).collect();

@@ -207,7 +207,7 @@ pub async fn one(
     check_partition(&topic, partition)?;
     let reading = async {
         let bounds = cluster
-            .bounds_under(isolation, &topic.name, &[partition])
+            .watermarks_under(isolation, &topic.name, &[partition])
             .await?;
         let Some(bound) = bounds.first() else {
             let cause = "the bounds of a partition were asked for, and none came back";
@@ -236,7 +236,7 @@ pub async fn one(
                 // It went meanwhile.
                 Err(error) if error.status() == StatusCode::GONE => {
                     let bounds = cluster
-                        .bounds_under(isolation, &topic.name, &[partition])
+                        .watermarks_under(isolation, &topic.name, &[partition])
                         .await?;
                     let bound = bounds.first().copied().unwrap_or(*bound);
                     return Err(gone_alone(&topic, offset, bound));

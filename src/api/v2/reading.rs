@@ -207,7 +207,7 @@ impl Reading<'_> {
     async fn watermarks(&self, at: i64) -> Result<Watermarks, ApiError> {
         let cluster = self.gateway.cluster();
         let partitions = [self.partition];
-        let bounds = cluster.bounds_under(self.isolation, &self.topic.name, &partitions);
+        let bounds = cluster.watermarks_under(self.isolation, &self.topic.name, &partitions);
         let bounds = bounds.await.map_err(|fault| error::of_request(&fault))?;
         let Some(bounds) = bounds.into_iter().next() else {
             let cause = "the bounds of a partition were asked for, and none came back";

@@ -151,12 +151,11 @@ fn check_identity(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
     if settings.identity != KafkaIdentity::Passthrough || settings.uses_embedded() {
         return;
     }
-    let roles = [Role::Producer, Role::Reader, Role::Admin];
-    let without = roles.map(|role| match super::token_source(settings, role) {
-        Some(_) => None,
-        None => Some(properties::role_table(settings, role).0),
-    });
-    let without: Vec<&str> = without.into_iter().flatten().collect();
+    let lacking = Role::WITH_A_LOGIN.into_iter();
+    let lacking = lacking.filter(|role| super::token_source(settings, *role).is_none());
+    let without: Vec<&str> = lacking
+        .map(|role| properties::role_table(settings, role).0)
+        .collect();
     if without.is_empty() {
         return;
     }
@@ -172,7 +171,7 @@ fn check_identity(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
 
 /// Can each value be read, by every client that will read it?
 fn check_values(settings: &KafkaSettings, errors: &mut Vec<PropertyError>) {
-    for role in [Role::Producer, Role::Reader, Role::Admin] {
+    for role in Role::WITH_A_LOGIN {
         let merged = properties::merged(settings, role);
         let problems = if role == Role::Producer {
             let mut reader = Reader::new(&merged);

@@ -51,6 +51,11 @@ pub enum Role {
     Group,
 }
 
+impl Role {
+    /// Those whose properties say how clients log in. Members of groups log in as readers do.
+    const WITH_A_LOGIN: [Self; 3] = [Self::Producer, Self::Reader, Self::Admin];
+}
+
 /// How clients of one cluster are made: the settings, and the sources of the tokens that those who
 /// log in by OAUTHBEARER share.
 #[derive(Clone)]
@@ -75,7 +80,7 @@ impl Clients {
     /// apart from that nothing is connected yet.
     pub fn new(settings: KafkaSettings) -> Self {
         let mut tokens: Vec<(oauth::Settings, Tokens)> = Vec::new();
-        for role in [Role::Producer, Role::Reader, Role::Admin] {
+        for role in Role::WITH_A_LOGIN {
             if let Some(source) = token_source(&settings, role)
                 && !tokens.iter().any(|(known, _)| *known == source)
             {

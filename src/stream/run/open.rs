@@ -74,7 +74,7 @@ impl RecordStream {
             let partitions: Vec<i32> = sent.iter().map(|(id, _)| *id).collect();
             clients
                 .cluster
-                .bounds_under(isolation, &part.topic.name, &partitions)
+                .watermarks_under(isolation, &part.topic.name, &partitions)
                 .await
         });
         let bounds = futures::future::try_join_all(read).await?;

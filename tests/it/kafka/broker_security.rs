@@ -13,7 +13,7 @@ use crate::support::gateway::{self, Gateway};
 use crate::support::http::{self, Reply};
 use crate::support::kafka_client::PlainOutgoing;
 use crate::support::secured::{CERTIFIED, PASSWORD, READER, Secured, TokenEndpoint, USER, token};
-use crate::support::{eventually, metric, topic};
+use crate::support::{eventually, metric, topic, topic_of};
 
 /// Longest time for an answer while the gateway cannot log in: less than it would wait for one of Kafka.
 const REFUSED: Duration = Duration::from_secs(10);
@@ -101,10 +101,8 @@ fn certificate(name: &str) -> Properties {
     ]
 }
 
-async fn new_topic(kafka: &Broker, prefix: &str) -> String {
-    let topic = topic(prefix);
-    kafka.plain().create_topic(&topic, 1, &[]).await;
-    topic
+pub(crate) async fn new_topic(kafka: &Broker, prefix: &str) -> String {
+    topic_of(&kafka.plain(), prefix, 1).await
 }
 
 async fn write(gateway: &Gateway, topic: &str, value: &str) -> Reply {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::kafka::broker_security::secured;
+use crate::kafka::broker_security::{new_topic, secured};
 use crate::support::broker::Broker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client};
@@ -18,7 +18,7 @@ use crate::support::secured::KEY_ID;
 use crate::support::tokens::{
     SECRET, claims, issuer_pem, seconds_from_now, sign, signed_by_issuer,
 };
-use crate::support::{eventually, metric, topic, ws};
+use crate::support::{eventually, metric, ws};
 
 /// Until what must become so is so, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(60);
@@ -94,12 +94,6 @@ async fn broker() -> &'static Broker {
     });
     ready.await;
     kafka
-}
-
-async fn new_topic(kafka: &Broker, prefix: &str) -> String {
-    let topic = topic(prefix);
-    kafka.plain().create_topic(&topic, 1, &[]).await;
-    topic
 }
 
 async fn produce(kafka: &Broker, topic: &str, value: &str) {

@@ -40,7 +40,8 @@ use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
-use crate::support::{eventually, http, metric, topic};
+pub use crate::support::topic_of;
+use crate::support::{eventually, http, metric};
 
 /// Longest wait for something that should come at once.
 const PROMPT: Duration = Duration::from_secs(60);
@@ -201,12 +202,6 @@ pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i
         ..PlainOutgoing::default()
     };
     plain.produce(record).await.1
-}
-
-pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
-    let name = topic(prefix);
-    plain.create_topic(&name, partitions, &[]).await;
-    name
 }
 
 /// Waits until the one reader of the only topic that is followed reads: what is written from now on comes from

@@ -53,6 +53,7 @@ use tokio::time::Instant;
 
 use broker::Broker;
 use gateway::Gateway;
+use kafka_client::Plain;
 
 /// The broker that the tests of this binary share: one node, started by the first that asks.
 ///
@@ -83,6 +84,13 @@ pub fn topic(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{}-{n}", std::process::id())
+}
+
+/// A new topic, whose name starts as asked.
+pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
+    let name = topic(prefix);
+    plain.create_topic(&name, partitions, &[]).await;
+    name
 }
 
 /// Waits until the condition holds, and fails the caller's test when `bound` has passed.

@@ -37,7 +37,7 @@ mod token_expiry;
 use serde_json::{Value, json};
 
 use crate::support::kafka_client::{Plain, PlainOutgoing};
-use crate::support::topic;
+pub use crate::support::topic_of;
 use crate::support::ws::Client;
 
 pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
@@ -49,12 +49,6 @@ pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i
         ..PlainOutgoing::default()
     };
     plain.produce(record).await.1
-}
-
-pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
-    let name = topic(prefix);
-    plain.create_topic(&name, partitions, &[]).await;
-    name
 }
 
 /// Subscribes, and gives back the answer.

@@ -17,14 +17,14 @@ use super::errors::{self, OfReads};
 use super::{DELIVERY, Name, found, has};
 use crate::api::v2::media::{self, Embedded};
 use crate::auth::Principal;
-use crate::codec::encode::{base64, headers as write_headers, number, string};
+use crate::codec::encode::{base64, headers as write_headers, place_and_time, string};
 use crate::config::HeaderForm;
 use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query};
-use crate::record::{ConsumerRecord as KafkaRecord, Header, TimestampType};
+use crate::record::{ConsumerRecord as KafkaRecord, Header};
 
 /// Bytes after which a piece of an answer goes out.
 const PIECE: usize = 64 << 10;
@@ -277,15 +277,7 @@ fn write(out: &mut Vec<u8>, record: &KafkaRecord, Shape { format, headers }: Sha
     content(out, record.key.as_deref(), format);
     out.extend_from_slice(b",\"value\":");
     content(out, record.value.as_deref(), format);
-    out.extend_from_slice(b",\"partition\":");
-    number(out, i64::from(record.partition));
-    out.extend_from_slice(b",\"offset\":");
-    number(out, record.offset);
-    out.extend_from_slice(b",\"timestamp\":");
-    number(out, record.timestamp);
-    if record.timestamp_type == TimestampType::Append {
-        out.extend_from_slice(b",\"timestamp_type\":\"append\"");
-    }
+    place_and_time(out, record);
     match headers {
         HeaderForm::Pairs => write_headers(out, &record.headers),
         HeaderForm::NameValue => header_objects(out, &record.headers, "name"),
@@ -331,6 +323,7 @@ mod tests {
 
     use super::*;
     use crate::record::Header;
+    use crate::record::TimestampType;
 
     fn record(offset: i64, value: &'static [u8]) -> KafkaRecord {
         KafkaRecord {

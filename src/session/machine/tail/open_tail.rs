@@ -269,7 +269,9 @@ async fn offsets(
     seeks: &[Seek],
 ) -> Result<Vec<i64>, Fault> {
     let partitions: Vec<i32> = seeks.iter().map(|seek| seek.partition).collect();
-    let bounds = cluster.bounds_under(isolation, topic, &partitions).await?;
+    let bounds = cluster
+        .watermarks_under(isolation, topic, &partitions)
+        .await?;
     let mut times: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
     for seek in seeks {
         if let SeekTo::Time(time) = seek.to {
@@ -304,7 +306,10 @@ pub async fn ends(
 ) -> Vec<(Arc<str>, Vec<Watermarks>)> {
     let mut found = Vec::with_capacity(topics.len());
     for (topic, partitions) in topics {
-        if let Ok(bounds) = cluster.bounds_under(isolation, &topic, &partitions).await {
+        if let Ok(bounds) = cluster
+            .watermarks_under(isolation, &topic, &partitions)
+            .await
+        {
             found.push((topic, bounds));
         }
     }

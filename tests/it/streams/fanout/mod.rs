@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::{Plain, PlainOutgoing};
-use crate::support::{http, kafka, topic};
+use crate::support::topic_of;
+use crate::support::{http, kafka};
 
 /// Longest wait for something that should come at once.
 const PROMPT: Duration = Duration::from_secs(60);
@@ -40,12 +41,6 @@ async fn crowd_gateway(bootstrap: &str, settings: &[(&str, &str)]) -> Gateway {
         builder = builder.set(key, value);
     }
     builder.start().await
-}
-
-async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
-    let name = topic(prefix);
-    plain.create_topic(&name, partitions, &[]).await;
-    name
 }
 
 async fn write(plain: &Plain, topic: &str, key: Option<&str>, value: &str) -> i64 {
