@@ -111,7 +111,8 @@ fn local(code: Code) -> Fault {
             unavailable("The cluster's brokers are changing. Try again in a moment.")
         }
         Code::BrokerDestroy => unavailable(
-            "The client is being closed. Try again, on another process if this one ends.",
+            "The record's partition is gone, or the gateway's client is being closed. Try again, on \
+             another process if this one ends.",
         ),
         Code::Fatal => unavailable(
             "The producer hit an error that it cannot recover from and is replaced. Try again.",

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | another one of its batch was at fault | with others; after some times, because others may be at fault again, alone |
 //! | it is at fault, or nobody says which one is | alone ([`super::isolated_retry`]): what is refused then is refused for its own sake |
-//! | the client does not know its topic or partition | with others, once the client has asked for them anew |
+//! | the client does not know its topic or partition, or has just dropped it | with others, once the client has asked for them anew |
 //!
 //! Order within a partition is not kept for these records. They still count as held, so there are no
 //! more of them than the producer admits.
@@ -63,9 +63,12 @@ pub(super) fn way(code: Option<Code>, tries: u8) -> Option<Way> {
         | Code::InvalidTimestamp
         | Code::InvalidMessage
         | Code::PolicyViolation => Some(Way::Alone),
-        Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => {
-            (tries == 0).then_some(Way::Informed)
-        }
+        // `BrokerDestroy` is what librdkafka says of records that wait in the queue of a partition which
+        // it drops: the topic was deleted, or made anew with fewer partitions.
+        Code::UnknownPartition
+        | Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::BrokerDestroy => (tries == 0).then_some(Way::Informed),
         _ => None,
     }
 }
@@ -257,6 +260,8 @@ mod tests {
             (Code::MessageSizeTooLarge, 1, Some(Way::Alone)),
             (Code::UnknownPartition, 0, Some(Way::Informed)),
             (Code::UnknownTopic, 1, None),
+            (Code::BrokerDestroy, 0, Some(Way::Informed)),
+            (Code::BrokerDestroy, 1, None),
             (Code::MessageTimedOut, 0, None),
             (Code::TopicAuthorizationFailed, 0, None),
         ];

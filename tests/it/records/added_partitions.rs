@@ -9,12 +9,12 @@ use crate::support::gateway::Gateway;
 use crate::support::http::{client, post_json, post_text, send};
 use crate::support::kafka_client::PlainOutgoing;
 use crate::support::ws::Client;
-use crate::support::{eventually, kafka, shared_gateway, topic};
+use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 
 /// "Seconds", and what a busy machine makes of them. Kafka's clients look every five minutes.
 const SECONDS: Duration = Duration::from_secs(30);
 
-const KEYS: usize = 40;
+const KEYS: u16 = 40;
 
 /// Writes a record of each key in one request, and says where they went.
 async fn keyed(gateway: &Gateway, topic: &str) -> BTreeMap<String, i64> {
@@ -139,4 +139,34 @@ async fn a_topic_made_anew_is_written_to_as_it_is_now() {
         assert_eq!(beyond.status, 404, "{}", beyond.text());
         assert_eq!(beyond.json()["error_code"], 40402);
     }
+}
+
+/// librdkafka drops what waits for a partition that a topic made anew does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_wait_while_their_topic_is_made_anew_are_written() {
+    let (kafka, plain) = (kafka().await, kafka().await.plain());
+    let gateway = Gateway::builder(&kafka.bootstrap())
+        .set("kafka.producer.linger.ms", "5000")
+        .start()
+        .await;
+    let topic = topic("anew-waiting");
+    plain.create_topic(&topic, 4, &[]).await;
+    let waiting = || metric(&gateway, "kafka_producer_queue_records");
+
+    // Each asks for the status of all of its records.
+    let (first, ()) = tokio::join!(keyed(&gateway, &topic), async {
+        eventually(SECONDS, || async { waiting().await >= f64::from(KEYS) }).await;
+        plain.delete_topic(&topic).await;
+        plain.create_topic(&topic, 2, &[]).await;
+        let url = gateway.url(&format!("/topics/{topic}/records"));
+        eventually(SECONDS, || async {
+            let refused = post_text(&url, r#"{"value":1,"partition":9}"#).await;
+            assert_eq!(refused.status, 404, "{}", refused.text());
+            // The gateway has seen the topic that is there now.
+            refused.text().contains("partitions are 0 to 1")
+        })
+        .await;
+        keyed(&gateway, &topic).await;
+    });
+    assert_eq!(first.len(), usize::from(KEYS));
 }
