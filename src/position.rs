@@ -60,6 +60,11 @@ pub const MAX_PARTITIONS: usize = 512;
 /// Longest text that is looked at; a resume token of [`MAX_PARTITIONS`] is far shorter.
 const MAX_TEXT: usize = 16 << 10;
 
+/// The time now, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// The next offset by partition, for one topic, sorted by partition.
 pub type Offsets = Vec<(i32, i64)>;
 

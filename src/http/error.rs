@@ -358,6 +358,13 @@ impl From<ReadError> for ApiError {
             ReadError::Invalid { field, .. } => Self::bad_request(message).at(field),
             ReadError::NoSuchPartition(fault) => Self::from(fault).at("partitions"),
             ReadError::Topic(fault) => Self::from_topic_fault(&fault),
+            ReadError::Position(_) => Self::bad_request(message).at("from"),
+            ReadError::Gone {
+                field, earliest, ..
+            } => Self::plain(StatusCode::GONE, message)
+                .at(field)
+                .earliest(earliest),
+            ReadError::Kafka(fault) => fault.into(),
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{self, Clients, Role};
 use super::fault::{Fault, FaultKind};
-use super::reader::INCONSISTENT_TOPIC_ID;
+use super::fetcher::INCONSISTENT_TOPIC_ID;
 use crate::record::TopicPartition;
 
 /// Longest time for the headers of some records; whoever waits for them reads the records again then.

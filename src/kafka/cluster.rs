@@ -17,6 +17,7 @@ use super::fault::{Fault, FaultKind};
 use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
+use super::offset_resolver::{OffsetReset, OffsetResolver, ResolvedOffset, SeekTo};
 use super::producer::Producer;
 use super::pulse::Pulse;
 use super::reader::Reader;
@@ -351,24 +352,58 @@ impl Cluster {
         .await
     }
 
-    /// The offset of the first record at or after a time (ms since the epoch) in each partition, as
-    /// [`Cluster::watermarks_of_each`].
-    pub async fn times_of_each(
+    /// Where each of `aims` leads in the log of its partition, under `isolation`. Nothing is committed
+    /// here: [`SeekTo::Committed`] is for groups.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that could not be asked.
+    pub async fn resolve(
+        &self,
+        isolation: Isolation,
+        topic: &str,
+        aims: &[(i32, SeekTo)],
+    ) -> Result<Vec<ResolvedOffset>, Fault> {
+        let found = self.look_up(isolation, topic, aims).await;
+        found.into_iter().collect()
+    }
+
+    /// The same of each partition by itself, as [`Cluster::watermarks_of_each`]. No partition comes twice.
+    pub async fn resolve_each(
         &self,
         isolation: Isolation,
         topic: &Topic,
-        times: &[(i32, i64)],
-    ) -> Vec<Result<Option<i64>, Fault>> {
-        let partitions: Vec<i32> = times.iter().map(|(id, _)| *id).collect();
+        aims: &[(i32, SeekTo)],
+    ) -> Vec<Result<ResolvedOffset, Fault>> {
+        let partitions: Vec<i32> = aims.iter().map(|(id, _)| *id).collect();
         apart::of_each(topic, &partitions, async |ids: Vec<i32>| {
-            let wanted: Vec<OffsetQuery> = times
-                .iter()
-                .filter(|(id, _)| ids.contains(id))
-                .map(|(id, time)| OffsetQuery::new(&*topic.name, *id, OffsetSpec::At(*time)))
-                .collect();
-            self.look_up(&wanted, isolation).await
+            let aims = aims.iter().copied().filter(|(id, _)| ids.contains(id));
+            let aims: Vec<_> = aims.collect();
+            self.look_up(isolation, &topic.name, &aims).await
         })
         .await
+    }
+
+    async fn look_up(
+        &self,
+        isolation: Isolation,
+        topic: &str,
+        aims: &[(i32, SeekTo)],
+    ) -> Vec<Result<ResolvedOffset, Fault>> {
+        let resolver = OffsetResolver {
+            admin: self.admin.clone(),
+            group: Arc::from(""),
+            isolation,
+            reset: OffsetReset::Latest,
+            bound: self.settings.metadata_timeout,
+        };
+        let name: Arc<str> = Arc::from(topic);
+        let aims: Vec<(TopicPartition, SeekTo)> = aims
+            .iter()
+            .map(|(id, aim)| (TopicPartition::new(Arc::clone(&name), *id), *aim))
+            .collect();
+        let found = resolver.resolve_with(&aims, &HashMap::new()).await;
+        found.into_iter().map(|(_, found)| found).collect()
     }
 
     /// The offset of the first record at or after `time` (ms since the epoch) in each partition, as
@@ -384,26 +419,13 @@ impl Cluster {
         partitions: &[i32],
         time: i64,
     ) -> Result<Vec<Option<i64>>, Fault> {
-        let times: Vec<(i32, i64)> = partitions.iter().map(|id| (*id, time)).collect();
-        self.offsets_at_each(isolation, topic, &times).await
-    }
-
-    /// The same, each partition at a time of its own.
-    ///
-    /// # Errors
-    ///
-    /// The first partition's that could not be asked.
-    pub async fn offsets_at_each(
-        &self,
-        isolation: Isolation,
-        topic: &str,
-        times: &[(i32, i64)],
-    ) -> Result<Vec<Option<i64>>, Fault> {
-        let wanted: Vec<OffsetQuery> = times
+        let wanted: Vec<OffsetQuery> = partitions
             .iter()
-            .map(|(partition, time)| OffsetQuery::new(topic, *partition, OffsetSpec::At(*time)))
+            .map(|partition| OffsetQuery::new(topic, *partition, OffsetSpec::At(time)))
             .collect();
-        self.look_up(&wanted, isolation).await.into_iter().collect()
+        let bound = self.settings.metadata_timeout;
+        let found = self.admin.list_offsets(&wanted, isolation, bound).await;
+        found.into_iter().collect()
     }
 
     /// Where the last records of partitions begin that can be read and are to be shown, in the order of
@@ -476,16 +498,6 @@ impl Cluster {
         let configs = self.topic_configs(topic).await.ok()??;
         let found = configs.iter().find(|c| c.name == "min.insync.replicas")?;
         found.value.as_deref()?.parse().ok()
-    }
-
-    async fn look_up(
-        &self,
-        wanted: &[OffsetQuery],
-        isolation: Isolation,
-    ) -> Vec<Result<Option<i64>, Fault>> {
-        self.admin
-            .list_offsets(wanted, isolation, self.settings.metadata_timeout)
-            .await
     }
 
     /// Puts what is true at this moment into the metrics.

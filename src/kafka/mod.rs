@@ -13,6 +13,7 @@ mod copied;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fault;
+mod fetcher;
 mod ffi;
 mod last;
 pub mod member;
@@ -29,4 +30,5 @@ pub use apart::silent;
 pub use client::Role;
 pub use cluster::Cluster;
 pub use last::Last;
+pub use offset_resolver::{ResolvedOffset, SeekTo};
 pub use watermarks::Watermarks;

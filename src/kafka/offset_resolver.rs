@@ -1,4 +1,5 @@
 //! Resolves where a partition starts or goes on to an offset: what was asked for, held against the log.
+//! Every read goes by it: pages, streams, tails, consumer instances and group members.
 //!
 //! An offset is never guessed. What could not be looked up is an error, which the caller tries again; a
 //! member that jumped because a broker did not answer would lose or repeat records.
@@ -7,15 +8,44 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::{OffsetReset, SeekTo};
 use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::watermarks::Watermarks;
 use crate::record::TopicPartition;
 
-/// Looks offsets up for a member of `group`.
+/// Where a read of a partition starts or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// At this offset, or what is nearest to it in the log.
+    Offset(i64),
+    /// At the first record that is still there.
+    Beginning,
+    /// After the last record.
+    End,
+    /// At the committed offset, or where [`OffsetReset`] says.
+    Committed,
+    /// At the first record at or after this time, in milliseconds since the epoch; where no record is that
+    /// new, after the last one.
+    Time(i64),
+}
+
+/// Where to start when nothing is committed, as `auto.offset.reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// At the first record that is still there.
+    Earliest,
+    /// After the last record.
+    #[default]
+    Latest,
+    /// Nowhere: it is an error that names the partition.
+    Error,
+}
+
+/// Looks offsets up, for a member of `group` where there is one.
 #[derive(Debug, Clone)]
 pub(super) struct OffsetResolver {
     pub(super) admin: Admin,
+    /// Empty where nothing is committed.
     pub(super) group: Arc<str>,
     pub(super) isolation: Isolation,
     pub(super) reset: OffsetReset,
@@ -25,15 +55,28 @@ pub(super) struct OffsetResolver {
 
 /// The offset to go to, and what was found on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ResolvedOffset {
+pub struct ResolvedOffset {
     /// The offset of the next record.
-    pub(super) at: i64,
+    pub at: i64,
     /// The offset that was wanted and is not in the log.
-    pub(super) missed: Option<i64>,
+    pub missed: Option<i64>,
     /// What the group has committed, if that was asked.
-    pub(super) committed: Option<i64>,
+    pub committed: Option<i64>,
+    /// The first offset that is still in the log.
+    pub low: i64,
     /// Where the log ends under the isolation.
-    pub(super) end: i64,
+    pub end: i64,
+}
+
+impl ResolvedOffset {
+    /// The watermarks of the partition.
+    pub fn watermarks(&self, partition: i32) -> Watermarks {
+        Watermarks {
+            partition,
+            low: self.low,
+            end: self.end,
+        }
+    }
 }
 
 /// What a group has committed for each partition; `None` is nothing.
@@ -119,6 +162,7 @@ impl OffsetResolver {
                         at,
                         missed,
                         committed,
+                        low: log.start,
                         end: log.end,
                     })
                 });

@@ -8,10 +8,9 @@
 //! krafka waits for the slowest of the brokers that it fetches from. Where one of several is late, the page
 //! is read from each by itself (`apart.rs`): what the others have comes, and the page says whose does not.
 //!
-//! krafka keeps a failed fetch to itself, and asks nobody whether the leader has moved. So a page
-//! looks at its counter of errors, and goes on with a new handle, which knows the cluster as it is
-//! now: a leader change or a broker's restart is a pause to the reader, or a clear error if it is a
-//! long one.
+//! After a failed fetch, which only a counter of krafka's shows (`kafka::fetcher`), a page goes on with a
+//! new handle, which knows the cluster as it is now: a leader change or a broker's restart is a pause to
+//! the reader, or a clear error if it is a long one.
 
 mod apart;
 
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use krafka::Kafka;
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord as KafkaRecord, TimestampType};
+use krafka::consumer::{Consumer, ConsumerRecord as KafkaRecord};
 use krafka::error::{KrafkaError, ProtocolErrorKind};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,8 +32,9 @@ use super::append_time::{AppendTimes, Begun};
 use super::client::{self, Clients, ReaderTuning, Role};
 use super::copied::copied;
 use super::fault::{Fault, FaultKind};
+use super::fetcher::{self, FetchLimits, delivered, is_other_topic};
 use super::metadata::{Metadata, Right, Topic};
-use crate::record::{ConsumerRecord, Header, TimestampType as RecordTime};
+use crate::record::ConsumerRecord;
 
 /// Most pages being read at once; each holds a handle, about 84 KiB and a connection per broker.
 const MAX_HANDLES: usize = 256;
@@ -65,9 +65,6 @@ const CLOSE: Duration = Duration::from_secs(2);
 const LEAST_PARTITION_BYTES: i32 = 64 << 10;
 const MOST_PARTITION_BYTES: i32 = 1 << 20;
 
-/// The protocol's number for "the topic was deleted and created again".
-pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
-
 /// Where one partition is read from, and how far there are records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -97,7 +94,7 @@ pub struct PageRequest {
 }
 
 /// Records, and where to go on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Page {
     /// The records; in order within a partition.
     pub records: Vec<ConsumerRecord>,
@@ -371,25 +368,8 @@ impl Reader {
         }
     }
 
-    /// Whether the handle means the topic of the request, and not one of the same name that was
-    /// there before it or has taken its place: fetches go by the id that the handle knows.
     async fn same_topic(&self, consumer: &Consumer, topic: &Topic) -> Result<(), Fault> {
-        // From what it knows already, unless that has just become too old.
-        let asked = consumer.fetch_metadata(Some(&topic.name));
-        let Ok(Ok(known)) = timeout_at(Instant::now() + FETCH_WAIT, asked).await else {
-            return Ok(());
-        };
-        let other = known.topics.iter().any(|found| {
-            found.name == *topic.name
-                && found.topic_id != topic.id
-                && found.topic_id != [0; 16]
-                && topic.id != [0; 16]
-        });
-        if other {
-            self.metadata.invalidate(&topic.name).await;
-            return Err(Fault::from_protocol_code(INCONSISTENT_TOPIC_ID, None));
-        }
-        Ok(())
+        fetcher::same_topic(consumer, &self.metadata, topic, FETCH_WAIT).await
     }
 
     async fn consumer(&self, kafka: &Kafka, request: &PageRequest) -> Result<Consumer, Fault> {
@@ -399,24 +379,13 @@ impl Reader {
             .clamp(LEAST_PARTITION_BYTES, MOST_PARTITION_BYTES)
             .min(self.tuning.max_partition_fetch_bytes);
         let partitions = i32::try_from(request.spans.len().clamp(1, 8)).unwrap_or(8);
-        let fetch_bytes = partition_bytes
-            .saturating_mul(partitions)
-            .min(self.tuning.fetch_max_bytes);
-        let mut builder = kafka
-            .consumer_without_group()
-            .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(request.isolation.into())
-            .enable_auto_commit(false)
-            .metrics_push(false)
-            .max_partition_fetch_bytes(partition_bytes)
-            .fetch_max_bytes(fetch_bytes)
-            .fetch_max_wait(FETCH_WAIT.min(self.tuning.fetch_max_wait))
-            .max_poll_records(limit)
-            .max_buffered_records(limit);
-        if let Some(rack) = &self.tuning.rack {
-            builder = builder.client_rack(rack);
-        }
-        builder.build().await.map_err(Fault::from)
+        let limits = FetchLimits {
+            partition_bytes,
+            bytes: partition_bytes.saturating_mul(partitions),
+            wait: FETCH_WAIT,
+            records: limit,
+        };
+        fetcher::consumer(kafka, &self.tuning, request.isolation, limits).await
     }
 }
 
@@ -504,17 +473,12 @@ impl Reading {
     }
 
     async fn start(&self, consumer: &Consumer) -> Result<(), Fault> {
-        let name: &str = &self.topic.name;
-        let partitions = self.spans.iter().map(|span| span.partition).collect();
-        consumer.assign(name, partitions).await?;
-        consumer
-            .seek_many(self.spans.iter().map(|span| {
-                let place = krafka::consumer::TopicPartition::new(name, span.partition);
-                let from = self.next.get(&span.partition).copied();
-                (place, from.unwrap_or(span.from))
-            }))
-            .await?;
-        Ok(())
+        let place = |span: &Span| {
+            let next = self.next.get(&span.partition).copied();
+            (span.partition, next.unwrap_or(span.from))
+        };
+        let places: Vec<(i32, i64)> = self.spans.iter().map(place).collect();
+        fetcher::assign(consumer, &self.topic.name, &places).await
     }
 
     /// Polls until the page is full or every span is read. Without progress for too long it has
@@ -568,7 +532,7 @@ impl Reading {
                 self.stall = now + STALL;
             }
             if nothing && !progress {
-                if consumer.metrics().consumer.errors > 0 {
+                if fetcher::fetches_fail(consumer) {
                     return Err(broken(&self.topic.name));
                 }
                 fetch_wait = (fetch_wait * 2).min(FETCH_WAIT);
@@ -680,32 +644,6 @@ fn what_is_wrong(kind: ProtocolErrorKind) -> &'static str {
         ProtocolErrorKind::UnsupportedMagic => "the version of a batch is not known",
         _ => "a batch makes no sense",
     }
-}
-
-/// A record of krafka's as ours.
-pub(super) fn delivered(record: KafkaRecord) -> ConsumerRecord {
-    ConsumerRecord {
-        topic: record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        timestamp_type: match record.timestamp_type {
-            TimestampType::LogAppendTime => RecordTime::Append,
-            _ => RecordTime::Create,
-        },
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|(name, value)| Header { name, value })
-            .collect(),
-    }
-}
-
-/// Whether the topic of that name is another one than was asked for.
-pub(super) fn is_other_topic(fault: &Fault) -> bool {
-    fault.kafka_error == Some("INCONSISTENT_TOPIC_ID")
 }
 
 fn timed_out(what: &str) -> Fault {

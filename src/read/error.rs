@@ -4,6 +4,7 @@ use crate::auth::failure_limiter::TooMany;
 use crate::auth::permission::Denied;
 use crate::auth::policy::NotVisible;
 use crate::kafka::fault::Fault;
+use crate::position::PositionError;
 
 /// Why nothing is read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -34,4 +35,20 @@ pub(crate) enum ReadError {
     /// Kafka does not know the topic, or could not be asked.
     #[error(transparent)]
     Topic(Fault),
+    /// The position to read from cannot be used.
+    #[error("from: {0}")]
+    Position(PositionError),
+    /// What is asked for is not in the log any more.
+    #[error("{message}")]
+    Gone {
+        /// The parameter that asks for it.
+        field: &'static str,
+        /// What is wrong, and where to go on.
+        message: String,
+        /// The first offset that is still there, by partition.
+        earliest: Vec<(i32, i64)>,
+    },
+    /// Kafka did not answer the read, or refused it.
+    #[error(transparent)]
+    Kafka(Fault),
 }

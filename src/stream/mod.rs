@@ -16,7 +16,3 @@ pub mod registry;
 pub(crate) mod run;
 pub(crate) mod start_offsets;
 mod until_time;
-
-pub(crate) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}

@@ -2,19 +2,14 @@
 //! `EventSource` that is refused never comes back. It is told, and where the stream begins instead.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::auth::policy::RecordVisibility;
-use crate::filter::Filter;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{Gap, GapReason};
-use crate::kafka::{Cluster, Last, Watermarks};
-use crate::position::{self, Offsets, PositionError, Since, StartPosition, Times};
+use crate::kafka::{Cluster, ResolvedOffset};
+use crate::position::{self, Offsets, PositionError, StartPosition, Times, now_ms};
 use crate::read::partitions::Part;
-use crate::record::ConsumerRecord;
-use crate::stream::now_ms;
+use crate::read::start_offsets::{Shown, StartQuery, since_of};
 use crate::stream::params::{Origin, Until};
 
 /// Where a stream begins.
@@ -35,38 +30,6 @@ pub(crate) struct Start {
     pub(crate) by_time: bool,
     /// The times of the last records before the start, as far as they are known.
     pub(crate) times: Vec<BTreeMap<i32, i64>>,
-}
-
-/// Which records a client is shown.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown<'a> {
-    pub(crate) visibility: &'a RecordVisibility,
-    pub(crate) filter: &'a Filter,
-    /// Whether those of open and aborted transactions are.
-    pub(crate) isolation: Isolation,
-}
-
-impl Shown<'_> {
-    /// Where the last `count` of these records begin in each of the partitions.
-    pub(crate) async fn last(
-        self,
-        cluster: &Cluster,
-        topic: &Arc<Topic>,
-        bounds: &[Watermarks],
-        count: i64,
-    ) -> Arc<[i64]> {
-        let shows =
-            |record: &ConsumerRecord| self.visibility.shows(record) && self.filter.wants(record);
-        let last = Last {
-            topic,
-            bounds,
-            count,
-            isolation: self.isolation,
-            shows: &shows,
-            view: (self.visibility.clone(), self.filter.clone()),
-        };
-        cluster.last(last).await
-    }
 }
 
 /// How much older than the start of a stream a record may be that comes only after it: clocks differ,
@@ -147,83 +110,57 @@ pub(crate) async fn resolve(
             }
             None => Ok(Vec::new()),
         };
-        let begins = match (&resume_tokens, from) {
-            (None, StartPosition::Time(time)) => Some(*time),
-            _ => None,
-        };
         let ends_at = match until {
             Some(Until::Time(time)) => Some(*time),
             _ => None,
         };
         let known = times.as_ref().and_then(|times| times.get(index));
-        let wanted = match (&resume_tokens, known) {
-            (None, Some(known)) => elsewhere(part, known),
-            // Of a page for which some brokers did not answer.
-            _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
+        let query = StartQuery {
+            from,
+            resume_token: resume_tokens.as_ref().and_then(|all| all.get(index)),
+            times: match (&resume_tokens, known) {
+                (None, Some(known)) => elsewhere(part, known),
+                // Of a page for which some brokers did not answer.
+                _ => since_of(part, since.as_ref().and_then(|since| since.get(index))),
+            },
         };
-        let (bounds, begins, ends_at, found) = tokio::try_join!(
-            cluster.watermarks_under(isolation, name, &part.partitions),
-            at(begins),
-            at(ends_at),
-            cluster.offsets_at_each(isolation, name, &wanted),
-        )?;
-        let last_ones = match (&resume_tokens, from) {
-            (None, StartPosition::Last(count)) => {
-                let topic = &part.topic;
-                Some(shown.last(cluster, topic, &bounds, *count).await)
-            }
-            _ => None,
-        };
-        let of = |resume_tokens: &Option<Vec<Offsets>>, partition: i32| {
-            let offsets = resume_tokens.as_ref()?.get(index)?;
-            let (_, offset) = offsets.iter().find(|(id, _)| *id == partition)?;
-            Some(*offset)
-        };
+        let (found, ends_at) = tokio::try_join!(query.resolve(cluster, part, shown), at(ends_at))?;
+        let ends = ends.as_ref().and_then(|all| all.get(index));
         let mut start_times = BTreeMap::new();
         let mut known_ends = BTreeMap::new();
-        let mut offsets = Offsets::with_capacity(bounds.len());
-        let mut last = Offsets::with_capacity(bounds.len());
-        for (nth, bound) in bounds.iter().enumerate() {
-            let time_of = |times: &[Option<i64>]| times.get(nth).copied().flatten();
-            let by_time = wanted.iter().position(|(id, _)| *id == bound.partition);
-            // Where there is none so new, it goes on with what comes.
-            let timed = by_time.map(|at| found.get(at).copied().flatten().unwrap_or(bound.end));
-            let asked = timed.unwrap_or_else(|| match (&resume_tokens, from) {
-                // One that the resume token does not know came into being after it.
-                (Some(_), _) => of(&resume_tokens, bound.partition).unwrap_or(bound.low),
-                (None, StartPosition::Latest | StartPosition::ResumeToken(_)) => bound.end,
-                (None, StartPosition::Earliest) => bound.low,
-                (None, StartPosition::Last(_)) => last_ones
-                    .as_ref()
-                    .and_then(|starts| starts.get(nth).copied())
-                    .unwrap_or(bound.end),
-                (None, StartPosition::Time(_)) => time_of(&begins).unwrap_or(bound.end),
-            });
-            let offset = start.within(index, part, bound, asked);
-            start.backlog += bound.end - offset;
-            let of_id = known.and_then(|known| known.iter().find(|(id, _)| *id == bound.partition));
-            let time = match (of_id.and_then(|(_, time)| *time), by_time, from) {
-                (Some(time), ..) => Some(time),
-                (None, Some(at), _) => wanted.get(at).map(|(_, time)| *time),
+        let mut offsets = Offsets::with_capacity(found.len());
+        let mut last = Offsets::with_capacity(found.len());
+        for (nth, (id, found)) in part.partitions.iter().zip(&found).enumerate() {
+            let id = *id;
+            let end_at = ends_at.get(nth).copied().flatten();
+            start.note_missed(index, part, id, found);
+            let offset = found.at;
+            // What lies behind open transactions may be ahead of what can be read.
+            start.backlog += (found.end - offset).max(0);
+            let of_id = known.and_then(|known| known.iter().find(|(known, _)| *known == id));
+            let time = match (of_id.and_then(|(_, time)| *time), query.time_of(id), from) {
+                (Some(time), ..) | (None, Some(time), _) => Some(time),
                 (None, None, _) if resume_tokens.is_some() => None,
                 (None, None, StartPosition::Latest) => Some(now - LATE),
                 (None, None, StartPosition::Earliest) => Some(0),
                 (None, None, StartPosition::Time(time)) => Some(*time),
                 (None, None, StartPosition::Last(_) | StartPosition::ResumeToken(_)) => None,
             };
-            start_times.extend(time.map(|time| (bound.partition, time)));
+            start_times.extend(time.map(|time| (id, time)));
             if start.ahead.is_some()
-                && let Some(end) = time_of(&ends_at)
+                && let Some(end) = end_at
             {
-                known_ends.insert(bound.partition, end.max(offset));
+                known_ends.insert(id, end.max(offset));
             }
-            offsets.push((bound.partition, offset));
+            offsets.push((id, offset));
             let end = match until {
-                None | Some(Until::End) => bound.end,
-                Some(Until::Time(_)) => time_of(&ends_at).unwrap_or(bound.end),
-                Some(Until::ResumeToken(_)) => of(&ends, bound.partition).unwrap_or(bound.end),
+                None | Some(Until::End) => found.end,
+                Some(Until::Time(_)) => end_at.unwrap_or(found.end),
+                Some(Until::ResumeToken(_)) => ends
+                    .and_then(|of| of.iter().find(|(known, _)| *known == id))
+                    .map_or(found.end, |(_, end)| *end),
             };
-            last.push((bound.partition, end));
+            last.push((id, end));
         }
         start.offsets.push(offsets);
         start.times.push(start_times);
@@ -235,14 +172,6 @@ pub(crate) async fn resolve(
         }
     }
     Ok(start)
-}
-
-/// From which times on those of its partitions begin that had no place yet.
-pub(crate) fn since_of(part: &Part, since: Option<&Since>) -> Vec<(i32, i64)> {
-    let since = since.into_iter().flatten().copied();
-    since
-        .filter(|(id, _)| part.partitions.contains(id))
-        .collect()
 }
 
 /// At which time each partition goes on in another cluster than the one that the position is of. Where
@@ -265,31 +194,32 @@ fn elsewhere(part: &Part, known: &Times) -> Vec<(i32, i64)> {
 }
 
 impl Start {
-    /// An offset that is in the log, or is the next one.
-    fn within(&mut self, index: usize, part: &Part, bound: &Watermarks, asked: i64) -> i64 {
-        if asked < bound.low {
+    /// Takes note of an offset that was asked for and is not in the log.
+    fn note_missed(&mut self, index: usize, part: &Part, partition: i32, found: &ResolvedOffset) {
+        let Some(missed) = found.missed else {
+            return;
+        };
+        if missed < found.low {
             let gap = Gap {
-                partition: bound.partition,
-                from: asked,
-                to: bound.low,
+                partition,
+                from: missed,
+                to: found.low,
                 reason: GapReason::Retention,
             };
             self.gaps.push((index, gap));
-            return bound.low;
-        }
-        if asked > bound.end {
+        } else {
             self.reset = Some(format!(
-                "offset {asked} is beyond the end of {}:{}, which is {}",
-                part.topic.name, bound.partition, bound.end
+                "offset {missed} is beyond the end of {}:{partition}, which is {}",
+                part.topic.name, found.end
             ));
-            return bound.end;
         }
-        asked
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::kafka::metadata::Partition;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::kafka::Watermarks;
 use crate::position::Offsets;
+use crate::position::now_ms;
 use crate::record::ConsumerRecord;
-use crate::stream::now_ms;
 
 /// Longest time between looks at the clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(60);

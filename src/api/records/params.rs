@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-use crate::api::records::read::{at_from, isolation};
+use crate::api::records::read::isolation;
 use crate::api::records::write::formats;
 use crate::codec::projection::Fields;
 use crate::filter::{Filter, Spec};
@@ -14,6 +14,7 @@ use crate::http::extract::{Query, unexpected};
 use crate::kafka::Cluster;
 use crate::kafka::tail::OnLag;
 use crate::position::{PositionError, StartPosition};
+use crate::read::error::ReadError;
 use crate::read::partitions::{EXPECTED, Partitions};
 use crate::stream::params::{Asked, Origin, Until};
 
@@ -43,7 +44,7 @@ impl Asked {
     ) -> Result<Self, ApiError> {
         let fallback = match query.take("from")? {
             None => StartPosition::Latest,
-            Some(text) => StartPosition::parse(&text).map_err(|error| at_from(&error))?,
+            Some(text) => StartPosition::parse(&text).map_err(ReadError::Position)?,
         };
         // Clients that stand in for a browser's `EventSource` repeat it in the query, as `lastEventId`.
         let in_query = query.take_spelled("last_event_id");

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::page::{self, read};
+use super::page;
 use super::write::formats;
 use super::{EVENT_STREAM, JSON, NDJSON, stream};
 use crate::auth::Principal;
@@ -20,10 +20,11 @@ use crate::http::negotiate;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Cluster, Watermarks};
+use crate::kafka::{Cluster, SeekTo};
 use crate::observe::topics::TopicReads;
-use crate::position::PositionError;
 use crate::read::allowed::while_allowed;
+use crate::read::error::ReadError;
+use crate::read::page::read_spans;
 use crate::read::partitions::{known, visibility};
 use crate::record::ConsumerRecord;
 
@@ -206,57 +207,53 @@ pub async fn one(
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
     let reading = async {
-        let bounds = cluster
-            .watermarks_under(isolation, &topic.name, &[partition])
-            .await?;
-        let Some(bound) = bounds.first() else {
-            let cause = "the bounds of a partition were asked for, and none came back";
+        let aims = [(partition, SeekTo::Offset(offset))];
+        let places = cluster.resolve(isolation, &topic.name, &aims);
+        let Some(place) = places.await?.pop() else {
+            let cause = "an offset was asked for, and nothing came back";
             return Err(ApiError::internal(cause));
         };
-        if offset < bound.low {
-            return Err(gone_alone(&topic, offset, *bound));
+        if offset < place.low {
+            return Err(gone(&topic, partition, offset, place.low));
         }
-        let found = if offset >= bound.end {
-            None
-        } else {
-            let request = PageRequest {
-                topic: Arc::clone(&topic),
-                spans: vec![Span {
-                    partition,
-                    from: offset,
-                    end: offset + 1,
-                }],
-                limit: 1,
-                max_bytes: usize::MAX,
-                wait: Duration::ZERO,
-                isolation,
-            };
-            let page = match read(cluster, request).await {
-                Ok(page) => page,
-                // It went meanwhile.
-                Err(error) if error.status() == StatusCode::GONE => {
-                    let bounds = cluster
-                        .watermarks_under(isolation, &topic.name, &[partition])
-                        .await?;
-                    let bound = bounds.first().copied().unwrap_or(*bound);
-                    return Err(gone_alone(&topic, offset, bound));
-                }
-                Err(error) => return Err(error),
-            };
-            // One that is not shown is answered as one that is not there.
-            page.records
-                .into_iter()
-                .find(|record| visibility.shows(record))
+        if offset >= place.end {
+            return Ok((None, place.end));
+        }
+        let request = PageRequest {
+            topic: Arc::clone(&topic),
+            spans: vec![Span {
+                partition,
+                from: offset,
+                end: offset + 1,
+            }],
+            limit: 1,
+            max_bytes: usize::MAX,
+            wait: Duration::ZERO,
+            isolation,
         };
-        Ok((found, *bound))
+        let page = read_spans(cluster, request).await.map_err(|error| {
+            let first = match &error {
+                ReadError::Gone { earliest, .. } => earliest.first(),
+                _ => None,
+            };
+            match first {
+                // It went meanwhile.
+                Some((_, low)) => gone(&topic, partition, offset, *low),
+                None => error.into(),
+            }
+        })?;
+        // One that is not shown is answered as one that is not there.
+        let mut records = page.records.into_iter();
+        let found = records.find(|record| visibility.shows(record));
+        Ok((found, place.end))
     };
     // Kafka may take a while, and rights may go meanwhile.
-    let (found, bound) = while_allowed(&principal, &names, &visibility, reading).await?;
+    let (found, end) = while_allowed(&principal, &names, &visibility, reading).await?;
     let Some(record) = found else {
         return Err(ApiError::plain(
             StatusCode::NOT_FOUND,
-            if offset >= bound.end {
-                format!("partition {partition} ends at offset {}", bound.end)
+            if offset >= end {
+                format!("partition {partition} ends at offset {end}")
             } else {
                 "there is no record at this offset: it was compacted away, aborted, marks a \
                  transaction, or is not shown to you"
@@ -282,37 +279,14 @@ fn check_partition(topic: &Topic, partition: i32) -> Result<(), ApiError> {
 }
 
 /// 410 for a record that is not in the log any more.
-fn gone_alone(topic: &Topic, offset: i64, bound: Watermarks) -> ApiError {
+fn gone(topic: &Topic, partition: i32, offset: i64, low: i64) -> ApiError {
     let message = format!(
-        "offset {offset} is no longer in the log: {}:{} starts at {}",
-        topic.name, bound.partition, bound.low
+        "offset {offset} is no longer in the log: {}:{partition} starts at {low}",
+        topic.name
     );
     ApiError::plain(StatusCode::GONE, message)
         .at("offset")
-        .earliest([(bound.partition, bound.low)])
-}
-
-/// 410: what was asked for is not in the log any more.
-pub(super) fn gone(topic: &Topic, asked: &[(i32, i64)], bounds: &[Watermarks]) -> ApiError {
-    let lost: Vec<String> = asked
-        .iter()
-        .filter_map(|(partition, offset)| {
-            let bound = bounds.iter().find(|bound| bound.partition == *partition)?;
-            (*offset < bound.low).then(|| {
-                format!(
-                    "{}:{partition} starts at {}, after {offset}",
-                    topic.name, bound.low
-                )
-            })
-        })
-        .collect();
-    let message = format!(
-        "no longer in the log: {}; go on with from=earliest",
-        lost.join(", ")
-    );
-    ApiError::plain(StatusCode::GONE, message)
-        .at("from")
-        .earliest(bounds.iter().map(|bound| (bound.partition, bound.low)))
+        .earliest([(partition, low)])
 }
 
 /// The parameter `isolation`: without it, as the gateway's readers are set.
@@ -326,10 +300,6 @@ pub(super) fn isolation(query: &mut Query, cluster: &Cluster) -> Result<Isolatio
             Err(unexpected("isolation", other, expected))
         }
     }
-}
-
-pub(super) fn at_from(error: &PositionError) -> ApiError {
-    ApiError::bad_request(format!("from: {error}")).at("from")
 }
 
 fn number<T: std::str::FromStr + PartialOrd + Default>(

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 
-use super::read::{RecordPage, at_from};
+use super::read::RecordPage;
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -21,6 +21,7 @@ use crate::http::extract::Query;
 use crate::http::negotiate;
 use crate::kafka::metadata::Topic;
 use crate::position::StartPosition;
+use crate::read::error::ReadError;
 use crate::read::partitions::{Part, Scope};
 use crate::stream::encoder::RecordView;
 use crate::stream::event_format::{self, Transport};
@@ -246,7 +247,7 @@ fn written(text: &str, parts: &[Part]) -> Result<(), ApiError> {
     let topics: Vec<&Topic> = parts.iter().map(|part| &*part.topic).collect();
     match crate::position::decode(text, "", &topics) {
         Ok(_) => Ok(()),
-        Err(error) => Err(at_from(&error)),
+        Err(error) => Err(ReadError::Position(error).into()),
     }
 }
 

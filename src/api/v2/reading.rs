@@ -15,16 +15,20 @@ use super::media::{self, Embedded};
 use super::{error, partitions};
 use crate::auth::Principal;
 use crate::auth::policy::RecordVisibility;
+use crate::filter::Filter;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
-use crate::kafka::Watermarks;
 use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
-use crate::kafka::reader::{PageRequest, Span};
+use crate::kafka::reader::Span;
+use crate::kafka::{Cluster, SeekTo};
 use crate::observe::topics::TopicReads;
 use crate::read::allowed::while_allowed;
+use crate::read::error::ReadError;
+use crate::read::page::{PageLimits, PageLoop, PageTopic, Unanswered};
 use crate::read::partitions::visibility;
+use crate::read::start_offsets::Shown;
 use crate::record::{ConsumerRecord as KafkaRecord, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.
@@ -87,21 +91,17 @@ pub async fn read(
         let known = topic.partition(partition);
         known.map_err(|fault| error::of_request(&fault))?;
         let reading = Reading {
-            gateway: &gateway,
-            principal: &principal,
+            cluster: gateway.cluster(),
             topic,
             partition,
             format,
             visibility,
-            isolation: gateway.cluster().reader.isolation(),
         };
-        while_allowed(
-            &principal,
-            &names,
-            &reading.visibility,
-            reading.records(&asked),
-        )
-        .await
+        let names = [Arc::clone(&reading.topic.name)];
+        let reads = reading.records(&asked);
+        let (records, next) = while_allowed(&principal, &names, &reading.visibility, reads).await?;
+        TopicReads::of(&names[0], principal.identity()).count(records.len() as u64);
+        Ok((records, next))
     };
     let (records, next) = reading.await.map_err(|error: ApiError| error.typed(kind))?;
     let shape = Shape {
@@ -154,97 +154,94 @@ impl Asked {
 
 /// What is read, and what of it is shown.
 struct Reading<'a> {
-    gateway: &'a Gateway,
-    principal: &'a Principal,
+    cluster: &'a Cluster,
     topic: Arc<Topic>,
     partition: i32,
     format: Embedded,
     visibility: RecordVisibility,
-    isolation: Isolation,
 }
 
 impl Reading<'_> {
     /// The records, and the offset to go on with.
     async fn records(&self, asked: &Asked) -> Result<(Vec<KafkaRecord>, i64), ApiError> {
-        let until = Instant::now() + asked.timeout;
-        let mut at = asked.offset;
-        loop {
-            let bounds = self.watermarks(at).await?;
-            let left = until.saturating_duration_since(Instant::now());
-            let request = PageRequest {
-                topic: Arc::clone(&self.topic),
-                spans: vec![Span {
-                    partition: self.partition,
-                    from: at,
-                    end: bounds.end.max(at),
-                }],
-                limit: RECORDS,
-                max_bytes: asked.max_bytes,
-                wait: left,
-                isolation: self.isolation,
-            };
-            let page = self.gateway.cluster().reader.page(request).await;
-            let page = page.map_err(|fault| error::of_request(&fault))?;
-            let looked_at = page.records.len();
-            let next = page.next.first().map_or(at, |(_, next)| *next).max(at);
-            let (records, unfit) = self.fitting(page.records);
-            let next = match unfit {
-                Some(unfit) if records.is_empty() => {
-                    return Err(not_of_format(&unfit, self.format));
+        let filter = Filter::default();
+        let isolation = self.cluster.reader.isolation();
+        let limits = PageLimits {
+            shown: Shown {
+                visibility: &self.visibility,
+                filter: &filter,
+                isolation,
+            },
+            limit: RECORDS,
+            max_bytes: asked.max_bytes,
+            until: Instant::now() + asked.timeout,
+        };
+        let topic = PageTopic {
+            topic: Arc::clone(&self.topic),
+            spans: vec![self.span(asked.offset, isolation).await?],
+            unanswered: Unanswered::new(),
+        };
+        let mut page = PageLoop::new(self.cluster, limits, vec![topic]);
+        page.run(Duration::ZERO)
+            .await
+            .map_err(|error| match error {
+                ReadError::Kafka(fault) => error::of_request(&fault),
+                ReadError::Gone { earliest, .. } => {
+                    let low = earliest.first().map_or(asked.offset, |(_, low)| *low);
+                    self.gone(asked.offset, low)
                 }
-                Some(unfit) => unfit.offset,
-                None => next,
-            };
-            if !records.is_empty() || Instant::now() >= until {
-                TopicReads::of(&self.topic.name, self.principal.identity()).count(looked_at as u64);
-                return Ok((records, next));
-            }
-            at = next;
+                error => error.into(),
+            })?;
+        let next = page.topics.iter().flat_map(|of| &of.spans);
+        let next = next.map(|span| span.from).next().unwrap_or(asked.offset);
+        let (records, unfit) = self.fitting(page.records);
+        match unfit {
+            Some(unfit) if records.is_empty() => Err(not_of_format(&unfit, self.format)),
+            Some(unfit) => Ok((records, unfit.offset)),
+            None => Ok((records, next)),
         }
     }
 
-    /// Where the partition starts and ends, if it can be read from `at`.
-    async fn watermarks(&self, at: i64) -> Result<Watermarks, ApiError> {
-        let cluster = self.gateway.cluster();
-        let partitions = [self.partition];
-        let bounds = cluster.watermarks_under(self.isolation, &self.topic.name, &partitions);
-        let bounds = bounds.await.map_err(|fault| error::of_request(&fault))?;
-        let Some(bounds) = bounds.into_iter().next() else {
-            let cause = "the bounds of a partition were asked for, and none came back";
+    /// The partition from `at` on, if it can be read from there.
+    async fn span(&self, at: i64, isolation: Isolation) -> Result<Span, ApiError> {
+        let aims = [(self.partition, SeekTo::Offset(at))];
+        let places = self.cluster.resolve(isolation, &self.topic.name, &aims);
+        let places = places.await.map_err(|fault| error::of_request(&fault))?;
+        let Some(place) = places.into_iter().next() else {
+            let cause = "the place of an offset was asked for, and nothing came back";
             return Err(ApiError::internal(cause));
         };
-        let Watermarks { low, end, .. } = bounds;
-        if at < low {
-            let message = format!(
-                "offset {at} is no longer in the log: partition {} starts at {low}; go on with \
-                 offset={low}",
-                self.partition
-            );
-            return Err(ApiError::plain(StatusCode::GONE, message)
-                .at("offset")
-                .earliest([(self.partition, low)]));
-        }
-        if at > end {
-            // Behind what may be read there may still be open transactions.
-            let whole = cluster
-                .log_watermarks(&self.topic.name, self.partition)
-                .await;
-            let whole = whole.map_err(|fault| error::of_request(&fault))?;
-            if at > whole.end {
-                let message = format!("partition {} ends at offset {}", self.partition, whole.end);
-                return Err(ApiError::plain(StatusCode::NOT_FOUND, message).at("offset"));
+        match place.missed {
+            Some(at) if at < place.low => Err(self.gone(at, place.low)),
+            Some(_) => {
+                let message = format!("partition {} ends at offset {}", self.partition, place.end);
+                Err(ApiError::plain(StatusCode::NOT_FOUND, message).at("offset"))
             }
+            None => Ok(Span {
+                partition: self.partition,
+                from: at,
+                // Behind what may be read there may still be open transactions.
+                end: place.end.max(at),
+            }),
         }
-        Ok(bounds)
     }
 
-    /// The records that are shown, up to the first of them that is not of the format.
+    /// 410: the offset is not in the log any more.
+    fn gone(&self, at: i64, low: i64) -> ApiError {
+        let message = format!(
+            "offset {at} is no longer in the log: partition {} starts at {low}; go on with \
+             offset={low}",
+            self.partition
+        );
+        ApiError::plain(StatusCode::GONE, message)
+            .at("offset")
+            .earliest([(self.partition, low)])
+    }
+
+    /// The records up to the first of them that is not of the format.
     fn fitting(&self, page: Vec<KafkaRecord>) -> (Vec<KafkaRecord>, Option<Unfit>) {
         let mut records = Vec::with_capacity(page.len());
         for record in page {
-            if !self.visibility.shows(&record) {
-                continue;
-            }
             if let Err(what) = fits(self.format, &record) {
                 let partition = TopicPartition::new(Arc::clone(&record.topic), record.partition);
                 return (records, Some(Unfit::new(partition, &record, what)));

@@ -46,6 +46,7 @@ use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::offset_resolver::OffsetResolver;
+pub use crate::kafka::offset_resolver::{OffsetReset, SeekTo};
 use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most events that wait to be taken, a batch of records being one. The engine holds one more.
@@ -113,33 +114,6 @@ pub enum From {
     Time(i64),
     /// At these offsets; partitions that are not named as [`OffsetReset`] says.
     Positions(Vec<(TopicPartition, i64)>),
-}
-
-/// Where to start when nothing is committed, as `auto.offset.reset`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OffsetReset {
-    /// At the first record that is still there.
-    Earliest,
-    /// After the last record.
-    #[default]
-    Latest,
-    /// Nowhere: [`Event::Ended`] says which partition has none.
-    Error,
-}
-
-/// Where a seek goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeekTo {
-    /// To this offset.
-    Offset(i64),
-    /// To the first record that is still there.
-    Beginning,
-    /// After the last record.
-    End,
-    /// To the committed offset, or where [`OffsetReset`] says.
-    Committed,
-    /// To the first record at or after this time, in milliseconds since the epoch.
-    Time(i64),
 }
 
 /// Tells the answer to one command from that to another.

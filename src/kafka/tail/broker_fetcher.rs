@@ -5,15 +5,15 @@
 //! partitions have a consumer of their own, and a broker that is silent holds up no others. There are as
 //! many fetches as a consumer of all would make, and as many fetchers as brokers that lead.
 //!
-//! krafka keeps a failed fetch to itself, and asks nobody whether the leader has moved. So its counter
-//! of errors is watched; then the fetcher goes on with a new handle, which knows the cluster as it is now.
-//! What is in the ring stays, and the new consumer begins where the last one stopped.
+//! After a failed fetch, which only a counter of krafka's shows (`kafka::fetcher`), the broker fetcher goes
+//! on with a new handle, which knows the cluster as it is now. What is in the ring stays, and the new
+//! consumer begins where the last one stopped.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TopicPartition};
+use krafka::consumer::{Consumer, ConsumerRecord};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,8 +24,8 @@ use crate::kafka::client::{self, Role};
 use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::fetcher::{self, FetchLimits, delivered};
 use crate::kafka::metadata::Topic;
-use crate::kafka::reader::{INCONSISTENT_TOPIC_ID, delivered};
 
 /// How long a broker holds a fetch that finds nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -118,28 +118,8 @@ impl<'a> BrokerFetcher<'a> {
         };
         let attached = ConsumerGuard::new(self.consumer(&handle).await?);
         let consumer = attached.consumer();
-        let name: &str = &topic.name;
-        let fault = |error: krafka::error::KrafkaError| Stop::from(Fault::from(error));
-        consumer
-            .assign(name, self.partitions.clone())
-            .await
-            .map_err(fault)?;
-        let seeks = places
-            .iter()
-            .map(|(partition, offset)| (TopicPartition::new(name, *partition), *offset));
-        consumer.seek_many(seeks).await.map_err(fault)?;
-        if let Ok(known) = consumer.fetch_metadata(Some(name)).await {
-            let other = known.topics.iter().any(|found| {
-                found.name == *name
-                    && found.topic_id != topic.id
-                    && found.topic_id != [0; 16]
-                    && topic.id != [0; 16]
-            });
-            if other {
-                self.shared.kafka.metadata.invalidate(name).await;
-                return Err(Fault::from_protocol_code(INCONSISTENT_TOPIC_ID, None).into());
-            }
-        }
+        fetcher::assign(consumer, &topic.name, &places).await?;
+        fetcher::same_topic(consumer, &self.shared.kafka.metadata, &topic, ATTACH).await?;
         let feed = &self.shared.feed;
         let mut ring = feed.ring.write();
         for (partition, offset) in &places {
@@ -174,25 +154,13 @@ impl<'a> BrokerFetcher<'a> {
         let kept = self.shared.feed.ring.read().most_bytes() / FETCHES_KEPT;
         let fetch_bytes = i32::try_from(kept).unwrap_or(FETCH_BYTES);
         let fetch_bytes = fetch_bytes.clamp(LEAST_FETCH_BYTES, FETCH_BYTES);
-        let mut builder = handle
-            .consumer_without_group()
-            .auto_offset_reset(AutoOffsetReset::None)
-            .isolation_level(self.shared.feed.isolation.into())
-            .enable_auto_commit(false)
-            .metrics_push(false)
-            .max_partition_fetch_bytes(
-                PARTITION_BYTES
-                    .min(fetch_bytes)
-                    .min(tuning.max_partition_fetch_bytes),
-            )
-            .fetch_max_bytes(fetch_bytes.min(tuning.fetch_max_bytes))
-            .fetch_max_wait(FETCH_WAIT.min(tuning.fetch_max_wait))
-            .max_poll_records(RECORDS)
-            .max_buffered_records(RECORDS);
-        if let Some(rack) = &tuning.rack {
-            builder = builder.client_rack(rack);
-        }
-        builder.build().await.map_err(Fault::from)
+        let limits = FetchLimits {
+            partition_bytes: PARTITION_BYTES.min(fetch_bytes),
+            bytes: fetch_bytes,
+            wait: FETCH_WAIT,
+            records: RECORDS,
+        };
+        fetcher::consumer(handle, tuning, self.shared.feed.isolation, limits).await
     }
 
     /// Polls until there is a reason to stop.
@@ -239,7 +207,7 @@ impl<'a> BrokerFetcher<'a> {
             fetches = of.fetches;
             // A consumer that knows of no leader asks nobody, and says nothing of it.
             shared.silent(self.leader, !some && fetched == 0);
-            if of.errors > 0 {
+            if fetcher::fetches_fail(consumer) {
                 return Stop::Failed(still("reading the topic"));
             }
             if shared.is_over() {

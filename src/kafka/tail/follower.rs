@@ -25,8 +25,9 @@ use super::entry::Entry;
 use super::feed::Feed;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
+use crate::kafka::fetcher::is_other_topic;
 use crate::kafka::metadata::Topic;
-use crate::kafka::reader::{Span, is_other_topic};
+use crate::kafka::reader::Span;
 use crate::kafka::watermarks::Watermarks;
 use crate::record::ConsumerRecord;
 

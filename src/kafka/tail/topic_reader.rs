@@ -27,8 +27,8 @@ use super::follower::Ended;
 use super::key_index::Changed;
 use super::{Feeds, Kafka};
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::fetcher::is_other_topic;
 use crate::kafka::metadata::{Right, Topic};
-use crate::kafka::reader::is_other_topic;
 use crate::kafka::watermarks::{Watermarks, watermarks};
 
 /// How often it is looked whether the topic is still the same, who leads, and whether it has more

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::start_offsets::{self, Shown, Start};
+use super::super::start_offsets::{self, Start};
 use super::super::until_time::Ahead;
 use super::RecordStream;
 use crate::http::error::ApiError;
 use crate::kafka::tail::{Follow, Follower};
 use crate::position::{Offsets, StartPosition};
+use crate::read::start_offsets::Shown;
 use crate::stream::params::{Asked, Origin};
 
 impl RecordStream {

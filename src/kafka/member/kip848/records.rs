@@ -14,10 +14,10 @@ use super::commits::{Commit, Landing, Purpose};
 use super::{Done, End, Engine, Held, RECOVERY_PAUSE, REFRESH, ROUND, group_consumer};
 use crate::kafka::copied::copied;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::fetcher::delivered;
 use crate::kafka::member::{Event, SeekTo, State};
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::offset_resolver::{ResolvedOffset, ResolvedOffsets};
-use crate::kafka::reader::delivered;
 use crate::record::TopicPartition;
 
 /// How long all brokers have to hear of a topic that was made anew, before a position above the end of

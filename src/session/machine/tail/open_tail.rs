@@ -10,14 +10,15 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
-use crate::kafka::{Cluster, Watermarks};
+use crate::kafka::{self, Cluster, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
+use crate::read::start_offsets::Shown;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
 use crate::stream::registry::{Full, Permit, Streams};
-use crate::stream::start_offsets::{Shown, Start, resolve, resume_token};
+use crate::stream::start_offsets::{Start, resolve, resume_token};
 
 /// What a tail is to begin as.
 #[derive(Debug)]
@@ -268,34 +269,18 @@ async fn offsets(
     topic: &str,
     seeks: &[Seek],
 ) -> Result<Vec<i64>, Fault> {
-    let partitions: Vec<i32> = seeks.iter().map(|seek| seek.partition).collect();
-    let bounds = cluster
-        .watermarks_under(isolation, topic, &partitions)
-        .await?;
-    let mut times: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
-    for seek in seeks {
-        if let SeekTo::Time(time) = seek.to {
-            times.entry(time).or_default().push(seek.partition);
-        }
-    }
-    let mut at: BTreeMap<i32, i64> = BTreeMap::new();
-    for (time, partitions) in times {
-        let found = cluster
-            .offsets_at(isolation, topic, &partitions, time)
-            .await?;
-        let found = partitions.into_iter().zip(found);
-        at.extend(found.filter_map(|(partition, offset)| Some((partition, offset?))));
-    }
-    let to = |(seek, bound): (&Seek, &Watermarks)| {
-        let wanted = match seek.to {
-            SeekTo::Beginning => bound.low,
-            SeekTo::End => bound.end,
-            SeekTo::Offset(offset) => offset,
-            SeekTo::Time(_) => at.get(&seek.partition).copied().unwrap_or(bound.end),
+    let aim = |seek: &Seek| {
+        let aim = match seek.to {
+            SeekTo::Beginning => kafka::SeekTo::Beginning,
+            SeekTo::End => kafka::SeekTo::End,
+            SeekTo::Offset(offset) => kafka::SeekTo::Offset(offset),
+            SeekTo::Time(time) => kafka::SeekTo::Time(time),
         };
-        wanted.min(bound.end).max(bound.low)
+        (seek.partition, aim)
     };
-    Ok(seeks.iter().zip(&bounds).map(to).collect())
+    let aims: Vec<_> = seeks.iter().map(aim).collect();
+    let places = cluster.resolve(isolation, topic, &aims).await?;
+    Ok(places.into_iter().map(|place| place.at).collect())
 }
 
 /// Where the partitions of these topics end, of those topics whose brokers answer.
