@@ -35,6 +35,9 @@ const STOP_BOUND: Duration = Duration::from_secs(90);
 /// waits this long. Shorter, and a busy machine would fence brokers that are well.
 const SESSION_TIMEOUT_MS: u32 = 4000;
 
+/// The folder of a node's data, in its own.
+const DATA: &str = "data";
+
 /// The node id of the controller that several brokers share.
 const CONTROLLER_ID: u32 = 100;
 
@@ -229,6 +232,7 @@ impl Builder {
     /// a minute. A killed one could not come back before that is over.
     pub fn never_killed(self) -> Self {
         self.property("broker.session.timeout.ms", "60000")
+            .property("broker.heartbeat.interval.ms", "2000")
     }
 
     /// Its log has a line for each request that it answered.
@@ -267,8 +271,7 @@ impl Builder {
     }
 
     fn try_start(&self, jvm: &[String]) -> Result<Broker, Failure> {
-        let cluster_id =
-            URL_SAFE_NO_PAD.encode([random(), random()].map(u64::to_be_bytes).concat());
+        let cluster_id = kafka_uuid();
         let controller_port = free_port();
         let mut nodes: Vec<Arc<Node>> = (1..=self.nodes)
             .map(|id| {
@@ -285,6 +288,14 @@ impl Builder {
             Arc::new(Node::new(CONTROLLER_ID, role, self, jvm))
         });
         let all: Vec<&Arc<Node>> = nodes.iter().chain(&controller).collect();
+        // Several JVMs that start take all cores: one cluster after the other, so that they do not keep
+        // brokers that run from their heartbeats. One that panicked has left nothing behind.
+        static STARTS: Mutex<()> = Mutex::new(());
+        let _turn = (all.len() > 1).then(|| {
+            STARTS
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        });
         std::thread::scope(|scope| {
             let starts: Vec<_> = all
                 .iter()
@@ -439,15 +450,50 @@ impl Node {
         }
     }
 
+    /// Makes the folder of the node's data, as Kafka's storage tool does. What the tool puts into the first
+    /// one is the same in all of them but for the ids, and the tool is a JVM of its own: it runs once for
+    /// each set of users.
     fn format(&self, cluster_id: &str, secured: Option<&Secured>) {
+        static FORMATTED: Mutex<BTreeMap<Vec<String>, Vec<u8>>> = Mutex::new(BTreeMap::new());
+        let users: Vec<String> = secured
+            .iter()
+            .flat_map(|secured| secured.scram_users())
+            .collect();
+        let data = self.process().folder().join(DATA);
+        let checkpoint = data.join("bootstrap.checkpoint");
+        // Held meanwhile, so that nodes that start together do not all run the tool. One that panicked has
+        // left nothing behind.
+        let mut formatted = FORMATTED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        match formatted.get(&users) {
+            Some(known) => {
+                std::fs::create_dir(&data).expect("a folder in the temporary folder");
+                std::fs::write(&checkpoint, known).expect("a file in the temporary folder");
+                let properties = format!(
+                    "version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={}\n",
+                    self.id,
+                    kafka_uuid(),
+                );
+                write(&data.join("meta.properties"), &properties);
+            }
+            None => {
+                self.run_storage_tool(cluster_id, &users);
+                let made = std::fs::read(&checkpoint).expect("the storage tool makes it");
+                formatted.insert(users, made);
+            }
+        }
+    }
+
+    fn run_storage_tool(&self, cluster_id: &str, users: &[String]) {
         let mut process = self.process();
         let mut command = self.java(process.folder());
         // In one argument: an id may begin with a dash, and would be taken for an option.
         let cluster_id = format!("--cluster-id={cluster_id}");
         command.args(["kafka.tools.StorageTool", "format", &cluster_id, "-c"]);
         command.arg(process.folder().join("server.properties"));
-        for user in secured.iter().flat_map(|secured| secured.scram_users()) {
-            command.args(["--add-scram", &user]);
+        for user in users {
+            command.args(["--add-scram", user]);
         }
         process.spawn(&mut command);
         let status = process.wait(START_BOUND);
@@ -540,6 +586,15 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port between 20000 and 32000");
+}
+
+/// An id as Kafka writes them. One that begins with 0 could be among those that it keeps for itself.
+fn kafka_uuid() -> String {
+    URL_SAFE_NO_PAD.encode(
+        [random() | 1 << 63, random()]
+            .map(u64::to_be_bytes)
+            .concat(),
+    )
 }
 
 /// The standard library's hash keys are its only source of randomness, and good enough here.

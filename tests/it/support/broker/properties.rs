@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Builder, CONTROLLER_ID, Doors, Role, SESSION_TIMEOUT_MS};
+use super::{Builder, CONTROLLER_ID, DATA, Doors, Role, SESSION_TIMEOUT_MS};
 
 pub(super) fn server_properties(
     id: u32,
@@ -48,7 +48,7 @@ pub(super) fn server_properties(
         _ => Vec::new(),
     };
     let session = SESSION_TIMEOUT_MS.to_string();
-    let data = folder.join("data").display().to_string();
+    let data = folder.join(DATA).display().to_string();
     let voters = format!("{controller_id}@127.0.0.1:{controller_port}");
     let defaults = [
         (
@@ -57,6 +57,9 @@ pub(super) fn server_properties(
         ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("broker.heartbeat.interval.ms", "500"),
+        // A broker that has nothing to do leaves the cores to what is tested: this one writes a record into
+        // the cluster's metadata so often, 500 ms by default, and each node reads it.
+        ("metadata.max.idle.interval.ms", "10000"),
         ("broker.session.timeout.ms", &session),
         ("auto.create.topics.enable", "false"),
         ("default.replication.factor", &replicas),
