@@ -1,13 +1,13 @@
 //! `POST /admin/topics`: makes a topic, as Strimzi's bridge has it.
 
 use axum::Extension;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::consumers::ConsumerBody;
 use super::consumers::requests::{self, Object};
-use super::{consumers, error};
+use super::error;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, authorize};
 use crate::gateway::Gateway;
@@ -57,11 +57,10 @@ pub struct TopicRequest {
 pub async fn create_topic(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
-    request: Request,
+    body: ConsumerBody,
 ) -> Result<Response, ApiError> {
-    let (kind, body) = consumers::read(&gateway, request).await?;
     let made = async {
-        let topic = wanted(&body)?;
+        let topic = wanted(&body.bytes)?;
         authorize(&principal, Action::Admin, Resource::Topic(&topic.name))?;
         match gateway.cluster().create_topic(&topic).await {
             Ok(()) => Ok(topic.name),
@@ -71,7 +70,7 @@ pub async fn create_topic(
             Err(fault) => Err(error::of_request(&fault)),
         }
     };
-    let name = made.await.map_err(|error: ApiError| error.typed(kind))?;
+    let name = made.await.map_err(|error| body.answer.error(error))?;
     let at = format!("/topics/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
     let mut response = StatusCode::CREATED.into_response();
     if let Ok(at) = HeaderValue::from_str(&at) {

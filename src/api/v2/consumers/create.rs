@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfMaking, create_error};
+use super::errors::{OfAsking, OfMaking, create_error};
 use super::requests::{Object, coded};
-use super::{Name, done, found, has, kind, read};
-use crate::api::v2::answer;
+use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name, has};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
 use crate::config::address::Address;
@@ -133,8 +132,8 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let base = base(&gateway, &group, &request)?;
-    let (kind, body) = read(&gateway, request).await?;
-    let made = options(&gateway, group, &body).and_then(|options| {
+    let body = ConsumerBody::from_request(request, &gateway).await?;
+    let made = options(&gateway, group, &body.bytes).and_then(|options| {
         let instance = ConsumerInstance {
             instance_id: options.name.clone(),
             base_uri: format!(
@@ -146,7 +145,7 @@ pub async fn create(
         let made = instances.make(options, gateway.clients(), principal);
         made.map(|()| instance).map_err(create_error)
     });
-    answer(kind, made)
+    body.answer.json(made)
 }
 
 /// Delete a consumer instance
@@ -171,18 +170,16 @@ pub async fn create(
     )
 )]
 pub async fn delete(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let deleted = async {
-        let handle = found(&gateway, &name, &principal)?;
+        let handle = call.instance()?;
         if let Some(has) = has(&headers)? {
-            let acknowledging = tokio::time::timeout(ACKNOWLEDGING, handle.acknowledge(has));
-            if let Ok(acknowledged) = acknowledging.await {
-                acknowledged.map_err(|refused| errors::of_instance(refused, &name))?;
+            let acknowledging = call.ask(handle.acknowledge(has));
+            if let Ok(acknowledged) = tokio::time::timeout(ACKNOWLEDGING, acknowledging).await {
+                acknowledged?;
             }
             // A read that is under way says itself which answer the client has.
         }
@@ -190,7 +187,7 @@ pub async fn delete(
         let _ = tokio::time::timeout(LEAVING, handle.gone().cancelled()).await;
         Ok(())
     };
-    done(kind, deleted.await)
+    answer.no_content(deleted.await)
 }
 
 /// The URL by which clients of this process call the group: its scheme and authority, and the path before

@@ -1,18 +1,11 @@
 //! `…/positions`: where an instance reads on.
 
-use axum::Extension;
-use axum::extract::Request;
 use axum::response::Response;
 
-use super::errors::{self, OfTelling};
-use super::{
-    ConsumerPartition, ConsumerPartitions, Name, done, found, known, permit, read, requests,
-};
-use crate::auth::Principal;
+use super::errors::OfTelling;
+use super::{ConsumerBody, ConsumerPartition, ConsumerPartitions, InstanceCall, Name, requests};
 use crate::consumer::SeekTargets;
-use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
 
@@ -74,28 +67,22 @@ pub struct PositionTimestamp {
     )),
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
-pub async fn post(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
+pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let sought = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let Some(asked) = requests::positions(&body)? else {
+        let handle = call.instance()?;
+        let Some(asked) = requests::positions(&body.bytes)? else {
             return Err(requests::needed(
                 "/offsets",
                 "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
             ));
         };
         if asked.offsets.is_empty() && asked.times.is_empty() {
-            permit(&handle, &principal, &name).await?;
+            call.authorize_instance(&handle).await?;
         }
         let by_offset = asked.offsets.iter().map(|(p, _)| p);
-        known(&gateway, &principal, "offsets", by_offset).await?;
+        call.check_partitions("offsets", by_offset).await?;
         let by_time = asked.times.iter().map(|(p, _)| p);
-        known(&gateway, &principal, "timestamps", by_time).await?;
+        call.check_partitions("timestamps", by_time).await?;
         let offsets = asked.offsets.into_iter();
         let times = asked.times.into_iter();
         let mut aims: Vec<(TopicPartition, SeekTo)> = Vec::new();
@@ -107,10 +94,9 @@ pub async fn post(
             aims.retain(|(known, _)| *known != partition);
             aims.push((partition, aim));
         }
-        let sought = handle.seek(SeekTargets::Each(aims)).await;
-        sought.map_err(|refused| errors::of_instance(refused, &name))
+        call.ask(handle.seek(SeekTargets::Each(aims))).await
     };
-    done(kind, sought.await)
+    body.answer.no_content(sought.await)
 }
 
 /// Read on at the beginning
@@ -130,13 +116,8 @@ pub async fn post(
     )),
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
-pub async fn beginning(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    edge(&gateway, &name, principal, SeekTo::Beginning, request).await
+pub async fn beginning(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
+    edge(&call, SeekTo::Beginning, &body).await
 }
 
 /// Read on at the end
@@ -156,35 +137,24 @@ pub async fn beginning(
     )),
     responses((status = 204, description = "The next read begins there"), OfTelling)
 )]
-pub async fn end(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    edge(&gateway, &name, principal, SeekTo::End, request).await
+pub async fn end(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
+    edge(&call, SeekTo::End, &body).await
 }
 
-async fn edge(
-    gateway: &Gateway,
-    name: &Name,
-    principal: Principal,
-    aim: SeekTo,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(gateway, request).await?;
+/// Reads on at an edge of the partitions that the body names.
+async fn edge(call: &InstanceCall, aim: SeekTo, body: &ConsumerBody) -> Result<Response, ApiError> {
     let sought = async {
-        let handle = found(gateway, name, &principal)?;
-        let partitions = requests::partitions(&body)?.ok_or_else(requests::no_partitions)?;
-        known(gateway, &principal, "partitions", partitions.iter()).await?;
+        let handle = call.instance()?;
+        let partitions = requests::partitions(&body.bytes)?.ok_or_else(requests::no_partitions)?;
+        call.check_partitions("partitions", partitions.iter())
+            .await?;
         let aims = if partitions.is_empty() {
-            permit(&handle, &principal, name).await?;
+            call.authorize_instance(&handle).await?;
             SeekTargets::All(aim)
         } else {
             SeekTargets::Each(partitions.into_iter().map(|p| (p, aim)).collect())
         };
-        let sought = handle.seek(aims).await;
-        sought.map_err(|refused| errors::of_instance(refused, name))
+        call.ask(handle.seek(aims)).await
     };
-    done(kind, sought.await)
+    body.answer.no_content(sought.await)
 }

@@ -13,17 +13,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::errors::{self, OfReads};
-use super::{DELIVERY, Name, found, has};
+use super::errors::OfReads;
+use super::{DELIVERY, InstanceCall, Name, has};
 use crate::api::v2::media::{self, Embedded};
-use crate::auth::Principal;
 use crate::codec::encode::{base64, headers as write_headers, place_and_time, string};
 use crate::config::HeaderForm;
 use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::ApiError;
-use crate::http::extract::{Path, Query};
+use crate::http::extract::Query;
 use crate::record::{ConsumerRecord as KafkaRecord, Header};
 
 /// Bytes after which a piece of an answer goes out.
@@ -91,9 +90,7 @@ pub struct ConsumerRecord {
     )
 )]
 pub async fn read(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
     connection: Option<Extension<Arc<Connection>>>,
     version: Version,
     headers: HeaderMap,
@@ -102,9 +99,9 @@ pub async fn read(
     // Errors have the type of the format that was asked for, as far as one was.
     let refusals = media::of_consumer_answer(&headers);
     let (asked, handle) = async {
-        let handle = found(&gateway, &name, &principal)?;
+        let handle = call.instance()?;
         let kind = media::of_instance(&headers, handle.options().format)?;
-        let asked = Asked::parse(query, &gateway, handle.options().timeout)?;
+        let asked = Asked::parse(query, &call.gateway, handle.options().timeout)?;
         Ok(((kind, asked), handle))
     }
     .await
@@ -115,7 +112,7 @@ pub async fn read(
     let (kind, asked) = asked;
     let shape = Shape {
         format: handle.options().format,
-        headers: gateway.settings().rest.record_headers,
+        headers: call.gateway.settings().rest.record_headers,
     };
     let has = has(&headers).map_err(|error| error.typed(kind))?;
     let connection_ref = connection.map(|Extension(connection)| ConnectionRef {
@@ -127,11 +124,9 @@ pub async fn read(
         asked.max_bytes,
         connection_ref,
         has,
-        principal,
+        call.principal.clone(),
     );
-    let parcel = read
-        .await
-        .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
+    let parcel = call.ask(read).await.map_err(|error| error.typed(kind))?;
     let delivery = HeaderValue::from_str(parcel.delivery());
     let mut response = Response::new(Body::new(Records::new(parcel, shape)));
     let headers = response.headers_mut();

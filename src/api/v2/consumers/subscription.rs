@@ -1,20 +1,13 @@
 //! `…/subscription`: the topics of an instance.
 
-use axum::Extension;
-use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfTelling};
+use super::errors::{OfAsking, OfTelling};
 use super::requests::{self, Object};
-use super::{Name, done, found, kind, may_consume, permit, read};
-use crate::api::v2::answer;
-use crate::auth::Principal;
+use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name};
 use crate::consumer::TopicSelection;
-use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
 use crate::topic_pattern::Pattern;
 
 /// What to subscribe to
@@ -53,25 +46,19 @@ pub struct Subscription {
     )),
     responses((status = 204, description = "It subscribes to them"), OfTelling)
 )]
-pub async fn post(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
+pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let subscribed = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let Some(wanted) = wanted(&body)? else {
+        let handle = call.instance()?;
+        let Some(wanted) = wanted(&body.bytes)? else {
             return Ok(());
         };
         if let TopicSelection::Names(names) = &wanted {
-            may_consume(&principal, names.iter().map(|name| &**name))?;
+            call.authorize_topics(names.iter().map(|name| &**name))?;
         }
-        let subscribed = handle.subscribe(wanted, principal).await;
-        subscribed.map_err(|refused| errors::of_instance(refused, &name))
+        let subscribing = handle.subscribe(wanted, call.principal.clone());
+        call.ask(subscribing).await
     };
-    done(kind, subscribed.await)
+    body.answer.no_content(subscribed.await)
 }
 
 /// Show the subscription
@@ -92,22 +79,18 @@ pub async fn post(
     )
 )]
 pub async fn get(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let shown = async {
-        let handle = found(&gateway, &name, &principal)?;
-        permit(&handle, &principal, &name).await?;
-        let topics = handle.subscription().await;
-        let topics = topics.map_err(|refused| errors::of_instance(refused, &name))?;
+        let handle = call.instance()?;
+        call.authorize_instance(&handle).await?;
+        let topics = call.ask(handle.subscription()).await?;
         Ok(Subscription {
             topics: topics.iter().map(ToString::to_string).collect(),
         })
     };
-    answer(kind, shown.await)
+    answer.json(shown.await)
 }
 
 /// End the subscription
@@ -125,18 +108,14 @@ pub async fn get(
     responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
 )]
 pub async fn delete(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let ended = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let ended = handle.unsubscribe().await;
-        ended.map_err(|refused| errors::of_instance(refused, &name))
+        let handle = call.instance()?;
+        call.ask(handle.unsubscribe()).await
     };
-    done(kind, ended.await)
+    answer.no_content(ended.await)
 }
 
 /// What the body asks for; `None` where it asks for nothing, as the reference allows.
