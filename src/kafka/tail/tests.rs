@@ -142,7 +142,7 @@ impl Source for Log {
 struct World {
     log: Arc<Log>,
     feeds: Arc<Feeds>,
-    pages: Arc<Pages>,
+    catch_up: Arc<CatchUpPool>,
     topic: Arc<Topic>,
 }
 
@@ -165,7 +165,7 @@ impl World {
         }
         Self {
             feeds: Feeds::new(settings),
-            pages: pages(Arc::clone(&log) as _, settings),
+            catch_up: catch_up_pool(Arc::clone(&log) as _, settings),
             log,
             topic: topic(partitions),
         }
@@ -202,8 +202,8 @@ impl World {
             on_lag,
             isolation: Isolation::Committed,
         };
-        let pages = Arc::clone(&self.pages);
-        Follower::new(Arc::clone(&self.feeds), feed, pages, follow, key)
+        let catch_up = Arc::clone(&self.catch_up);
+        Follower::new(Arc::clone(&self.feeds), feed, catch_up, follow, key)
     }
 
     fn feed(&self) -> Arc<Feed> {
@@ -359,7 +359,7 @@ async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
     world.begin_at_end();
     for follower in &mut stopped {
         assert!(matches!(follower.next(30).await, Next::Records(_)));
-        assert!(world.pages.held() <= 50_000, "{}", world.pages.held());
+        assert!(world.catch_up.held() <= 50_000, "{}", world.catch_up.held());
     }
     // In the middle of a read.
     let mut halfway = world.follow(&[(0, 500)], OnLag::Catchup);
@@ -375,11 +375,11 @@ async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
         assert!(drain(follower, 1_000, &mut rest).await.is_none());
         assert_eq!(rest, (first..1_000).map(|o| (0, o)).collect::<Vec<_>>());
     }
-    assert!(world.pages.held() <= 50_000);
+    assert!(world.catch_up.held() <= 50_000);
     drop(stopped);
     drop((halfway, fast));
     tokio::task::yield_now().await;
-    assert_eq!(world.pages.held(), 0);
+    assert_eq!(world.catch_up.held(), 0);
 }
 
 /// Who follows a key is woken by its records alone, and misses nothing by not looking, however much the
@@ -801,7 +801,9 @@ async fn each_isolation_level_has_a_reader_and_pages_of_its_own() {
         end: 1,
     };
     let load = async |feed: &Arc<Feed>| {
-        let loading = world.pages.load(feed, vec![span], 1 << 20, Duration::ZERO);
+        let loading = world
+            .catch_up
+            .load(feed, vec![span], 1 << 20, Duration::ZERO);
         match loading.await {
             Loaded::Page(slot) => slot,
             other => panic!("{other:?}"),
@@ -986,7 +988,7 @@ async fn another_login_has_a_ring_of_its_own_within_the_same_bound() {
     feeds.relieve();
     assert!(feeds.held() <= 10_000, "{}", feeds.held());
     let log = Arc::new(Log::default());
-    let pages = pages(Arc::clone(&log) as _, &StreamSettings::default());
-    let beside = pages.beside(Login(1), log as _);
-    assert!(pages.shares_bounds_with(&beside));
+    let own = catch_up_pool(Arc::clone(&log) as _, &StreamSettings::default());
+    let beside = own.beside(Login(1), log as _);
+    assert!(own.shares_bounds_with(&beside));
 }
