@@ -41,7 +41,7 @@ fn produce_requests(topic: &str, records: &[Record], count: usize) -> Rc<Vec<Vec
     Rc::new(records.chunks_exact(count).map(post).collect())
 }
 
-/// One record a request, next to the records door's requests to the echo.
+/// One record a request, next to the records API's requests to the echo.
 pub fn produce_one(bench: &Bench, name: &str) -> Vec<Row> {
     let fixtures = &bench.fixtures;
     let requests = produce_requests(&fixtures.write, &fixtures.small, 1);

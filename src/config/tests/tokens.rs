@@ -421,7 +421,7 @@ fn issuers_or_roles_without_a_mode_are_a_forgotten_setting() {
         ("auth.roles", "auth.roles.reader=consume:*"),
     ] {
         let mut inputs = with_set(&[set, "kafka.bootstrap_servers=a:1"]);
-        // The door would be open: that is said once, with the better advice.
+        // The API would be open: that is said once, with the better advice.
         inputs.listen = vec!["0.0.0.0:1".into()];
         let line = complaint(&inputs);
         assert_eq!(
