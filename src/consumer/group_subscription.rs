@@ -733,7 +733,7 @@ async fn find(
         };
         match known.await {
             Ok(topic) => found.topics.push(Arc::clone(&topic.name)),
-            // It may come: the reference takes it, too.
+            // It may come: Confluent REST Proxy takes it, too.
             Err(fault) if fault.kind == FaultKind::UnknownTopic => found.is_complete = false,
             Err(fault) => {
                 return Err(InstanceError::Kafka(

@@ -1,6 +1,6 @@
 //! The compatible REST API, version 2: what clients written for Confluent REST Proxy, Karapace,
 //! Strimzi's bridge or Redpanda's proxy call. docs/compatibility.md has a line for everything in
-//! which it differs from the reference on purpose.
+//! which it differs from Confluent REST Proxy on purpose.
 //!
 //! - `media`: its media types, and which one a request gets; `answer`: answers of that type
 //! - `error`: its error codes

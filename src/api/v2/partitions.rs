@@ -183,7 +183,7 @@ pub async fn offsets(
     answer.json(found.await)
 }
 
-/// The number of a partition in a path. One that is no number names nothing, as in the reference.
+/// The number of a partition in a path. One that is no number names nothing, as in Confluent REST Proxy.
 ///
 /// # Errors
 ///

@@ -219,7 +219,7 @@ async fn produce(
             .await;
         match written {
             Ok(outcomes) => Ok((outcomes, is_brief)),
-            // What Kafka says about the topic is said of each record, as the reference does.
+            // What Kafka says about the topic is said of each record, as Confluent REST Proxy does.
             Err(WriteError::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
                 Ok((vec![Err(Box::new(fault)); count], is_brief))
             }
@@ -238,7 +238,7 @@ async fn produce(
 }
 
 /// Whether the client wants no body where all went well: `async` of Strimzi's bridge, which does not even
-/// wait. Other parameters are not looked at, as in the reference.
+/// wait. Other parameters are not looked at, as in Confluent REST Proxy.
 fn is_brief(query: Option<&str>) -> Result<bool, ApiError> {
     let Some(query) = query else {
         return Ok(false);

@@ -79,7 +79,7 @@ async fn a_topic_has_its_configuration_and_partitions() {
         (reply.status.as_u16(), reply.header("content-type")),
         (200, V2)
     );
-    // The order of the fields is the reference's.
+    // The order of the fields is Confluent REST Proxy's.
     let start = format!("{{\"name\":\"{name}\",\"configs\":{{");
     assert!(reply.text().starts_with(&start), "{}", reply.text());
     let body = reply.json();

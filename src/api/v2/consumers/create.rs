@@ -29,7 +29,7 @@ use crate::kafka::member::OffsetReset;
 const SHOWN: usize = 200;
 /// Longest name of an instance, in bytes.
 const MAX_NAME: usize = 249;
-/// Most of `fetch.min.bytes`, as in the reference.
+/// Most of `fetch.min.bytes`, as in Confluent REST Proxy.
 const MAX_FETCH_MIN_BYTES: i64 = 10_000_000;
 /// Longest `consumer.request.timeout.ms`.
 const MAX_TIMEOUT_MS: i64 = 600_000;

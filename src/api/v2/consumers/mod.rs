@@ -1,4 +1,4 @@
-//! `/consumers/{group}`: consumer instances of the reference's API. A client makes one, has it subscribe
+//! `/consumers/{group}`: consumer instances of Confluent REST Proxy's API. A client makes one, has it subscribe
 //! to topics or takes partitions by hand, reads, and commits; the instance lives in this process until it
 //! is deleted or idle.
 //!

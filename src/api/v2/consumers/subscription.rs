@@ -118,7 +118,7 @@ pub async fn delete(
     answer.no_content(ended.await)
 }
 
-/// What the body asks for; `None` where it asks for nothing, as the reference allows.
+/// What the body asks for; `None` where it asks for nothing, as Confluent REST Proxy allows.
 fn wanted(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
         return Err(requests::needed(

@@ -1,4 +1,4 @@
-//! Consumer instances when the broker errs: the rows of the reference's table that only it can bring
+//! Consumer instances when the broker errs: the rows of Confluent REST Proxy's table that only it can bring
 //! about.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What clients of Karapace, of Redpanda's proxy and of Strimzi's bridge have beside what the reference has.
+//! What clients of Karapace, of Redpanda's proxy and of Strimzi's bridge have beside what Confluent REST Proxy has.
 
 use serde_json::{Value, json};
 

@@ -517,7 +517,7 @@ async fn a_subscription_is_replaced_and_ended() {
     // Nothing of the first comes any more, whatever was read ahead.
     consumer.subscribe(&[&two]).await;
     assert_eq!(numbers(&consumer.read_all(2).await), [10, 11]);
-    // Neither of the two fields: nothing happens, as in the reference.
+    // Neither of the two fields: nothing happens, as in Confluent REST Proxy.
     consumer.told("/subscription", &json!({})).await;
     assert_eq!(
         consumer.get("/subscription").await.json(),

@@ -67,7 +67,7 @@ async fn a_time_is_a_place_too() {
         let some = consumer.read("timeout=20000&max_bytes=1").await;
         assert_eq!(numbers(&some), [expected], "{time}");
     }
-    // Later than all: the end, where the reference fails.
+    // Later than all: the end, where Confluent REST Proxy fails.
     let body = json!({"timestamps": [
         {"topic": name, "partition": 0, "timestamp": "2100-01-01T00:00:00Z"},
     ]});
