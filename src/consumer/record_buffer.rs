@@ -765,7 +765,7 @@ mod tests {
     }
 
     #[test]
-    fn other_topics_stay() {
+    fn a_read_of_no_wanted_topic_leaves_the_records_in_the_buffer() {
         let mut buffer = buffer(&[1]);
         assert_eq!(
             buffer
@@ -781,7 +781,7 @@ mod tests {
     proptest! {
         /// Whatever becomes of the answers, each record is delivered once and in order.
         #[test]
-        fn nothing_is_lost_or_doubled(
+        fn each_record_of_the_buffer_is_delivered_once_and_in_order(
             counts in proptest::collection::vec(0..20_i64, 1..4),
             answers in proptest::collection::vec((1..60_u64, any::<bool>()), 0..80),
         ) {

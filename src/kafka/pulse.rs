@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_never_answered_is_away() {
+    fn a_cluster_that_has_never_answered_is_away() {
         let now = Instant::now();
         known(None, None).is_there(now).unwrap_err();
         let fault = known(None, Some("refused")).is_there(now).unwrap_err();

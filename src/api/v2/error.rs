@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_get_the_codes_of_the_reference() {
+    fn requests_get_the_error_codes_of_confluent_rest_proxy() {
         // LEADER_NOT_AVAILABLE, TOPIC_AUTHORIZATION_FAILED, SASL_AUTHENTICATION_FAILED,
         // INVALID_TOPIC_EXCEPTION, THROTTLING_QUOTA_EXCEEDED, BROKER_NOT_AVAILABLE, unknown
         for (protocol, expected) in [

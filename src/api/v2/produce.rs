@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_field_is_written_in_the_order_of_the_reference() {
+    async fn every_field_is_written_in_the_order_of_confluent_rest_proxy() {
         let fault = Fault {
             maybe_written: true,
             ..Fault::new(FaultKind::TimedOut, "no \"answer\"")

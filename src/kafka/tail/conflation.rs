@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded() {
+    async fn records_that_wait_for_conflation_are_bounded_in_bytes() {
         let mut conflation = Conflation::new(None, true);
         let mut offset = 0;
         while !conflation.is_full(0) {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_dropped_of_partitions_leaves_the_others() {
+    async fn dropping_the_records_of_some_partitions_leaves_those_of_the_others() {
         let mut conflation = Conflation::new(None, true);
         for (partition, offset) in [(0, 0), (1, 5), (0, 1), (2, 9)] {
             came(&mut conflation, partition, offset, None);

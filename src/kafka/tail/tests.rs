@@ -343,7 +343,7 @@ async fn a_crowd_at_the_beginning_shares_its_pages() {
 /// One that was given something and asks for no more holds up nobody, however many there are, and its
 /// page is read again when it goes on.
 #[tokio::test]
-async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
+async fn a_follower_that_has_stopped_holds_neither_a_catch_up_read_nor_its_page() {
     let settings = StreamSettings {
         catchup_readers: 2,
         catchup_bytes: 50_000,
@@ -385,7 +385,7 @@ async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
 /// Who follows a key is woken by its records alone, and misses nothing by not looking, however much the
 /// ring lets go of.
 #[tokio::test]
-async fn who_follows_a_key_sees_only_its_records() {
+async fn a_follower_of_a_key_sees_only_the_records_of_the_key() {
     let world = World::new(1, 3_000, 100);
     for _ in 0..10 {
         world.log.append(0, true);
@@ -448,7 +448,7 @@ async fn who_follows_a_key_sees_only_its_records() {
 
 /// What nothing wakes it for it sees when it is asked to, up to the first record that is to come.
 #[tokio::test]
-async fn who_follows_a_key_comes_as_far_as_the_others_records_go() {
+async fn the_position_of_a_follower_of_a_key_moves_with_the_records_of_other_keys() {
     let world = World::new(3, 3_000, 100);
     let mut follower =
         world.follow_key(&[(0, 0), (1, 0), (2, 0)], None, OnLag::Close, Some(key(3)));
@@ -504,7 +504,7 @@ async fn who_follows_a_key_comes_as_far_as_the_others_records_go() {
 }
 
 #[tokio::test]
-async fn who_follows_a_key_is_told_what_concerns_all() {
+async fn a_follower_of_a_key_is_told_of_outages_gaps_and_ends_as_all_are() {
     let world = World::new(1, 1 << 20, 100);
     let mut follower = world.follow_key(&[(0, 0)], None, OnLag::Catchup, Some(key(3)));
     world.begin_at_end();
@@ -531,7 +531,7 @@ impl futures::task::ArcWake for Count {
 }
 
 #[tokio::test]
-async fn who_falls_behind_is_treated_as_it_wants() {
+async fn a_follower_that_falls_behind_catches_up_skips_or_ends_by_its_on_lag() {
     for on_lag in [OnLag::Catchup, OnLag::Skip, OnLag::Close] {
         let world = World::new(1, 3_000, 100);
         let mut follower = world.follow(&[(0, 0)], on_lag);

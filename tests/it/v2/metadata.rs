@@ -126,7 +126,7 @@ async fn offsets_count_open_transactions_and_not_what_was_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_exist_has_the_codes_of_the_reference() {
+async fn what_does_not_exist_has_the_codes_of_confluent_rest_proxy() {
     let name = topic("v2-missing");
     kafka().await.plain().create_topic(&name, 1, &[]).await;
     for path in ["", "/partitions", "/partitions/0", "/partitions/0/offsets"] {

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_field_is_written_in_the_order_of_the_reference() {
+    async fn every_field_is_written_in_the_order_of_confluent_rest_proxy() {
         let mut one = record(7, b"\xff\xfe");
         one.key = Some(Bytes::from_static(b"k"));
         one.headers = vec![Header {

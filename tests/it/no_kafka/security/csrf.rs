@@ -102,7 +102,7 @@ async fn every_endpoint_refuses_a_page_of_another_site() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_let_in_is_written() {
+async fn a_refused_cross_site_request_writes_no_record() {
     let broker = broker().await;
     let gateway = gateway(&broker).start().await;
     let own = gateway.url("");
@@ -157,7 +157,7 @@ async fn a_link_leads_to_the_api_page_and_to_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn further_names_are_a_setting() {
+async fn allowed_hosts_are_further_names_of_the_gateway() {
     let gateway = Gateway::embedded()
         .set("http.allowed_hosts", "gateway.example")
         .start()

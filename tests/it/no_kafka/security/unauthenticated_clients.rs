@@ -310,7 +310,7 @@ async fn one_principal_leaves_half_of_the_bodies_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_asked_for_is_not_judged() {
+async fn credentials_are_not_checked_where_authentication_is_off() {
     let open = Gateway::embedded().start().await;
     let asks = jwt().start().await;
     for (scheme, credentials) in [

@@ -43,7 +43,7 @@ fn code(reply: &Reply) -> (u16, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_error_of_kafka_has_the_code_of_the_reference() {
+async fn each_error_of_kafka_has_the_code_of_confluent_rest_proxy() {
     let kafka = FaultBroker::start().await;
     let (_gateway, base) = start(&kafka).await;
     let offsets = format!("{base}/offsets");
