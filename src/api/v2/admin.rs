@@ -51,7 +51,7 @@ pub struct TopicRequest {
     responses(
         (status = 201, description = "It is made; `Location` says where it is described", headers(("Location" = String, description = "The path of the topic"))),
         (status = 409, description = "There is such a topic (409)"),
-        error::OfMaking,
+        error::CreateTopicErrors,
     )
 )]
 pub async fn create_topic(
@@ -60,7 +60,7 @@ pub async fn create_topic(
     body: ConsumerBody,
 ) -> Result<Response, ApiError> {
     let made = async {
-        let topic = wanted(&body.bytes)?;
+        let topic = new_topic(&body.bytes)?;
         authorize(&principal, Action::Admin, Resource::Topic(&topic.name))?;
         match gateway.cluster().create_topic(&topic).await {
             Ok(()) => Ok(topic.name),
@@ -80,7 +80,7 @@ pub async fn create_topic(
 }
 
 /// The topic that a body asks for.
-fn wanted(body: &[u8]) -> Result<NewTopic, ApiError> {
+fn new_topic(body: &[u8]) -> Result<NewTopic, ApiError> {
     const FIELDS: &[&str] = &["topic_name", "partitions_count", "replication_factor"];
     let missing = || requests::needed("/topic_name", "{\"topic_name\": …}");
     let body = Object::body(body, FIELDS)?.ok_or_else(missing)?;
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn a_topic_is_read_with_or_without_its_numbers() {
         let body = br#"{"topic_name":"t","partitions_count":"3","replication_factor":1}"#;
-        let topic = wanted(body).unwrap();
+        let topic = new_topic(body).unwrap();
         assert_eq!((topic.partitions, topic.replication), (Some(3), Some(1)));
-        let topic = wanted(br#"{"topic_name":"t"}"#).unwrap();
+        let topic = new_topic(br#"{"topic_name":"t"}"#).unwrap();
         assert_eq!(topic, NewTopic::with_broker_defaults("t"));
     }
 
@@ -150,7 +150,7 @@ mod tests {
             ),
             (r#"{"topic_name":"t","x":1}"#, (422, "/x")),
         ] {
-            let error = wanted(body.as_bytes()).unwrap_err();
+            let error = new_topic(body.as_bytes()).unwrap_err();
             let status = error.status().as_u16();
             let field = error.into_body().field.unwrap_or_default();
             assert_eq!((status, &*field), expected, "{body}");

@@ -29,7 +29,7 @@ pub struct BrokerList {
             (BrokerList = "application/vnd.kafka.v2+json", example = json!({"brokers": [1, 2, 3]})),
             (BrokerList = "application/json"),
         )),
-        error::OfLists,
+        error::ListErrors,
     )
 )]
 pub async fn list(gateway: Gateway, answer: AnswerType) -> Result<Response, ApiError> {

@@ -80,7 +80,7 @@ impl From<&Partition> for PartitionInfo {
             ])),
             (Vec<PartitionInfo> = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn list(
@@ -122,7 +122,7 @@ pub async fn list(
             )),
             (PartitionInfo = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn get(
@@ -159,7 +159,7 @@ pub async fn get(
             (PartitionOffsets = "application/vnd.kafka.v2+json", example = json!({"beginning_offset": 10, "end_offset": 42})),
             (PartitionOffsets = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn offsets(

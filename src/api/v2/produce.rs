@@ -140,7 +140,7 @@ pub struct ProduceEntry {
             (ProduceResponse = "application/json"),
         )),
         (status = 204, description = "With `async=true`: all records are written"),
-        error::OfProduce,
+        error::ProduceErrors,
     )
 )]
 pub async fn to_topic(
@@ -185,7 +185,7 @@ pub async fn to_topic(
             (ProduceResponse = "application/json"),
         )),
         (status = 204, description = "With `async=true`: all records are written"),
-        error::OfProduceToPartition,
+        error::ProduceToPartitionErrors,
     )
 )]
 pub async fn to_partition(

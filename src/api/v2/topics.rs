@@ -46,7 +46,7 @@ pub struct TopicInfo {
             (Vec<String> = "application/vnd.kafka.v2+json", example = json!(["orders", "payments"])),
             (Vec<String> = "application/json"),
         )),
-        error::OfLists,
+        error::ListErrors,
     )
 )]
 pub async fn list(
@@ -88,7 +88,7 @@ pub async fn list(
             })),
             (TopicInfo = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn get(

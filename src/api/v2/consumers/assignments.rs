@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::errors::{OfAsking, OfTelling};
+use super::errors::{InstanceBodyErrors, InstanceErrors};
 use super::{ConsumerBody, ConsumerPartitions, InstanceAnswer, InstanceCall, Name, requests};
 use crate::http::error::ApiError;
 
@@ -22,7 +22,7 @@ use crate::http::error::ApiError;
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "It reads them"), OfTelling)
+    responses((status = 204, description = "It reads them"), InstanceBodyErrors)
 )]
 pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let assigned = async {
@@ -51,7 +51,7 @@ pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, Ap
             (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
             (ConsumerPartitions = "application/json"),
         )),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn get(

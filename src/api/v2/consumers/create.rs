@@ -10,7 +10,7 @@ use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{OfAsking, OfMaking, create_error};
+use super::errors::{CreateErrors, InstanceErrors, create_error};
 use super::requests::{Object, coded};
 use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name, has};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
@@ -122,7 +122,7 @@ const FIELDS: &[&str] = &[
             (ConsumerInstance = "application/vnd.kafka.v2+json", example = json!({"instance_id": "one", "base_uri": "http://localhost:8082/consumers/web/instances/one"})),
             (ConsumerInstance = "application/json"),
         )),
-        OfMaking,
+        CreateErrors,
     )
 )]
 pub async fn create(
@@ -133,7 +133,7 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let base = base(&gateway, &group, &request)?;
     let body = ConsumerBody::from_request(request, &gateway).await?;
-    let made = options(&gateway, group, &body.bytes).and_then(|options| {
+    let created = options(&gateway, group, &body.bytes).and_then(|options| {
         let instance = ConsumerInstance {
             instance_id: options.name.clone(),
             base_uri: format!(
@@ -142,10 +142,10 @@ pub async fn create(
             ),
         };
         let instances = gateway.instances();
-        let made = instances.make(options, gateway.clients(), principal);
-        made.map(|()| instance).map_err(create_error)
+        let created = instances.make(options, gateway.clients(), principal);
+        created.map(|()| instance).map_err(create_error)
     });
-    body.answer.json(made)
+    body.answer.json(created)
 }
 
 /// Delete a consumer instance
@@ -166,7 +166,7 @@ pub async fn create(
         (status = 204, description = "It is gone"),
         (status = 400, description = "`Tidegate-Delivery` cannot be read"),
         (status = 409, description = "The instance gave no such answer (40903)"),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn delete(
@@ -202,7 +202,7 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| peer.ip());
-    let told = peer.and_then(|peer| {
+    let forwarded = peer.and_then(|peer| {
         let proxies = gateway.instances().proxies();
         proxies.forwarded(peer, request.headers())
     });
@@ -213,8 +213,8 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
     let host = match host_of(request)?.filter(|host| !host.is_empty()) {
         Some(host) => {
             let own = request.extensions().get::<ListenerAddress>();
-            let is_the_clients =
-                told.is_none() && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
+            let is_the_clients = forwarded.is_none()
+                && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
             if is_the_clients && gateway.instances().is_first_unknown_host() {
                 tracing::warn!(
                     host = host.chars().take(SHOWN).collect::<String>(),
@@ -226,7 +226,7 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
         }
         None => own_host(request),
     };
-    Ok(Forwarded::url(told.as_ref(), scheme, &host, &path))
+    Ok(Forwarded::url(forwarded.as_ref(), scheme, &host, &path))
 }
 
 /// Whether a Host is known to be the gateway's without a client's word for it: one of `http.allowed_hosts`,
@@ -263,7 +263,7 @@ fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, Api
         isolation: gateway.cluster().reader.isolation(),
     };
     if let Some(body) = Object::body(body, FIELDS)? {
-        asked(&body, &mut options)?;
+        read_options(&body, &mut options)?;
     }
     if options.name.is_empty() {
         options.name = made_up(rest.instance_id.as_deref())?;
@@ -271,7 +271,7 @@ fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, Api
     Ok(options)
 }
 
-fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
+fn read_options(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
     let unacceptable = |name: &str, what: String| coded(422, body.pointer(name), what);
     let refused = |name: &str, what: String| coded(42204, body.pointer(name), what);
     for field in ["name", "id"] {

@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::errors::{OfAsking, OfTelling};
+use super::errors::{InstanceBodyErrors, InstanceErrors};
 use super::{ConsumerBody, ConsumerPartitions, InstanceCall, Name, has, requests};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
@@ -64,7 +64,7 @@ pub struct ConsumerOffset {
             (Vec<Object> = "application/vnd.kafka.v2+json", example = json!([])),
             (Vec<Object> = "application/json"),
         )),
-        OfTelling,
+        InstanceBodyErrors,
     )
 )]
 pub async fn commit(
@@ -134,7 +134,7 @@ pub async fn commit(
         (status = 400, description = "The body is not JSON, or a field is not of its type; or not a name that a topic can have (40002)"),
         (status = 415, description = "Not a content type that is read here"),
         (status = 422, description = "A field is unknown, given twice, missing or out of range"),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn committed(

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::errors::OfTelling;
+use super::errors::InstanceBodyErrors;
 use super::{ConsumerBody, ConsumerPartition, ConsumerPartitions, InstanceCall, Name, requests};
 use crate::consumer::SeekTargets;
 use crate::http::error::ApiError;
@@ -65,36 +65,36 @@ pub struct PositionTimestamp {
         (PositionsRequest = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 20}], "timestamps": [{"topic": "orders", "partition": 1, "timestamp": "2026-05-01T12:00:00Z"}]})),
         (PositionsRequest = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
 pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let sought = async {
         let handle = call.instance()?;
-        let Some(asked) = requests::positions(&body.bytes)? else {
+        let Some(positions) = requests::positions(&body.bytes)? else {
             return Err(requests::needed(
                 "/offsets",
                 "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
             ));
         };
-        if asked.offsets.is_empty() && asked.times.is_empty() {
+        if positions.offsets.is_empty() && positions.times.is_empty() {
             call.authorize_instance(&handle).await?;
         }
-        let by_offset = asked.offsets.iter().map(|(p, _)| p);
+        let by_offset = positions.offsets.iter().map(|(p, _)| p);
         call.check_partitions("offsets", by_offset).await?;
-        let by_time = asked.times.iter().map(|(p, _)| p);
+        let by_time = positions.times.iter().map(|(p, _)| p);
         call.check_partitions("timestamps", by_time).await?;
-        let offsets = asked.offsets.into_iter();
-        let times = asked.times.into_iter();
-        let mut aims: Vec<(TopicPartition, SeekTo)> = Vec::new();
+        let offsets = positions.offsets.into_iter();
+        let times = positions.times.into_iter();
+        let mut targets: Vec<(TopicPartition, SeekTo)> = Vec::new();
         let all = offsets
             .map(|(p, offset)| (p, SeekTo::Offset(offset)))
             .chain(times.map(|(p, time)| (p, SeekTo::Time(time))));
-        // The last word on a partition holds.
-        for (partition, aim) in all {
-            aims.retain(|(known, _)| *known != partition);
-            aims.push((partition, aim));
+        // Of several targets of a partition the last one holds.
+        for (partition, target) in all {
+            targets.retain(|(known, _)| *known != partition);
+            targets.push((partition, target));
         }
-        call.ask(handle.seek(SeekTargets::Each(aims))).await
+        call.ask(handle.seek(SeekTargets::Each(targets))).await
     };
     body.answer.no_content(sought.await)
 }
@@ -114,7 +114,7 @@ pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, Ap
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
 pub async fn beginning(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     edge(&call, SeekTo::Beginning, &body).await
@@ -135,26 +135,30 @@ pub async fn beginning(call: InstanceCall, body: ConsumerBody) -> Result<Respons
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
 pub async fn end(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     edge(&call, SeekTo::End, &body).await
 }
 
 /// Reads on at an edge of the partitions that the body names.
-async fn edge(call: &InstanceCall, aim: SeekTo, body: &ConsumerBody) -> Result<Response, ApiError> {
+async fn edge(
+    call: &InstanceCall,
+    target: SeekTo,
+    body: &ConsumerBody,
+) -> Result<Response, ApiError> {
     let sought = async {
         let handle = call.instance()?;
         let partitions = requests::partitions(&body.bytes)?.ok_or_else(requests::no_partitions)?;
         call.check_partitions("partitions", partitions.iter())
             .await?;
-        let aims = if partitions.is_empty() {
+        let targets = if partitions.is_empty() {
             call.authorize_instance(&handle).await?;
-            SeekTargets::All(aim)
+            SeekTargets::All(target)
         } else {
-            SeekTargets::Each(partitions.into_iter().map(|p| (p, aim)).collect())
+            SeekTargets::Each(partitions.into_iter().map(|p| (p, target)).collect())
         };
-        call.ask(handle.seek(aims)).await
+        call.ask(handle.seek(targets)).await
     };
     body.answer.no_content(sought.await)
 }

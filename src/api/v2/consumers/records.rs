@@ -13,7 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::errors::OfReads;
+use super::errors::ReadErrors;
 use super::{DELIVERY, InstanceCall, Name, has};
 use crate::api::v2::media::{self, Embedded};
 use crate::codec::encode::{base64, headers as write_headers, place_and_time, string};
@@ -86,7 +86,7 @@ pub struct ConsumerRecord {
             (Vec<ConsumerRecord> = "application/vnd.kafka.v2+json"),
             (Vec<ConsumerRecord> = "application/json"),
         )),
-        OfReads,
+        ReadErrors,
     )
 )]
 pub async fn read(
@@ -96,20 +96,19 @@ pub async fn read(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
-    // Errors have the type of the format that was asked for, as far as one was.
-    let refusals = media::of_consumer_answer(&headers);
-    let (asked, handle) = async {
+    // Errors have the type that the client accepts, where it says one that there is.
+    let error_type = media::of_consumer_answer(&headers);
+    let (kind, params, handle) = async {
         let handle = call.instance()?;
         let kind = media::of_instance(&headers, handle.options().format)?;
-        let asked = Asked::parse(query, &call.gateway, handle.options().timeout)?;
-        Ok(((kind, asked), handle))
+        let params = ReadParams::parse(query, &call.gateway, handle.options().timeout)?;
+        Ok((kind, params, handle))
     }
     .await
-    .map_err(|error: ApiError| match refusals {
+    .map_err(|error: ApiError| match error_type {
         Ok(kind) => error.typed(kind),
         Err(_) => error,
     })?;
-    let (kind, asked) = asked;
     let shape = Shape {
         format: handle.options().format,
         headers: call.gateway.settings().rest.record_headers,
@@ -120,8 +119,8 @@ pub async fn read(
         is_shared: version == Version::HTTP_2,
     });
     let read = handle.read(
-        asked.timeout,
-        asked.max_bytes,
+        params.timeout,
+        params.max_bytes,
         connection_ref,
         has,
         call.principal.clone(),
@@ -138,22 +137,22 @@ pub async fn read(
 }
 
 /// The parameters of a read.
-struct Asked {
+struct ReadParams {
     timeout: Duration,
     max_bytes: u64,
 }
 
-impl Asked {
+impl ReadParams {
     fn parse(mut query: Query, gateway: &Gateway, timeout: Duration) -> Result<Self, ApiError> {
-        let asked = query.take_as::<i64>("timeout", "a whole number of milliseconds")?;
+        let milliseconds = query.take_as::<i64>("timeout", "a whole number of milliseconds")?;
         let max_bytes = query.take_as::<i64>("max_bytes", "a whole number of bytes")?;
         query.finish()?;
-        let above_zero = |asked: Option<i64>| u64::try_from(asked?).ok().filter(|n| *n > 0);
+        let above_zero = |given: Option<i64>| u64::try_from(given?).ok().filter(|n| *n > 0);
         let most = gateway.settings().rest.consumer_request_max_bytes as u64;
         Ok(Self {
-            timeout: above_zero(asked)
-                .map_or(timeout, |asked| Duration::from_millis(asked).min(timeout)),
-            max_bytes: above_zero(max_bytes).map_or(most, |asked| asked.min(most)),
+            timeout: above_zero(milliseconds)
+                .map_or(timeout, |given| Duration::from_millis(given).min(timeout)),
+            max_bytes: above_zero(max_bytes).map_or(most, |given| given.min(most)),
         })
     }
 }

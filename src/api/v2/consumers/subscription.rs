@@ -3,7 +3,7 @@
 use axum::response::Response;
 use serde::Serialize;
 
-use super::errors::{OfAsking, OfTelling};
+use super::errors::{InstanceBodyErrors, InstanceErrors};
 use super::requests::{self, Object};
 use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name};
 use crate::consumer::TopicSelection;
@@ -44,18 +44,18 @@ pub struct Subscription {
         (SubscriptionRequest = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
         (SubscriptionRequest = "application/json"),
     )),
-    responses((status = 204, description = "It subscribes to them"), OfTelling)
+    responses((status = 204, description = "It subscribes to them"), InstanceBodyErrors)
 )]
 pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let subscribed = async {
         let handle = call.instance()?;
-        let Some(wanted) = wanted(&body.bytes)? else {
+        let Some(selection) = selection(&body.bytes)? else {
             return Ok(());
         };
-        if let TopicSelection::Names(names) = &wanted {
+        if let TopicSelection::Names(names) = &selection {
             call.authorize_topics(names.iter().map(|name| &**name))?;
         }
-        let subscribing = handle.subscribe(wanted, call.principal.clone());
+        let subscribing = handle.subscribe(selection, call.principal.clone());
         call.ask(subscribing).await
     };
     body.answer.no_content(subscribed.await)
@@ -75,7 +75,7 @@ pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, Ap
             (Subscription = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
             (Subscription = "application/json"),
         )),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn get(
@@ -105,7 +105,7 @@ pub async fn get(
     operation_id = "unsubscribeConsumerV2",
     tag = "Compatible REST v2",
     params(Name),
-    responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
+    responses((status = 204, description = "It has neither topics nor partitions"), InstanceErrors)
 )]
 pub async fn delete(
     call: InstanceCall,
@@ -119,7 +119,7 @@ pub async fn delete(
 }
 
 /// What the body asks for; `None` where it asks for nothing, as Confluent REST Proxy allows.
-fn wanted(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
+fn selection(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
         return Err(requests::needed(
             "/topics",
