@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_over_records_that_do_not_count_comes_to_no_more_than_it_may() {
+    fn a_step_back_over_records_that_do_not_count_is_bounded() {
         let mut part = looking(0, 1_000_000, 1_000);
         let span = part.span().unwrap();
         part.found(span, &seen(1_000, &[]));

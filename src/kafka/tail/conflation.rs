@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_each_key_the_newest_is_left_in_the_order_in_which_they_came() {
+    async fn conflation_keeps_the_newest_record_of_each_key_in_order_of_arrival() {
         let mut conflation = Conflation::new(None, true);
         let now = Instant::now();
         for (offset, key) in [(0, "a"), (1, "b"), (2, "a"), (3, "c"), (4, "b")] {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rate_lets_the_newest_through_and_keeps_time() {
+    async fn conflation_with_a_rate_gives_the_newest_record_and_keeps_the_interval() {
         let mut conflation = Conflation::new(Some(10.0), false);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);

@@ -902,7 +902,7 @@ proptest! {
     /// Whatever the ring keeps, and however reading, writing and failing come together: from where
     /// the follower began, it gets every record once and in order.
     #[test]
-    fn nothing_is_lost_or_comes_twice(
+    fn a_follower_gets_each_record_once_whatever_the_ring_and_its_pages_do(
         before in 0_i64..40,
         starts in prop::collection::vec(0_i64..45, 3),
         ring_bytes in 500_usize..8_000,

@@ -90,7 +90,7 @@ async fn a_commit_that_fails_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_is_not_let_in_is_told_to_who_reads() {
+async fn a_read_of_an_instance_that_its_group_refuses_says_why() {
     let kafka = FaultBroker::start().await;
     let (_gateway, base) = start(&kafka).await;
     let heartbeat = ApiKey::ConsumerGroupHeartbeat;

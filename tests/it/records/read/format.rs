@@ -268,7 +268,7 @@ async fn one_record_comes_as_json_or_as_its_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_offered_is_refused_with_what_is() {
+async fn an_accept_of_other_types_is_refused_with_the_types_that_are_offered() {
     let topic = TestTopic::open("accept", 1, &[]).await;
     let request = http::client()
         .get(topic.records())

@@ -95,7 +95,7 @@ async fn what_an_instance_cannot_be_made_with_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_there_is_not_is_40403_everywhere() {
+async fn an_unknown_instance_is_40403_at_every_endpoint() {
     let gateway = gateway().await;
     let group = topic("v2-nobody");
     let named = Consumer::make(gateway, &group, &json!({"name": "one"})).await;
