@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_whose_the_topic_is() {
+    fn the_name_of_a_topic_tells_whether_kafka_its_tools_or_users_own_it() {
         for own in OF_KAFKA {
             assert_eq!(keeper(own), Keeper::Kafka, "{own}");
         }

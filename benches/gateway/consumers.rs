@@ -30,7 +30,7 @@ const READ_RECORDS: u64 = 1_000_000;
 const INSTANCES: usize = 1_000;
 const AT_ONCE: usize = 50;
 
-/// POSTs of `count` records each, as the reference takes them.
+/// POSTs of `count` records each, as Confluent REST Proxy takes them.
 fn produce_requests(topic: &str, records: &[Record], count: usize) -> Rc<Vec<Vec<u8>>> {
     let item = |record: &Record| format!(r#"{{"key":"{}","value":{}}}"#, record.key, record.value);
     let post = |chunk: &[Record]| {
@@ -41,7 +41,7 @@ fn produce_requests(topic: &str, records: &[Record], count: usize) -> Rc<Vec<Vec
     Rc::new(records.chunks_exact(count).map(post).collect())
 }
 
-/// One record a request, next to the records door's requests to the echo.
+/// One record a request, next to the records API's requests to the echo.
 pub fn produce_one(bench: &Bench, name: &str) -> Vec<Row> {
     let fixtures = &bench.fixtures;
     let requests = produce_requests(&fixtures.write, &fixtures.small, 1);

@@ -27,14 +27,14 @@ const TIMED: usize = 10;
 
 /// How they read.
 #[derive(Clone, Copy)]
-pub enum Door {
+pub enum Transport {
     /// Server-sent events.
     Sse,
     /// A tail of a WebSocket session.
     Ws,
 }
 
-impl Door {
+impl Transport {
     /// What begins it: for a path, or for the frame that subscribes.
     fn request(self, ask: &str) -> Vec<u8> {
         match self {
@@ -89,7 +89,7 @@ struct Seen {
 
 /// Many readers, each with a task.
 pub struct Crowd {
-    door: Door,
+    transport: Transport,
     seen: Rc<Seen>,
     tasks: Vec<AbortHandle>,
     /// Those who read nothing.
@@ -106,9 +106,9 @@ impl Drop for Crowd {
 
 impl Crowd {
     /// Nobody yet.
-    pub fn new(door: Door) -> Self {
+    pub fn new(transport: Transport) -> Self {
         Self {
-            door,
+            transport,
             seen: Rc::new(Seen {
                 epoch: Instant::now(),
                 ready: Cell::new(0),
@@ -122,7 +122,7 @@ impl Crowd {
         }
     }
 
-    /// `count` more readers, of what `ask` says for each (see [`Door`]); all of them have been told where they begin.
+    /// `count` more readers, of what `ask` says for each (see [`Transport`]); all of them have been told where they begin.
     pub async fn join(
         &mut self,
         address: SocketAddr,
@@ -137,12 +137,12 @@ impl Crowd {
                 }
                 sleep(Duration::from_millis(1)).await;
             }
-            let stream = open(address, &self.door.request(&ask(index)), None).await?;
+            let stream = open(address, &self.transport.request(&ask(index)), None).await?;
             let seen = Rc::clone(&self.seen);
             let timed = index.is_multiple_of(TIMED);
-            let door = self.door;
+            let transport = self.transport;
             let task = spawn_local(async move {
-                let _ = seen.follow(&stream, door, timed).await;
+                let _ = seen.follow(&stream, transport, timed).await;
                 seen.ended.set(seen.ended.get() + 1);
             });
             self.tasks.push(task.abort_handle());
@@ -160,7 +160,7 @@ impl Crowd {
     /// `count` more that ask for `path` and read none of it.
     pub async fn stop(&mut self, address: SocketAddr, count: usize, path: &str) -> io::Result<()> {
         for _ in 0..count {
-            let stream = open(address, &self.door.request(path), Some(4 << 10)).await?;
+            let stream = open(address, &self.transport.request(path), Some(4 << 10)).await?;
             self.stopped.push(stream);
         }
         Ok(())
@@ -220,7 +220,12 @@ impl Seen {
 
     /// Reads to the end, which is an error. All readers share one buffer; what is left of a
     /// record is kept.
-    async fn follow(&self, stream: &TcpStream, door: Door, timed: bool) -> io::Result<()> {
+    async fn follow(
+        &self,
+        stream: &TcpStream,
+        transport: Transport,
+        timed: bool,
+    ) -> io::Result<()> {
         let time = memchr::memmem::Finder::new(b"{\"t\":");
         let mut rest: Vec<u8> = Vec::new();
         let mut ready = false;
@@ -237,10 +242,10 @@ impl Seen {
                 Err(error) => return Err(error),
             };
             let bytes = &buffer[..kept + read];
-            let whole = memchr::memrchr(door.end(), bytes).map_or(0, |at| at + 1);
+            let whole = memchr::memrchr(transport.end(), bytes).map_or(0, |at| at + 1);
             let (whole, left) = bytes.split_at(whole);
             rest.extend_from_slice(left);
-            if !ready && memchr::memmem::find(whole, door.ready()).is_some() {
+            if !ready && memchr::memmem::find(whole, transport.ready()).is_some() {
                 ready = true;
                 self.ready.set(self.ready.get() + 1);
             }

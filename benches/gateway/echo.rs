@@ -44,7 +44,7 @@ async fn serve() {
     });
     #[expect(
         clippy::disallowed_methods,
-        reason = "the echo is no door of the gateway: it is what the doors are measured against"
+        reason = "the echo is no API of the gateway: it is what the APIs are measured against"
     )]
     let router = Router::new().route("/topics/{topic}/records", post(answer));
     axum::serve(listener, router).await.expect("axum serves");

@@ -27,7 +27,7 @@ pub fn records(size: usize) -> Vec<Record> {
         .collect()
 }
 
-/// A record as the gateway's doors take it.
+/// A record as the gateway's APIs take it.
 pub fn json(record: &Record) -> String {
     format!(r#"{{"key":"{}","value":{}}}"#, record.key, record.value)
 }

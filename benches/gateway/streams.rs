@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
-use super::crowd::{Crowd, Door, FILTERED, STALLED, get, open};
+use super::crowd::{Crowd, FILTERED, STALLED, Transport, get, open};
 use super::load::{Ran, on_this_thread, percentile};
 use super::process::Server;
 use super::records;
@@ -174,7 +174,7 @@ pub fn idle(bench: &Bench, name: &str) -> Vec<Row> {
         let found = on_this_thread(async {
             let topic = topic(bench).await;
             let path = records::path(&topic);
-            let mut crowd = Crowd::new(Door::Sse);
+            let mut crowd = Crowd::new(Transport::Sse);
             // What the first ones cost is the process's.
             crowd.join(server.address, 10, |_| path.clone()).await?;
             sleep(Duration::from_secs(1)).await;
@@ -225,7 +225,7 @@ pub fn fanout(bench: &Bench, name: &str) -> Vec<Row> {
             let topic = topic(bench).await;
             bench.direct.fill(&topic, &bench.fixtures.small, BACKLOG);
             let path = records::path(&topic);
-            let mut crowd = Crowd::new(Door::Sse);
+            let mut crowd = Crowd::new(Transport::Sse);
             crowd
                 .join(server.address, readers, |_| path.clone())
                 .await?;
@@ -300,7 +300,7 @@ pub fn filters(bench: &Bench, name: &str) -> Vec<Row> {
         hundred: &|topic, index| path(topic, &format!("where=/id!=-{}", 1 + index % 100)),
         key: &|topic, index| path(topic, &format!("key=key-{index:05}")),
     };
-    filtered(bench, name, Door::Sse, &asks)
+    filtered(bench, name, Transport::Sse, &asks)
 }
 
 /// The same with a WebSocket tail for each reader.
@@ -313,7 +313,7 @@ pub fn tail_filters(bench: &Bench, name: &str) -> Vec<Row> {
         hundred: &|topic, index| frame(topic, &format!(r#""where":"/id!=-{}""#, 1 + index % 100)),
         key: &|topic, index| frame(topic, &format!(r#""key":"key-{index:05}""#)),
     };
-    filtered(bench, name, Door::Ws, &asks)
+    filtered(bench, name, Transport::Ws, &asks)
 }
 
 type Ask<'a> = &'a dyn Fn(&str, usize) -> String;
@@ -325,12 +325,12 @@ struct Asks<'a> {
     key: Ask<'a>,
 }
 
-fn filtered(bench: &Bench, name: &str, door: Door, asks: &Asks<'_>) -> Vec<Row> {
+fn filtered(bench: &Bench, name: &str, transport: Transport, asks: &Asks<'_>) -> Vec<Row> {
     let cost = |binary: &Path, ask: Ask<'_>, each: bool| {
         let server = gateway(bench, binary);
         let found = on_this_thread(async {
             let topic = topic(bench).await;
-            let mut crowd = Crowd::new(door);
+            let mut crowd = Crowd::new(transport);
             crowd
                 .join(server.address, FILTERED, |index| ask(&topic, index))
                 .await?;

@@ -1,4 +1,4 @@
-//! Query strings, with the parameters of the records door.
+//! Query strings, with the parameters of the records API.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

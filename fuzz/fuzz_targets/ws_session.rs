@@ -91,7 +91,7 @@ enum Step {
     Flushed,
     Pass(u16),
     Drain(u16),
-    Squeeze(u8),
+    Pressure(u8),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -657,7 +657,7 @@ impl Play {
                 self.session.drain(time, time, self.now);
                 self.apply();
             }
-            Step::Squeeze(squeeze) => self.session.set_pressure(u32::from(squeeze)),
+            Step::Pressure(pressure) => self.session.set_pressure(u32::from(pressure)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `GET /` and `POST /`: the liveness answer that clients of the reference probe; a browser gets
+//! `GET /` and `POST /`: the liveness answer that clients of Confluent REST Proxy probe; a browser gets
 //! the API page.
 
 use axum::extract::{Request, State};

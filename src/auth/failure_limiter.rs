@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_there_is_nothing() {
+    fn a_limit_of_zero_makes_no_failure_limiter() {
         assert!(FailureLimiter::new(0).is_none());
         let fast = FailureLimiter::new(1_000_000).unwrap();
         assert_eq!(fast.count(1), Ok(()));

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_makes_them_one() {
+    fn the_same_name_in_one_realm_is_one_identity_whoever_issued_it() {
         let token = |realm| Identity::of_token("a", "ann".to_owned()).in_realm(realm);
         let certificate = |realm| Identity::of_certificate("b", "ann").in_realm(realm);
         assert_eq!(token(Some("staff")), certificate(Some("staff")));

@@ -945,7 +945,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_credential_can_be_waited_for_whatever_it_is() {
+    fn the_expiry_of_a_credential_is_an_instant_however_far_away_it_is() {
         for expires in [u64::MAX, u64::MAX / 1000, i64::MAX as u64, 1 << 50] {
             let principal = Principal::expiring("ann", Vec::new(), expires);
             assert_eq!(principal.time_left(), Some(LONGEST), "{expires}");

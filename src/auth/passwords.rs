@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_no_more_than_its_places() {
+    fn passwords_from_one_address_wait_in_no_more_than_its_places() {
         let waiting = Waiting::new();
         let mut places: Vec<_> = (0..MOST_OF_ADDRESS)
             .map(|_| waiting.take(Some(1)).unwrap())

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_told_once_and_what_does_not_is_not() {
+    fn a_change_of_issuers_is_told_once_and_the_same_issuers_are_no_change() {
         let book = Book::new(issuer("old", None));
         let mut changes = book.changes();
         assert!(changes.came(), "at first");

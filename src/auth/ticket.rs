@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reads_in_a_ticket() {
+    fn the_bytes_of_a_ticket_show_no_name_and_no_permission() {
         let minted = tickets(1)
             .mint(&reader(), Purpose::Sse, None, None)
             .unwrap();

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_no_other_format_gets_none() {
+    fn without_a_format_to_fall_back_on_a_record_of_another_is_left_out() {
         let mut writer = Writer::new("s", Formats::default(), 1000, 0);
         assert!(!writer.add(1, 1, &record(Some(b"text")), true));
         assert!(writer.add(1, 1, &record(Some(b"1")), true));

@@ -2,8 +2,8 @@
 
 use serde::de::IgnoredAny;
 
-/// Deepest nesting of a JSON value. Parsers of those who read the topic have limits too (the
-/// reference's is 1,000), and a value that breaks them is not a service to anyone.
+/// Deepest nesting of a JSON value. Parsers of those who read the topic have limits too (that of
+/// Confluent REST Proxy is 1,000), and a value that breaks them is not a service to anyone.
 pub const MAX_DEPTH: usize = 1_000;
 
 /// The text, if the bytes are one JSON value that may stand inside ours.

@@ -411,7 +411,7 @@ impl<'de> Visitor<'de> for PairVisitor {
         }
     }
 
-    /// As Karapace and the reference's v3 have it, with `name`, or Strimzi, with `key`. The value is base64
+    /// As Karapace and Confluent's v3 have it, with `name`, or Strimzi, with `key`. The value is base64
     /// there, or null.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut name = None;

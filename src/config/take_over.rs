@@ -148,7 +148,7 @@ bootstrap_servers = "a:1"
     }
 
     #[test]
-    fn what_else_differs_is_told_and_stays() {
+    fn a_setting_that_needs_a_restart_is_named_and_keeps_its_value() {
         for (change, path) in [
             ("https://b/keys", "auth.issuers"),
             ("https://a", "auth.issuers"),

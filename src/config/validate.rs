@@ -183,7 +183,7 @@ fn auth(loaded: &Loaded, knows_listen: bool) -> Option<ConfigError> {
     if *loaded.source("auth.mode") != Source::Default {
         return None;
     }
-    // Whoever set these up meant them, and would find the door open.
+    // Whoever set these up meant them, and would find the API open to all.
     let meant = [
         ("auth.issuers", !auth.issuers.is_empty()),
         ("auth.topic_filters", !auth.topic_filters.is_empty()),

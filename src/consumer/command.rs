@@ -1,4 +1,4 @@
-//! What can be ordered of an instance, what it answers, and the handle that both go through.
+//! The commands that an instance takes, its answers, and the handle that both go through.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub enum SeekTargets {
     All(SeekTo),
 }
 
-/// Why an order was not carried out.
+/// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InstanceError {
     /// The instance is in no state for it.
@@ -54,7 +54,7 @@ pub enum InstanceError {
     /// It is shown nothing of a topic.
     #[error("{0}")]
     NotVisible(NotVisible),
-    /// Its token or certificate expired while the order waited for those before it.
+    /// Its token or certificate expired while the command waited for those before it.
     #[error("the token or certificate expired while the request waited for others")]
     Expired,
     /// Kafka refused or did not answer; about the field of the request that is named, if one is.
@@ -115,9 +115,9 @@ pub(super) struct Read {
     pub(super) has: Option<Has>,
 }
 
-/// An order, and where its answer goes.
+/// A command, and where its answer goes.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Command {
     Subscribe(TopicSelection, Principal, Reply<()>),
     Subscription(Reply<Vec<Arc<str>>>),
     Unsubscribe(Reply<()>),
@@ -134,11 +134,11 @@ pub(super) enum Order {
     Seek(SeekTargets, Reply<()>),
 }
 
-/// The way to an instance. Clones lead to the same one.
+/// Sends commands to an instance. Clones lead to the same one.
 #[derive(Debug, Clone)]
 pub struct Handle {
     options: Arc<Options>,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<Command>,
     stop: Arc<watch::Sender<Option<Stop>>>,
     gone: CancellationToken,
 }
@@ -146,13 +146,13 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(
         options: Arc<Options>,
-        orders: mpsc::Sender<Order>,
+        commands: mpsc::Sender<Command>,
         stop: watch::Sender<Option<Stop>>,
         gone: CancellationToken,
     ) -> Self {
         Self {
             options,
-            orders,
+            commands,
             stop: Arc::new(stop),
             gone,
         }
@@ -177,9 +177,9 @@ impl Handle {
         });
     }
 
-    async fn order<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, InstanceError> {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, InstanceError> {
         let (reply, answer) = oneshot::channel();
-        match timeout(QUEUE, self.orders.send(order(reply))).await {
+        match timeout(QUEUE, self.commands.send(command(reply))).await {
             Ok(Ok(())) => answer.await.unwrap_or(Err(InstanceError::Gone)),
             Ok(Err(_)) => Err(InstanceError::Gone),
             Err(_) => Err(InstanceError::Busy(
@@ -199,7 +199,7 @@ impl Handle {
         wanted: TopicSelection,
         principal: Principal,
     ) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Subscribe(wanted, principal, reply))
+        self.ask(|reply| Command::Subscribe(wanted, principal, reply))
             .await
     }
 
@@ -209,7 +209,7 @@ impl Handle {
     ///
     /// The instance is gone.
     pub async fn subscription(&self) -> Result<Vec<Arc<str>>, InstanceError> {
-        self.order(Order::Subscription).await
+        self.ask(Command::Subscription).await
     }
 
     /// Lets go of topics and partitions, and leaves the group.
@@ -218,7 +218,7 @@ impl Handle {
     ///
     /// The instance is gone.
     pub async fn unsubscribe(&self) -> Result<(), InstanceError> {
-        self.order(Order::Unsubscribe).await
+        self.ask(Command::Unsubscribe).await
     }
 
     /// Reads these partitions, without the group's other members knowing.
@@ -227,7 +227,7 @@ impl Handle {
     ///
     /// `IllegalState` while it subscribes to topics; Kafka's, where it has to be asked where to begin.
     pub async fn assign(&self, partitions: Vec<TopicPartition>) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Assign(partitions, reply)).await
+        self.ask(|reply| Command::Assign(partitions, reply)).await
     }
 
     /// The partitions that it has, of either kind.
@@ -236,17 +236,17 @@ impl Handle {
     ///
     /// The instance is gone.
     pub async fn assignments(&self) -> Result<Vec<TopicPartition>, InstanceError> {
-        self.order(Order::Assignments).await
+        self.ask(Command::Assignments).await
     }
 
-    /// Whether `principal` may consume now what the instance subscribes to and has: for an order that names
+    /// Whether `principal` may consume now what the instance subscribes to and has: for a command that names
     /// no topic, and so is about these.
     ///
     /// # Errors
     ///
     /// `Denied`, `NotVisible`.
     pub async fn permit(&self, principal: Principal) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Permit(principal, reply)).await
+        self.ask(|reply| Command::Permit(principal, reply)).await
     }
 
     /// Records, as soon as there are some; none if none come within `timeout`, or before the principal's
@@ -276,7 +276,7 @@ impl Handle {
             connection_ref,
             has,
         };
-        self.order(|reply| Order::Read(read, principal, reply))
+        self.ask(|reply| Command::Read(read, principal, reply))
             .await
     }
 
@@ -291,7 +291,7 @@ impl Handle {
         offsets: Option<Vec<Offset>>,
         has: Option<Has>,
     ) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Commit(offsets, has, reply)).await
+        self.ask(|reply| Command::Commit(offsets, has, reply)).await
     }
 
     /// Takes note that the client has this delivery.
@@ -300,7 +300,7 @@ impl Handle {
     ///
     /// `IllegalState` of one that is not the last.
     pub async fn acknowledge(&self, has: Has) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Acknowledge(has, reply)).await
+        self.ask(|reply| Command::Acknowledge(has, reply)).await
     }
 
     /// What the group has committed; what it has not is left out.
@@ -312,7 +312,7 @@ impl Handle {
         &self,
         partitions: Vec<TopicPartition>,
     ) -> Result<Vec<(TopicPartition, Committed)>, InstanceError> {
-        self.order(|reply| Order::Committed(partitions, reply))
+        self.ask(|reply| Command::Committed(partitions, reply))
             .await
     }
 
@@ -322,6 +322,6 @@ impl Handle {
     ///
     /// `IllegalState` of partitions that it does not have.
     pub async fn seek(&self, aims: SeekTargets) -> Result<(), InstanceError> {
-        self.order(|reply| Order::Seek(aims, reply)).await
+        self.ask(|reply| Command::Seek(aims, reply)).await
     }
 }

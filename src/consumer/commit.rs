@@ -1,4 +1,4 @@
-//! Commits, ordered by the client or by time, and what is committed.
+//! Commits, by the client or by time, and what is committed.
 
 use std::sync::Arc;
 

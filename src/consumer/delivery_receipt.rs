@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_is_delivered_when_the_connection_has_flushed() {
+    async fn an_answer_is_delivered_when_its_connection_has_flushed_it() {
         let (mut stream, _peer) = wired();
         let (mut parcel, receipt) = Parcel::new(
             Arc::default(),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_down_with_the_connection_is_lost() {
+    async fn an_answer_is_lost_when_its_connection_ends_before_the_flush() {
         let (stream, _peer) = wired();
         let (mut parcel, receipt) = Parcel::new(
             Arc::default(),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_whole_is_lost() {
+    fn an_answer_that_was_dropped_before_its_end_is_lost() {
         let (parcel, receipt) = Parcel::new(Arc::default(), String::new(), None);
         assert_eq!(receipt.status(), DeliveryStatus::Open);
         drop(parcel);

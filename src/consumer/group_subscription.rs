@@ -22,7 +22,7 @@ use crate::record::TopicPartition;
 const MISSING: Duration = Duration::from_secs(1);
 /// How soon it is looked again what a pattern finds.
 const PATTERN: Duration = Duration::from_secs(30);
-/// Longest wait of an order for the group to let the instance in.
+/// Longest wait of a command for the group to let the instance in.
 const JOINING: Duration = Duration::from_secs(10);
 /// How long the group may take to let the instance in before reads say what keeps it out.
 const KEPT_OUT: Duration = Duration::from_secs(10);
@@ -228,7 +228,7 @@ impl Instance {
             }) => {
                 self.settle_now();
                 self.revoked(&partitions);
-                // What was ordered before this is done before the partitions go.
+                // What the client commanded before this is done before the partitions go.
                 drop(release);
             }
             Some(Event::Lost(partitions)) => {
@@ -565,7 +565,7 @@ impl Instance {
                 owner: Some(owner),
                 isolation: options.isolation,
                 reset: options.reset,
-                // Else nothing is committed but what the client orders.
+                // Else nothing is committed but what the client commits itself.
                 commit_starts: options.auto_commit,
                 appeared: subscribed.appeared.clone(),
                 ..member::Options::new(&*options.group, subscribed.topics.iter().cloned())
@@ -733,7 +733,7 @@ async fn find(
         };
         match known.await {
             Ok(topic) => found.topics.push(Arc::clone(&topic.name)),
-            // It may come: the reference takes it, too.
+            // It may come: Confluent REST Proxy takes it, too.
             Err(fault) if fault.kind == FaultKind::UnknownTopic => found.is_complete = false,
             Err(fault) => {
                 return Err(InstanceError::Kafka(

@@ -1,26 +1,26 @@
 //! Consumer instances of the v2 API: what a client made with `POST /consumers/{group}` and calls by its name
-//! until it deletes it or leaves it alone for too long. The requests are in `api/v2/consumers/`. Knows Kafka, and nothing of HTTP but whether an answer
-//! has gone out.
+//! until it deletes it or leaves it alone for too long. The requests are in `api/v2/consumers/`. Knows Kafka, and
+//! nothing of HTTP but whether an answer has gone out.
 //!
 //! One task for each. It owns the member of the group, takes what the member tells at any time, so that
-//! a rebalance waits for nobody, and serves orders one after the other: requests that come together
+//! a rebalance waits for nobody, and serves commands one after the other: requests that come together
 //! wait for each other.
 //!
 //! ```text
-//! Handle::read, commit, … --order--> task --> RecordBuffer: what was read, what is out, what was delivered
-//!                         <--reply--  |
-//!                                     +-- group_subscription: a kafka::member::Member tells what comes
-//!                                     +-- manual_assignment: pages of kafka::Reader, read when they are asked for
+//! Handle::read, commit, … --command-> task --> RecordBuffer: what was read, what is out, what was delivered
+//!                         <--reply---  |
+//!                                      +-- group_subscription: a kafka::member::Member tells what comes
+//!                                      +-- manual_assignment: pages of kafka::Reader, read when they are asked for
 //! ```
 //!
 //! - `registry.rs`: all instances of the process
-//! - `command.rs`: what can be ordered, and the handle that orders it
+//! - `command.rs`: the commands, their answers, and the handle that sends them
 //! - `record_buffer.rs`: records and positions
 //! - `delivery_receipt.rs`: records on their way to the client, and whether they arrived
 //! - `delivery.rs`: answers that the client names, which are kept until it does
 //! - `group_subscription.rs`: what a member tells; topics that come and go
 //! - `manual_assignment.rs`: partitions that were chosen by hand
-//! - `read.rs`, `commit.rs`, `seek.rs`: the orders
+//! - `read.rs`, `commit.rs`, `seek.rs`: one command each
 
 mod command;
 mod commit;
@@ -46,7 +46,7 @@ pub use self::delivery_receipt::{ConnectionRef, Parcel};
 pub use self::read::fits;
 pub use self::record_buffer::Unfit;
 
-use self::command::Order;
+use self::command::Command;
 use self::delivery::Deliveries;
 use self::delivery_receipt::DeliveryReceipt;
 pub use self::delivery_receipt::DeliveryStatus;
@@ -63,8 +63,8 @@ use crate::limits::memory::Budget;
 use crate::observe::topics::TopicReads;
 use crate::record::TopicPartition;
 
-/// Orders that wait; those who would be more wait to be let in.
-const ORDERS: usize = 32;
+/// Most commands that wait in the queue of an instance; the requests of others wait to be let in.
+const COMMANDS: usize = 32;
 /// How often what was handled is committed: `auto.commit.interval.ms` of Kafka's own clients.
 const AUTO_COMMIT: Duration = Duration::from_secs(5);
 /// How much is read ahead of the client, at least and at most: it follows what the client takes.
@@ -131,7 +131,7 @@ enum Happened {
 pub struct Instance {
     options: Arc<Options>,
     cluster: Arc<Cluster>,
-    orders: mpsc::Receiver<Order>,
+    commands: mpsc::Receiver<Command>,
     stop: watch::Receiver<Option<Stop>>,
     idle_timeout: Duration,
     budget: Arc<Budget>,
@@ -171,19 +171,19 @@ impl Instance {
         idle_timeout: Duration,
         principal: Principal,
     ) -> (Self, Handle) {
-        let (orders_in, orders) = mpsc::channel(ORDERS);
+        let (commands_in, commands) = mpsc::channel(COMMANDS);
         let (stopping, stop) = watch::channel(None);
         let options = Arc::new(options);
         let handle = Handle::new(
             Arc::clone(&options),
-            orders_in,
+            commands_in,
             stopping,
             CancellationToken::new(),
         );
         let instance = Self {
             options,
             cluster,
-            orders,
+            commands,
             stop,
             idle_timeout,
             budget,
@@ -216,8 +216,8 @@ impl Instance {
             tokio::select! {
                 _ = self.stop.changed() => {}
                 event = next_event(&mut self.source) => self.event(event),
-                order = self.orders.recv() => match order {
-                    Some(order) => self.serve(order).await,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.serve(command).await,
                     None => break End::Deleted,
                 },
                 () = sleep_until(due) => {
@@ -234,49 +234,49 @@ impl Instance {
         end
     }
 
-    async fn serve(&mut self, order: Order) {
+    async fn serve(&mut self, command: Command) {
         self.used = Instant::now();
-        Box::pin(self.obey(order)).await;
+        Box::pin(self.execute(command)).await;
         self.used = Instant::now();
     }
 
-    async fn obey(&mut self, order: Order) {
-        match order {
-            Order::Subscribe(wanted, principal, reply) => {
+    async fn execute(&mut self, command: Command) {
+        match command {
+            Command::Subscribe(wanted, principal, reply) => {
                 self.principal = principal;
                 let _ = reply.send(self.subscribe(wanted).await);
             }
-            Order::Subscription(reply) => {
+            Command::Subscription(reply) => {
                 let _ = reply.send(Ok(self.subscription()));
             }
-            Order::Unsubscribe(reply) => {
+            Command::Unsubscribe(reply) => {
                 let done = self.unsubscribe().await;
                 let _ = reply.send(done);
             }
-            Order::Assign(partitions, reply) => {
+            Command::Assign(partitions, reply) => {
                 let _ = reply.send(self.assign(partitions).await);
             }
-            Order::Assignments(reply) => {
+            Command::Assignments(reply) => {
                 let _ = reply.send(Ok(self.buffer.partitions()));
             }
-            Order::Permit(principal, reply) => {
+            Command::Permit(principal, reply) => {
                 let _ = reply.send(self.permits(principal).await);
             }
-            Order::Read(read, principal, reply) => {
+            Command::Read(read, principal, reply) => {
                 self.principal = principal;
                 self.read(read, reply).await;
             }
-            Order::Commit(offsets, has, reply) => {
+            Command::Commit(offsets, has, reply) => {
                 let done = self.commit(offsets, has).await;
                 let _ = reply.send(done);
             }
-            Order::Acknowledge(has, reply) => {
+            Command::Acknowledge(has, reply) => {
                 let _ = reply.send(self.acknowledge(&has).map(drop));
             }
-            Order::Committed(partitions, reply) => {
+            Command::Committed(partitions, reply) => {
                 let _ = reply.send(self.committed(partitions).await);
             }
-            Order::Seek(aims, reply) => {
+            Command::Seek(aims, reply) => {
                 let _ = reply.send(self.seek(aims).await);
             }
         }
@@ -299,7 +299,7 @@ impl Instance {
 
     /// Nothing was asked of it for too long. An answer that is still being written is a use.
     fn is_expired(&mut self) -> bool {
-        if self.used.elapsed() < self.idle_timeout || !self.orders.is_empty() {
+        if self.used.elapsed() < self.idle_timeout || !self.commands.is_empty() {
             return false;
         }
         if let Some(receipt) = &self.receipt
@@ -433,11 +433,11 @@ impl Instance {
     // -- the end
 
     async fn finish(&mut self, end: End) {
-        self.orders.close();
+        self.commands.close();
         if end == End::Draining {
             // Requests under way get their answers.
-            while let Ok(order) = self.orders.try_recv() {
-                self.serve(order).await;
+            while let Ok(command) = self.commands.try_recv() {
+                self.serve(command).await;
             }
         }
         let _ = self.settle(LAST_SETTLING).await;

@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_shown_is_passed_over() {
+    fn records_that_a_filter_hides_are_passed_over() {
         let mut buffer = buffer(&[4, 2]);
         let shows = |record: &ConsumerRecord| record.partition == 0 && record.offset % 2 == 0;
         let taken = buffer.take(15, |_| true, shows, |_| Ok(())).unwrap();
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_delivered_is_passed_once_all_before_it_is_delivered() {
+    fn offsets_without_a_record_are_passed_once_all_before_them_is_delivered() {
         let mut buffer = RecordBuffer::default();
         buffer.place(at(0), 5, None);
         buffer.put(vec![record(0, 6, 1)], &[(at(0), 9)]);
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_does_not_come_any_more() {
+    fn records_of_a_revoked_partition_do_not_come_any_more() {
         let mut buffer = buffer(&[2, 2]);
         assert_eq!(take(&mut buffer, 10), [(0, 0)]);
         buffer.remove(&at(0), None);
@@ -765,7 +765,7 @@ mod tests {
     }
 
     #[test]
-    fn other_topics_stay() {
+    fn a_read_of_no_wanted_topic_leaves_the_records_in_the_buffer() {
         let mut buffer = buffer(&[1]);
         assert_eq!(
             buffer
@@ -781,7 +781,7 @@ mod tests {
     proptest! {
         /// Whatever becomes of the answers, each record is delivered once and in order.
         #[test]
-        fn nothing_is_lost_or_doubled(
+        fn each_record_of_the_buffer_is_delivered_once_and_in_order(
             counts in proptest::collection::vec(0..20_i64, 1..4),
             answers in proptest::collection::vec((1..60_u64, any::<bool>()), 0..80),
         ) {

@@ -141,7 +141,7 @@ fn tags_are_unknown_stale_or_done_with() {
 }
 
 #[test]
-fn what_comes_back_blocks_its_partition_in_order_and_only_then() {
+fn a_record_to_be_redelivered_blocks_its_partition_where_order_is_kept_and_only_there() {
     for order in [Order::Partition, Order::Relaxed] {
         let now = Instant::now();
         let mut ledger = offered(AckMode::Individual, order, 0..4);
@@ -174,7 +174,7 @@ fn what_comes_back_blocks_its_partition_in_order_and_only_then() {
 }
 
 #[test]
-fn what_is_not_acknowledged_in_time_comes_again_and_gives_its_place_back() {
+fn a_record_that_is_not_acknowledged_in_time_comes_again_and_gives_its_place_back() {
     let now = Instant::now();
     let mut ledger = offered(AckMode::Individual, Order::Relaxed, 0..20);
     assert_eq!(take(&mut ledger, now, ALL).len(), 8, "the window");
@@ -260,7 +260,7 @@ fn credit_is_only_what_the_client_gives() {
 }
 
 #[test]
-fn what_expires_gives_its_credit_back() {
+fn a_delivery_that_expires_gives_its_credit_back() {
     let now = Instant::now();
     let mut policy = policy(AckMode::Individual, Order::Partition);
     policy.window = WindowMode::Credit;
@@ -284,7 +284,7 @@ fn what_expires_gives_its_credit_back() {
 }
 
 #[test]
-fn what_was_flushed_is_acknowledged_in_auto() {
+fn a_record_is_acknowledged_when_it_was_flushed_in_auto_mode() {
     let now = Instant::now();
     let mut ledger = offered(AckMode::Auto, Order::Partition, 0..10);
     assert_eq!(take(&mut ledger, now, ALL).len(), 8);
@@ -298,7 +298,7 @@ fn what_was_flushed_is_acknowledged_in_auto() {
 }
 
 #[test]
-fn what_the_client_says_before_the_flush_changes_nothing_in_auto() {
+fn an_acknowledgement_before_the_flush_changes_nothing_in_auto_mode() {
     let now = Instant::now();
     let mut ledger = offered(AckMode::Auto, Order::Partition, 0..6);
     assert_eq!(take(&mut ledger, now, ALL).len(), 6);

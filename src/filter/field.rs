@@ -213,7 +213,7 @@ mod tests {
     proptest! {
         /// Where nothing stands twice, it is what the library finds.
         #[test]
-        fn it_finds_what_the_library_finds(
+        fn the_field_scanner_finds_what_serde_json_finds(
             json in prop::sample::select(vec![
                 json!({"a": {"b": [1, 2.5, "x"], "~": true}}),
                 json!([[{"a": 1}], null, "a"]),

@@ -55,7 +55,7 @@ fn an_answer_that_is_not_http_is_not_well() {
 }
 
 #[test]
-fn silence_ends_at_the_time_limit() {
+fn a_server_that_does_not_answer_is_unhealthy_after_the_time_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let began = Instant::now();

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_refusals_in_a_row_are_held_back() {
+    fn answers_are_delayed_only_after_refusals_in_a_row() {
         let refused = Refused::default();
         let bad = StatusCode::BAD_REQUEST;
         for _ in 0..AT_ONCE {

@@ -170,7 +170,7 @@ fn forbid_caching(response: &mut Response) {
     }
 }
 
-/// Clients of the reference may end a path with a slash, which means nothing there or here.
+/// Clients of Confluent REST Proxy may end a path with a slash, which means nothing there or here.
 fn drop_trailing_slash(uri: &mut Uri) {
     let path = uri.path();
     let shorter = path.strip_suffix('/');

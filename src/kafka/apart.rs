@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_no_broker_answers_they_are_waited_for() {
+    async fn while_no_broker_has_answered_all_are_waited_for() {
         let answers = of_each(&topic(2), &[0, 1], async |ids: Vec<i32>| {
             if ids == [1] {
                 std::future::pending::<()>().await;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_fails_is_no_reason_to_leave_the_others() {
+    async fn a_failed_broker_does_not_end_the_wait_for_the_others() {
         let answers = of_each(&topic(2), &[0, 1], async |ids: Vec<i32>| {
             if ids == [0] {
                 return vec![Err(Fault::new(FaultKind::Unavailable, "no"))];

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_looked_back_further_each_time_until_there_are_enough() {
+    fn the_search_for_the_last_records_goes_back_further_each_time_until_it_has_enough() {
         let mut part = looking(0, 1_000, 3);
         let span = part.span().unwrap();
         assert_eq!((span.from, span.end), (997, 1_000));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_where_the_log_begins() {
+    fn the_search_for_the_last_records_ends_where_the_log_begins() {
         let mut part = looking(5, 10, 20);
         let span = part.span().unwrap();
         assert_eq!((span.from, span.end), (5, 10));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_over_records_that_do_not_count_comes_to_no_more_than_it_may() {
+    fn a_step_back_over_records_that_do_not_count_is_bounded() {
         let mut part = looking(0, 1_000_000, 1_000);
         let span = part.span().unwrap();
         part.found(span, &seen(1_000, &[]));

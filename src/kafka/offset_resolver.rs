@@ -374,7 +374,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_in_the_log_is_where_it_was_wanted() {
+    fn an_offset_in_the_log_is_taken_as_it_is_whatever_the_reset() {
         for offset in [10, 15, 20, 25] {
             for reset in [
                 OffsetReset::Earliest,

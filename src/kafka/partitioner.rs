@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_key_does_not_decide_is_said() {
+    fn an_empty_key_or_no_partitions_give_no_partition() {
         assert_eq!(partition(Partitioner::Murmur2, b"", 3), None);
         assert_eq!(partition(Partitioner::Crc32, b"", 3), None);
         assert_eq!(partition(Partitioner::Murmur2, b"a", 0), None);

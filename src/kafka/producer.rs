@@ -13,14 +13,14 @@
 //! librdkafka answers for every record within `message.timeout.ms`, and a fatal error of its
 //! idempotent producer kills the client for good: it is then replaced by a new one (`replace`). What
 //! it complains of meanwhile is kept (`client_errors`), to explain what becomes of records. What it refused
-//! for another record's sake goes out again (`again`), and it is told of partitions that it has not
+//! for another record's sake goes out again (`resend`), and it is told of partitions that it has not
 //! heard of (`informed`).
 
-mod again;
 mod client_errors;
 mod informed;
 mod isolated_retry;
 mod login;
+mod resend;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,11 +45,11 @@ use super::ffi::{Persisted, persisted};
 use super::metadata::Topic;
 use crate::observe::topics::TopicWrites;
 use crate::record::{Header, ProducerRecord, RecordMetadata, Unplaced};
-use again::Refused;
 use client_errors::ClientErrors;
 use informed::Knowledge;
 use isolated_retry::IsolatedRetry;
 use login::Login;
+use resend::Refused;
 
 /// What became of one record.
 pub type Outcome = Result<RecordMetadata, Box<Fault>>;
@@ -412,12 +412,12 @@ impl ProducerContext for Context {
                 fault.maybe_written = persisted(message) != Persisted::No;
                 let certain = !fault.maybe_written;
                 let outcome = Err(Box::new(fault));
-                if let Some(again) = &self.refused
+                if let Some(refused) = &self.refused
                     && certain
-                    && let Some(way) = again::way(code, ticket.tries)
+                    && let Some(resend) = resend::resend_for(code, ticket.tries)
                 {
-                    let refused = Refused::new(message, *ticket, outcome, way);
-                    if let Err(closed) = again.send(refused) {
+                    let record = Refused::new(message, *ticket, outcome, resend);
+                    if let Err(closed) = refused.send(record) {
                         closed.0.give_up();
                     }
                     return;
@@ -497,7 +497,7 @@ impl Producer {
         let reports = Arc::new(Reports::default());
         let login = Arc::new(Login::new(tokens));
         let isolated_retry = IsolatedRetry::new(&config, &login);
-        let (refused, to_go_again) = mpsc::unbounded_channel();
+        let (refused, to_resend) = mpsc::unbounded_channel();
         let live = connect(&config, &reports, &login, &refused, 1)?;
         let compresses = ["compression.type", "compression.codec"]
             .iter()
@@ -518,7 +518,7 @@ impl Producer {
             compresses,
             duration: metrics::histogram!("kafka_produce_duration_seconds"),
         });
-        again::start(Arc::downgrade(&producer), isolated_retry, to_go_again);
+        resend::start(Arc::downgrade(&producer), isolated_retry, to_resend);
         let weak = Arc::downgrade(&producer);
         let at_work = Arc::clone(&reports);
         tokio::spawn(async move {

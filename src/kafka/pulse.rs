@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn one_question_without_an_answer_is_not_an_outage_and_a_long_silence_is() {
+    fn kafka_is_away_after_a_long_silence_and_not_after_one_unanswered_request() {
         let at = Instant::now();
         let since = |secs| at + Duration::from_secs(secs);
         known(Some(at), None).is_there(at).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_never_answered_is_away() {
+    fn a_cluster_that_has_never_answered_is_away() {
         let now = Instant::now();
         known(None, None).is_there(now).unwrap_err();
         let fault = known(None, Some("refused")).is_there(now).unwrap_err();

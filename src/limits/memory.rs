@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_keep_is_counted_together() {
+    fn the_budget_is_used_up_by_the_sum_of_what_all_keep() {
         let budget = Budget::new(1_000);
         budget.keeps(0, 700);
         budget.keeps(0, 200);

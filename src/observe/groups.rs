@@ -136,7 +136,7 @@ rest_consumer_instances{group=\"bobs\"} 1
     }
 
     #[test]
-    fn what_nobody_uses_any_more_stays_until_there_is_need_for_its_room() {
+    fn the_series_of_an_unused_group_stays_until_its_room_is_needed() {
         let groups = Labels::new(KEEPING);
         let ann = named("ann");
         let anns: Vec<_> = (0..=MOST_OF_ONE)

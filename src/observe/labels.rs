@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_too_long_goes_and_others_keep_their_sum() {
+    fn a_label_that_is_unused_for_too_long_is_forgotten_and_others_keep_their_sum() {
         let labels = labels();
         let used = labels.take("used", None);
         count(&labels.take("unused", None));
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_loses_its_label_once_nobody_uses_it() {
+    fn a_label_that_is_gone_is_dropped_once_nobody_uses_it() {
         let labels = labels();
         count(&labels.take("unused", None));
         labels.gone("unused");
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn all_have_a_bound() {
+    fn labels_are_bounded_and_further_values_count_as_others() {
         let labels = labels();
         for nth in 0..=MOST {
             count(&labels.take(&nth.to_string(), None));

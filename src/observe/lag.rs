@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn all_have_a_bound() {
+    fn series_of_lag_are_bounded() {
         let mut lags = Lags::default();
         for partition in 0..11_000 {
             lags.set(&series("g", partition), None, 1);

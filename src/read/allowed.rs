@@ -68,7 +68,7 @@ mod tests {
     use crate::auth::permission::Denied;
 
     #[test]
-    fn what_was_read_is_shown_only_to_who_may_read_it_still() {
+    fn records_are_not_shown_to_a_principal_that_lost_the_right_during_the_read() {
         let topics = [Arc::from("orders")];
         let (ann, change) = Principal::with_role("ann", &["consume:orders"]);
         let shown = visibility(&ann, &topics).unwrap();

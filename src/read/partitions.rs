@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_of_the_topics_they_name() {
+    fn a_partition_with_a_topic_is_chosen_of_that_topic_only() {
         let (orders, users) = (topic("orders", 5), topic("users", 2));
         assert_eq!(chosen("0,2-3", &orders), [0, 2, 3]);
         let text = "orders:0, orders:3-4,users:1";

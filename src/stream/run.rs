@@ -227,7 +227,9 @@ impl RecordStream {
 
     /// The next piece; `None` is the end.
     pub(crate) async fn piece(&mut self) -> Option<Bytes> {
-        self.permit.is_asked();
+        if let Some(reader) = self.permit.reader() {
+            reader.is_asked();
+        }
         loop {
             if self.changes.came() {
                 self.judge();
@@ -239,12 +241,13 @@ impl RecordStream {
             }
             if !self.rest.is_empty() {
                 self.beat = Instant::now() + self.heartbeat;
-                self.permit.gave();
-                let most = if self.permit.is_shared() {
-                    SHARED_PIECE
-                } else {
-                    usize::MAX
+                let most = match self.permit.reader() {
+                    Some(reader) if reader.is_shared() => SHARED_PIECE,
+                    Some(_) | None => usize::MAX,
                 };
+                if let Some(reader) = self.permit.reader() {
+                    reader.gave();
+                }
                 let piece = self.rest.split_to(self.rest.len().min(most));
                 self.taken.take(&piece);
                 return Some(piece);

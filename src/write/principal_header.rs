@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_kind_issuer_and_subject() {
+    fn the_principal_header_has_kind_issuer_and_subject() {
         let said = |identity: &Identity| String::from_utf8(value(identity)).unwrap();
         assert_eq!(
             said(&Identity::of_token("https://issuer.test", "ann".to_owned())),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_behind_the_clients_own_headers() {
+    fn the_principal_header_comes_after_the_clients_own_headers() {
         let header = PrincipalHeader::new("written-by");
         let mut records = [record(&[("a", "1")]), record(&[])];
         header.put_on(&Identity::anonymous(), &mut records);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_write_it() {
+    fn a_record_of_a_client_with_the_principal_header_is_refused_in_any_case() {
         let header = PrincipalHeader::new("written-by");
         for name in [
             "written-by",

@@ -168,7 +168,7 @@ async fn every_command_does_what_it_says() {
 }
 
 #[test]
-fn dots_stand_for_anything() {
+fn an_ellipsis_in_expected_output_matches_any_text() {
     assert!(matches("a…c", "abbc"));
     assert!(matches("…c…", "abcd"));
     assert!(matches("a\n", "a"));

@@ -70,7 +70,7 @@ fn every_operation_is_described() {
             );
         }
         if row.access != Access::Open {
-            // The compatible API has the reference's own statuses for what Kafka does.
+            // The compatible API has Confluent REST Proxy's own statuses for what Kafka does.
             let is_v2 = operation["tags"][0] == "Compatible REST v2";
             let errors: &[&str] = match row.access {
                 _ if is_v2 => &["401", "403", "406", "500"],

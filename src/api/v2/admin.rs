@@ -1,13 +1,13 @@
 //! `POST /admin/topics`: makes a topic, as Strimzi's bridge has it.
 
 use axum::Extension;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::consumers::ConsumerBody;
 use super::consumers::requests::{self, Object};
-use super::{consumers, error};
+use super::error;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, authorize};
 use crate::gateway::Gateway;
@@ -51,17 +51,16 @@ pub struct TopicRequest {
     responses(
         (status = 201, description = "It is made; `Location` says where it is described", headers(("Location" = String, description = "The path of the topic"))),
         (status = 409, description = "There is such a topic (409)"),
-        error::OfMaking,
+        error::CreateTopicErrors,
     )
 )]
 pub async fn create_topic(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
-    request: Request,
+    body: ConsumerBody,
 ) -> Result<Response, ApiError> {
-    let (kind, body) = consumers::read(&gateway, request).await?;
     let made = async {
-        let topic = wanted(&body)?;
+        let topic = new_topic(&body.bytes)?;
         authorize(&principal, Action::Admin, Resource::Topic(&topic.name))?;
         match gateway.cluster().create_topic(&topic).await {
             Ok(()) => Ok(topic.name),
@@ -71,7 +70,7 @@ pub async fn create_topic(
             Err(fault) => Err(error::of_request(&fault)),
         }
     };
-    let name = made.await.map_err(|error: ApiError| error.typed(kind))?;
+    let name = made.await.map_err(|error| body.answer.error(error))?;
     let at = format!("/topics/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
     let mut response = StatusCode::CREATED.into_response();
     if let Ok(at) = HeaderValue::from_str(&at) {
@@ -81,7 +80,7 @@ pub async fn create_topic(
 }
 
 /// The topic that a body asks for.
-fn wanted(body: &[u8]) -> Result<NewTopic, ApiError> {
+fn new_topic(body: &[u8]) -> Result<NewTopic, ApiError> {
     const FIELDS: &[&str] = &["topic_name", "partitions_count", "replication_factor"];
     let missing = || requests::needed("/topic_name", "{\"topic_name\": …}");
     let body = Object::body(body, FIELDS)?.ok_or_else(missing)?;
@@ -121,9 +120,9 @@ mod tests {
     #[test]
     fn a_topic_is_read_with_or_without_its_numbers() {
         let body = br#"{"topic_name":"t","partitions_count":"3","replication_factor":1}"#;
-        let topic = wanted(body).unwrap();
+        let topic = new_topic(body).unwrap();
         assert_eq!((topic.partitions, topic.replication), (Some(3), Some(1)));
-        let topic = wanted(br#"{"topic_name":"t"}"#).unwrap();
+        let topic = new_topic(br#"{"topic_name":"t"}"#).unwrap();
         assert_eq!(topic, NewTopic::with_broker_defaults("t"));
     }
 
@@ -151,7 +150,7 @@ mod tests {
             ),
             (r#"{"topic_name":"t","x":1}"#, (422, "/x")),
         ] {
-            let error = wanted(body.as_bytes()).unwrap_err();
+            let error = new_topic(body.as_bytes()).unwrap_err();
             let status = error.status().as_u16();
             let field = error.into_body().field.unwrap_or_default();
             assert_eq!((status, &*field), expected, "{body}");

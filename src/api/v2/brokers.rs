@@ -1,10 +1,10 @@
 //! `GET /brokers`.
 
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{answer, error, media};
+use super::answer::AnswerType;
+use super::error;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 
@@ -29,16 +29,15 @@ pub struct BrokerList {
             (BrokerList = "application/vnd.kafka.v2+json", example = json!({"brokers": [1, 2, 3]})),
             (BrokerList = "application/json"),
         )),
-        error::OfLists,
+        error::ListErrors,
     )
 )]
-pub async fn list(gateway: Gateway, headers: HeaderMap) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
+pub async fn list(gateway: Gateway, answer: AnswerType) -> Result<Response, ApiError> {
     let cluster = gateway.cluster().metadata.cluster().await;
     let list = cluster
         .map(|cluster| BrokerList {
             brokers: cluster.brokers.iter().map(|broker| broker.id).collect(),
         })
         .map_err(|fault| error::of_request(&fault));
-    answer(kind, list)
+    answer.json(list)
 }

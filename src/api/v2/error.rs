@@ -75,17 +75,17 @@ pub fn status_of_record(code: u32) -> Option<StatusCode> {
 }
 
 /// The errors of requests that read lists.
-pub(super) struct OfLists;
+pub(super) struct ListErrors;
 /// The errors of requests about one topic.
-pub(super) struct OfTopics;
+pub(super) struct TopicErrors;
 /// The errors of requests that read a partition.
-pub(super) struct OfPartitions;
+pub(super) struct PartitionErrors;
 /// The errors of requests that make a topic.
-pub(super) struct OfMaking;
+pub(super) struct CreateTopicErrors;
 /// The errors of requests that write records.
-pub(super) struct OfProduce;
+pub(super) struct ProduceErrors;
 /// The errors of requests that write records to the partition in their path.
-pub(super) struct OfProduceToPartition;
+pub(super) struct ProduceToPartitionErrors;
 
 const LISTS: &[(&str, &str)] = &[
     (
@@ -151,19 +151,19 @@ pub(super) fn documented<'a>(
         .collect()
 }
 
-impl utoipa::IntoResponses for OfLists {
+impl utoipa::IntoResponses for ListErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(LISTS)
     }
 }
 
-impl utoipa::IntoResponses for OfTopics {
+impl utoipa::IntoResponses for TopicErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(LISTS.iter().chain(TOPICS))
     }
 }
 
-impl utoipa::IntoResponses for OfPartitions {
+impl utoipa::IntoResponses for PartitionErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let own = [
             (
@@ -179,7 +179,7 @@ impl utoipa::IntoResponses for OfPartitions {
     }
 }
 
-impl utoipa::IntoResponses for OfMaking {
+impl utoipa::IntoResponses for CreateTopicErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let own = [
             (
@@ -202,13 +202,13 @@ impl utoipa::IntoResponses for OfMaking {
     }
 }
 
-impl utoipa::IntoResponses for OfProduce {
+impl utoipa::IntoResponses for ProduceErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(PRODUCE)
     }
 }
 
-impl utoipa::IntoResponses for OfProduceToPartition {
+impl utoipa::IntoResponses for ProduceToPartitionErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(
             PRODUCE
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_get_the_codes_of_the_reference() {
+    fn requests_get_the_error_codes_of_confluent_rest_proxy() {
         // LEADER_NOT_AVAILABLE, TOPIC_AUTHORIZATION_FAILED, SASL_AUTHENTICATION_FAILED,
         // INVALID_TOPIC_EXCEPTION, THROTTLING_QUOTA_EXCEEDED, BROKER_NOT_AVAILABLE, unknown
         for (protocol, expected) in [

@@ -13,7 +13,7 @@ pub const V2: &str = "application/vnd.kafka.v2+json";
 pub const BINARY: &str = "application/vnd.kafka.binary.v2+json";
 /// Records whose keys and values are JSON.
 pub const JSON: &str = "application/vnd.kafka.json.v2+json";
-/// Records whose keys and values are text in UTF-8, as JSON strings. Strimzi's bridge has it, the reference
+/// Records whose keys and values are text in UTF-8, as JSON strings. Strimzi's bridge has it, Confluent REST Proxy
 /// has not.
 pub const TEXT: &str = "application/vnd.kafka.text.v2+json";
 /// Names of the two from before v2, whose bodies of records are the same: Karapace takes them, and older clients
@@ -120,8 +120,8 @@ pub fn of_consumer_answer(headers: &HeaderMap) -> Result<&'static str, ApiError>
     )
 }
 
-/// Whether the `Content-Type` is one that a request about a consumer instance may have: as in the
-/// reference, that of any format of records too.
+/// Whether the `Content-Type` is one that a request about a consumer instance may have: as in
+/// Confluent REST Proxy, that of any format of records too.
 ///
 /// # Errors
 ///

@@ -1,10 +1,11 @@
 //! `GET /topics/{topic}/partitions`, one of them, and where it starts and ends.
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{answer, error, media};
+use super::answer::AnswerType;
+use super::error;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -79,15 +80,14 @@ impl From<&Partition> for PartitionInfo {
             ])),
             (Vec<PartitionInfo> = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn list(
     gateway: Gateway,
     Path(topic): Path<String>,
-    headers: HeaderMap,
+    answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
     let topic = gateway.cluster().metadata.topic(&topic).await;
     let list = topic
         .map(|topic| {
@@ -98,7 +98,7 @@ pub async fn list(
                 .collect::<Vec<_>>()
         })
         .map_err(|fault| error::of_request(&fault));
-    answer(kind, list)
+    answer.json(list)
 }
 
 /// Describe a partition
@@ -122,15 +122,14 @@ pub async fn list(
             )),
             (PartitionInfo = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn get(
     gateway: Gateway,
     Path((topic, partition)): Path<(String, String)>,
-    headers: HeaderMap,
+    answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
     let described = async {
         let id = number(&partition)?;
         let topic = gateway.cluster().metadata.topic(&topic).await;
@@ -138,7 +137,7 @@ pub async fn get(
             .and_then(|topic| topic.partition(id).map(PartitionInfo::from))
             .map_err(|fault| error::of_request(&fault))
     };
-    answer(kind, described.await)
+    answer.json(described.await)
 }
 
 /// Where a partition starts and ends
@@ -160,15 +159,14 @@ pub async fn get(
             (PartitionOffsets = "application/vnd.kafka.v2+json", example = json!({"beginning_offset": 10, "end_offset": 42})),
             (PartitionOffsets = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn offsets(
     gateway: Gateway,
     Path((topic, partition)): Path<(String, String)>,
-    headers: HeaderMap,
+    answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
     let cluster = gateway.cluster();
     let found = async {
         let id = number(&partition)?;
@@ -182,10 +180,10 @@ pub async fn offsets(
             end_offset: bounds.end,
         })
     };
-    answer(kind, found.await)
+    answer.json(found.await)
 }
 
-/// The number of a partition in a path. One that is no number names nothing, as in the reference.
+/// The number of a partition in a path. One that is no number names nothing, as in Confluent REST Proxy.
 ///
 /// # Errors
 ///

@@ -140,7 +140,7 @@ pub struct ProduceEntry {
             (ProduceResponse = "application/json"),
         )),
         (status = 204, description = "With `async=true`: all records are written"),
-        error::OfProduce,
+        error::ProduceErrors,
     )
 )]
 pub async fn to_topic(
@@ -185,7 +185,7 @@ pub async fn to_topic(
             (ProduceResponse = "application/json"),
         )),
         (status = 204, description = "With `async=true`: all records are written"),
-        error::OfProduceToPartition,
+        error::ProduceToPartitionErrors,
     )
 )]
 pub async fn to_partition(
@@ -219,7 +219,7 @@ async fn produce(
             .await;
         match written {
             Ok(outcomes) => Ok((outcomes, is_brief)),
-            // What Kafka says about the topic is said of each record, as the reference does.
+            // What Kafka says about the topic is said of each record, as Confluent REST Proxy does.
             Err(WriteError::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
                 Ok((vec![Err(Box::new(fault)); count], is_brief))
             }
@@ -238,7 +238,7 @@ async fn produce(
 }
 
 /// Whether the client wants no body where all went well: `async` of Strimzi's bridge, which does not even
-/// wait. Other parameters are not looked at, as in the reference.
+/// wait. Other parameters are not looked at, as in Confluent REST Proxy.
 fn is_brief(query: Option<&str>) -> Result<bool, ApiError> {
     let Some(query) = query else {
         return Ok(false);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_field_is_written_in_the_order_of_the_reference() {
+    async fn every_field_is_written_in_the_order_of_confluent_rest_proxy() {
         let fault = Fault {
             maybe_written: true,
             ..Fault::new(FaultKind::TimedOut, "no \"answer\"")

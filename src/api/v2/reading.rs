@@ -66,7 +66,7 @@ const RECORDS: usize = 5_000;
         )),
         (status = 408, description = "A record is not of the format (40801); the message says how to go on"),
         (status = 410, description = "The offset is no longer in the log; `earliest` says where it starts now"),
-        error::OfPartitions,
+        error::PartitionErrors,
     )
 )]
 pub async fn read(

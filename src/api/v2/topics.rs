@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::Extension;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::answer::AnswerType;
+use super::error;
 use super::partitions::PartitionInfo;
-use super::{answer, error, media};
 use crate::auth::Principal;
 use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
@@ -46,15 +46,14 @@ pub struct TopicInfo {
             (Vec<String> = "application/vnd.kafka.v2+json", example = json!(["orders", "payments"])),
             (Vec<String> = "application/json"),
         )),
-        error::OfLists,
+        error::ListErrors,
     )
 )]
 pub async fn list(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
     let topics = gateway.cluster().metadata.topics().await;
     let names = topics.as_ref().map(|topics| {
         topics
@@ -66,7 +65,7 @@ pub async fn list(
             })
             .collect::<Vec<_>>()
     });
-    answer(kind, names.map_err(error::of_request))
+    answer.json(names.map_err(error::of_request))
 }
 
 /// Describe a topic
@@ -89,17 +88,16 @@ pub async fn list(
             })),
             (TopicInfo = "application/json"),
         )),
-        error::OfTopics,
+        error::TopicErrors,
     )
 )]
 pub async fn get(
     gateway: Gateway,
     Path(topic): Path<String>,
-    headers: HeaderMap,
+    answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let kind = media::of_answer(&headers)?;
     let described = described(&gateway, &topic).await;
-    answer(kind, described.map_err(|fault| error::of_request(&fault)))
+    answer.json(described.map_err(|fault| error::of_request(&fault)))
 }
 
 async fn described(gateway: &Gateway, name: &str) -> Result<TopicInfo, Fault> {

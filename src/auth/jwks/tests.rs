@@ -91,7 +91,7 @@ fn keys_that_are_too_old_are_not_used() {
 }
 
 #[test]
-fn the_same_words_are_the_same_edition() {
+fn the_same_key_set_fetched_again_is_the_same_edition() {
     let jwks = jwks(HOUR);
     answers(&jwks, &set(&["one"]));
     let first = jwks.edition();

@@ -203,7 +203,7 @@ fn each_product_listens_where_it_did_by_default() {
 }
 
 #[test]
-fn a_door_that_asked_for_credentials_is_not_opened() {
+fn a_listener_that_asked_for_credentials_is_imported_to_loopback_only() {
     for text in [
         "authentication.method=BASIC",
         "authentication.method=BEARER",

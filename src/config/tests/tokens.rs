@@ -421,7 +421,7 @@ fn issuers_or_roles_without_a_mode_are_a_forgotten_setting() {
         ("auth.roles", "auth.roles.reader=consume:*"),
     ] {
         let mut inputs = with_set(&[set, "kafka.bootstrap_servers=a:1"]);
-        // The door would be open: that is said once, with the better advice.
+        // The API would be open: that is said once, with the better advice.
         inputs.listen = vec!["0.0.0.0:1".into()];
         let line = complaint(&inputs);
         assert_eq!(
@@ -501,7 +501,7 @@ fn a_role_has_permissions_only() {
 }
 
 #[test]
-fn what_is_seldom_meant_is_warned_of() {
+fn settings_that_are_seldom_meant_give_warnings() {
     let warnings = |text: &str| {
         let folder = folder_of_files(text);
         let loaded = load_lines(&in_folder(folder.path()));
@@ -536,7 +536,7 @@ fn what_is_seldom_meant_is_warned_of() {
 }
 
 #[test]
-fn secrets_that_are_none_are_warned_of() {
+fn weak_secrets_and_secret_files_that_others_can_read_give_warnings() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder_of_files(
         "[auth]\nmode = \"jwt\"\nticket_key_file = \"{dir}/ticket.key\"\n\

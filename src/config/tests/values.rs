@@ -54,7 +54,7 @@ fn a_mistyped_key_raises_no_second_error() {
 }
 
 #[test]
-fn kinds_are_held_to() {
+fn a_value_of_the_wrong_type_is_refused_with_what_was_given() {
     let cases = [
         ("listen = []", "got a list"),
         ("listen = [1]", "got a list"),
@@ -94,7 +94,7 @@ fn kinds_are_held_to() {
 }
 
 #[test]
-fn ranges_are_held_to() {
+fn a_value_outside_its_range_is_refused() {
     let refused = [
         "http.max_body_bytes=0",
         "http.max_body_bytes=2 GiB",

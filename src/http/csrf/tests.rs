@@ -329,7 +329,7 @@ fn the_own_origin_is_as_browsers_write_it() {
 }
 
 #[test]
-fn two_hosts_are_none() {
+fn a_request_with_two_host_headers_is_refused() {
     let headers = [("host", "localhost"), ("host", "evil.example")];
     assert_eq!(Given::default().examine(&headers).0, 400);
 }

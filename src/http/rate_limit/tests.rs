@@ -42,7 +42,7 @@ fn status(result: Result<Pass, ApiError>) -> u16 {
 }
 
 #[test]
-fn without_limits_there_is_nothing() {
+fn rates_of_zero_make_no_rate_limiter() {
     assert!(RateLimits::new(&settings(0, 0)).is_none());
 }
 

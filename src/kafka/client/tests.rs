@@ -88,7 +88,7 @@ fn the_defaults_are_ours() {
 }
 
 #[test]
-fn whatever_name_the_user_takes_it_replaces_ours() {
+fn a_property_replaces_our_default_under_each_of_its_names() {
     for (alias, kept, new) in [
         (
             "max.in.flight",
@@ -153,7 +153,7 @@ fn what_rules_idempotence_out_switches_it_off() {
 }
 
 #[test]
-fn asking_for_both_is_an_error_that_names_one_of_them() {
+fn idempotence_beside_a_property_that_rules_it_out_is_an_error_that_names_one_of_them() {
     let error = only(&producer(&[("acks", "1"), ("enable.idempotence", "true")]));
     assert_eq!(error.table, "kafka.producer");
     assert!(

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_stay() {
+    fn a_message_without_a_broker_address_stays_as_it_is() {
         for text in [
             "Topic orders has no partition 3",
             "orders:12 at 10:15:00",

@@ -58,7 +58,7 @@ fn librdkafka_names_the_same_codes() {
 }
 
 #[test]
-fn kinds_and_retries_are_what_the_doors_rely_on() {
+fn protocol_errors_have_the_kind_and_retriability_that_the_apis_rely_on() {
     for (code, kind, retriable) in [
         (
             Code::UnknownTopicOrPartition,

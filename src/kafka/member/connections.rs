@@ -148,7 +148,7 @@ mod tests {
     use crate::config::KafkaSettings;
 
     #[tokio::test]
-    async fn the_first_have_their_own_and_the_rest_share_by_four() {
+    async fn the_first_members_have_a_connection_each_and_four_of_the_rest_share_one() {
         let clients = Clients::new(KafkaSettings::default());
         let connections = Arc::new(Connections::new(clients, 2));
         let mut permits: Vec<Permit> = (0..11).map(|_| connections.permit()).collect();

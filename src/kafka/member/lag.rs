@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_left_is_kept_for_a_time() {
+    async fn the_lag_of_a_partition_without_a_member_is_kept_for_a_time() {
         let (mut known, of) = (Known::default(), series("g", 0));
         let now = Instant::now();
         known.come(&of, None, Isolation::Committed, 0, 5);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_left_takes_bounded_room() {
+    async fn lags_of_partitions_without_a_member_take_bounded_room() {
         let mut known = Known::default();
         let now = Instant::now();
         for nth in 0..300 {

@@ -230,7 +230,7 @@ async fn a_topic_is_created_once_however_many_need_it() {
 }
 
 #[tokio::test]
-async fn without_leave_nothing_is_created() {
+async fn without_auto_create_an_unknown_topic_is_not_created() {
     let (broker, metadata) = started(MetadataOptions::default()).await;
     let fault = metadata.ensure_topic("new").await.expect_err("unknown");
     assert_eq!(fault.kind, FaultKind::UnknownTopic);
@@ -267,7 +267,7 @@ async fn a_topic_of_kafka_or_its_tools_is_not_created() {
 }
 
 #[tokio::test]
-async fn another_process_may_be_faster() {
+async fn a_topic_that_another_process_has_just_created_is_used() {
     let options = MetadataOptions {
         auto_create: true,
         ..MetadataOptions::default()

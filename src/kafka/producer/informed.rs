@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_of_a_view_changes_its_mark() {
+    fn views_that_differ_in_any_part_have_different_marks() {
         let view = View {
             client: 1,
             id: [7; 16],

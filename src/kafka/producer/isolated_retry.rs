@@ -9,8 +9,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 
-use super::again::Refused;
 use super::login::Login;
+use super::resend::Refused;
 use super::{Context, Live, fault_of, unplaced};
 
 /// How long this client may ask for a topic's partitions.

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_others_have_is_the_page_and_nothing_is_skipped() {
+    fn a_page_has_the_records_of_the_brokers_that_answered_and_skips_none_of_the_silent_one() {
         let silent: Brokers = [(Some(2), vec![2])].into();
         let parts = vec![part(0, 2, Ok(())), part(1, 2, Ok(()))];
         let page = joined(3, reading(&[0, 1, 2]), parts, &silent, false).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_nobody_is_an_error_and_so_is_one_of_damaged_records_alone() {
+    fn a_page_without_any_answer_and_one_of_damaged_records_alone_are_errors() {
         let silent: Brokers = [(Some(0), vec![0]), (Some(1), vec![1])].into();
         let fault = joined(9, reading(&[0, 1]), Vec::new(), &silent, false).unwrap_err();
         assert_eq!(fault.kind, FaultKind::TimedOut);

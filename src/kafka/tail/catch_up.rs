@@ -48,7 +48,7 @@ pub(super) trait Source: Send + Sync + std::fmt::Debug {
 
 /// A page, shared by those who stand where it begins.
 #[derive(Debug)]
-pub(super) struct CatchUp {
+pub(super) struct CatchUpPage {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) next: Vec<(i32, i64)>,
 }
@@ -81,7 +81,7 @@ struct Key {
 pub(super) struct Slot {
     /// What the read came to; the page itself stands in `page`.
     read: OnceLock<Result<(), Failed>>,
-    page: Mutex<Option<Arc<CatchUp>>>,
+    page: Mutex<Option<Arc<CatchUpPage>>>,
     done: Notify,
     waiting: AtomicUsize,
     /// When it was used last, counted in uses of all pages.
@@ -150,7 +150,7 @@ struct Slots {
 /// Below so many pages nobody looks for those that are not needed.
 const FEW: usize = 64;
 
-/// What all that load pages share, by whatever login they read.
+/// What the pools of all logins share.
 #[derive(Debug)]
 pub(super) struct Shared {
     permits: Semaphore,
@@ -176,15 +176,15 @@ impl Shared {
     }
 }
 
-/// Loads pages.
+/// Loads the pages of followers that are not in the ring, within bounds that all logins share.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct CatchUpPool {
     source: Arc<dyn Source>,
     login: Login,
     shared: Arc<Shared>,
 }
 
-impl Pages {
+impl CatchUpPool {
     pub(super) fn new(source: Arc<dyn Source>, login: Login, shared: Arc<Shared>) -> Self {
         Self {
             source,
@@ -247,7 +247,7 @@ impl Pages {
     }
 
     /// The page that a follower reads on in; `None` when it has been let go of.
-    pub(super) fn page(&self, slot: &Slot) -> Option<Arc<CatchUp>> {
+    pub(super) fn page(&self, slot: &Slot) -> Option<Arc<CatchUpPage>> {
         slot.used.store(self.use_now(), Ordering::Relaxed);
         let page = slot.page.lock().clone();
         // What encoders have made of records counts too.
@@ -318,7 +318,7 @@ impl Pages {
         let page = self.source.page(request).await.map_err(Failed::Fault)?;
         let page = page.to_keep();
         let entries = page.records.into_iter();
-        let page = CatchUp {
+        let page = CatchUpPage {
             entries: entries
                 .map(|record| Entry::new(record, &self.shared.load))
                 .collect(),

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_each_key_the_newest_is_left_in_the_order_in_which_they_came() {
+    async fn conflation_keeps_the_newest_record_of_each_key_in_order_of_arrival() {
         let mut conflation = Conflation::new(None, true);
         let now = Instant::now();
         for (offset, key) in [(0, "a"), (1, "b"), (2, "a"), (3, "c"), (4, "b")] {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rate_lets_the_newest_through_and_keeps_time() {
+    async fn conflation_with_a_rate_gives_the_newest_record_and_keeps_the_interval() {
         let mut conflation = Conflation::new(Some(10.0), false);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded() {
+    async fn records_that_wait_for_conflation_are_bounded_in_bytes() {
         let mut conflation = Conflation::new(None, true);
         let mut offset = 0;
         while !conflation.is_full(0) {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_dropped_of_partitions_leaves_the_others() {
+    async fn dropping_the_records_of_some_partitions_leaves_those_of_the_others() {
         let mut conflation = Conflation::new(None, true);
         for (partition, offset) in [(0, 0), (1, 5), (0, 1), (2, 9)] {
             came(&mut conflation, partition, offset, None);

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Feeds;
-use super::catch_up::{LEAST_BYTES, Loaded, Loading, MOST_BYTES, Pages, Slot};
+use super::catch_up::{CatchUpPool, LEAST_BYTES, Loaded, Loading, MOST_BYTES, Slot};
 use super::entry::Entry;
 use super::feed::Feed;
 use crate::kafka::admin::Isolation;
@@ -151,7 +151,7 @@ impl std::fmt::Display for Ended {
 pub struct Follower {
     feeds: Arc<Feeds>,
     feed: Arc<Feed>,
-    pages: Arc<Pages>,
+    catch_up: Arc<CatchUpPool>,
     changes: watch::Receiver<u64>,
     cursor: Vec<(i32, i64)>,
     until: Option<Vec<(i32, i64)>>,
@@ -203,7 +203,7 @@ impl Follower {
     pub(super) fn new(
         feeds: Arc<Feeds>,
         feed: Arc<Feed>,
-        pages: Arc<Pages>,
+        catch_up: Arc<CatchUpPool>,
         follow: Follow,
         key: Option<Bytes>,
     ) -> Self {
@@ -212,7 +212,7 @@ impl Follower {
         Self {
             feeds,
             feed,
-            pages,
+            catch_up,
             changes,
             cursor: follow.start,
             until: follow.until,
@@ -590,7 +590,7 @@ impl Follower {
         let Some((slot, mut at)) = self.page.take() else {
             return Step::Again;
         };
-        let Some(page) = self.pages.page(&slot) else {
+        let Some(page) = self.catch_up.page(&slot) else {
             // What is left of it is read again, from the cursor on.
             self.page_bytes = (self.page_bytes / 2).max(LEAST_BYTES);
             return Step::Again;
@@ -634,7 +634,9 @@ impl Follower {
     }
 
     fn load(&mut self, spans: Vec<Span>, pause: Duration) {
-        let loading = self.pages.load(&self.feed, spans, self.page_bytes, pause);
+        let loading = self
+            .catch_up
+            .load(&self.feed, spans, self.page_bytes, pause);
         self.loading = Some(Load(loading));
     }
 

@@ -41,7 +41,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use self::catch_up::{Pages, Shared, Source};
+use self::catch_up::{CatchUpPool, Shared, Source};
 use self::entry::Load;
 use self::feed::Feed;
 use self::ring::Bound;
@@ -109,7 +109,7 @@ pub struct Tails {
     kafka: Arc<Kafka>,
     login: Login,
     feeds: Arc<Feeds>,
-    pages: Arc<Pages>,
+    catch_up: Arc<CatchUpPool>,
 }
 
 impl Tails {
@@ -126,7 +126,7 @@ impl Tails {
         let source: Arc<dyn Source> = Arc::clone(&kafka) as _;
         Self {
             feeds: Feeds::new(settings),
-            pages: pages(source, settings),
+            catch_up: catch_up_pool(source, settings),
             login: Login::default(),
             kafka,
         }
@@ -137,7 +137,7 @@ impl Tails {
         let kafka = Arc::new(kafka);
         let login = Login(self.feeds.logins.fetch_add(1, Ordering::Relaxed) + 1);
         Self {
-            pages: Arc::new(self.pages.beside(login, Arc::clone(&kafka) as _)),
+            catch_up: Arc::new(self.catch_up.beside(login, Arc::clone(&kafka) as _)),
             login,
             feeds: Arc::clone(&self.feeds),
             kafka,
@@ -170,7 +170,7 @@ impl Tails {
         Follower::new(
             Arc::clone(&self.feeds),
             feed,
-            Arc::clone(&self.pages),
+            Arc::clone(&self.catch_up),
             follow,
             key,
         )
@@ -188,18 +188,18 @@ impl Tails {
         metrics::gauge!("tail_ring_bytes").set(bytes as f64);
         metrics::gauge!("tail_ring_age_seconds").set(oldest.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a metric")]
-        metrics::gauge!("tail_catchup_bytes").set(self.pages.held() as f64);
+        metrics::gauge!("tail_catchup_bytes").set(self.catch_up.held() as f64);
     }
 }
 
-fn pages(source: Arc<dyn Source>, settings: &StreamSettings) -> Arc<Pages> {
+fn catch_up_pool(source: Arc<dyn Source>, settings: &StreamSettings) -> Arc<CatchUpPool> {
     let StreamSettings {
         catchup_readers,
         catchup_bytes,
         ..
     } = settings;
     let shared = Shared::new(*catchup_readers, *catchup_bytes);
-    Arc::new(Pages::new(source, Login::default(), shared))
+    Arc::new(CatchUpPool::new(source, Login::default(), shared))
 }
 
 impl Feeds {

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_let_go_is_known_to_be_missing() {
+    async fn a_ring_knows_which_offsets_it_has_dropped() {
         let mut ring = ring(1_000);
         ring.begin(0, 10);
         ring.begin(1, 5);
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_old_is_let_go() {
+    async fn a_ring_drops_records_that_are_older_than_its_age() {
         let mut ring = ring(1 << 20);
         let now = Instant::now();
         ring.begin(0, 0);

@@ -142,7 +142,7 @@ impl Source for Log {
 struct World {
     log: Arc<Log>,
     feeds: Arc<Feeds>,
-    pages: Arc<Pages>,
+    catch_up: Arc<CatchUpPool>,
     topic: Arc<Topic>,
 }
 
@@ -165,7 +165,7 @@ impl World {
         }
         Self {
             feeds: Feeds::new(settings),
-            pages: pages(Arc::clone(&log) as _, settings),
+            catch_up: catch_up_pool(Arc::clone(&log) as _, settings),
             log,
             topic: topic(partitions),
         }
@@ -202,8 +202,8 @@ impl World {
             on_lag,
             isolation: Isolation::Committed,
         };
-        let pages = Arc::clone(&self.pages);
-        Follower::new(Arc::clone(&self.feeds), feed, pages, follow, key)
+        let catch_up = Arc::clone(&self.catch_up);
+        Follower::new(Arc::clone(&self.feeds), feed, catch_up, follow, key)
     }
 
     fn feed(&self) -> Arc<Feed> {
@@ -343,7 +343,7 @@ async fn a_crowd_at_the_beginning_shares_its_pages() {
 /// One that was given something and asks for no more holds up nobody, however many there are, and its
 /// page is read again when it goes on.
 #[tokio::test]
-async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
+async fn a_follower_that_has_stopped_holds_neither_a_catch_up_read_nor_its_page() {
     let settings = StreamSettings {
         catchup_readers: 2,
         catchup_bytes: 50_000,
@@ -359,7 +359,7 @@ async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
     world.begin_at_end();
     for follower in &mut stopped {
         assert!(matches!(follower.next(30).await, Next::Records(_)));
-        assert!(world.pages.held() <= 50_000, "{}", world.pages.held());
+        assert!(world.catch_up.held() <= 50_000, "{}", world.catch_up.held());
     }
     // In the middle of a read.
     let mut halfway = world.follow(&[(0, 500)], OnLag::Catchup);
@@ -375,17 +375,17 @@ async fn who_has_stopped_keeps_neither_a_read_nor_a_page() {
         assert!(drain(follower, 1_000, &mut rest).await.is_none());
         assert_eq!(rest, (first..1_000).map(|o| (0, o)).collect::<Vec<_>>());
     }
-    assert!(world.pages.held() <= 50_000);
+    assert!(world.catch_up.held() <= 50_000);
     drop(stopped);
     drop((halfway, fast));
     tokio::task::yield_now().await;
-    assert_eq!(world.pages.held(), 0);
+    assert_eq!(world.catch_up.held(), 0);
 }
 
 /// Who follows a key is woken by its records alone, and misses nothing by not looking, however much the
 /// ring lets go of.
 #[tokio::test]
-async fn who_follows_a_key_sees_only_its_records() {
+async fn a_follower_of_a_key_sees_only_the_records_of_the_key() {
     let world = World::new(1, 3_000, 100);
     for _ in 0..10 {
         world.log.append(0, true);
@@ -448,7 +448,7 @@ async fn who_follows_a_key_sees_only_its_records() {
 
 /// What nothing wakes it for it sees when it is asked to, up to the first record that is to come.
 #[tokio::test]
-async fn who_follows_a_key_comes_as_far_as_the_others_records_go() {
+async fn the_position_of_a_follower_of_a_key_moves_with_the_records_of_other_keys() {
     let world = World::new(3, 3_000, 100);
     let mut follower =
         world.follow_key(&[(0, 0), (1, 0), (2, 0)], None, OnLag::Close, Some(key(3)));
@@ -504,7 +504,7 @@ async fn who_follows_a_key_comes_as_far_as_the_others_records_go() {
 }
 
 #[tokio::test]
-async fn who_follows_a_key_is_told_what_concerns_all() {
+async fn a_follower_of_a_key_is_told_of_outages_gaps_and_ends_as_all_are() {
     let world = World::new(1, 1 << 20, 100);
     let mut follower = world.follow_key(&[(0, 0)], None, OnLag::Catchup, Some(key(3)));
     world.begin_at_end();
@@ -531,7 +531,7 @@ impl futures::task::ArcWake for Count {
 }
 
 #[tokio::test]
-async fn who_falls_behind_is_treated_as_it_wants() {
+async fn a_follower_that_falls_behind_catches_up_skips_or_ends_by_its_on_lag() {
     for on_lag in [OnLag::Catchup, OnLag::Skip, OnLag::Close] {
         let world = World::new(1, 3_000, 100);
         let mut follower = world.follow(&[(0, 0)], on_lag);
@@ -801,7 +801,9 @@ async fn each_isolation_level_has_a_reader_and_pages_of_its_own() {
         end: 1,
     };
     let load = async |feed: &Arc<Feed>| {
-        let loading = world.pages.load(feed, vec![span], 1 << 20, Duration::ZERO);
+        let loading = world
+            .catch_up
+            .load(feed, vec![span], 1 << 20, Duration::ZERO);
         match loading.await {
             Loaded::Page(slot) => slot,
             other => panic!("{other:?}"),
@@ -900,7 +902,7 @@ proptest! {
     /// Whatever the ring keeps, and however reading, writing and failing come together: from where
     /// the follower began, it gets every record once and in order.
     #[test]
-    fn nothing_is_lost_or_comes_twice(
+    fn a_follower_gets_each_record_once_whatever_the_ring_and_its_pages_do(
         before in 0_i64..40,
         starts in prop::collection::vec(0_i64..45, 3),
         ring_bytes in 500_usize..8_000,
@@ -986,7 +988,7 @@ async fn another_login_has_a_ring_of_its_own_within_the_same_bound() {
     feeds.relieve();
     assert!(feeds.held() <= 10_000, "{}", feeds.held());
     let log = Arc::new(Log::default());
-    let pages = pages(Arc::clone(&log) as _, &StreamSettings::default());
-    let beside = pages.beside(Login(1), log as _);
-    assert!(pages.shares_bounds_with(&beside));
+    let own = catch_up_pool(Arc::clone(&log) as _, &StreamSettings::default());
+    let beside = own.beside(Login(1), log as _);
+    assert!(own.shares_bounds_with(&beside));
 }

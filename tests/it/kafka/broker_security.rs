@@ -474,7 +474,7 @@ fn outgoing(topic: &str) -> PlainOutgoing<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_may_only_read_does_so_in_peace() {
+async fn a_gateway_whose_kafka_user_may_only_read_is_ready_and_does_not_replace_its_producer() {
     let kafka = secured().await;
     let topic = new_topic(kafka, "read-only").await;
     kafka.plain().produce(outgoing(&topic)).await;

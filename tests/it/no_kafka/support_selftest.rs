@@ -20,7 +20,7 @@ fn no_two_topics_have_one_name() {
 
 #[tokio::test]
 #[should_panic(expected = "support_selftest.rs")]
-async fn a_wait_in_vain_names_the_place_that_waited() {
+async fn eventually_panics_at_the_line_that_waited() {
     eventually(Duration::from_millis(50), async || false).await;
 }
 

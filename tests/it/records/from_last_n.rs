@@ -45,7 +45,7 @@ fn offsets_of(records: &[Value]) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_records_are_those_that_are_shown_whatever_else_has_offsets() {
+async fn from_last_n_counts_only_records_that_are_shown_and_no_aborted_ones_or_markers() {
     let (plain, gateway) = (kafka().await.plain(), shared_gateway().await);
     let name = topic_of(&plain, "last", 1).await;
     // 0 with its marker at 1, 2 and 3 with 4, 5 with 6, and 7 to 31 that are aborted at 32.

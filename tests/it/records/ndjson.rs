@@ -407,7 +407,7 @@ async fn an_endless_stream_ends_when_the_gateway_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_holds_for_the_whole_stream_has_its_own_status() {
+async fn an_error_of_the_whole_ndjson_request_has_its_own_status() {
     let (gateway, topic) = gateway_with_topic(1).await;
     let (status, error) = post(&gateway, "/topics/nope-ndjson/records", "{\"value\":1}").await;
     assert_eq!(

@@ -90,7 +90,7 @@ async fn beside(gateway: &Gateway, plain: &Plain, topic: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn good_writers_beside_bad_ones_are_never_refused() {
+async fn records_of_good_writers_are_not_refused_for_bad_ones_in_the_same_batch() {
     let (gateway, plain) = (shared_gateway().await, kafka().await.plain());
     let topic = topic("beside");
     let compacted = [("cleanup.policy", "compact")];
@@ -100,7 +100,7 @@ async fn good_writers_beside_bad_ones_are_never_refused() {
 
 /// The broker alone finds the bad records out, in batches with the good ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn good_writers_are_never_refused_where_nobody_may_ask_for_the_topics_rules() {
+async fn records_of_good_writers_are_not_refused_where_topic_configurations_cannot_be_read() {
     let broker = secured().await;
     let plain = broker.plain();
     let topic = topic("beside");
@@ -120,7 +120,7 @@ async fn good_writers_are_never_refused_where_nobody_may_ask_for_the_topics_rule
 
 /// What is known of a topic is told at once, of the record at fault alone, and only as long as it is so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_topic_does_not_take_is_known_before_the_broker_is_asked() {
+async fn a_record_that_breaks_the_topics_rules_is_refused_before_it_is_sent_to_the_broker() {
     let plain = kafka().await.plain();
     let gateway = Gateway::builder(&kafka().await.bootstrap())
         .set("kafka.metadata_timeout_ms", "30000")

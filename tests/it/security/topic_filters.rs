@@ -103,7 +103,7 @@ async fn write(plain: &Plain, topic: &str, key: &str, value: &str, tag: &str) {
         .await;
 }
 
-/// What each door shows of a topic, and with these parameters.
+/// What each API shows of a topic, and with these parameters.
 async fn everywhere(gateway: &Gateway, name: &str, token: &str, more: &str) -> BTreeSet<i64> {
     let mut all = Vec::new();
     for accept in [
@@ -127,7 +127,7 @@ async fn everywhere(gateway: &Gateway, name: &str, token: &str, more: &str) -> B
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_shows_only_what_the_token_lets_one_see() {
+async fn every_api_shows_only_the_records_that_the_token_lets_through() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
     let name = topic("mine");
     plain.create_topic(&name, 1, &[]).await;

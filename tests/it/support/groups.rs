@@ -50,7 +50,7 @@ pub async fn fill(gateway: &Gateway, topic: &str, partition: i32, range: Range<i
     }
 }
 
-/// Writes records as the records door takes them.
+/// Writes records as the records API takes them.
 pub async fn write(gateway: &Gateway, topic: &str, records: Value) {
     let url = gateway.url(&format!("/topics/{topic}/records"));
     let reply = http::post_json(&url, &records).await;

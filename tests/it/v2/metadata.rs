@@ -79,7 +79,7 @@ async fn a_topic_has_its_configuration_and_partitions() {
         (reply.status.as_u16(), reply.header("content-type")),
         (200, V2)
     );
-    // The order of the fields is the reference's.
+    // The order of the fields is Confluent REST Proxy's.
     let start = format!("{{\"name\":\"{name}\",\"configs\":{{");
     assert!(reply.text().starts_with(&start), "{}", reply.text());
     let body = reply.json();
@@ -126,7 +126,7 @@ async fn offsets_count_open_transactions_and_not_what_was_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_exist_has_the_codes_of_the_reference() {
+async fn what_does_not_exist_has_the_codes_of_confluent_rest_proxy() {
     let name = topic("v2-missing");
     kafka().await.plain().create_topic(&name, 1, &[]).await;
     for path in ["", "/partitions", "/partitions/0", "/partitions/0/offsets"] {

@@ -383,7 +383,7 @@ async fn a_tail_needs_its_right_all_along_and_a_place() {
 
 /// The three ways of those who do not keep up, beside one who does, with a ring that is small.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_keep_up_is_treated_as_it_wants_and_slows_nobody() {
+async fn a_tail_that_falls_behind_catches_up_skips_or_ends_by_its_on_lag_and_slows_nobody() {
     const RECORDS: usize = 3_000;
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-slow", 1).await;

@@ -105,7 +105,7 @@ async fn a_record_wakes_only_the_tails_that_want_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_on_elsewhere_does_not_read_the_others_records_again() {
+async fn a_tail_of_a_key_resumed_at_another_gateway_does_not_read_other_keys_again() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-passed", 1).await;
     let first = Gateway::start(&kafka().await.bootstrap()).await;
@@ -151,7 +151,7 @@ async fn who_goes_on_elsewhere_does_not_read_the_others_records_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_is_told_to_who_wants_one_key_also_where_others_records_move_it() {
+async fn a_tail_of_a_key_is_told_of_the_end_also_when_records_of_other_keys_move_it() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-key-eof", 1).await;
     write(&plain, &name, 0, "mine", 0).await;
@@ -183,7 +183,7 @@ async fn the_end_is_told_to_who_wants_one_key_also_where_others_records_move_it(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_goes_or_grows_is_told_to_who_wants_one_key() {
+async fn a_tail_of_a_key_is_told_when_its_topic_is_deleted_or_grows() {
     let plain = kafka().await.plain();
     let (goes, grows) = (
         topic_of(&plain, "tail-key-goes", 1).await,
@@ -213,7 +213,7 @@ async fn a_topic_that_goes_or_grows_is_told_to_who_wants_one_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rate_and_conflation_are_of_the_records_of_the_key() {
+async fn a_tail_of_a_key_limits_and_conflates_only_the_records_of_the_key() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-key-rate", 1).await;
     let mut client = Client::welcomed(shared_gateway().await).await;
@@ -269,7 +269,7 @@ async fn a_rate_and_conflation_are_of_the_records_of_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_one_key_pauses_and_seeks_as_all_do() {
+async fn a_tail_of_a_key_pauses_and_seeks_as_other_tails_do() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-key-seek", 2).await;
     let mut client = Client::welcomed(shared_gateway().await).await;

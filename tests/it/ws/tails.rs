@@ -332,7 +332,7 @@ async fn a_tail_shows_what_is_wanted_as_it_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_for_groups_is_refused_by_a_tail() {
+async fn a_tail_refuses_the_frames_and_options_of_groups() {
     let plain = kafka().await.plain();
     let name = digits(&plain).await;
     let mut client = Client::welcomed(shared_gateway().await).await;
@@ -361,7 +361,7 @@ async fn what_is_for_groups_is_refused_by_a_tail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_is_told_to_who_asks_for_it() {
+async fn a_tail_with_the_eof_feature_is_told_of_the_end() {
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "tail-eof", 2).await;
     for n in 0..3 {

@@ -1,17 +1,10 @@
 //! `…/assignments`: partitions that an instance takes by hand, or has by its group.
 
-use axum::Extension;
-use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::errors::{self, OfAsking, OfTelling};
-use super::{ConsumerPartitions, Name, done, found, kind, known, permit, read, requests};
-use crate::api::v2::answer;
-use crate::auth::Principal;
-use crate::gateway::Gateway;
+use super::errors::{InstanceBodyErrors, InstanceErrors};
+use super::{ConsumerBody, ConsumerPartitions, InstanceAnswer, InstanceCall, Name, requests};
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
 
 /// Assign partitions
 ///
@@ -29,23 +22,17 @@ use crate::http::extract::Path;
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "It reads them"), OfTelling)
+    responses((status = 204, description = "It reads them"), InstanceBodyErrors)
 )]
-pub async fn post(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
+pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let assigned = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let partitions = requests::partitions(&body)?.ok_or_else(requests::no_partitions)?;
-        known(&gateway, &principal, "partitions", partitions.iter()).await?;
-        let assigned = handle.assign(partitions).await;
-        assigned.map_err(|refused| errors::of_instance(refused, &name))
+        let handle = call.instance()?;
+        let partitions = requests::partitions(&body.bytes)?.ok_or_else(requests::no_partitions)?;
+        call.check_partitions("partitions", partitions.iter())
+            .await?;
+        call.ask(handle.assign(partitions)).await
     };
-    done(kind, assigned.await)
+    body.answer.no_content(assigned.await)
 }
 
 /// Show the partitions
@@ -64,24 +51,20 @@ pub async fn post(
             (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
             (ConsumerPartitions = "application/json"),
         )),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn get(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let shown = async {
-        let handle = found(&gateway, &name, &principal)?;
-        permit(&handle, &principal, &name).await?;
-        let partitions = handle.assignments().await;
-        let partitions = partitions.map_err(|refused| errors::of_instance(refused, &name))?;
+        let handle = call.instance()?;
+        call.authorize_instance(&handle).await?;
+        let partitions = call.ask(handle.assignments()).await?;
         Ok(ConsumerPartitions {
             partitions: partitions.into_iter().map(Into::into).collect(),
         })
     };
-    answer(kind, shown.await)
+    answer.json(shown.await)
 }

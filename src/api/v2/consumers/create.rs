@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfMaking, create_error};
+use super::errors::{CreateErrors, InstanceErrors, create_error};
 use super::requests::{Object, coded};
-use super::{Name, done, found, has, kind, read};
-use crate::api::v2::answer;
+use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name, has};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
 use crate::config::address::Address;
@@ -30,7 +29,7 @@ use crate::kafka::member::OffsetReset;
 const SHOWN: usize = 200;
 /// Longest name of an instance, in bytes.
 const MAX_NAME: usize = 249;
-/// Most of `fetch.min.bytes`, as in the reference.
+/// Most of `fetch.min.bytes`, as in Confluent REST Proxy.
 const MAX_FETCH_MIN_BYTES: i64 = 10_000_000;
 /// Longest `consumer.request.timeout.ms`.
 const MAX_TIMEOUT_MS: i64 = 600_000;
@@ -123,7 +122,7 @@ const FIELDS: &[&str] = &[
             (ConsumerInstance = "application/vnd.kafka.v2+json", example = json!({"instance_id": "one", "base_uri": "http://localhost:8082/consumers/web/instances/one"})),
             (ConsumerInstance = "application/json"),
         )),
-        OfMaking,
+        CreateErrors,
     )
 )]
 pub async fn create(
@@ -133,8 +132,8 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let base = base(&gateway, &group, &request)?;
-    let (kind, body) = read(&gateway, request).await?;
-    let made = options(&gateway, group, &body).and_then(|options| {
+    let body = ConsumerBody::from_request(request, &gateway).await?;
+    let created = options(&gateway, group, &body.bytes).and_then(|options| {
         let instance = ConsumerInstance {
             instance_id: options.name.clone(),
             base_uri: format!(
@@ -143,10 +142,10 @@ pub async fn create(
             ),
         };
         let instances = gateway.instances();
-        let made = instances.make(options, gateway.clients(), principal);
-        made.map(|()| instance).map_err(create_error)
+        let created = instances.make(options, gateway.clients(), principal);
+        created.map(|()| instance).map_err(create_error)
     });
-    answer(kind, made)
+    body.answer.json(created)
 }
 
 /// Delete a consumer instance
@@ -167,22 +166,20 @@ pub async fn create(
         (status = 204, description = "It is gone"),
         (status = 400, description = "`Tidegate-Delivery` cannot be read"),
         (status = 409, description = "The instance gave no such answer (40903)"),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn delete(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let deleted = async {
-        let handle = found(&gateway, &name, &principal)?;
+        let handle = call.instance()?;
         if let Some(has) = has(&headers)? {
-            let acknowledging = tokio::time::timeout(ACKNOWLEDGING, handle.acknowledge(has));
-            if let Ok(acknowledged) = acknowledging.await {
-                acknowledged.map_err(|refused| errors::of_instance(refused, &name))?;
+            let acknowledging = call.ask(handle.acknowledge(has));
+            if let Ok(acknowledged) = tokio::time::timeout(ACKNOWLEDGING, acknowledging).await {
+                acknowledged?;
             }
             // A read that is under way says itself which answer the client has.
         }
@@ -190,7 +187,7 @@ pub async fn delete(
         let _ = tokio::time::timeout(LEAVING, handle.gone().cancelled()).await;
         Ok(())
     };
-    done(kind, deleted.await)
+    answer.no_content(deleted.await)
 }
 
 /// The URL by which clients of this process call the group: its scheme and authority, and the path before
@@ -205,7 +202,7 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(peer)| peer.ip());
-    let told = peer.and_then(|peer| {
+    let forwarded = peer.and_then(|peer| {
         let proxies = gateway.instances().proxies();
         proxies.forwarded(peer, request.headers())
     });
@@ -216,8 +213,8 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
     let host = match host_of(request)?.filter(|host| !host.is_empty()) {
         Some(host) => {
             let own = request.extensions().get::<ListenerAddress>();
-            let is_the_clients =
-                told.is_none() && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
+            let is_the_clients = forwarded.is_none()
+                && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
             if is_the_clients && gateway.instances().is_first_unknown_host() {
                 tracing::warn!(
                     host = host.chars().take(SHOWN).collect::<String>(),
@@ -229,7 +226,7 @@ fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, Api
         }
         None => own_host(request),
     };
-    Ok(Forwarded::url(told.as_ref(), scheme, &host, &path))
+    Ok(Forwarded::url(forwarded.as_ref(), scheme, &host, &path))
 }
 
 /// Whether a Host is known to be the gateway's without a client's word for it: one of `http.allowed_hosts`,
@@ -266,7 +263,7 @@ fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, Api
         isolation: gateway.cluster().reader.isolation(),
     };
     if let Some(body) = Object::body(body, FIELDS)? {
-        asked(&body, &mut options)?;
+        read_options(&body, &mut options)?;
     }
     if options.name.is_empty() {
         options.name = made_up(rest.instance_id.as_deref())?;
@@ -274,7 +271,7 @@ fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, Api
     Ok(options)
 }
 
-fn asked(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
+fn read_options(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError> {
     let unacceptable = |name: &str, what: String| coded(422, body.pointer(name), what);
     let refused = |name: &str, what: String| coded(42204, body.pointer(name), what);
     for field in ["name", "id"] {

@@ -218,15 +218,15 @@ const BODY: &[(&str, &str)] = &[
 ];
 
 /// The errors of making an instance.
-pub(super) struct OfMaking;
+pub(super) struct CreateErrors;
 /// The errors of requests without a body.
-pub(super) struct OfAsking;
+pub(super) struct InstanceErrors;
 /// The errors of requests with a body.
-pub(super) struct OfTelling;
+pub(super) struct InstanceBodyErrors;
 /// The errors of reads.
-pub(super) struct OfReads;
+pub(super) struct ReadErrors;
 
-impl utoipa::IntoResponses for OfMaking {
+impl utoipa::IntoResponses for CreateErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let own = [
             ("409", "The group has an instance of this name (40902)"),
@@ -239,13 +239,13 @@ impl utoipa::IntoResponses for OfMaking {
     }
 }
 
-impl utoipa::IntoResponses for OfAsking {
+impl utoipa::IntoResponses for InstanceErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         documented(ALL.iter().chain([&INSTANCE]))
     }
 }
 
-impl utoipa::IntoResponses for OfTelling {
+impl utoipa::IntoResponses for InstanceBodyErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let own = [(
             "409",
@@ -255,7 +255,7 @@ impl utoipa::IntoResponses for OfTelling {
     }
 }
 
-impl utoipa::IntoResponses for OfReads {
+impl utoipa::IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let own = [
             ("400", "A parameter is not a number, or there is none such"),

@@ -1,17 +1,13 @@
 //! `…/offsets`: what the group has committed.
 
-use axum::Extension;
-use axum::extract::Request;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfTelling};
-use super::{ConsumerPartitions, Name, found, has, known, permit, read, requests};
-use crate::api::v2::answer;
-use crate::auth::Principal;
-use crate::gateway::Gateway;
+use super::errors::{InstanceBodyErrors, InstanceErrors};
+use super::{ConsumerBody, ConsumerPartitions, InstanceCall, Name, has, requests};
 use crate::http::error::ApiError;
-use crate::http::extract::{Path, Query, unexpected};
+use crate::http::extract::{Query, unexpected};
 
 /// Offsets of partitions
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -68,52 +64,46 @@ pub struct ConsumerOffset {
             (Vec<Object> = "application/vnd.kafka.v2+json", example = json!([])),
             (Vec<Object> = "application/json"),
         )),
-        OfTelling,
+        InstanceBodyErrors,
     )
 )]
 pub async fn commit(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
     mut query: Query,
-    request: Request,
+    headers: HeaderMap,
+    body: ConsumerBody,
 ) -> Result<Response, ApiError> {
-    let has = has(request.headers());
-    let (kind, body) = read(&gateway, request).await?;
     let committed = async {
-        let has = has?;
-        let handle = found(&gateway, &name, &principal)?;
+        let has = has(&headers)?;
+        let handle = call.instance()?;
         let waits = match query.take("async")?.as_deref() {
             None | Some("false" | "") => true,
             Some("true") => false,
             Some(other) => return Err(unexpected("async", other, "true or false")),
         };
         query.finish()?;
-        let commits = requests::commits(&body)?;
+        let commits = requests::commits(&body.bytes)?;
         match &commits {
             Some(commits) if !commits.offsets.is_empty() => {
                 let partitions = commits.offsets.iter().map(|(partition, ..)| partition);
-                known(&gateway, &principal, commits.field, partitions).await?;
+                call.check_partitions(commits.field, partitions).await?;
             }
-            Some(_) | None => permit(&handle, &principal, &name).await?,
+            Some(_) | None => call.authorize_instance(&handle).await?,
         }
         let offsets = commits.map(|commits| commits.offsets);
         if waits {
-            let committed = handle.commit(offsets, has).await;
-            committed.map_err(|refused| errors::of_instance(refused, &name))?;
+            call.ask(handle.commit(offsets, has)).await?;
         } else {
+            let group = call.name.group;
             tokio::spawn(async move {
                 if let Err(refused) = handle.commit(offsets, has).await {
-                    tracing::debug!(
-                        group = name.group,
-                        "an asynchronous commit failed: {refused}"
-                    );
+                    tracing::debug!(group, "an asynchronous commit failed: {refused}");
                 }
             });
         }
         Ok([(); 0])
     };
-    answer(kind, committed.await)
+    body.answer.json(committed.await)
 }
 
 /// Show what is committed
@@ -144,22 +134,19 @@ pub async fn commit(
         (status = 400, description = "The body is not JSON, or a field is not of its type; or not a name that a topic can have (40002)"),
         (status = 415, description = "Not a content type that is read here"),
         (status = 422, description = "A field is unknown, given twice, missing or out of range"),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn committed(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
     mut query: Query,
-    request: Request,
+    body: ConsumerBody,
 ) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
     let found = async {
-        let handle = found(&gateway, &name, &principal)?;
+        let handle = call.instance()?;
         let queried = requests::queried(&mut query)?;
         query.finish()?;
-        let partitions = match requests::partitions(&body)? {
+        let partitions = match requests::partitions(&body.bytes)? {
             None if queried.is_empty() => {
                 return Err(requests::needed(
                     "/partitions",
@@ -175,11 +162,11 @@ pub async fn committed(
             }
         };
         if partitions.is_empty() {
-            permit(&handle, &principal, &name).await?;
+            call.authorize_instance(&handle).await?;
         }
-        known(&gateway, &principal, "partitions", partitions.iter()).await?;
-        let committed = handle.committed(partitions).await;
-        let committed = committed.map_err(|refused| errors::of_instance(refused, &name))?;
+        call.check_partitions("partitions", partitions.iter())
+            .await?;
+        let committed = call.ask(handle.committed(partitions)).await?;
         let offsets = committed
             .into_iter()
             .map(|(partition, known)| ConsumerOffset {
@@ -192,5 +179,5 @@ pub async fn committed(
             offsets: offsets.collect(),
         })
     };
-    answer(kind, found.await)
+    body.answer.json(found.await)
 }

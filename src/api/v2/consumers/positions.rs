@@ -1,18 +1,11 @@
 //! `…/positions`: where an instance reads on.
 
-use axum::Extension;
-use axum::extract::Request;
 use axum::response::Response;
 
-use super::errors::{self, OfTelling};
-use super::{
-    ConsumerPartition, ConsumerPartitions, Name, done, found, known, permit, read, requests,
-};
-use crate::auth::Principal;
+use super::errors::InstanceBodyErrors;
+use super::{ConsumerBody, ConsumerPartition, ConsumerPartitions, InstanceCall, Name, requests};
 use crate::consumer::SeekTargets;
-use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
 
@@ -72,45 +65,38 @@ pub struct PositionTimestamp {
         (PositionsRequest = "application/vnd.kafka.v2+json", example = json!({"offsets": [{"topic": "orders", "partition": 0, "offset": 20}], "timestamps": [{"topic": "orders", "partition": 1, "timestamp": "2026-05-01T12:00:00Z"}]})),
         (PositionsRequest = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
-pub async fn post(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
+pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let sought = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let Some(asked) = requests::positions(&body)? else {
+        let handle = call.instance()?;
+        let Some(positions) = requests::positions(&body.bytes)? else {
             return Err(requests::needed(
                 "/offsets",
                 "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
             ));
         };
-        if asked.offsets.is_empty() && asked.times.is_empty() {
-            permit(&handle, &principal, &name).await?;
+        if positions.offsets.is_empty() && positions.times.is_empty() {
+            call.authorize_instance(&handle).await?;
         }
-        let by_offset = asked.offsets.iter().map(|(p, _)| p);
-        known(&gateway, &principal, "offsets", by_offset).await?;
-        let by_time = asked.times.iter().map(|(p, _)| p);
-        known(&gateway, &principal, "timestamps", by_time).await?;
-        let offsets = asked.offsets.into_iter();
-        let times = asked.times.into_iter();
-        let mut aims: Vec<(TopicPartition, SeekTo)> = Vec::new();
+        let by_offset = positions.offsets.iter().map(|(p, _)| p);
+        call.check_partitions("offsets", by_offset).await?;
+        let by_time = positions.times.iter().map(|(p, _)| p);
+        call.check_partitions("timestamps", by_time).await?;
+        let offsets = positions.offsets.into_iter();
+        let times = positions.times.into_iter();
+        let mut targets: Vec<(TopicPartition, SeekTo)> = Vec::new();
         let all = offsets
             .map(|(p, offset)| (p, SeekTo::Offset(offset)))
             .chain(times.map(|(p, time)| (p, SeekTo::Time(time))));
-        // The last word on a partition holds.
-        for (partition, aim) in all {
-            aims.retain(|(known, _)| *known != partition);
-            aims.push((partition, aim));
+        // Of several targets of a partition the last one holds.
+        for (partition, target) in all {
+            targets.retain(|(known, _)| *known != partition);
+            targets.push((partition, target));
         }
-        let sought = handle.seek(SeekTargets::Each(aims)).await;
-        sought.map_err(|refused| errors::of_instance(refused, &name))
+        call.ask(handle.seek(SeekTargets::Each(targets))).await
     };
-    done(kind, sought.await)
+    body.answer.no_content(sought.await)
 }
 
 /// Read on at the beginning
@@ -128,15 +114,10 @@ pub async fn post(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
-pub async fn beginning(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    edge(&gateway, &name, principal, SeekTo::Beginning, request).await
+pub async fn beginning(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
+    edge(&call, SeekTo::Beginning, &body).await
 }
 
 /// Read on at the end
@@ -154,37 +135,30 @@ pub async fn beginning(
         (ConsumerPartitions = "application/vnd.kafka.v2+json", example = json!({"partitions": [{"topic": "orders", "partition": 0}]})),
         (ConsumerPartitions = "application/json"),
     )),
-    responses((status = 204, description = "The next read begins there"), OfTelling)
+    responses((status = 204, description = "The next read begins there"), InstanceBodyErrors)
 )]
-pub async fn end(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    edge(&gateway, &name, principal, SeekTo::End, request).await
+pub async fn end(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
+    edge(&call, SeekTo::End, &body).await
 }
 
+/// Reads on at an edge of the partitions that the body names.
 async fn edge(
-    gateway: &Gateway,
-    name: &Name,
-    principal: Principal,
-    aim: SeekTo,
-    request: Request,
+    call: &InstanceCall,
+    target: SeekTo,
+    body: &ConsumerBody,
 ) -> Result<Response, ApiError> {
-    let (kind, body) = read(gateway, request).await?;
     let sought = async {
-        let handle = found(gateway, name, &principal)?;
-        let partitions = requests::partitions(&body)?.ok_or_else(requests::no_partitions)?;
-        known(gateway, &principal, "partitions", partitions.iter()).await?;
-        let aims = if partitions.is_empty() {
-            permit(&handle, &principal, name).await?;
-            SeekTargets::All(aim)
+        let handle = call.instance()?;
+        let partitions = requests::partitions(&body.bytes)?.ok_or_else(requests::no_partitions)?;
+        call.check_partitions("partitions", partitions.iter())
+            .await?;
+        let targets = if partitions.is_empty() {
+            call.authorize_instance(&handle).await?;
+            SeekTargets::All(target)
         } else {
-            SeekTargets::Each(partitions.into_iter().map(|p| (p, aim)).collect())
+            SeekTargets::Each(partitions.into_iter().map(|p| (p, target)).collect())
         };
-        let sought = handle.seek(aims).await;
-        sought.map_err(|refused| errors::of_instance(refused, name))
+        call.ask(handle.seek(targets)).await
     };
-    done(kind, sought.await)
+    body.answer.no_content(sought.await)
 }

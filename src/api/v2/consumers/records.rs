@@ -13,17 +13,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::errors::{self, OfReads};
-use super::{DELIVERY, Name, found, has};
+use super::errors::ReadErrors;
+use super::{DELIVERY, InstanceCall, Name, has};
 use crate::api::v2::media::{self, Embedded};
-use crate::auth::Principal;
 use crate::codec::encode::{base64, headers as write_headers, place_and_time, string};
 use crate::config::HeaderForm;
 use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
 use crate::http::connection::Connection;
 use crate::http::error::ApiError;
-use crate::http::extract::{Path, Query};
+use crate::http::extract::Query;
 use crate::record::{ConsumerRecord as KafkaRecord, Header};
 
 /// Bytes after which a piece of an answer goes out.
@@ -87,35 +86,32 @@ pub struct ConsumerRecord {
             (Vec<ConsumerRecord> = "application/vnd.kafka.v2+json"),
             (Vec<ConsumerRecord> = "application/json"),
         )),
-        OfReads,
+        ReadErrors,
     )
 )]
 pub async fn read(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
+    call: InstanceCall,
     connection: Option<Extension<Arc<Connection>>>,
     version: Version,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
-    // Errors have the type of the format that was asked for, as far as one was.
-    let refusals = media::of_consumer_answer(&headers);
-    let (asked, handle) = async {
-        let handle = found(&gateway, &name, &principal)?;
+    // Errors have the type that the client accepts, where it says one that there is.
+    let error_type = media::of_consumer_answer(&headers);
+    let (kind, params, handle) = async {
+        let handle = call.instance()?;
         let kind = media::of_instance(&headers, handle.options().format)?;
-        let asked = Asked::parse(query, &gateway, handle.options().timeout)?;
-        Ok(((kind, asked), handle))
+        let params = ReadParams::parse(query, &call.gateway, handle.options().timeout)?;
+        Ok((kind, params, handle))
     }
     .await
-    .map_err(|error: ApiError| match refusals {
+    .map_err(|error: ApiError| match error_type {
         Ok(kind) => error.typed(kind),
         Err(_) => error,
     })?;
-    let (kind, asked) = asked;
     let shape = Shape {
         format: handle.options().format,
-        headers: gateway.settings().rest.record_headers,
+        headers: call.gateway.settings().rest.record_headers,
     };
     let has = has(&headers).map_err(|error| error.typed(kind))?;
     let connection_ref = connection.map(|Extension(connection)| ConnectionRef {
@@ -123,15 +119,13 @@ pub async fn read(
         is_shared: version == Version::HTTP_2,
     });
     let read = handle.read(
-        asked.timeout,
-        asked.max_bytes,
+        params.timeout,
+        params.max_bytes,
         connection_ref,
         has,
-        principal,
+        call.principal.clone(),
     );
-    let parcel = read
-        .await
-        .map_err(|refused| errors::of_instance(refused, &name).typed(kind))?;
+    let parcel = call.ask(read).await.map_err(|error| error.typed(kind))?;
     let delivery = HeaderValue::from_str(parcel.delivery());
     let mut response = Response::new(Body::new(Records::new(parcel, shape)));
     let headers = response.headers_mut();
@@ -143,22 +137,22 @@ pub async fn read(
 }
 
 /// The parameters of a read.
-struct Asked {
+struct ReadParams {
     timeout: Duration,
     max_bytes: u64,
 }
 
-impl Asked {
+impl ReadParams {
     fn parse(mut query: Query, gateway: &Gateway, timeout: Duration) -> Result<Self, ApiError> {
-        let asked = query.take_as::<i64>("timeout", "a whole number of milliseconds")?;
+        let milliseconds = query.take_as::<i64>("timeout", "a whole number of milliseconds")?;
         let max_bytes = query.take_as::<i64>("max_bytes", "a whole number of bytes")?;
         query.finish()?;
-        let above_zero = |asked: Option<i64>| u64::try_from(asked?).ok().filter(|n| *n > 0);
+        let above_zero = |given: Option<i64>| u64::try_from(given?).ok().filter(|n| *n > 0);
         let most = gateway.settings().rest.consumer_request_max_bytes as u64;
         Ok(Self {
-            timeout: above_zero(asked)
-                .map_or(timeout, |asked| Duration::from_millis(asked).min(timeout)),
-            max_bytes: above_zero(max_bytes).map_or(most, |asked| asked.min(most)),
+            timeout: above_zero(milliseconds)
+                .map_or(timeout, |given| Duration::from_millis(given).min(timeout)),
+            max_bytes: above_zero(max_bytes).map_or(most, |given| given.min(most)),
         })
     }
 }
@@ -350,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_field_is_written_in_the_order_of_the_reference() {
+    async fn every_field_is_written_in_the_order_of_confluent_rest_proxy() {
         let mut one = record(7, b"\xff\xfe");
         one.key = Some(Bytes::from_static(b"k"));
         one.headers = vec![Header {

@@ -1,4 +1,4 @@
-//! The bodies of this resource, read as the reference reads them: what is no JSON or of the wrong type
+//! The bodies of this resource, read as Confluent REST Proxy reads them: what is no JSON or of the wrong type
 //! is 400, a field that is not known, is missing or has an impossible value 422. Each error names the
 //! field by its JSON Pointer.
 
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         given(Some(*raw))
     }
 
-    /// A string. A number or a truth value is its text, as the reference takes it.
+    /// A string. A number or a truth value is its text, as Confluent REST Proxy takes it.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A whole number; a string that holds one is as good, as the reference takes it.
+    /// A whole number; a string that holds one is as good, as Confluent REST Proxy takes it.
     ///
     /// # Errors
     ///
@@ -374,7 +374,7 @@ pub(super) struct Commits {
 }
 
 /// `{"offsets":[{"topic","partition","offset","metadata"?}]}`, whose offsets are those of the last records
-/// that were handled, as in the reference; or, as Redpanda's proxy has it,
+/// that were handled, as in Confluent REST Proxy; or, as Redpanda's proxy has it,
 /// `{"partitions":[{"topic","partition","offset"}]}`, whose offsets are those of the next ones. `None` without
 /// a body, and where it has neither.
 ///
@@ -401,7 +401,7 @@ pub(super) fn commits(body: &[u8]) -> Result<Option<Commits>, ApiError> {
     let mut places = HashMap::new();
     for object in &list {
         let (partition, offset, text) = named(object)?;
-        // The last word on a partition holds, as in the reference.
+        // The last word on a partition holds, as in Confluent REST Proxy.
         let at = *places.entry(partition.clone()).or_insert(offsets.len());
         let named = (partition, offset + more, text);
         match offsets.get_mut(at) {

@@ -1,20 +1,13 @@
 //! `…/subscription`: the topics of an instance.
 
-use axum::Extension;
-use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::errors::{self, OfAsking, OfTelling};
+use super::errors::{InstanceBodyErrors, InstanceErrors};
 use super::requests::{self, Object};
-use super::{Name, done, found, kind, may_consume, permit, read};
-use crate::api::v2::answer;
-use crate::auth::Principal;
+use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name};
 use crate::consumer::TopicSelection;
-use crate::gateway::Gateway;
 use crate::http::error::ApiError;
-use crate::http::extract::Path;
 use crate::topic_pattern::Pattern;
 
 /// What to subscribe to
@@ -51,27 +44,21 @@ pub struct Subscription {
         (SubscriptionRequest = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
         (SubscriptionRequest = "application/json"),
     )),
-    responses((status = 204, description = "It subscribes to them"), OfTelling)
+    responses((status = 204, description = "It subscribes to them"), InstanceBodyErrors)
 )]
-pub async fn post(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (kind, body) = read(&gateway, request).await?;
+pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, ApiError> {
     let subscribed = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let Some(wanted) = wanted(&body)? else {
+        let handle = call.instance()?;
+        let Some(selection) = selection(&body.bytes)? else {
             return Ok(());
         };
-        if let TopicSelection::Names(names) = &wanted {
-            may_consume(&principal, names.iter().map(|name| &**name))?;
+        if let TopicSelection::Names(names) = &selection {
+            call.authorize_topics(names.iter().map(|name| &**name))?;
         }
-        let subscribed = handle.subscribe(wanted, principal).await;
-        subscribed.map_err(|refused| errors::of_instance(refused, &name))
+        let subscribing = handle.subscribe(selection, call.principal.clone());
+        call.ask(subscribing).await
     };
-    done(kind, subscribed.await)
+    body.answer.no_content(subscribed.await)
 }
 
 /// Show the subscription
@@ -88,26 +75,22 @@ pub async fn post(
             (Subscription = "application/vnd.kafka.v2+json", example = json!({"topics": ["orders"]})),
             (Subscription = "application/json"),
         )),
-        OfAsking,
+        InstanceErrors,
     )
 )]
 pub async fn get(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let shown = async {
-        let handle = found(&gateway, &name, &principal)?;
-        permit(&handle, &principal, &name).await?;
-        let topics = handle.subscription().await;
-        let topics = topics.map_err(|refused| errors::of_instance(refused, &name))?;
+        let handle = call.instance()?;
+        call.authorize_instance(&handle).await?;
+        let topics = call.ask(handle.subscription()).await?;
         Ok(Subscription {
             topics: topics.iter().map(ToString::to_string).collect(),
         })
     };
-    answer(kind, shown.await)
+    answer.json(shown.await)
 }
 
 /// End the subscription
@@ -122,25 +105,21 @@ pub async fn get(
     operation_id = "unsubscribeConsumerV2",
     tag = "Compatible REST v2",
     params(Name),
-    responses((status = 204, description = "It has neither topics nor partitions"), OfAsking)
+    responses((status = 204, description = "It has neither topics nor partitions"), InstanceErrors)
 )]
 pub async fn delete(
-    gateway: Gateway,
-    Path(name): Path<Name>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
+    call: InstanceCall,
+    InstanceAnswer(answer): InstanceAnswer,
 ) -> Result<Response, ApiError> {
-    let kind = kind(&headers)?;
     let ended = async {
-        let handle = found(&gateway, &name, &principal)?;
-        let ended = handle.unsubscribe().await;
-        ended.map_err(|refused| errors::of_instance(refused, &name))
+        let handle = call.instance()?;
+        call.ask(handle.unsubscribe()).await
     };
-    done(kind, ended.await)
+    answer.no_content(ended.await)
 }
 
-/// What the body asks for; `None` where it asks for nothing, as the reference allows.
-fn wanted(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
+/// What the body asks for; `None` where it asks for nothing, as Confluent REST Proxy allows.
+fn selection(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
         return Err(requests::needed(
             "/topics",

@@ -19,7 +19,7 @@ use crate::codec::parse::{
 use crate::http::error::ApiError;
 use crate::record::ProducerRecord;
 
-/// Base64 as the reference reads it: the standard alphabet without white space; padding may be
+/// Base64 as Confluent REST Proxy reads it: the standard alphabet without white space; padding may be
 /// missing, and the bits that pad the last character are not looked at.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -103,7 +103,7 @@ fn record(
     })
 }
 
-/// A record's own partition, a number or a string that holds one, as the reference takes it; an empty
+/// A record's own partition, a number or a string that holds one, as Confluent REST Proxy takes it; an empty
 /// string is none. 400 when it is not of the right type, 422 when it is below 0.
 fn own_partition(raw: &RawValue, index: usize) -> Result<Option<i32>, ApiError> {
     let text = string(raw).unwrap_or(Cow::Borrowed(raw.get()));
@@ -146,7 +146,7 @@ fn content(body: &Bytes, raw: &RawValue, format: Embedded, field: &str) -> Resul
 }
 
 /// The bytes of a JSON key. The reference writes JSON anew, and keys are compared byte by byte, to
-/// choose a partition and to compact: one that was written through the reference must keep its
+/// choose a partition and to compact: one that was written through Confluent REST Proxy must keep its
 /// bytes, so white space goes and characters that need no escape lose it.
 fn key(body: &Bytes, text: &str) -> Bytes {
     if text.bytes().all(|b| b != b'\\' && !b.is_ascii_whitespace()) {
@@ -198,7 +198,7 @@ fn unreadable(error: &serde_json::Error) -> ApiError {
     }
 }
 
-/// What the reference answers while it has no schema registry.
+/// What Confluent REST Proxy answers while it has no schema registry.
 fn no_schemas(format: &str, has_schema: bool) -> ApiError {
     ApiError::unprocessable(format!(
         "{format} needs a schema registry or a folder of schemas, which this version does not \

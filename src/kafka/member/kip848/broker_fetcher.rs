@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_lane_has_its_turn_although_one_is_never_at_rest() {
+    async fn each_broker_fetcher_has_its_turn_although_one_is_always_ready() {
         let mut fetchers = BrokerFetchers::default();
         let ids = [3, 1, 2].map(|leader| arm(&mut fetchers, leader));
         for round in 0..4 {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_has_one_lane_and_a_lane_that_ended_is_not_taken_for_another() {
+    fn a_broker_has_one_fetcher_and_the_id_of_an_ended_one_is_not_used_again() {
         let mut fetchers = BrokerFetchers::default();
         assert!(fetchers.is_empty());
         let (first, second) = (fetchers.of(1).id, fetchers.of(2).id);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_up_to_the_longest_and_a_lane_that_is_roused_begins_anew() {
+    fn pauses_of_a_fetcher_grow_up_to_the_longest_and_start_over_when_it_is_roused() {
         let mut fetcher = BrokerFetcher::new(1, 1);
         for _ in 0..10 {
             fetcher.wait();

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_error_has_the_fate_that_the_protocol_gives_it() {
+    fn each_error_is_of_the_class_that_the_protocol_gives_it() {
         let of = |code| ErrorClass::of(&KrafkaError::broker(code, "test"));
         for code in [
             ErrorCode::GroupAuthorizationFailed,

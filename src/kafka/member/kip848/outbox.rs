@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn each_consumer_has_room_for_one_batch() {
+    fn the_outbox_has_room_for_one_batch_of_each_consumer() {
         let mut outbox = Outbox::default();
         let (group, fetcher) = (Via::Group, Via::Broker(1));
         outbox.put_records(fetcher, records());
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_full_has_room_for_nobody() {
+    fn a_full_outbox_has_no_room_for_any_consumer() {
         let mut outbox = Outbox::default();
         for _ in 0..MOST {
             assert!(outbox.has_room(Via::Group));

@@ -33,7 +33,7 @@ fn a_record_that_was_given_up_gets_the_reason() {
 }
 
 #[test]
-fn what_may_pass_is_only_added() {
+fn a_broken_connection_is_added_to_the_error_and_does_not_change_its_kind() {
     let client_errors = ClientErrors::default();
     client_errors.note(Code::BrokerTransportFailure, "b:1: Connect failed");
     let fault = given_up(&client_errors, Code::MessageTimedOut);
@@ -50,7 +50,7 @@ fn what_may_pass_is_only_added() {
 }
 
 #[test]
-fn nobody_is_told_where_a_broker_is() {
+fn client_errors_are_told_without_the_addresses_of_brokers() {
     let client_errors = ClientErrors::default();
     for (code, reason) in [
         (
@@ -72,7 +72,7 @@ fn nobody_is_told_where_a_broker_is() {
 }
 
 #[test]
-fn who_may_write_nothing_is_told_so() {
+fn a_producer_without_any_right_to_write_gives_a_not_authorized_error() {
     let client_errors = ClientErrors::default();
     client_errors.note(Code::ClusterAuthorizationFailed, "Failed to acquire PID");
     for code in [Code::PurgeQueue, Code::Fatal] {
@@ -84,7 +84,7 @@ fn who_may_write_nothing_is_told_so() {
 }
 
 #[test]
-fn only_a_login_that_fails_everywhere_locks_out() {
+fn the_producer_is_locked_out_only_when_its_login_fails_at_every_broker() {
     let client_errors = ClientErrors::default();
     assert_eq!(client_errors.locked_out(), None);
     // One broker of several.
@@ -104,7 +104,7 @@ fn only_a_login_that_fails_everywhere_locks_out() {
 }
 
 #[test]
-fn a_complaint_is_bounded() {
+fn a_librdkafka_message_is_shortened_and_loses_its_counters() {
     assert_eq!(
         essence("a: b. (after 5ms in state X, 3 identical error(s) suppressed)"),
         "a: b"

@@ -146,7 +146,7 @@ async fn others_go_on(killed: bool) {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    // Without lanes each of them takes some five seconds.
+    // Without a fetcher for each broker, each of them takes some five seconds.
     assert!(times.len() >= 40, "{} records", times.len());
     assert!(quantile(times, 90) < Duration::from_secs(1));
 

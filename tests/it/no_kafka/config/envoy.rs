@@ -98,7 +98,7 @@ async fn requests_find_the_process_that_has_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_clients_say_of_themselves_is_not_believed() {
+async fn forwarded_headers_that_a_client_forges_are_not_believed() {
     let gateway = Gateway::embedded()
         .with_tokens()
         .set("telemetry.audit", "audit.log");

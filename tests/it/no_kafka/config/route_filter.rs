@@ -6,7 +6,7 @@ use crate::support::gateway::Gateway;
 use crate::support::http::{self, client, send};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_blocked_is_not_there() {
+async fn a_blocked_route_is_answered_as_if_it_did_not_exist() {
     let gateway = Gateway::embedded()
         .set("auth.mode", "none")
         .set(
@@ -39,7 +39,7 @@ async fn what_is_blocked_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_allowed_is_there() {
+async fn with_an_allow_list_only_its_routes_exist() {
     let gateway = Gateway::embedded()
         .set("http.allow", "GET /topics*")
         .start()

@@ -6,7 +6,7 @@ use crate::support::gateway::Gateway;
 use crate::support::http;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_kafka_there_is_one_to_try() {
+async fn without_settings_the_gateway_starts_with_the_embedded_broker() {
     let gateway = Gateway::unconfigured().start().await;
     let url = gateway.url("/topics/orders/records");
 
@@ -39,7 +39,7 @@ async fn without_a_kafka_there_is_one_to_try() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trial_is_called_one_everywhere() {
+async fn the_log_readiness_and_every_answer_say_that_the_broker_is_embedded() {
     let gateway = Gateway::unconfigured().start().await;
     let stderr = gateway.stderr();
     assert!(
@@ -76,7 +76,7 @@ async fn a_trial_is_called_one_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_trial_refuses_writes_and_goes_on_reading() {
+async fn a_full_embedded_broker_refuses_writes_and_still_gives_records() {
     let gateway = Gateway::unconfigured()
         .set("kafka.embedded_max_bytes", "1 MiB")
         .start()
@@ -105,7 +105,7 @@ async fn a_full_trial_refuses_writes_and_goes_on_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trial_is_not_shown_to_the_world_by_accident() {
+async fn the_embedded_broker_does_not_start_unasked_on_a_public_address() {
     let world = |builder: crate::support::gateway::Builder| {
         builder
             .arg("--listen")
@@ -132,7 +132,7 @@ async fn a_trial_is_not_shown_to_the_world_by_accident() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_set_up_tokens_gets_no_trial_by_accident() {
+async fn the_embedded_broker_does_not_start_unasked_where_tokens_are_set_up() {
     let Err(ended) = Gateway::unconfigured().with_tokens().try_start().await else {
         panic!("it started");
     };

@@ -126,7 +126,7 @@ async fn the_embedded_broker_has_groups() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nothing_helps_against_ends_the_member() {
+async fn an_error_that_no_retry_helps_against_ends_the_member() {
     let broker = broker().await;
     let cluster = cluster(&broker.bootstrap()).await;
     for (error, kind) in [

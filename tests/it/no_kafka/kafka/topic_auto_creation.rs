@@ -77,7 +77,7 @@ async fn consume_alone_creates_no_topic() {
         json!({"topics": ["orders"]}),
     )
     .await;
-    // A topic that is still to come is taken, as the reference takes it.
+    // A topic that is still to come is taken, as Confluent REST Proxy takes it.
     assert_eq!(subscribed.status, 204, "{}", subscribed.text());
     assert!(!is_there(&gateway, "orders").await);
 }

@@ -179,7 +179,7 @@ async fn a_record_that_was_never_sent_is_certainly_not_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_error_that_passes_is_not_seen() {
+async fn a_produce_error_that_passes_is_retried_and_not_seen_by_the_client() {
     for error in [
         ErrorCode::NotEnoughReplicas,
         ErrorCode::NotLeaderForPartition,

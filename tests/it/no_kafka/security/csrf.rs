@@ -1,4 +1,4 @@
-//! Pages of other sites, as their requests look on the wire: refused at every door, and nothing of
+//! Pages of other sites, as their requests look on the wire: refused at every endpoint, and nothing of
 //! theirs reaches Kafka. `browser` does the same with a real one.
 
 use std::time::Duration;
@@ -40,9 +40,9 @@ async fn written(broker: &FaultBroker) -> usize {
 }
 
 /// Paths of the OpenAPI document with their methods, parameters filled in, and what is no path.
-async fn doors(gateway: &Gateway) -> Vec<(String, String)> {
+async fn endpoints(gateway: &Gateway) -> Vec<(String, String)> {
     let document = http::get(&gateway.url("/openapi.json")).await.json();
-    let mut doors = vec![
+    let mut endpoints = vec![
         ("GET".to_owned(), "/no/such/path".to_owned()),
         ("PATCH".to_owned(), "/openapi.json".to_owned()),
         ("OPTIONS".to_owned(), "/topics/a/records".to_owned()),
@@ -54,10 +54,10 @@ async fn doors(gateway: &Gateway) -> Vec<(String, String)> {
             .collect::<Vec<_>>()
             .join("/");
         for method in item.as_object().unwrap().keys() {
-            doors.push((method.to_uppercase(), path.clone()));
+            endpoints.push((method.to_uppercase(), path.clone()));
         }
     }
-    doors
+    endpoints
 }
 
 fn assert_refused(reply: &Reply, header: &str, setting: &str) {
@@ -75,12 +75,12 @@ fn assert_refused(reply: &Reply, header: &str, setting: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_refuses_a_page_of_another_site() {
+async fn every_endpoint_refuses_a_page_of_another_site() {
     let broker = broker().await;
     let gateway = gateway(&broker).start().await;
-    let doors = doors(&gateway).await;
-    assert!(doors.len() > 7, "{doors:?}");
-    for (method, path) in doors {
+    let endpoints = endpoints(&gateway).await;
+    assert!(endpoints.len() > 7, "{endpoints:?}");
+    for (method, path) in endpoints {
         for (header, value) in [
             ("Origin", "https://evil.example"),
             ("Origin", "null"),
@@ -102,7 +102,7 @@ async fn every_door_refuses_a_page_of_another_site() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_let_in_is_written() {
+async fn a_refused_cross_site_request_writes_no_record() {
     let broker = broker().await;
     let gateway = gateway(&broker).start().await;
     let own = gateway.url("");
@@ -157,7 +157,7 @@ async fn a_link_leads_to_the_api_page_and_to_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn further_names_are_a_setting() {
+async fn allowed_hosts_are_further_names_of_the_gateway() {
     let gateway = Gateway::embedded()
         .set("http.allowed_hosts", "gateway.example")
         .start()

@@ -185,7 +185,7 @@ async fn a_name_that_a_principal_has_in_a_group_is_refused_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_realm_makes_them_the_same() {
+async fn the_same_subject_of_two_issuers_in_one_realm_is_one_principal() {
     let gateway = gateway(r#", realm = "staff""#).start().await;
     let all = "produce:* consume:* group:*";
     assert_eq!(make(&gateway, &ours(all), "one").await.status, 200);

@@ -52,7 +52,7 @@ async fn an_answer_to_a_credential_in_the_query_is_kept_out_of_caches_whatever_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_is_the_refusal_of_one_that_is_not_taken_there() {
+async fn a_refused_credential_in_the_query_is_kept_out_of_caches_too() {
     let gateway = with_tokens().start().await;
     let path = format!("/topics?access_token={}", token("ann", "admin:*"));
     is_kept_out_of_caches(&gateway, Method::GET, &path, 401).await;

@@ -339,7 +339,7 @@ async fn an_address_that_is_refused_too_often_is_not_listened_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_let_in_before_does_not_suffer_from_a_neighbour() {
+async fn a_principal_that_was_let_in_before_is_served_when_its_address_is_refused() {
     let gateway = strict().await;
     let (ann, bob) = (token("ann", "consume:*"), token("bob", "consume:*"));
     assert_eq!(
@@ -368,7 +368,7 @@ async fn who_was_let_in_before_does_not_suffer_from_a_neighbour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loop_of_what_is_refused_is_held_back() {
+async fn answers_to_a_client_that_repeats_refused_requests_are_delayed() {
     let gateway = Gateway::embedded().start().await;
     // Over HTTP/1 a client may open a second connection.
     let client = reqwest::Client::builder();

@@ -191,7 +191,7 @@ async fn nobody_reads_in_a_ticket_who_may_do_what() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ticket_of_an_open_gateway_is_worth_nothing_elsewhere() {
+async fn a_ticket_made_without_authentication_opens_nothing_where_authentication_is_on() {
     const KEY: &str = "a ticket key of at least thirty-two bytes";
     let open = Gateway::embedded()
         .file("ticket.key", KEY)

@@ -77,7 +77,7 @@ async fn sh(script: String) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shared_secret_serves_who_has_it() {
+async fn the_recipe_for_a_shared_secret_makes_a_token_that_the_gateway_takes() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     let heading = "### A shared secret";

@@ -125,7 +125,7 @@ async fn a_value_that_a_filter_cannot_judge_is_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_header_that_stands_twice_is_no_ones() {
+async fn a_record_whose_filter_header_stands_twice_is_shown_to_nobody() {
     let gateway = gateway().await;
     for headers in [
         json!([["for", "ann"]]),

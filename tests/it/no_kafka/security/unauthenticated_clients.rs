@@ -78,7 +78,7 @@ async fn post_unfinished(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_of_strangers_cost_nothing() {
+async fn bodies_without_valid_credentials_take_no_memory() {
     let gateway = jwt().start().await;
     let before = peak_bytes(&gateway);
     let one: Vec<_> = (0..40).map(|_| client()).collect();
@@ -119,7 +119,7 @@ async fn unknown(gateway: &Gateway) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_of_strangers_are_small() {
+async fn large_frames_before_authentication_take_no_memory() {
     let gateway = jwt()
         .set("websocket.hello_timeout_ms", "60000")
         // A quarter of them is for one address.
@@ -165,7 +165,7 @@ async fn frames_of_strangers_are_small() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_fill_no_place_of_those_who_are_known() {
+async fn unauthenticated_sessions_take_no_place_of_authenticated_ones() {
     let gateway = jwt()
         .set("limits.unknown_sessions", "3")
         .set("limits.group_sessions", "2")
@@ -310,7 +310,7 @@ async fn one_principal_leaves_half_of_the_bodies_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_asked_for_is_not_judged() {
+async fn credentials_are_not_checked_where_authentication_is_off() {
     let open = Gateway::embedded().start().await;
     let asks = jwt().start().await;
     for (scheme, credentials) in [

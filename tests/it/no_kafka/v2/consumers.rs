@@ -1,4 +1,4 @@
-//! Consumer instances when the broker errs: the rows of the reference's table that only it can bring
+//! Consumer instances when the broker errs: the rows of Confluent REST Proxy's table that only it can bring
 //! about.
 
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn code(reply: &Reply) -> (u16, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_error_of_kafka_has_the_code_of_the_reference() {
+async fn each_error_of_kafka_has_the_code_of_confluent_rest_proxy() {
     let kafka = FaultBroker::start().await;
     let (_gateway, base) = start(&kafka).await;
     let offsets = format!("{base}/offsets");
@@ -90,7 +90,7 @@ async fn a_commit_that_fails_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_is_not_let_in_is_told_to_who_reads() {
+async fn a_read_of_an_instance_that_its_group_refuses_says_why() {
     let kafka = FaultBroker::start().await;
     let (_gateway, base) = start(&kafka).await;
     let heartbeat = ApiKey::ConsumerGroupHeartbeat;

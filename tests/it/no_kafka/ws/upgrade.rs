@@ -92,7 +92,7 @@ async fn shake(gateway: &Gateway, instead: &[(&str, Option<&str>)]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_handshake_is_told_so() {
+async fn a_request_to_ws_that_is_no_websocket_handshake_is_refused_with_426() {
     let gateway = Gateway::embedded().start().await;
     let plain = get(&gateway.url("/ws?topics=orders")).await;
     assert_eq!(plain.status, 426);
@@ -167,7 +167,7 @@ fn client_of_http2() -> reqwest::Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_was_offered_is_agreed_on() {
+async fn the_upgrade_agrees_only_to_a_subprotocol_that_the_client_offers() {
     let gateway = jwt().start().await;
     let good = token("ann", "consume:*");
     let bearer = format!("tidegate.bearer.{good}");
@@ -338,7 +338,7 @@ async fn a_token_that_does_not_last_is_not_warned_of_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shows_nothing_must_say_hello() {
+async fn a_session_without_credentials_must_send_hello_in_time() {
     let gateway = jwt().set("websocket.hello_timeout_ms", "60000");
     let gateway = gateway.start().await;
     let hasty = jwt().set("websocket.hello_timeout_ms", "500").start().await;

@@ -87,7 +87,7 @@ async fn what_was_acknowledged_survives_a_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_in_the_middle_of_a_burst_loses_nothing() {
+async fn a_termination_in_the_middle_of_a_burst_loses_no_acknowledged_record() {
     let plain = kafka().await.plain();
     let gateway = Gateway::start(&kafka().await.bootstrap()).await;
     let topic = topic("ended");

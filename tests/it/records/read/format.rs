@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Door, error_of, places, says};
+use super::{TestTopic, error_of, places, says};
 use crate::streams::{Stream, ndjson};
 use crate::support::http;
 use crate::support::kafka_client::PlainOutgoing;
@@ -12,7 +12,7 @@ use crate::support::kafka_client::PlainOutgoing;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
     type Content = Option<&'static [u8]>;
-    let door = Door::open("shown", 1, &[]).await;
+    let topic = TestTopic::open("shown", 1, &[]).await;
     let headers: [(&str, Option<&[u8]>); 4] = [
         ("a", Some(b"1")),
         ("b", None),
@@ -29,27 +29,27 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
     ];
     for (n, (key, value)) in records.into_iter().enumerate() {
         let record = PlainOutgoing {
-            topic: &door.topic,
+            topic: &topic.name,
             key,
             value,
             headers: if n == 0 { &headers } else { &[] },
             timestamp: Some(1_700_000_000_000),
             ..PlainOutgoing::default()
         };
-        door.plain.produce(record).await;
+        topic.plain.produce(record).await;
     }
 
-    let reply = door.reply("from=earliest").await;
+    let reply = topic.reply("from=earliest").await;
     // As text, since a JSON library loses digits.
     let expected = format!(
         r#"{{"records":[{{"topic":"{}","partition":0,"offset":0,"timestamp":1700000000000,"key":"k","value":{{"n": 12345678901234567890}},"headers":[["a","1"],["b",null],["a",{{"b64":"/wA="}}],["é","\"é\"\n"]]}},"#,
-        door.topic
+        topic.name
     );
     assert!(reply.text().starts_with(&expected), "{}", reply.text());
 
     // key, kf, value, vf
     let shown = async |query: &str| -> Vec<Value> {
-        let page = door.page(&format!("from=earliest&{query}")).await;
+        let page = topic.page(&format!("from=earliest&{query}")).await;
         let fields = |r: &Value| ["key", "kf", "value", "vf"].map(|name| r[name].clone());
         page.records.iter().map(|r| json!(fields(r))).collect()
     };
@@ -81,38 +81,38 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
             json!([null, null, null, "null"]),
         ]
     );
-    let one = http::get(&format!("{}?value_format=binary", door.record(0, 5))).await;
+    let one = http::get(&format!("{}?value_format=binary", topic.record(0, 5))).await;
     assert_eq!(one.json()["value"], "WzEsMl0=");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timestamp_of_the_broker_is_marked() {
-    let door = Door::open("append", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
-    door.write(&json!({"value": 1, "timestamp": 1000})).await;
-    let record = &door.page("from=earliest").await.records[0];
-    let in_kafka = door.plain.consume_all(&door.topic).await[0].timestamp;
+    let topic = TestTopic::open("append", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    topic.write(&json!({"value": 1, "timestamp": 1000})).await;
+    let record = &topic.page("from=earliest").await.records[0];
+    let in_kafka = topic.plain.consume_all(&topic.name).await[0].timestamp;
     assert!(in_kafka > Some(1_000));
     assert_eq!(record["timestamp"].as_i64(), in_kafka);
     assert_eq!(record["timestamp_type"], "append");
 
-    let door = Door::open("create", 1, &[]).await;
-    door.write(&json!({"value": 1, "timestamp": 1000})).await;
-    let record = &door.page("from=earliest").await.records[0];
+    let topic = TestTopic::open("create", 1, &[]).await;
+    topic.write(&json!({"value": 1, "timestamp": 1000})).await;
+    let record = &topic.page("from=earliest").await.records[0];
     assert_eq!(record["timestamp"], 1000);
     assert!(record.get("timestamp_type").is_none(), "{record}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tombstone_is_told_from_the_json_null() {
-    let door = Door::open("nulls", 1, &[]).await;
+    let topic = TestTopic::open("nulls", 1, &[]).await;
     for value in [None, Some(b"null".as_slice())] {
         let record = PlainOutgoing {
-            topic: &door.topic,
+            topic: &topic.name,
             key: Some(b"k"),
             value,
             ..PlainOutgoing::default()
         };
-        door.plain.produce(record).await;
+        topic.plain.produce(record).await;
     }
     let shown = |records: &[Value]| -> Vec<(Value, Value)> {
         let records = records.iter();
@@ -123,7 +123,7 @@ async fn a_tombstone_is_told_from_the_json_null() {
     let tombstone = (Value::Null, json!("null"));
     let url = format!(
         "{}/topics/{}/records?from=earliest&until=end",
-        door.gateway, door.topic
+        topic.gateway, topic.name
     );
     for (format, other) in [
         ("", (Value::Null, Value::Null)),
@@ -148,7 +148,7 @@ async fn a_tombstone_is_told_from_the_json_null() {
         assert_eq!(shown(&events), expected, "{url}");
     }
     for (offset, vf) in [(0, json!("null")), (1, Value::Null)] {
-        let record = http::get(&door.record(0, offset)).await.json();
+        let record = http::get(&topic.record(0, offset)).await.json();
         assert_eq!((&record["value"], &record["vf"]), (&Value::Null, &vf));
     }
     // Where there are values alone, nothing is left to tell them by.
@@ -160,18 +160,18 @@ async fn a_tombstone_is_told_from_the_json_null() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn times_of_far_years_are_read_and_seconds_are_refused() {
-    let door = Door::open("years", 1, &[]).await;
-    door.fill(&[3]).await;
+    let topic = TestTopic::open("years", 1, &[]).await;
+    topic.fill(&[3]).await;
     for (from, count) in [
         ("1960-01-01T00:00:00Z", 3),
         ("0001-01-01", 3),
         ("9999-12-31T23:59:59Z", 0),
     ] {
-        let page = door.page(&format!("from={from}")).await;
+        let page = topic.page(&format!("from={from}")).await;
         assert_eq!(page.records.len(), count, "{from}");
         let url = format!(
             "{}/topics/{}/records?from={from}&until=end",
-            door.gateway, door.topic
+            topic.gateway, topic.name
         );
         let lines = ndjson(&url).await.into_iter();
         let records = lines.filter(|line| line.get("event").is_none());
@@ -183,7 +183,7 @@ async fn times_of_far_years_are_read_and_seconds_are_refused() {
         "text/event-stream",
     ] {
         let get = async |query: &str| {
-            let url = format!("{}/topics/{}/records?{query}", door.gateway, door.topic);
+            let url = format!("{}/topics/{}/records?{query}", topic.gateway, topic.name);
             http::send(http::client().get(url).header("accept", accept)).await
         };
         let error = error_of(&get("from=1700000000").await, 400, "from");
@@ -198,18 +198,19 @@ async fn times_of_far_years_are_read_and_seconds_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_record_comes_as_json_or_as_its_bytes() {
-    let door = Door::open("single", 2, &[]).await;
+    let topic = TestTopic::open("single", 2, &[]).await;
     let image = b"\x89PNG\r\n\x00\xff";
     let record = PlainOutgoing {
-        topic: &door.topic,
+        topic: &topic.name,
         partition: Some(1),
         key: Some(b"k"),
         value: Some(image),
         timestamp: Some(1_700_000_000_000),
         ..PlainOutgoing::default()
     };
-    door.plain.produce(record).await;
-    door.plain
+    topic.plain.produce(record).await;
+    topic
+        .plain
         .produce(PlainOutgoing {
             value: None,
             ..record
@@ -217,7 +218,7 @@ async fn one_record_comes_as_json_or_as_its_bytes() {
         .await;
     let get = async |partition: i32, offset: i64, accept: &str| {
         let request = http::client()
-            .get(door.record(partition, offset))
+            .get(topic.record(partition, offset))
             .header("accept", accept);
         http::send(request).await
     };
@@ -227,7 +228,7 @@ async fn one_record_comes_as_json_or_as_its_bytes() {
     assert_eq!(reply.header("content-type"), "application/json");
     assert_eq!(
         reply.json(),
-        json!({"topic": door.topic, "partition": 1, "offset": 0, "timestamp": 1_700_000_000_000_i64,
+        json!({"topic": topic.name, "partition": 1, "offset": 0, "timestamp": 1_700_000_000_000_i64,
             "key": "k", "value": "iVBORw0KAP8=", "vf": "binary", "headers": []})
     );
     let reply = get(1, 0, "application/octet-stream").await;
@@ -267,25 +268,25 @@ async fn one_record_comes_as_json_or_as_its_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_offered_is_refused_with_what_is() {
-    let door = Door::open("accept", 1, &[]).await;
+async fn an_accept_of_other_types_is_refused_with_the_types_that_are_offered() {
+    let topic = TestTopic::open("accept", 1, &[]).await;
     let request = http::client()
-        .get(door.records())
+        .get(topic.records())
         .header("accept", "text/html, image/*");
     let error = error_of(&http::send(request).await, 406, "Accept");
     assert_eq!(error["error_code"], 406);
     says(&error, "application/json");
     let request = http::client()
-        .get(door.records())
+        .get(topic.records())
         .header("accept", "text/html;q=0.9, application/json;q=0.1");
     assert_eq!(http::send(request).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_with_prior_knowledge_and_head_work() {
-    let door = Door::open("versions", 1, &[]).await;
-    door.fill(&[3]).await;
-    let url = format!("{}?from=earliest", door.records());
+    let topic = TestTopic::open("versions", 1, &[]).await;
+    topic.fill(&[3]).await;
+    let url = format!("{}?from=earliest", topic.records());
 
     let client = reqwest::Client::builder()
         .http2_prior_knowledge()
@@ -302,7 +303,7 @@ async fn http_2_with_prior_knowledge_and_head_work() {
     );
     let body = json!({"value": "x".repeat(500_000)});
     let response = client
-        .post(door.records())
+        .post(topic.records())
         .json(&body)
         .send()
         .await
@@ -319,17 +320,17 @@ async fn http_2_with_prior_knowledge_and_head_work() {
     for body in futures::future::join_all(many).await {
         assert!(body.len() > 500_000);
     }
-    let response = client.get(door.record(9, 0)).send().await.unwrap();
+    let response = client.get(topic.record(9, 0)).send().await.unwrap();
     assert_eq!(response.status(), 404);
 
-    for url in [url, door.record(0, 1)] {
+    for url in [url, topic.record(0, 1)] {
         let reply = http::send(http::client().head(&url)).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("content-type"), "application/json");
         assert!(reply.body.is_empty());
         assert_ne!(reply.header("x-request-id"), "");
     }
-    let reply = http::send(http::client().head(door.record(0, 77))).await;
+    let reply = http::send(http::client().head(topic.record(0, 77))).await;
     assert_eq!(reply.status, 404);
     assert!(reply.body.is_empty());
 }

@@ -26,13 +26,13 @@ const PROMPT: Duration = Duration::from_secs(22);
 
 /// A topic of a test, as the gateway shows it.
 #[derive(Clone)]
-struct Door {
-    topic: String,
+struct TestTopic {
+    name: String,
     gateway: String,
     plain: Plain,
 }
 
-impl Door {
+impl TestTopic {
     async fn open(prefix: &str, partitions: i32, configs: &[(&str, &str)]) -> Self {
         Self::of(&topic(prefix), partitions, configs).await
     }
@@ -41,7 +41,7 @@ impl Door {
         let plain = kafka().await.plain();
         plain.create_topic(topic, partitions, configs).await;
         Self {
-            topic: topic.to_owned(),
+            name: topic.to_owned(),
             gateway: shared_gateway().await.url(""),
             plain,
         }
@@ -56,13 +56,13 @@ impl Door {
     }
 
     fn records(&self) -> String {
-        format!("{}/topics/{}/records", self.gateway, self.topic)
+        format!("{}/topics/{}/records", self.gateway, self.name)
     }
 
     fn record(&self, partition: i32, offset: i64) -> String {
         format!(
             "{}/topics/{}/partitions/{partition}/records/{offset}",
-            self.gateway, self.topic
+            self.gateway, self.name
         )
     }
 

@@ -211,7 +211,7 @@ async fn an_open_wait_survives_its_broker() {
 
 /// More than there are handles, each given up by its client in the middle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waits_that_nobody_waits_for_any_more_cost_nothing() {
+async fn a_long_poll_whose_client_has_left_ends_and_costs_nothing() {
     let broker = kafka().await;
     let gateway = Gateway::builder(&broker.bootstrap())
         .set("telemetry.log_level", "info")

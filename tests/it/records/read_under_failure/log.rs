@@ -3,11 +3,17 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::{Walk, number, numbers, write, writer};
+use crate::streams::{Stream, place};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
+use crate::support::http::get;
 use crate::support::kafka_client::{Isolation, PlainOutgoing};
+use crate::support::ws::Client;
 use crate::support::{eventually, kafka, topic};
+use crate::ws::follow;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_compression_is_read() {
@@ -101,6 +107,43 @@ async fn an_open_transaction_is_the_end_until_it_is_decided() {
     open.commit().await;
     walk.until(3).await;
     walk.check(&plain, &topic).await;
+}
+
+/// An offset behind an open transaction is in the log: whoever starts there waits for its record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_may_start_behind_an_open_transaction() {
+    let gateway = Gateway::start(&kafka().await.bootstrap()).await;
+    let plain = kafka().await.plain();
+    let topic = topic("behind-open");
+    plain.create_topic(&topic, 1, &[]).await;
+    plain.produce(number(&topic, 0, "1")).await;
+    let open = plain.transaction(&topic).await;
+    open.produce(number(&topic, 0, "2")).await;
+    let (_, behind) = plain.produce(number(&topic, 0, "3")).await;
+
+    let records = gateway.url(&format!("/topics/{topic}/records"));
+    let page = get(&format!("{records}?from=0@{behind}")).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(page.json()["records"], json!([]));
+    let of_partition = gateway.url(&format!(
+        "/topics/{topic}/partitions/0/records?offset={behind}&timeout=0"
+    ));
+    let page = get(&of_partition).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(page.header("tidegate-next-offset"), behind.to_string());
+    let beyond = get(&format!("{records}?from=0@{}", behind + 2)).await;
+    assert_eq!(beyond.status, 400, "{}", beyond.text());
+
+    let mut stream = Stream::open(&format!("{records}?from=0@{behind}"), None).await;
+    let ready = stream.named("ready").await;
+    assert!(!ready.data.contains("beyond the end"), "{}", ready.data);
+    let mut session = Client::welcomed(&gateway).await;
+    let from = json!({"from": format!("{topic}:0@{behind}")});
+    follow(&mut session, &topic, from).await;
+    open.commit().await;
+    assert_eq!(place(&stream.named("").await).2, behind);
+    let frame = session.until("records").await;
+    assert_eq!(frame["records"][0]["offset"], behind, "{frame}");
 }
 
 /// More bytes of nothing than one fetch brings, however few records are asked for.

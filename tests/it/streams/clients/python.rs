@@ -9,14 +9,14 @@ use crate::support::tcp_proxy::TcpProxy;
 use crate::support::{kafka, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_sees_all_once_whatever_is_cut() {
+async fn the_client_sees_each_record_once_however_often_it_is_cut() {
     if let Some(python) = Python::find().await {
         sees_all_once_whatever_is_cut(|url| python.start("events.py", &[url])).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_stops_when_it_is_told_that_it_is_over() {
+async fn the_client_stops_when_the_stream_says_that_it_is_over() {
     if let Some(python) = Python::find().await {
         stops_when_it_is_told_that_it_is_over(|url| python.start("events.py", &[url])).await;
     }

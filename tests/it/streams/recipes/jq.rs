@@ -7,7 +7,7 @@ use crate::support::kafka;
 use crate::support::node::program;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_alone_one_after_the_other() {
+async fn the_jq_recipe_prints_the_values_one_a_line() {
     if let Err(missing) = program("jq") {
         eprintln!("SKIPPED: {missing}");
         return;

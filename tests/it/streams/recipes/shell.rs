@@ -64,7 +64,7 @@ async fn orders(plain: &Plain, prefix: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_there_now_and_no_more() {
+async fn the_shell_recipe_prints_the_records_that_are_there_and_ends() {
     let plain = kafka().await.plain();
     let topic = orders(&plain, "shell").await;
     let command = put(&commands("## In a shell")[1], "orders", &topic);
@@ -80,7 +80,7 @@ async fn what_is_there_now_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn some_records_and_parts_of_them_of_two_topics() {
+async fn the_shell_recipe_prints_parts_of_selected_records_of_two_topics() {
     let plain = kafka().await.plain();
     let (one, two) = (orders(&plain, "one").await, orders(&plain, "two").await);
     let command = put(&commands("## In a shell")[2], "orders", &one);

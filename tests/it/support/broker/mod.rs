@@ -91,23 +91,23 @@ impl Broker {
 
     /// The addresses where a client logs in by SASL over TLS.
     pub fn sasl(&self) -> String {
-        self.guarded(|doors| doors.sasl)
+        self.guarded(|ports| ports.sasl)
     }
 
     /// The addresses where a client logs in with a token that the tests' issuer has signed, over TLS.
     pub fn tokens(&self) -> String {
-        self.guarded(|doors| doors.tokens)
+        self.guarded(|ports| ports.tokens)
     }
 
     /// The addresses where a client shows a certificate of its own.
     pub fn mutual(&self) -> String {
-        self.guarded(|doors| doors.mutual)
+        self.guarded(|ports| ports.mutual)
     }
 
-    fn guarded(&self, port: impl Fn(&Doors) -> u16) -> String {
+    fn guarded(&self, port: impl Fn(&GuardedPorts) -> u16) -> String {
         let addresses = self.nodes.iter().map(|node| {
-            let doors = node.doors.as_ref().expect("a broker made by `secured`");
-            format!("127.0.0.1:{}", port(doors))
+            let ports = node.ports.as_ref().expect("a broker made by `secured`");
+            format!("127.0.0.1:{}", port(ports))
         });
         addresses.collect::<Vec<_>>().join(",")
     }
@@ -179,7 +179,7 @@ pub struct Builder {
 
 /// The ports of a secured node that let in only whom they know.
 #[derive(Clone, Copy)]
-pub struct Doors {
+pub struct GuardedPorts {
     /// SASL over TLS.
     pub sasl: u16,
     /// TLS with a certificate of the client.
@@ -343,7 +343,7 @@ pub struct Node {
     /// The port that clients use, and for a controller its own.
     port: u16,
     /// Only of a broker that is secured.
-    doors: Option<Doors>,
+    ports: Option<GuardedPorts>,
     jvm: Vec<String>,
     for_load: bool,
     process: Mutex<Supervised>,
@@ -357,9 +357,9 @@ impl Node {
             Role::Both { .. } | Role::Broker { .. } => free_port(),
         };
         let folder = process.folder();
-        let doors = builder.secured.as_ref().map(|secured| {
+        let ports = builder.secured.as_ref().map(|secured| {
             secured.write_keys(folder);
-            Doors {
+            GuardedPorts {
                 sasl: free_port(),
                 mutual: free_port(),
                 tokens: free_port(),
@@ -367,7 +367,7 @@ impl Node {
         });
         write(
             &folder.join("server.properties"),
-            &server_properties(id, port, doors, role, builder, folder),
+            &server_properties(id, port, ports, role, builder, folder),
         );
         let requests = if builder.logs_requests {
             LOG4J_REQUESTS
@@ -382,7 +382,7 @@ impl Node {
         Self {
             id,
             port,
-            doors,
+            ports,
             jvm: jvm.to_vec(),
             for_load: builder.for_load,
             process: Mutex::new(process),
@@ -564,7 +564,7 @@ impl Node {
                 "-Dlog4j2.configurationFile={}",
                 folder.join("log4j2.properties").display()
             ))
-            .args(self.doors.map(|_| Secured::allowed_urls(folder)))
+            .args(self.ports.map(|_| Secured::allowed_urls(folder)))
             .args(&self.jvm)
             .args(["-cp", class_path()])
             .current_dir(folder);

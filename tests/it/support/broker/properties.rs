@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Builder, CONTROLLER_ID, DATA, Doors, Role, SESSION_TIMEOUT_MS};
+use super::{Builder, CONTROLLER_ID, DATA, GuardedPorts, Role, SESSION_TIMEOUT_MS};
 
 pub(super) fn server_properties(
     id: u32,
     port: u16,
-    doors: Option<Doors>,
+    ports: Option<GuardedPorts>,
     role: Role,
     builder: &Builder,
     folder: &Path,
@@ -35,12 +35,12 @@ pub(super) fn server_properties(
         Role::Both { .. } => id,
         Role::Broker { .. } | Role::Controller { .. } => CONTROLLER_ID,
     };
-    let guard = match (&builder.secured, doors) {
-        (Some(secured), Some(doors)) => {
+    let guard = match (&builder.secured, ports) {
+        (Some(secured), Some(ports)) => {
             if !matches!(role, Role::Controller { .. }) {
                 listeners.push_str(&format!(
                     ",SASL://127.0.0.1:{},MUTUAL://127.0.0.1:{},TOKENS://127.0.0.1:{}",
-                    doors.sasl, doors.mutual, doors.tokens
+                    ports.sasl, ports.mutual, ports.tokens
                 ));
             }
             secured.properties(folder)

@@ -87,7 +87,7 @@ async fn an_instance_commits_by_itself_what_the_client_is_done_with() {
     fill(gateway, &name, 0, 0..9).await;
     let group = topic("v2-auto-group");
     let mut body = from_earliest();
-    // As in the reference, it does unless told otherwise.
+    // As in Confluent REST Proxy, it does unless told otherwise.
     body.as_object_mut().unwrap().remove("auto.commit.enable");
     let consumer = Consumer::make(gateway, &group, &body).await;
     consumer.subscribe(&[&name]).await;

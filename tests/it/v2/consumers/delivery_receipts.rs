@@ -80,7 +80,7 @@ async fn an_answer_is_given_again_until_it_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_named_at_the_end_is_committed() {
+async fn the_delivery_that_a_delete_names_is_committed() {
     let (consumer, group, name) = automatic("v2-named-end", 3).await;
     let first = consumer.one_after("none").await;
     let second = consumer.one_after(&first.1).await;

@@ -1,4 +1,4 @@
-//! The reference's table of errors, row by row, as far as a request can bring them about. Those that
+//! Confluent REST Proxy's table of errors, row by row, as far as a request can bring them about. Those that
 //! only a broker can are in `no_kafka::v2::consumers`.
 
 use reqwest::Method;
@@ -85,7 +85,7 @@ async fn what_an_instance_cannot_be_made_with_is_named() {
     assert_eq!(refusal(&post(V2, "{\"name\":1,\"name\":2}").await).1, 422);
     assert_eq!(refusal(&post("text/plain", "{}").await).1, 415);
     assert_eq!(refusal(&post("application/xml", "{}").await).1, 415);
-    // The types of records are taken, too, and numbers as strings as the reference takes them.
+    // The types of records are taken, too, and numbers as strings as Confluent REST Proxy takes them.
     for kind in [BINARY, JSON, "application/json"] {
         let body = "{\"fetch.min.bytes\":\"-1\",\"auto.commit.enable\":true,\"format\":\"JSON\"}";
         assert_eq!(post(kind, body).await.status, 200, "{kind}");
@@ -95,7 +95,7 @@ async fn what_an_instance_cannot_be_made_with_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_there_is_not_is_40403_everywhere() {
+async fn an_unknown_instance_is_40403_at_every_endpoint() {
     let gateway = gateway().await;
     let group = topic("v2-nobody");
     let named = Consumer::make(gateway, &group, &json!({"name": "one"})).await;
@@ -345,7 +345,7 @@ async fn bodies_are_judged_field_by_field() {
         let reply = consumer.get(&format!("/records?{query}")).await;
         assert_eq!(refusal(&reply), (400, 400, field.into()), "{query}");
     }
-    // Zero and less are the default, as in the reference.
+    // Zero and less are the default, as in Confluent REST Proxy.
     fill(gateway, &name, 0, 0..1).await;
     assert_eq!(numbers(&consumer.read("timeout=-1&max_bytes=0").await), [0]);
     consumer.delete().await;

@@ -45,7 +45,7 @@ async fn the_first_read_of_an_instance_that_is_made_again_has_its_records() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: two brokers and a controller, one of them killed"]
-async fn a_coordinator_that_is_away_is_told_to_who_reads() {
+async fn a_read_says_that_the_groups_coordinator_is_away() {
     let cluster = Broker::builder()
         .nodes(2)
         .fast_groups()

@@ -175,7 +175,7 @@ async fn an_idle_instance_leaves_and_one_in_use_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_are_so_many_and_somebodys() {
+async fn instances_are_limited_in_all_and_by_principal_and_refused_to_other_principals() {
     let kafka = broker().await;
     let gateway = Gateway::builder(&kafka.bootstrap())
         .with_tokens()

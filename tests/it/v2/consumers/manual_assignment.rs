@@ -206,7 +206,7 @@ async fn nobody_else_commits_for_a_group_with_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_commits_by_itself_too() {
+async fn an_instance_with_assigned_partitions_commits_by_itself() {
     let gateway = gateway().await;
     let name = topic("v2-hand-auto");
     let plain = broker().await.plain();

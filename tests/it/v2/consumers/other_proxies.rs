@@ -1,4 +1,4 @@
-//! What clients of Karapace, of Redpanda's proxy and of Strimzi's bridge have beside what the reference has.
+//! What clients of Karapace, of Redpanda's proxy and of Strimzi's bridge have beside what Confluent REST Proxy has.
 
 use serde_json::{Value, json};
 
@@ -160,7 +160,7 @@ async fn headers_are_taken_in_every_form_and_given_in_the_one_that_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_no_answer_gets_one_only_of_what_failed() {
+async fn a_produce_request_with_async_is_answered_only_where_a_record_failed() {
     let gateway = gateway().await;
     let name = created("v2-async", 1).await;
     let good = json!({"records": [{"value": 1}]});

@@ -59,7 +59,7 @@ async fn a_read_returns_with_the_first_record_and_with_nothing_when_its_time_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_have_the_fields_of_the_reference_and_two_more() {
+async fn records_have_the_fields_of_confluent_rest_proxy_and_two_more() {
     let gateway = gateway().await;
     let name = created("v2-fields", 1).await;
     let records = json!([
@@ -517,7 +517,7 @@ async fn a_subscription_is_replaced_and_ended() {
     // Nothing of the first comes any more, whatever was read ahead.
     consumer.subscribe(&[&two]).await;
     assert_eq!(numbers(&consumer.read_all(2).await), [10, 11]);
-    // Neither of the two fields: nothing happens, as in the reference.
+    // Neither of the two fields: nothing happens, as in Confluent REST Proxy.
     consumer.told("/subscription", &json!({})).await;
     assert_eq!(
         consumer.get("/subscription").await.json(),
@@ -540,7 +540,7 @@ async fn a_subscription_is_replaced_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_works_on_the_embedded_broker() {
+async fn a_consumer_instance_reads_and_commits_on_the_embedded_broker() {
     let gateway = Gateway::embedded().start().await;
     write(&gateway, "orders", json!([{"value": 1}, {"value": 2}])).await;
     let consumer = Consumer::of(&gateway, "orders").await;

@@ -47,7 +47,7 @@ async fn reading_goes_on_where_the_client_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_time_is_a_place_too() {
+async fn an_instance_seeks_to_a_timestamp() {
     let gateway = gateway().await;
     let name = created("v2-seek-time", 1).await;
     let at = |n: i64| 1_700_000_000_000_i64 + n * 1_000;
@@ -67,7 +67,7 @@ async fn a_time_is_a_place_too() {
         let some = consumer.read("timeout=20000&max_bytes=1").await;
         assert_eq!(numbers(&some), [expected], "{time}");
     }
-    // Later than all: the end, where the reference fails.
+    // Later than all: the end, where Confluent REST Proxy fails.
     let body = json!({"timestamps": [
         {"topic": name, "partition": 0, "timestamp": "2100-01-01T00:00:00Z"},
     ]});
@@ -77,7 +77,7 @@ async fn a_time_is_a_place_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_deleted_is_left_out() {
+async fn an_instance_reads_on_after_deleted_records() {
     let gateway = gateway().await;
     for by_hand in [false, true] {
         let name = topic("v2-seek-gone");

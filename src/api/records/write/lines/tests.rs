@@ -31,7 +31,7 @@ fn some(number: u64, text: &str) -> (u64, Option<Vec<u8>>) {
 }
 
 #[test]
-fn blank_lines_are_lines() {
+fn blank_lines_are_counted_and_come_as_blank() {
     let mut lines = Lines::new(10);
     lines.push(b"\n \r\na\n");
     let mut seen = Vec::new();
@@ -79,7 +79,7 @@ fn a_line_over_the_limit_is_told_once_and_the_others_go_on() {
 
 proptest! {
     #[test]
-    fn where_the_pieces_are_cut_makes_no_difference(
+    fn a_body_gives_the_same_lines_however_it_is_cut_into_pieces(
         text in "[ab\\r\\n]{0,80}",
         cuts in proptest::collection::vec(0..80_usize, 0..8),
         limit in 1..12_usize,

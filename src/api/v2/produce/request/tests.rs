@@ -49,7 +49,7 @@ fn json_values_are_kept_byte_for_byte() {
 }
 
 #[test]
-fn a_json_key_has_the_bytes_that_the_reference_would_write() {
+fn a_json_key_has_the_bytes_that_confluent_rest_proxy_would_write() {
     for (given, written) in [
         ("\"c-17\"", "\"c-17\""),
         ("{ \"id\" : 1,\t\"n\": [ 1, 2 ] }", "{\"id\":1,\"n\":[1,2]}"),
@@ -94,7 +94,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 }
 
 #[test]
-fn base64_is_read_as_the_reference_reads_it() {
+fn base64_is_read_as_confluent_rest_proxy_reads_it() {
     for (text, value) in [
         ("aGVsbG8=", "hello"),
         ("aGVsbG8", "hello"),

@@ -1,4 +1,4 @@
-//! Records that were refused through no fault of their own, or may have been, go out again.
+//! Sends again records that the broker refused through no fault of their own, or may have.
 //!
 //! A broker takes or refuses a whole batch: a batch that is larger than the topic's
 //! `max.message.bytes`, or holds one record that the topic does not take, is refused with all that is
@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How a record goes out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Resend {
     WithOthers,
     Alone,
     /// The client asks for the topic's partitions first.
@@ -53,22 +53,22 @@ pub(super) enum Way {
 ///
 /// librdkafka gives the others of a batch a code of their own only where a broker named several at
 /// fault; where it named one, all have that one's code.
-pub(super) fn way(code: Option<Code>, tries: u8) -> Option<Way> {
+pub(super) fn resend_for(code: Option<Code>, tries: u8) -> Option<Resend> {
     match code? {
-        Code::InvalidDifferentRecord if tries < WITH_OTHERS => Some(Way::WithOthers),
+        Code::InvalidDifferentRecord if tries < WITH_OTHERS => Some(Resend::WithOthers),
         Code::InvalidDifferentRecord
         | Code::MessageSizeTooLarge
         | Code::MessageBatchTooLarge
         | Code::InvalidRecord
         | Code::InvalidTimestamp
         | Code::InvalidMessage
-        | Code::PolicyViolation => Some(Way::Alone),
+        | Code::PolicyViolation => Some(Resend::Alone),
         // `BrokerDestroy` is what librdkafka says of records that wait in the queue of a partition which
         // it drops: the topic was deleted, or made anew with fewer partitions.
         Code::UnknownPartition
         | Code::UnknownTopic
         | Code::UnknownTopicOrPartition
-        | Code::BrokerDestroy => (tries == 0).then_some(Way::Informed),
+        | Code::BrokerDestroy => (tries == 0).then_some(Resend::Informed),
         _ => None,
     }
 }
@@ -78,7 +78,7 @@ pub(super) struct Refused {
     ticket: Ticket,
     /// What it was refused with.
     outcome: Outcome,
-    way: Way,
+    resend: Resend,
     topic: String,
     /// The one that was chosen the first time.
     partition: Option<i32>,
@@ -93,17 +93,17 @@ impl Refused {
         message: &BorrowedMessage<'_>,
         ticket: Ticket,
         outcome: Outcome,
-        way: Way,
+        resend: Resend,
     ) -> Self {
         Self {
-            partition: match way {
+            partition: match resend {
                 // It may be one that there is no more.
-                Way::Informed => ticket.partition,
+                Resend::Informed => ticket.partition,
                 _ => Some(message.partition()).filter(|partition| *partition >= 0),
             },
             ticket,
             outcome,
-            way,
+            resend,
             topic: message.topic().to_owned(),
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(<[u8]>::to_vec),
@@ -198,7 +198,7 @@ pub(super) fn start(
             };
             let (behind, lot): (Vec<_>, Vec<_>) = lot
                 .into_iter()
-                .partition(|refused| refused.way == Way::Informed);
+                .partition(|refused| refused.resend == Resend::Informed);
             if !behind.is_empty() {
                 let (producer, one_by_one) = (Arc::clone(&producer), Arc::clone(&one_by_one));
                 tokio::spawn(async move {
@@ -210,9 +210,11 @@ pub(super) fn start(
             let retry = Arc::clone(&retry);
             blocking(move |deadline| {
                 for refused in lot {
-                    match refused.way {
-                        Way::Alone => retry.send(refused, deadline),
-                        Way::WithOthers | Way::Informed => producer.hand_over(refused, deadline),
+                    match refused.resend {
+                        Resend::Alone => retry.send(refused, deadline),
+                        Resend::WithOthers | Resend::Informed => {
+                            producer.hand_over(refused, deadline)
+                        }
                     }
                 }
             })
@@ -250,24 +252,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_a_record_decides_how_it_goes_out_again() {
+    fn the_error_code_decides_how_a_refused_record_is_sent_again() {
         let cases = [
-            (Code::InvalidDifferentRecord, 0, Some(Way::WithOthers)),
-            (Code::InvalidDifferentRecord, 2, Some(Way::WithOthers)),
-            (Code::InvalidDifferentRecord, 3, Some(Way::Alone)),
-            (Code::InvalidRecord, 0, Some(Way::Alone)),
-            (Code::InvalidTimestamp, 0, Some(Way::Alone)),
-            (Code::MessageSizeTooLarge, 1, Some(Way::Alone)),
-            (Code::UnknownPartition, 0, Some(Way::Informed)),
+            (Code::InvalidDifferentRecord, 0, Some(Resend::WithOthers)),
+            (Code::InvalidDifferentRecord, 2, Some(Resend::WithOthers)),
+            (Code::InvalidDifferentRecord, 3, Some(Resend::Alone)),
+            (Code::InvalidRecord, 0, Some(Resend::Alone)),
+            (Code::InvalidTimestamp, 0, Some(Resend::Alone)),
+            (Code::MessageSizeTooLarge, 1, Some(Resend::Alone)),
+            (Code::UnknownPartition, 0, Some(Resend::Informed)),
             (Code::UnknownTopic, 1, None),
-            (Code::BrokerDestroy, 0, Some(Way::Informed)),
+            (Code::BrokerDestroy, 0, Some(Resend::Informed)),
             (Code::BrokerDestroy, 1, None),
             (Code::MessageTimedOut, 0, None),
             (Code::TopicAuthorizationFailed, 0, None),
         ];
         for (code, tries, expected) in cases {
-            assert_eq!(way(Some(code), tries), expected, "{code:?} {tries}");
+            assert_eq!(resend_for(Some(code), tries), expected, "{code:?} {tries}");
         }
-        assert_eq!(way(None, 0), None);
+        assert_eq!(resend_for(None, 0), None);
     }
 }
