@@ -7,6 +7,7 @@
 //! - `outbox.rs`: frames on their way into the socket
 //! - `steps.rs`: how far to read without passing the end of a frame
 //! - `protocol/`: the frames
+//! - `subscription/`: what the kinds of subscriptions have in common
 //! - `machine/`: the session as a state machine without I/O
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
 
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod socket;
 mod static_members;
 mod steps;
+pub mod subscription;
 
 /// What sessions are served with.
 #[derive(Debug)]

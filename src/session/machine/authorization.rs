@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::group::Ending;
-use super::options::{DeadLetters, Options, Topics};
+use super::group::options::{DeadLetters, Options};
 use super::{Closing, Session, topic_error};
 use crate::auth::permission::{
     Action, Authorize, Denied, Resource, authorize, is_allowed, reauthorize,
@@ -15,6 +15,7 @@ use crate::kafka::fault::Fault;
 use crate::reserved::{Keeper, keeper};
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
+use crate::session::subscription::options::Topics;
 
 impl Session {
     pub(super) fn check_rights(&self, options: &Options) -> Result<(), Error> {

@@ -19,7 +19,6 @@
 //! - `effect.rs`: what is to be done elsewhere
 //! - `clock.rs`: the time of day
 //! - group/: the subscription of a group
-//! - `options.rs`: its options
 //! - `tails.rs`: subscriptions without a group, and tail/, one of them
 //! - `produce_window.rs`: the window of what is written
 //! - `rate_limit.rs`: how often a client may do what costs us something
@@ -38,7 +37,6 @@ mod credentials;
 mod effect;
 mod frames;
 pub mod group;
-pub mod options;
 mod outbound;
 pub mod produce_window;
 mod producing;
@@ -59,7 +57,6 @@ pub use self::clock::Clock;
 use self::close::draining;
 pub use self::effect::{Authenticated, Effect, TailEffect};
 use self::group::{Counted, SessionContext, Subscription};
-use self::options::Options;
 pub use self::outbound::Out;
 use self::produce_window::Producing;
 use self::producing::Request;
@@ -152,7 +149,7 @@ pub struct Session {
     /// The name of the subscription that ended last.
     ended: Option<String>,
     /// A subscription whose topics are being looked up.
-    subscribing: Option<Box<Options>>,
+    subscribing: Option<Box<group::options::Options>>,
     /// Frames that wait for the answer to one before them.
     behind: Behind,
     /// The question for the topics of the subscription that is under way, and the next one's number.

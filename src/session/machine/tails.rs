@@ -25,7 +25,7 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn name(&self) -> &str {
-        &self.options.sub
+        &self.options.common.sub
     }
 }
 
@@ -87,7 +87,7 @@ impl Session {
             topics: options.topics.clone(),
             from: options.from.clone(),
             on_lag: options.on_lag,
-            isolation: options.isolation(),
+            isolation: options.common.isolation(),
             view: options.view.clone(),
             principal: Arc::clone(principal.identity()),
         };
@@ -139,8 +139,8 @@ impl Session {
             Ok(begun) => begun,
             Err(error) => {
                 let error = Error {
-                    id: options.id().cloned(),
-                    sub: Some(options.sub),
+                    id: options.common.id().cloned(),
+                    sub: Some(options.common.sub),
                     ..error
                 };
                 self.refuse_subscription(error, now);
@@ -157,7 +157,7 @@ impl Session {
             now,
         };
         let tail = Tail::new(id, &options, begun, self.eof, self.pressure, &mut context);
-        let mut subscribed = options.subscribed();
+        let mut subscribed = options.common.subscribed(&options.topics);
         subscribed.positions = Some(tail.positions());
         subscribed.position = Some(tail.position());
         subscribed.backlog = Some(backlog);

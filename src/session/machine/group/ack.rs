@@ -158,7 +158,7 @@ impl Subscription {
         };
         if !unknown.is_empty() {
             return Some(Error {
-                sub: Some(self.options.sub.clone()),
+                sub: Some(self.options.common.sub.clone()),
                 message: format!("tag {} was never given in this session", unknown[0]),
                 tags: say(unknown),
                 ..Error::new("ack_unknown", "")
@@ -190,7 +190,7 @@ impl Subscription {
             ),
         };
         Some(Error {
-            sub: Some(self.options.sub.clone()),
+            sub: Some(self.options.common.sub.clone()),
             tags: say(stale),
             epoch: Some(epoch),
             committed,

@@ -14,7 +14,7 @@ impl Subscription {
     ///
     /// A field that cannot be.
     pub fn credit(&mut self, records: i64, bytes: Option<i64>) -> Result<(), Error> {
-        if !self.options.credit {
+        if !self.options.common.credit {
             return Err(Error {
                 field: Some("sub".to_owned()),
                 ..Error::new(
@@ -67,7 +67,7 @@ impl Subscription {
             .collect();
         context.send(&ServerFrame::Ok(Done {
             id: pause.id,
-            sub: Some(self.options.sub.clone()),
+            sub: Some(self.options.common.sub.clone()),
             paused: Some(now_paused),
         }));
         Ok(())
@@ -192,7 +192,7 @@ impl Subscription {
                 Some(last) => self.behind.push((last, commit.id, others)),
                 None => context.send(&ServerFrame::Committed(Committed {
                     id: commit.id,
-                    sub: Some(self.options.sub.clone()),
+                    sub: Some(self.options.common.sub.clone()),
                     positions: self.have_committed(&others),
                 })),
             }
@@ -241,7 +241,7 @@ impl Subscription {
     }
 
     fn of(&self, frame: &str) -> String {
-        format!("{frame}: subscription {} ", self.options.sub)
+        format!("{frame}: subscription {} ", self.options.common.sub)
     }
 }
 

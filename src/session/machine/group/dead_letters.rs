@@ -1,7 +1,7 @@
 //! Dead letters on their way to their topic.
 
 use super::super::Effect;
-use super::super::options::DeadLetters;
+use super::options::DeadLetters;
 use super::{SessionContext, Subscription};
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;

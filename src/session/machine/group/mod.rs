@@ -9,12 +9,14 @@
 //! - `commands.rs`: what else the client wants
 //! - `sending.rs`: records that go out
 //! - `dead_letters.rs`: dead letters on their way
+//! - `options.rs`: its options
 //! - `time.rs`: what time brings about
 
 mod ack;
 mod commands;
 mod dead_letters;
 mod member_events;
+pub mod options;
 mod revocation;
 mod sending;
 mod time;
@@ -23,8 +25,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::options::Options;
 use self::revocation::{Going, Leaving};
-use super::options::{Options, Topics};
+
 use super::{Clock, Effect, Out};
 use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
@@ -34,6 +37,7 @@ use crate::record::TopicPartition;
 use crate::session::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::session::protocol::{Id, Partition};
 use crate::session::static_members::Foreign;
+use crate::session::subscription::options::Topics;
 
 /// Requests of the client that wait for Kafka at once.
 const MAX_WAITING: usize = 8;
@@ -212,7 +216,7 @@ impl Subscription {
 
     /// What the client calls it by.
     pub fn name(&self) -> &str {
-        &self.options.sub
+        &self.options.common.sub
     }
 
     /// The group.
@@ -303,7 +307,7 @@ impl Subscription {
         self.state = Some(state);
         self.detailed = detail.is_some();
         context.send(&ServerFrame::State(State {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             state,
             since: context.clock.wall(context.now),
             detail,
@@ -380,7 +384,7 @@ impl Subscription {
                 continue;
             }
             context.send(&ServerFrame::Error(Error {
-                sub: Some(self.options.sub.clone()),
+                sub: Some(self.options.common.sub.clone()),
                 ..Error::new(
                     "topic_not_found",
                     format!(

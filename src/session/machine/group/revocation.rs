@@ -66,7 +66,7 @@ impl Subscription {
         if outstanding > 0 {
             self.state(StateName::Rebalancing, None, context);
             context.send(&ServerFrame::Revoking(Revoking {
-                sub: self.options.sub.clone(),
+                sub: self.options.common.sub.clone(),
                 epoch: self.epoch,
                 partitions: wires(&partitions),
                 deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(0),
@@ -195,7 +195,7 @@ impl Subscription {
             return;
         }
         context.send(&ServerFrame::Revoked(Revoked {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             epoch: self.epoch,
             partitions: left,
             reason,

@@ -16,7 +16,7 @@ impl Subscription {
             return leaving;
         }
         let going = self.going.as_ref().map(|going| going.until);
-        let lingers = self.lingers.map(|since| since + self.options.linger);
+        let lingers = self.lingers.map(|since| since + self.options.common.linger);
         [going, lingers, self.ledger.next_tick(), self.commit_at()]
             .into_iter()
             .flatten()
@@ -44,7 +44,7 @@ impl Subscription {
         }
         self.counted.expired += self.ledger.tick(context.now) as u64;
         if let Some(since) = self.lingers
-            && context.now >= since + self.options.linger
+            && context.now >= since + self.options.common.linger
         {
             // The frame may still have to wait for room, and this must not be asked until then.
             self.lingers = None;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::options::invalid;
 use super::super::topic_error;
 use crate::auth::identity::Identity;
 use crate::kafka::admin::Isolation;
@@ -14,6 +13,7 @@ use crate::kafka::{Cluster, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
+use crate::session::subscription::options::invalid;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
 use crate::stream::registry::{Full, Permit, Streams};
