@@ -56,7 +56,7 @@ use self::behind::Behind;
 pub use self::clock::Clock;
 use self::close::draining;
 pub use self::effect::{Authenticated, Effect, TailEffect};
-use self::group::{Counted, SessionContext, Subscription};
+use self::group::{Counted, Group};
 pub use self::outbound::Out;
 use self::produce_window::Producing;
 use self::producing::Request;
@@ -67,6 +67,7 @@ use super::protocol::Id;
 use super::protocol::client::{Hello, Subscribe};
 use super::protocol::close::Close;
 use super::protocol::server::Error;
+use super::subscription::SessionContext;
 use crate::auth::Principal;
 
 /// Bounds of `heartbeat_ms`, and what it is without.
@@ -135,7 +136,7 @@ pub struct Session {
     clock: Clock,
     out: Out,
     effects: Vec<Effect>,
-    group: Option<Box<Subscription>>,
+    group: Option<Box<Group>>,
     tails: Vec<tail::Tail>,
     /// Tails that are being opened.
     opening: Vec<Opening>,
@@ -252,7 +253,7 @@ impl Session {
     }
 
     /// The group that it is a member of.
-    pub fn group(&self) -> Option<&Subscription> {
+    pub fn group(&self) -> Option<&Group> {
         self.group.as_deref()
     }
 
@@ -323,7 +324,7 @@ impl Session {
     fn with_group<T>(
         &mut self,
         now: Instant,
-        act: impl FnOnce(&mut Subscription, &mut SessionContext<'_>) -> T,
+        act: impl FnOnce(&mut Group, &mut SessionContext<'_>) -> T,
     ) -> Option<T> {
         let group = self.group.as_mut()?;
         let said = self.out.frames.len();

@@ -21,7 +21,7 @@ pub struct Out {
 }
 
 impl Out {
-    pub(super) fn push(&mut self, frame: &ServerFrame) {
+    pub(crate) fn push(&mut self, frame: &ServerFrame) {
         self.push_text(frame.text(), None);
     }
 

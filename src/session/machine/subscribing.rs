@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::effect::Effect;
 use super::group::options::Options as GroupOptions;
-use super::group::{Ending, Over, Subscription};
+use super::group::{Ending, Group, Over};
 use super::{Phase, Session, draining, url_subscription};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -73,7 +73,7 @@ impl Session {
         }
         match Options::new(asked, &self.rules)? {
             Options::Group(options) => self.open_group(options),
-            Options::Tail(options) => self.open_tail(options),
+            Options::Tail(options) => self.open_tail(*options),
         }
     }
 
@@ -163,7 +163,7 @@ impl Session {
         )));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
-        let mut group = Subscription::new(*options, topics, visibility, self.next_tag, now);
+        let mut group = Group::new(*options, topics, visibility, self.next_tag, now);
         group.set_pressure(self.pressure);
         self.group = Some(Box::new(group));
         self.with_group(now, |group, context| group.join(false, context));

@@ -32,7 +32,7 @@ pub enum Options {
     /// Of a group.
     Group(Box<GroupOptions>),
     /// Of a tail.
-    Tail(TailOptions),
+    Tail(Box<TailOptions>),
 }
 
 impl Options {
@@ -46,7 +46,7 @@ impl Options {
         check_kind(&asked, mode)?;
         Ok(match mode {
             Mode::Group => Self::Group(Box::new(GroupOptions::new(asked, rules)?)),
-            Mode::Tail => Self::Tail(TailOptions::new(asked, rules)?),
+            Mode::Tail => Self::Tail(Box::new(TailOptions::new(asked, rules)?)),
         })
     }
 }

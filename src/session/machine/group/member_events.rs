@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Over, SessionContext, Subscription, Waiting, wires};
+use super::{Group, Over, Waiting, wires};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Event, Token};
 use crate::record::{ConsumerRecord, TopicPartition};
@@ -11,8 +11,9 @@ use crate::session::protocol::server::{
     PartitionPosition, Positions, Revoked, RevokedPartition, RevokedReason, Seeked, ServerFrame,
     State, StateName,
 };
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
+impl Group {
     /// Something happened in the group. `Some` when the subscription is over.
     pub fn event(&mut self, event: Event, context: &mut SessionContext<'_>) -> Option<Over> {
         match event {

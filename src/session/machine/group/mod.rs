@@ -28,7 +28,7 @@ use std::time::Instant;
 use self::options::Options;
 use self::revocation::{Going, Leaving};
 
-use super::{Clock, Effect, Out};
+use super::Effect;
 use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
@@ -37,10 +37,8 @@ use crate::record::TopicPartition;
 use crate::session::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::session::protocol::{Id, Partition};
 use crate::session::static_members::Foreign;
+use crate::session::subscription::SessionContext;
 use crate::session::subscription::options::Topics;
-
-/// Requests of the client that wait for Kafka at once.
-const MAX_WAITING: usize = 8;
 
 /// Why a subscription ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +79,7 @@ enum Waiting {
 
 /// The subscription.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct Group {
     options: Options,
     topics: Vec<Arc<str>>,
     /// Which records of them the principal is shown.
@@ -137,23 +135,7 @@ pub struct Counted {
     pub rebalances: u64,
 }
 
-/// What a subscription is given of its session: where it puts what is to be sent and done, and the time.
-pub struct SessionContext<'a> {
-    /// Frames that go before records.
-    pub out: &'a mut Out,
-    /// What is to be done.
-    pub effects: &'a mut Vec<Effect>,
-    /// The time of day.
-    pub clock: Clock,
-    /// Now.
-    pub now: Instant,
-}
-
 impl SessionContext<'_> {
-    fn send(&mut self, frame: &ServerFrame) {
-        self.out.push(frame);
-    }
-
     fn tell(&mut self, command: Command) {
         self.effects.push(Effect::Command(command));
     }
@@ -178,7 +160,7 @@ fn offset(partition: &TopicPartition, offset: i64) -> Offset {
     }
 }
 
-impl Subscription {
+impl Group {
     /// A subscription to `topics`, whose member is being made; tags begin with `first_tag`.
     pub fn new(
         options: Options,
@@ -395,26 +377,4 @@ impl Subscription {
             }));
         }
     }
-}
-
-pub(super) fn field(name: &str, message: impl std::fmt::Display) -> Error {
-    Error {
-        field: Some(name.to_owned()),
-        ..Error::new("invalid_frame", format!("{name}: {message}"))
-    }
-}
-
-/// Whether one more request of the client may wait for Kafka beside these.
-pub(super) fn admit(waiting: usize) -> Result<(), Error> {
-    if waiting < MAX_WAITING {
-        return Ok(());
-    }
-    Err(Error {
-        retriable: true,
-        retry_after_ms: Some(100),
-        ..Error::new(
-            "limit_exceeded",
-            format!("{MAX_WAITING} requests wait for Kafka; wait for their answers"),
-        )
-    })
 }

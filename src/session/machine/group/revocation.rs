@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::Effect;
-use super::{Ending, Over, SessionContext, Subscription, Waiting, wires};
+use super::{Ending, Group, Over, Waiting, wires};
 use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Command, Release, Token};
@@ -13,6 +13,7 @@ use crate::record::TopicPartition;
 use crate::session::protocol::server::{
     Revoked, RevokedPartition, RevokedReason, Revoking, ServerFrame, StateName,
 };
+use crate::session::subscription::SessionContext;
 
 /// Longest wait for a commit when partitions go or the session ends.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ pub(super) enum Leaving {
     Told { until: Instant },
 }
 
-impl Subscription {
+impl Group {
     fn unacked(&self, partitions: &[TopicPartition]) -> u64 {
         partitions.iter().map(|p| self.ledger.unacked(p)).sum()
     }

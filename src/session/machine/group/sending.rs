@@ -3,15 +3,16 @@
 use std::time::Instant;
 
 use super::super::outbound::LEAST_ROOM;
+use super::Group;
 use super::options::Options;
-use super::{SessionContext, Subscription};
 use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::ConsumerRecord;
 use crate::session::protocol::client::OnDecodeError;
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
+impl Group {
     /// The next frame of records, if there are some that may go, in about so many bytes.
     /// `Err` when a record cannot be decoded and the session is to end for it.
     pub fn next_frame(

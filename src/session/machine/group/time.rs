@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::revocation::Leaving;
-use super::{Over, SessionContext, Subscription, Waiting};
+use super::{Group, Over, Waiting};
 use crate::kafka::member::Command;
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
-    /// When [`Subscription::tick`] will have something to do.
+impl Group {
+    /// When [`Group::tick`] will have something to do.
     pub fn next_tick(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().map(|(leaving, _)| match leaving {
             Leaving::Committing { until, .. } | Leaving::Told { until } => *until,

@@ -25,7 +25,6 @@ use std::time::{Duration, Instant};
 
 use self::open_tail::Begun;
 use self::options::Options;
-use super::group::SessionContext;
 use super::{Effect, TailEffect};
 use crate::auth::policy::RecordVisibility;
 use crate::kafka::tail::conflation::Conflation;
@@ -35,6 +34,7 @@ use crate::position::{Offsets, ResumeTokens};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
+use crate::session::subscription::SessionContext;
 use crate::stream::encoder::SharedEncoder;
 
 /// Most tails of a session.
@@ -388,7 +388,7 @@ impl Tail {
                     continue;
                 }
                 put(&mut part.told, partition, offset);
-                context.out.push(&ServerFrame::Eof(Eof {
+                context.send(&ServerFrame::Eof(Eof {
                     sub: self.name.to_string(),
                     topic: part.topic.to_string(),
                     partition,
@@ -427,7 +427,7 @@ impl Tail {
             return;
         }
         self.state = state;
-        context.out.push(&ServerFrame::State(State {
+        context.send(&ServerFrame::State(State {
             sub: self.name.to_string(),
             state,
             since: context.clock.wall(since),
@@ -445,7 +445,7 @@ impl Tail {
             return;
         };
         metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
-        context.out.push(&ServerFrame::Gap(Gap {
+        context.send(&ServerFrame::Gap(Gap {
             sub: self.name.to_string(),
             topic: part.topic.to_string(),
             partition: gap.partition,
