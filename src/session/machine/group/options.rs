@@ -8,7 +8,7 @@ use crate::kafka::member;
 use crate::record::TopicPartition;
 use crate::session::machine::Rules;
 use crate::session::protocol::client::{
-    AckMode, Dlq, From, FromName, OffsetReset, OnDecodeError, Order, Subscribe,
+    AckMode, Dlq, From, FromName, OffsetReset, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::Error;
 use crate::session::subscription::options::{
@@ -133,10 +133,7 @@ impl Options {
 
         let policy = Policy {
             ack,
-            order: match *asked.order.get_or_insert_default() {
-                Order::Partition => delivery::Order::Partition,
-                Order::Relaxed => delivery::Order::Relaxed,
-            },
+            order: *asked.order.get_or_insert_default(),
             ack_timeout: (ack_timeout_ms > 0).then(|| millis(ack_timeout_ms)),
             max_deliveries: u32::try_from(max_deliveries).unwrap_or(u32::MAX),
             dead_letters: dead_letters != DeadLetters::Off,
