@@ -7,8 +7,8 @@
 //! - `outbox.rs`: frames on their way into the socket
 //! - `steps.rs`: how far to read without passing the end of a frame
 //! - `protocol/`: the frames
-//! - `subscription/`: what the kinds of subscriptions have in common
 //! - `machine/`: the session as a state machine without I/O
+//! - `subscription/`: its subscriptions, which are such machines too: groups and tails
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
 
 use std::sync::Arc;

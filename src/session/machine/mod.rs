@@ -18,8 +18,7 @@
 //! - `close.rs`: how it ends
 //! - `effect.rs`: what is to be done elsewhere
 //! - `clock.rs`: the time of day
-//! - group/: the subscription of a group
-//! - `tails.rs`: subscriptions without a group, and tail/, one of them
+//! - `tails.rs`: subscriptions without a group come and go
 //! - `produce_window.rs`: the window of what is written
 //! - `rate_limit.rs`: how often a client may do what costs us something
 //! - `url_subscription.rs`: the short way, a subscription in the URL
@@ -36,16 +35,14 @@ mod close;
 mod credentials;
 mod effect;
 mod frames;
-pub mod group;
 mod outbound;
 pub mod produce_window;
 mod producing;
 mod rate_limit;
 mod subscribing;
-pub mod tail;
 mod tails;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 pub mod url_subscription;
 
@@ -56,18 +53,20 @@ use self::behind::Behind;
 pub use self::clock::Clock;
 use self::close::draining;
 pub use self::effect::{Authenticated, Effect, TailEffect};
-use self::group::{Counted, Group};
+pub(crate) use self::outbound::LEAST_ROOM;
 pub use self::outbound::Out;
 use self::produce_window::Producing;
 use self::producing::Request;
 use self::rate_limit::{Errors, Rate};
-use self::subscribing::topic_error;
+pub(crate) use self::subscribing::topic_error;
 use self::tails::Opening;
 use super::protocol::Id;
 use super::protocol::client::{Hello, Subscribe};
 use super::protocol::close::Close;
 use super::protocol::server::Error;
 use super::subscription::SessionContext;
+use super::subscription::group::{self, Counted, Group};
+use super::subscription::tail;
 use crate::auth::Principal;
 
 /// Bounds of `heartbeat_ms`, and what it is without.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::effect::Effect;
-use super::group::options::Options as GroupOptions;
-use super::group::{Ending, Group, Over};
 use super::{Phase, Session, draining, url_subscription};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -15,6 +13,8 @@ use crate::session::protocol::client::Subscribe;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, Unsubscribed};
 use crate::session::static_members::Foreign;
+use crate::session::subscription::group::options::Options as GroupOptions;
+use crate::session::subscription::group::{Ending, Group, Over};
 use crate::session::subscription::options::{self, Options, Topics};
 
 /// How often the topics that a pattern matches are looked up again.
@@ -269,7 +269,7 @@ impl Session {
 }
 
 /// What a failure that concerns a subscription is called.
-pub(super) fn topic_error(fault: &Fault) -> Error {
+pub(crate) fn topic_error(fault: &Fault) -> Error {
     let code = match fault.kind {
         FaultKind::UnknownTopic => "topic_not_found",
         FaultKind::NotAuthorized => "forbidden",

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::tail::options::Options;
-use super::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 use super::{Effect, Session, TailEffect, topic_error};
 use crate::auth::permission::{Action, Authorize, Resource, authorize};
 use crate::kafka::Watermarks;
@@ -14,6 +12,8 @@ use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, TailPosition, Unsubscribed};
 use crate::session::subscription::SessionContext;
+use crate::session::subscription::tail::options::Options;
+use crate::session::subscription::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 
 /// A tail that is being opened.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! What a client wants of a subscription that is there: which frames its kind has, and what such a frame
 //! says, read once for all kinds.
 
+use super::group::{Ending, Group};
 use super::{SessionContext, Subscription};
 use crate::kafka::member::SeekTo;
-use crate::session::machine::group::{Ending, Group};
 use crate::session::protocol::client::{ClientFrame, Credit, Pause, SeekAt, SeekName, SeekOffset};
 use crate::session::protocol::server::{Done, Error, ServerFrame};
 

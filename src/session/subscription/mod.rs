@@ -1,9 +1,10 @@
-//! A subscription of a session, whichever kind it is of: a group, in `machine/group/`, or a tail, in
-//! `machine/tail/`. A kind is a variant of [`Subscription`] here, and one of `Options`.
+//! A subscription of a session, whichever kind it is of: a group or a tail. A kind is a variant of [`Subscription`] here, and one of `Options`.
 //!
 //! - `mod.rs`: which kinds there are, and what a subscription is given of its session
 //! - `options.rs`: what a client may ask for with `subscribe`, and what it is told of it
 //! - `commands.rs`: what a client may want of a subscription that is there
+//! - group/: the subscription of a group
+//! - tail/: a subscription without a group
 
 #![expect(
     clippy::result_large_err,
@@ -11,12 +12,14 @@
 )]
 
 pub mod commands;
+pub mod group;
 pub mod options;
+pub mod tail;
 
 use std::time::Instant;
 
-use super::machine::group::Group;
-use super::machine::tail::Tail;
+use self::group::Group;
+use self::tail::Tail;
 use super::machine::{Clock, Effect, Out};
 use super::protocol::server::ServerFrame;
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::group::options::Options as GroupOptions;
+use super::tail::options::Options as TailOptions;
 use crate::codec::parse::Formats;
 use crate::filter::{Filter, Spec};
 use crate::kafka::admin::Isolation;
 use crate::position::number_ms;
 use crate::session::machine::Rules;
-use crate::session::machine::group::options::Options as GroupOptions;
-use crate::session::machine::tail::options::Options as TailOptions;
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{
     self, At, Batch, FilterSpec, Flow, FlowMode, Format, From, FromName, Mode, OnDecodeError,

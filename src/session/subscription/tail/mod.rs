@@ -25,12 +25,12 @@ use std::time::{Duration, Instant};
 
 use self::open_tail::Begun;
 use self::options::Options;
-use super::{Effect, TailEffect};
 use crate::auth::policy::RecordVisibility;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, ResumeTokens};
+use crate::session::machine::{Effect, TailEffect};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
@@ -159,7 +159,7 @@ pub struct Tail {
 
 impl Tail {
     /// A tail that has been opened, and is behind `gaps`. With `eof` it tells of ends.
-    pub(super) fn new(
+    pub(crate) fn new(
         id: u64,
         options: &Options,
         begun: Begun,

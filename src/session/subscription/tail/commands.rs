@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::super::{Effect, TailEffect};
 use super::{Flow, Item, Tail, at, open_tail, put};
 use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
 use crate::position::Offsets;
+use crate::session::machine::{Effect, TailEffect};
 use crate::session::protocol::client::{Credit, Seek};
 use crate::session::protocol::server::{
     CommittedOffset, Error, PartitionPosition, Positions, Seeked, ServerFrame,

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::outbound::LEAST_ROOM;
 use super::{Flow, Given, Item, Tail, put, undecoded};
 use crate::codec::frame_records::Joined;
+use crate::session::machine::LEAST_ROOM;
 use crate::session::subscription::SessionContext;
 
 impl Tail {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::topic_error;
 use crate::auth::identity::Identity;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
@@ -12,6 +11,7 @@ use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
 use crate::kafka::{Cluster, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
+use crate::session::machine::topic_error;
 use crate::session::protocol::server::Error;
 use crate::session::subscription::options::invalid;
 use crate::stream::encoder::{RecordView, SharedEncoder};

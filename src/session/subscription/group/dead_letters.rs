@@ -1,11 +1,11 @@
 //! Dead letters on their way to their topic.
 
-use super::super::Effect;
 use super::Group;
 use super::options::DeadLetters;
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
 use crate::record::ProducerRecord;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::StateName;
 use crate::session::subscription::SessionContext;
 

@@ -28,12 +28,12 @@ use std::time::Instant;
 use self::options::Options;
 use self::revocation::{Going, Leaving};
 
-use super::Effect;
 use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Token};
 use crate::record::TopicPartition;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::session::protocol::{Id, Partition};
 use crate::session::static_members::Foreign;

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::Effect;
 use super::{Ending, Group, Over, Waiting, wires};
 use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Command, Release, Token};
 use crate::record::TopicPartition;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::{
     Revoked, RevokedPartition, RevokedReason, Revoking, ServerFrame, StateName,
 };

@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use super::super::{Effect, TailEffect};
 use super::{Given, Item, Tail, at, put, undecoded};
 use crate::codec::frame_records::Joined;
 use crate::position::Offsets;
+use crate::session::machine::{Effect, TailEffect};
 use crate::session::subscription::SessionContext;
 
 impl Tail {

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::super::outbound::LEAST_ROOM;
 use super::Group;
 use super::options::Options;
 use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::ConsumerRecord;
+use crate::session::machine::LEAST_ROOM;
 use crate::session::protocol::client::OnDecodeError;
 use crate::session::subscription::SessionContext;
 
