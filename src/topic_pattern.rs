@@ -9,8 +9,6 @@ const MAX_COMPILED: usize = 256 << 10;
 /// A pattern of topic names.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    /// As the client wrote it.
-    pub(crate) text: String,
     regex: Regex,
 }
 
@@ -27,10 +25,7 @@ impl Pattern {
         RegexBuilder::new(&format!("^(?:{text})$"))
             .size_limit(MAX_COMPILED)
             .build()
-            .map(|regex| Self {
-                text: text.to_owned(),
-                regex,
-            })
+            .map(|regex| Self { regex })
             .map_err(|error| error.to_string().replace('\n', " "))
     }
 

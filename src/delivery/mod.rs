@@ -26,6 +26,9 @@ mod window;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 pub use dead_letter::{ORIGINAL, Reason, dead_letter, is_of_dead_letters};
 pub use ledger::{
     DeadLetter, DeadLetterId, Delivery, Flow, Ledger, Left, Place, Refused, Stale, Take, Took,
@@ -44,10 +47,12 @@ pub enum AckMode {
     Individual,
 }
 
-/// What a record that comes again means to those after it in its partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a record that comes again means to those after it
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// They wait until it is acknowledged or a dead letter.
+    /// Those of its partition wait.
+    #[default]
     Partition,
     /// They go on.
     Relaxed,

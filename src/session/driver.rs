@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Services;
-use super::machine::options::Topics;
-use super::machine::tail::follow::{self, Followed};
-use super::machine::tail::open_tail::{self, Opened, Seek};
 use super::machine::{Effect, Session, TailEffect};
+use super::subscription::options::Topics;
+use super::subscription::tail::follow::{self, Followed};
+use super::subscription::tail::open_tail::{self, Opened, Seek};
 use crate::auth::audit_context::AuditContext;
 use crate::auth::permission::may_create;
 use crate::auth::standing::Changes;

@@ -8,6 +8,7 @@
 //! - `steps.rs`: how far to read without passing the end of a frame
 //! - `protocol/`: the frames
 //! - `machine/`: the session as a state machine without I/O
+//! - `subscription/`: its subscriptions, which are such machines too: groups and tails
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod socket;
 mod static_members;
 mod steps;
+pub mod subscription;
 
 /// What sessions are served with.
 #[derive(Debug)]

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::group::Ending;
-use super::options::{DeadLetters, Options, Topics};
 use super::{Closing, Session, topic_error};
 use crate::auth::permission::{
     Action, Authorize, Denied, Resource, authorize, is_allowed, reauthorize,
@@ -15,6 +13,9 @@ use crate::kafka::fault::Fault;
 use crate::reserved::{Keeper, keeper};
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
+use crate::session::subscription::group::Ending;
+use crate::session::subscription::group::options::{DeadLetters, Options};
+use crate::session::subscription::options::Topics;
 
 impl Session {
     pub(super) fn check_rights(&self, options: &Options) -> Result<(), Error> {

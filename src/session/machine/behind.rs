@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Phase, Session, options};
+use super::{Phase, Session};
 use crate::session::protocol::client::{ClientFrame, Mode};
 use crate::session::protocol::server::Error;
+use crate::session::subscription::options;
 
 /// Most frames that wait, and most bytes of them.
 pub(super) const MOST_FRAMES: usize = 1_000;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::group::Ending;
 use super::{Closing, Out, Phase, Session};
 use crate::session::protocol::client::Bye;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{
     Committed, CommittedOffset, Drain, Error, Goodbye, ServerFrame,
 };
+use crate::session::subscription::group::Ending;
 
 /// Within a draining gateway's time, what is kept for the last commits and frames.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::effect::{Authenticated, Effect};
 use super::produce_window::WINDOW;
-use super::tail::MAX_TAILS;
 use super::{HEARTBEAT_MS, Phase, Session};
 use crate::auth::permission::{Denied, authorize};
 use crate::auth::{Principal, notice};
@@ -14,6 +13,7 @@ use crate::session::protocol::server::{
     AuthExpiring, Done, Error, Inflight, Limits, ServerFrame, Subs, Welcome,
 };
 use crate::session::protocol::{Id, MINOR};
+use crate::session::subscription::tail::MAX_TAILS;
 
 /// How long after that the session ends.
 pub(super) const EXPIRY_LEEWAY: Duration = Duration::from_secs(5);

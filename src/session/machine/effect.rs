@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::options::Topics;
-use super::tail;
 use crate::auth::Principal;
 use crate::delivery::DeadLetterId;
 use crate::kafka::member;
 use crate::record::ProducerRecord;
 use crate::session::protocol::Id;
+use crate::session::subscription::options::Topics;
+use crate::session::subscription::tail;
 
 /// What is to be done outside of the session.
 #[derive(Debug)]

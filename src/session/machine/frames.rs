@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::group::{Ending, SessionContext, Subscription};
 use super::{Phase, Session};
-use crate::session::protocol::Id;
 use crate::session::protocol::client::{ClientFrame, FrameError, Hello};
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, Pong, ServerFrame};
+use crate::session::subscription::Subscription;
 
 /// What waits for a socket that takes nothing, beyond which it is cut.
 const MOST_WAITING_BYTES: usize = 4 << 20;
@@ -113,79 +112,20 @@ impl Session {
 
     /// Handles a frame that waits for no other.
     pub(super) fn handle(&mut self, frame: ClientFrame, now: Instant) {
-        let frame = if frame.sub().is_some() && !self.tails.is_empty() {
-            match self.for_tail(frame, now) {
-                Some(frame) => frame,
-                None => return,
-            }
-        } else {
-            frame
-        };
         match frame {
             ClientFrame::Hello(hello) => self.hello_again(hello, false, now),
             ClientFrame::Auth(auth) => self.auth(auth.id, auth.token, now),
             ClientFrame::Subscribe(subscribe) => self.subscribe(*subscribe, now),
-            ClientFrame::Unsubscribe(unsubscribe) => {
-                let ending = Ending::Unsubscribe(unsubscribe.id.clone());
-                let commit = unsubscribe.commit.unwrap_or(true);
-                self.on_group(&unsubscribe.sub, unsubscribe.id, now, |group, context| {
-                    group.end(ending, commit, false, context);
-                    Ok(None)
-                });
-            }
-            ClientFrame::Ack(ack) => {
-                let id = ack.id.clone();
-                let sub = ack.sub.clone();
-                self.on_group(&sub, id, now, |group, context| group.ack(ack, context));
-            }
-            ClientFrame::Nack(nack) => {
-                let id = nack.id.clone();
-                let sub = nack.sub.clone();
-                self.on_group(&sub, id, now, |group, context| group.nack(nack, context));
-            }
-            ClientFrame::Extend(extend) => {
-                let id = extend.id.clone();
-                let sub = extend.sub.clone();
-                self.on_group(&sub, id, now, |group, context| {
-                    group.extend(extend, context)
-                });
-            }
-            ClientFrame::Commit(commit) => {
-                let id = commit.id.clone();
-                let sub = commit.sub.clone();
-                self.on_group(&sub, id, now, |group, context| {
-                    group.commit(commit, context).map(|()| None)
-                });
-            }
-            ClientFrame::Credit(credit) => {
-                self.on_group(&credit.sub, credit.id, now, |group, _| {
-                    group.credit(credit.records, credit.bytes).map(|()| None)
-                });
-            }
-            ClientFrame::Pause(pause) => {
-                let (id, sub) = (pause.id.clone(), pause.sub.clone());
-                self.on_group(&sub, id, now, |group, context| {
-                    group.pause(pause, true, context).map(|()| None)
-                });
-            }
-            ClientFrame::Resume(pause) => {
-                let (id, sub) = (pause.id.clone(), pause.sub.clone());
-                self.on_group(&sub, id, now, |group, context| {
-                    group.pause(pause, false, context).map(|()| None)
-                });
-            }
-            ClientFrame::Seek(seek) => {
-                let (id, sub) = (seek.id.clone(), seek.sub.clone());
-                self.on_group(&sub, id, now, |group, context| {
-                    group.seek(seek, context).map(|()| None)
-                });
-            }
-            ClientFrame::Position(position) => {
-                let id = position.id.clone();
-                self.on_group(&position.sub, position.id, now, |group, context| {
-                    group.position(id, context).map(|()| None)
-                });
-            }
+            ClientFrame::Unsubscribe(_)
+            | ClientFrame::Ack(_)
+            | ClientFrame::Nack(_)
+            | ClientFrame::Extend(_)
+            | ClientFrame::Commit(_)
+            | ClientFrame::Credit(_)
+            | ClientFrame::Pause(_)
+            | ClientFrame::Resume(_)
+            | ClientFrame::Seek(_)
+            | ClientFrame::Position(_) => self.command(frame, now),
             ClientFrame::Produce(produced) => self.produce(*produced, now),
             ClientFrame::Ping(ping) => self.send(&ServerFrame::Pong(Pong {
                 id: ping.id,
@@ -196,25 +136,29 @@ impl Session {
     }
 
     /// Hands a frame to the subscription that it names.
-    fn on_group(
-        &mut self,
-        sub: &str,
-        id: Option<Id>,
-        now: Instant,
-        act: impl FnOnce(&mut Subscription, &mut SessionContext<'_>) -> Result<Option<Error>, Error>,
-    ) {
-        let known = self
+    fn command(&mut self, frame: ClientFrame, now: Instant) {
+        let id = frame.id().cloned();
+        let sub = frame.sub().unwrap_or_default().to_owned();
+        let is_group = self
             .group
             .as_ref()
             .is_some_and(|group| group.name() == sub && !group.is_leaving());
-        let done = if known {
-            self.with_group(now, act)
-        } else {
-            None
+        let done = match (frame, self.tail_named(&sub)) {
+            (ClientFrame::Unsubscribe(unsubscribe), Some(tail)) => {
+                self.drop_tail(tail, unsubscribe.id, true);
+                Some(Ok(None))
+            }
+            (frame, Some(tail)) => self.with_tail(tail, now, |tail, context| {
+                Subscription::Tail(tail).command(frame, context)
+            }),
+            (frame, None) if is_group => self.with_group(now, |group, context| {
+                Subscription::Group(group).command(frame, context)
+            }),
+            (_, None) => None,
         };
         // Not the client's fault: what it had begun when the subscription ended comes in late.
         let is_late = done.is_none()
-            && (self.ended.as_deref() == Some(sub)
+            && (self.ended.as_deref() == Some(sub.as_str())
                 || self.group.as_ref().is_some_and(|group| group.name() == sub));
         let error = match done {
             Some(Ok(None)) => None,

@@ -18,9 +18,7 @@
 //! - `close.rs`: how it ends
 //! - `effect.rs`: what is to be done elsewhere
 //! - `clock.rs`: the time of day
-//! - group/: the subscription of a group
-//! - `options.rs`: its options
-//! - `tails.rs`: subscriptions without a group, and tail/, one of them
+//! - `tails.rs`: subscriptions without a group come and go
 //! - `produce_window.rs`: the window of what is written
 //! - `rate_limit.rs`: how often a client may do what costs us something
 //! - `url_subscription.rs`: the short way, a subscription in the URL
@@ -37,17 +35,14 @@ mod close;
 mod credentials;
 mod effect;
 mod frames;
-pub mod group;
-pub mod options;
 mod outbound;
 pub mod produce_window;
 mod producing;
 mod rate_limit;
 mod subscribing;
-pub mod tail;
 mod tails;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 pub mod url_subscription;
 
@@ -58,18 +53,20 @@ use self::behind::Behind;
 pub use self::clock::Clock;
 use self::close::draining;
 pub use self::effect::{Authenticated, Effect, TailEffect};
-use self::group::{Counted, SessionContext, Subscription};
-use self::options::Options;
+pub(crate) use self::outbound::LEAST_ROOM;
 pub use self::outbound::Out;
 use self::produce_window::Producing;
 use self::producing::Request;
 use self::rate_limit::{Errors, Rate};
-use self::subscribing::topic_error;
+pub(crate) use self::subscribing::topic_error;
 use self::tails::Opening;
 use super::protocol::Id;
 use super::protocol::client::{Hello, Subscribe};
 use super::protocol::close::Close;
 use super::protocol::server::Error;
+use super::subscription::SessionContext;
+use super::subscription::group::{self, Counted, Group};
+use super::subscription::tail;
 use crate::auth::Principal;
 
 /// Bounds of `heartbeat_ms`, and what it is without.
@@ -138,7 +135,7 @@ pub struct Session {
     clock: Clock,
     out: Out,
     effects: Vec<Effect>,
-    group: Option<Box<Subscription>>,
+    group: Option<Box<Group>>,
     tails: Vec<tail::Tail>,
     /// Tails that are being opened.
     opening: Vec<Opening>,
@@ -152,7 +149,7 @@ pub struct Session {
     /// The name of the subscription that ended last.
     ended: Option<String>,
     /// A subscription whose topics are being looked up.
-    subscribing: Option<Box<Options>>,
+    subscribing: Option<Box<group::options::Options>>,
     /// Frames that wait for the answer to one before them.
     behind: Behind,
     /// The question for the topics of the subscription that is under way, and the next one's number.
@@ -255,7 +252,7 @@ impl Session {
     }
 
     /// The group that it is a member of.
-    pub fn group(&self) -> Option<&Subscription> {
+    pub fn group(&self) -> Option<&Group> {
         self.group.as_deref()
     }
 
@@ -326,7 +323,7 @@ impl Session {
     fn with_group<T>(
         &mut self,
         now: Instant,
-        act: impl FnOnce(&mut Subscription, &mut SessionContext<'_>) -> T,
+        act: impl FnOnce(&mut Group, &mut SessionContext<'_>) -> T,
     ) -> Option<T> {
         let group = self.group.as_mut()?;
         let said = self.out.frames.len();

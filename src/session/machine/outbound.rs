@@ -11,7 +11,7 @@ use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, Heartbeat, ServerFrame};
 
 /// Smallest room in which a frame of records is begun.
-pub(super) const LEAST_ROOM: usize = 16 << 10;
+pub(crate) const LEAST_ROOM: usize = 16 << 10;
 
 /// Frames that go before records.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Out {
 }
 
 impl Out {
-    pub(super) fn push(&mut self, frame: &ServerFrame) {
+    pub(crate) fn push(&mut self, frame: &ServerFrame) {
         self.push_text(frame.text(), None);
     }
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::effect::Effect;
-use super::group::{Ending, Over, Subscription};
-use super::options::{self, Options, Topics};
-use super::{Phase, Session, draining, tail, url_subscription};
+use super::{Phase, Session, draining, url_subscription};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member;
-use crate::session::protocol::client::{Mode, Subscribe};
+use crate::session::protocol::client::Subscribe;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, Unsubscribed};
 use crate::session::static_members::Foreign;
+use crate::session::subscription::group::options::Options as GroupOptions;
+use crate::session::subscription::group::{Ending, Group, Over};
+use crate::session::subscription::options::{self, Options, Topics};
 
 /// How often the topics that a pattern matches are looked up again.
 pub(super) const PATTERN_REFRESH: Duration = Duration::from_secs(5);
@@ -70,10 +71,14 @@ impl Session {
                 )
             });
         }
-        if options::mode(&asked) == Mode::Tail {
-            return self.open_tail(tail::options::Options::new(asked, &self.rules)?);
+        match Options::new(asked, &self.rules)? {
+            Options::Group(options) => self.open_group(options),
+            Options::Tail(options) => self.open_tail(*options),
         }
-        let options = Options::new(asked, &self.rules)?;
+    }
+
+    /// Begins to make the subscription of a group; its name is not taken.
+    fn open_group(&mut self, options: Box<GroupOptions>) -> Result<(), Error> {
         if self.group.is_some() || self.subscribing.is_some() {
             return Err(Error::new(
                 "limit_exceeded",
@@ -82,7 +87,7 @@ impl Session {
         }
         self.check_rights(&options)?;
         self.look_up(options.topics.clone());
-        self.subscribing = Some(Box::new(options));
+        self.subscribing = Some(options);
         Ok(())
     }
 
@@ -103,7 +108,7 @@ impl Session {
 
     /// Whether a subscription is called so whose `subscribe` has no answer yet.
     pub(super) fn is_being_made(&self, name: &str) -> bool {
-        let subscribing = self.subscribing.as_ref().map(|o| o.sub.as_str());
+        let subscribing = self.subscribing.as_ref().map(|o| o.common.sub.as_str());
         let opening = self.opening.iter().map(|opening| opening.name());
         subscribing.into_iter().chain(opening).any(|of| of == name)
     }
@@ -127,12 +132,12 @@ impl Session {
 
     fn begin_group(
         &mut self,
-        options: Box<Options>,
+        options: Box<GroupOptions>,
         found: Result<Vec<Arc<str>>, Fault>,
         now: Instant,
     ) {
-        let id = options.id().cloned();
-        let sub = options.sub.clone();
+        let id = options.common.id().cloned();
+        let sub = options.common.sub.clone();
         let topics = found
             .map(|topics| self.allowed(&options.topics, topics))
             .map_err(|fault| topic_error(&fault))
@@ -154,11 +159,11 @@ impl Session {
             }
         };
         self.send(&ServerFrame::Subscribed(Box::new(
-            options.subscribed(&topics),
+            options.common.subscribed(&topics),
         )));
         self.next_pattern =
             matches!(options.topics, Topics::Pattern(_)).then(|| now + PATTERN_REFRESH);
-        let mut group = Subscription::new(*options, topics, visibility, self.next_tag, now);
+        let mut group = Group::new(*options, topics, visibility, self.next_tag, now);
         group.set_pressure(self.pressure);
         self.group = Some(Box::new(group));
         self.with_group(now, |group, context| group.join(false, context));
@@ -264,7 +269,7 @@ impl Session {
 }
 
 /// What a failure that concerns a subscription is called.
-pub(super) fn topic_error(fault: &Fault) -> Error {
+pub(crate) fn topic_error(fault: &Fault) -> Error {
     let code = match fault.kind {
         FaultKind::UnknownTopic => "topic_not_found",
         FaultKind::NotAuthorized => "forbidden",

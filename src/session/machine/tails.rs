@@ -1,20 +1,19 @@
-//! A session's tails: which there are, and which frame is for one of them.
+//! A session's tails: which there are, and how they come and go.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::group::SessionContext;
-use super::tail::options::Options;
-use super::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 use super::{Effect, Session, TailEffect, topic_error};
 use crate::auth::permission::{Action, Authorize, Resource, authorize};
 use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
 use crate::session::protocol::Id;
-use crate::session::protocol::client::ClientFrame;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, TailPosition, Unsubscribed};
+use crate::session::subscription::SessionContext;
+use crate::session::subscription::tail::options::Options;
+use crate::session::subscription::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
 
 /// A tail that is being opened.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn name(&self) -> &str {
-        &self.options.sub
+        &self.options.common.sub
     }
 }
 
@@ -52,7 +51,7 @@ impl Session {
     }
 
     /// A tail, with where it puts what is to be sent and done.
-    fn with_tail<T>(
+    pub(super) fn with_tail<T>(
         &mut self,
         id: u64,
         now: Instant,
@@ -87,7 +86,7 @@ impl Session {
             topics: options.topics.clone(),
             from: options.from.clone(),
             on_lag: options.on_lag,
-            isolation: options.isolation(),
+            isolation: options.common.isolation(),
             view: options.view.clone(),
             principal: Arc::clone(principal.identity()),
         };
@@ -139,8 +138,8 @@ impl Session {
             Ok(begun) => begun,
             Err(error) => {
                 let error = Error {
-                    id: options.id().cloned(),
-                    sub: Some(options.sub),
+                    id: options.common.id().cloned(),
+                    sub: Some(options.common.sub),
                     ..error
                 };
                 self.refuse_subscription(error, now);
@@ -157,7 +156,7 @@ impl Session {
             now,
         };
         let tail = Tail::new(id, &options, begun, self.eof, self.pressure, &mut context);
-        let mut subscribed = options.subscribed();
+        let mut subscribed = options.common.subscribed(&options.topics);
         subscribed.positions = Some(tail.positions());
         subscribed.position = Some(tail.position());
         subscribed.backlog = Some(backlog);
@@ -199,63 +198,13 @@ impl Session {
         self.with_tail(id, now, |tail, context| tail.ends(request, found, context));
     }
 
-    /// Takes a frame that is for a tail; gives back what is for others.
-    pub(super) fn for_tail(&mut self, frame: ClientFrame, now: Instant) -> Option<ClientFrame> {
-        let name = frame.sub()?;
-        let Some(id) = self.tail_named(name) else {
-            return Some(frame);
-        };
-        let name = name.to_owned();
-        let request = frame.id().cloned();
-        let done = match frame {
-            ClientFrame::Unsubscribe(unsubscribe) => {
-                self.drop_tail(id, unsubscribe.id, true);
-                Some(Ok(()))
-            }
-            ClientFrame::Credit(credit) => {
-                self.with_tail(id, now, |tail, _| tail.credit(credit.records, credit.bytes))
-            }
-            ClientFrame::Pause(pause) => {
-                self.with_tail(id, now, |tail, context| tail.pause(pause, true, context))
-            }
-            ClientFrame::Resume(pause) => {
-                self.with_tail(id, now, |tail, context| tail.pause(pause, false, context))
-            }
-            ClientFrame::Seek(seek) => {
-                self.with_tail(id, now, |tail, context| tail.seek(seek, context))
-            }
-            ClientFrame::Position(position) => self.with_tail(id, now, |tail, context| {
-                tail.ask_position(position.id, context)
-            }),
-            _ => Some(Err(Error {
-                field: Some("sub".to_owned()),
-                ..Error::new(
-                    "invalid_for_tail",
-                    format!(
-                        "sub: {name} is a tail, which has no group: its records are neither \
-                         acknowledged nor committed"
-                    ),
-                )
-            })),
-        };
-        if let Some(Err(error)) = done {
-            let error = Error {
-                id: request,
-                sub: Some(name),
-                ..error
-            };
-            self.error(error, now);
-        }
-        None
-    }
-
-    fn tail_named(&self, name: &str) -> Option<u64> {
+    pub(super) fn tail_named(&self, name: &str) -> Option<u64> {
         let found = self.tails.iter().find(|tail| tail.name() == name);
         found.map(|tail| tail.id())
     }
 
     /// The tail is no more; with `say` the client is told.
-    fn drop_tail(&mut self, id: u64, request: Option<Id>, say: bool) {
+    pub(super) fn drop_tail(&mut self, id: u64, request: Option<Id>, say: bool) {
         let Some(at) = self.tails.iter().position(|tail| tail.id() == id) else {
             return;
         };

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::credentials::EXPIRY_LEEWAY;
-use super::group::SessionContext;
 use super::subscribing::PATTERN_REFRESH;
 use super::{Phase, Session};
 use crate::session::protocol::close::Close;
+use crate::session::subscription::SessionContext;
 
 impl Session {
     /// When [`Session::tick`] will have something to do.

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 
 use super::client::{
     AckMode, Batch, Conflate, FilterSpec, Flow, Format, From, Isolation, Mode, OffsetReset,
-    OnDecodeError, OnLag, Order,
+    OnDecodeError, OnLag,
 };
 use super::{Id, Partition};
+use crate::delivery::Order;
 use crate::kafka::fault::Fault;
 
 /// A frame for a client.

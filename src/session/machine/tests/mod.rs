@@ -47,7 +47,7 @@ fn rules(open: bool) -> Arc<Rules> {
 }
 
 /// Checks a frame against the document.
-pub(super) fn check(frame: &Value) {
+pub(crate) fn check(frame: &Value) {
     static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
         let document = crate::session::protocol::asyncapi::document();
         let messages = document["components"]["messages"].as_object().unwrap();
@@ -99,10 +99,10 @@ fn permissions(list: &[&str]) -> Vec<Permission> {
 }
 
 /// The test's side of a session.
-pub(super) struct Play {
-    pub(super) session: Session,
-    pub(super) now: Instant,
-    pub(super) effects: Vec<Effect>,
+pub(crate) struct Play {
+    pub(crate) session: Session,
+    pub(crate) now: Instant,
+    pub(crate) effects: Vec<Effect>,
 }
 
 impl Play {
@@ -119,7 +119,7 @@ impl Play {
         play
     }
 
-    pub(super) fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let mut play = Self::new(Some(Principal::anonymous()), true);
         assert_eq!(kinds(&play.frames()), ["welcome"]);
         play
@@ -167,11 +167,11 @@ impl Play {
         self.collect();
     }
 
-    pub(super) fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         self.effects.extend(self.session.effects());
     }
 
-    pub(super) fn send(&mut self, frame: Value) {
+    pub(crate) fn send(&mut self, frame: Value) {
         self.text(&frame.to_string());
     }
 
@@ -186,14 +186,14 @@ impl Play {
         self.collect();
     }
 
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.session.tick(self.now);
         self.collect();
     }
 
     /// All that goes out now, flushed.
-    pub(super) fn frames(&mut self) -> Vec<Value> {
+    pub(crate) fn frames(&mut self) -> Vec<Value> {
         let mut frames = Vec::new();
         while let Some(text) = self.session.next_frame(1 << 20, self.now) {
             let frame: Value = serde_json::from_slice(&text).unwrap();
@@ -206,7 +206,7 @@ impl Play {
     }
 
     /// The one frame that goes out now.
-    pub(super) fn frame(&mut self) -> Value {
+    pub(crate) fn frame(&mut self) -> Value {
         let frames = self.frames();
         assert_eq!(frames.len(), 1, "{frames:?}");
         frames.into_iter().next().unwrap()
@@ -258,7 +258,7 @@ impl Play {
     }
 }
 
-pub(super) fn kinds(frames: &[Value]) -> Vec<String> {
+pub(crate) fn kinds(frames: &[Value]) -> Vec<String> {
     let kinds = frames.iter().map(|frame| frame["type"].as_str().unwrap());
     kinds.map(str::to_owned).collect()
 }

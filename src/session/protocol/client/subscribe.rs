@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::codec::format;
+use crate::delivery::Order;
 use crate::session::protocol::Id;
 
 /// What a subscription is
@@ -193,17 +194,6 @@ pub enum Isolation {
     ReadCommitted,
     /// All.
     ReadUncommitted,
-}
-
-/// What a record that comes again means to those after it
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Those of its partition wait.
-    #[default]
-    Partition,
-    /// They go on.
-    Relaxed,
 }
 
 /// What becomes of a tail that cannot keep up with its topics

@@ -25,16 +25,16 @@ use std::time::{Duration, Instant};
 
 use self::open_tail::Begun;
 use self::options::Options;
-use super::group::SessionContext;
-use super::{Effect, TailEffect};
 use crate::auth::policy::RecordVisibility;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, ResumeTokens};
+use crate::session::machine::{Effect, TailEffect};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
+use crate::session::subscription::SessionContext;
 use crate::stream::encoder::SharedEncoder;
 
 /// Most tails of a session.
@@ -159,7 +159,7 @@ pub struct Tail {
 
 impl Tail {
     /// A tail that has been opened, and is behind `gaps`. With `eof` it tells of ends.
-    pub(super) fn new(
+    pub(crate) fn new(
         id: u64,
         options: &Options,
         begun: Begun,
@@ -189,15 +189,15 @@ impl Tail {
         });
         let mut this = Self {
             id,
-            name: options.sub.as_str().into(),
+            name: options.common.sub.as_str().into(),
             parts: parts.collect(),
             resume_tokens: begun.resume_tokens,
             encoder: begun.encoder,
             flow: options.flow,
             out: (0, 0),
-            batch_records: options.batch_records,
-            batch_bytes: options.batch_bytes,
-            linger: options.linger,
+            batch_records: options.common.batch_records,
+            batch_bytes: options.common.batch_bytes,
+            linger: options.common.linger,
             queue: VecDeque::new(),
             queued_records: 0,
             queued_bytes: 0,
@@ -388,7 +388,7 @@ impl Tail {
                     continue;
                 }
                 put(&mut part.told, partition, offset);
-                context.out.push(&ServerFrame::Eof(Eof {
+                context.send(&ServerFrame::Eof(Eof {
                     sub: self.name.to_string(),
                     topic: part.topic.to_string(),
                     partition,
@@ -427,7 +427,7 @@ impl Tail {
             return;
         }
         self.state = state;
-        context.out.push(&ServerFrame::State(State {
+        context.send(&ServerFrame::State(State {
             sub: self.name.to_string(),
             state,
             since: context.clock.wall(since),
@@ -445,7 +445,7 @@ impl Tail {
             return;
         };
         metrics::counter!("stream_gaps_total", "reason" => gap.reason.name()).increment(1);
-        context.out.push(&ServerFrame::Gap(Gap {
+        context.send(&ServerFrame::Gap(Gap {
             sub: self.name.to_string(),
             topic: part.topic.to_string(),
             partition: gap.partition,

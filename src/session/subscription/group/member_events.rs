@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Over, SessionContext, Subscription, Waiting, wires};
+use super::{Group, Over, Waiting, wires};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Event, Token};
 use crate::record::{ConsumerRecord, TopicPartition};
@@ -11,8 +11,9 @@ use crate::session::protocol::server::{
     PartitionPosition, Positions, Revoked, RevokedPartition, RevokedReason, Seeked, ServerFrame,
     State, StateName,
 };
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
+impl Group {
     /// Something happened in the group. `Some` when the subscription is over.
     pub fn event(&mut self, event: Event, context: &mut SessionContext<'_>) -> Option<Over> {
         match event {
@@ -78,7 +79,7 @@ impl Subscription {
             return;
         }
         context.send(&ServerFrame::Assigned(Assigned {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             epoch: self.epoch,
             partitions,
             assignment: wires(all),
@@ -95,7 +96,7 @@ impl Subscription {
     ) {
         // As with the client's own filter, what is left out counts as acknowledged.
         records.retain(|record| self.visibility.shows(record));
-        if let Some(filter) = &self.options.filter {
+        if let Some(filter) = &self.options.common.filter {
             records.retain(|record| filter.wants(record));
         }
         self.ledger.offer(records, next);
@@ -114,7 +115,7 @@ impl Subscription {
         let gaps = self.ledger.new_gaps();
         if !gaps.is_empty() {
             context.send(&ServerFrame::State(State {
-                sub: self.options.sub.clone(),
+                sub: self.options.common.sub.clone(),
                 state: StateName::Paused,
                 since: context.clock.wall(context.now),
                 detail: Some("gap".to_owned()),
@@ -142,7 +143,7 @@ impl Subscription {
             GapReason::Retention
         };
         context.send(&ServerFrame::Gap(Gap {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             topic: partition.topic.to_string(),
             partition: partition.partition,
             from,
@@ -199,7 +200,7 @@ impl Subscription {
         for (_, id, others) in behind.collect::<Vec<_>>() {
             context.send(&ServerFrame::Committed(Committed {
                 id,
-                sub: Some(self.options.sub.clone()),
+                sub: Some(self.options.common.sub.clone()),
                 positions: self.have_committed(&others),
             }));
         }
@@ -209,14 +210,14 @@ impl Subscription {
                 said.extend(self.have_committed(&others));
                 context.send(&ServerFrame::Committed(Committed {
                     id,
-                    sub: Some(self.options.sub.clone()),
+                    sub: Some(self.options.common.sub.clone()),
                     positions: said,
                 }));
             }
             Waiting::Interval => {
                 if let Some(fault) = failed {
                     context.send(&ServerFrame::Error(Error {
-                        sub: Some(self.options.sub.clone()),
+                        sub: Some(self.options.common.sub.clone()),
                         ..Error::from_fault(
                             "kafka_error",
                             &Fault {
@@ -283,7 +284,7 @@ impl Subscription {
         }
         if !stale.is_empty() {
             context.send(&ServerFrame::Revoked(Revoked {
-                sub: self.options.sub.clone(),
+                sub: self.options.common.sub.clone(),
                 epoch: self.epoch,
                 partitions: stale,
                 reason: RevokedReason::Seek,
@@ -291,7 +292,7 @@ impl Subscription {
         }
         context.send(&ServerFrame::Seeked(Seeked {
             id,
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             positions,
         }));
         self.flow(context);
@@ -327,7 +328,7 @@ impl Subscription {
         });
         context.send(&ServerFrame::Positions(Positions {
             id,
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             positions: positions.collect(),
             position: None,
         }));

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use super::super::group::{SessionContext, admit, field};
-use super::super::{Effect, TailEffect};
 use super::{Flow, Item, Tail, at, open_tail, put};
 use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
+use crate::kafka::member::SeekTo;
 use crate::position::Offsets;
-use crate::session::protocol::client::{Pause, Seek, SeekName, SeekOffset, SeekTime};
+use crate::session::machine::{Effect, TailEffect};
+use crate::session::protocol::client::{Credit, Seek};
 use crate::session::protocol::server::{
-    CommittedOffset, Done, Error, PartitionPosition, Positions, Seeked, ServerFrame,
+    CommittedOffset, Error, PartitionPosition, Positions, Seeked, ServerFrame,
 };
 use crate::session::protocol::{Id, Partition};
+use crate::session::subscription::SessionContext;
+use crate::session::subscription::commands::{admit, amounts, field, not_assigned, seek_to};
 
 impl Tail {
     /// `credit`.
@@ -20,18 +22,14 @@ impl Tail {
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn credit(&mut self, more: i64, more_bytes: Option<i64>) -> Result<(), Error> {
-        let number = |number: i64, name: &str| {
-            u64::try_from(number).map_err(|_| field(name, "expected a number from 0"))
-        };
+    pub fn credit(&mut self, credit: &Credit) -> Result<(), Error> {
         let Flow::Credit { records, bytes } = &mut self.flow else {
             return Err(field(
                 "sub",
                 "this subscription has flow.mode window: what the connection takes makes room there",
             ));
         };
-        let more = number(more, "records")?;
-        let more_bytes = more_bytes.map(|m| number(m, "bytes")).transpose()?;
+        let (more, more_bytes) = amounts(credit)?;
         *records = records.saturating_add(more);
         if let Some(more) = more_bytes {
             *bytes = Some(bytes.unwrap_or(0).saturating_add(more));
@@ -39,20 +37,20 @@ impl Tail {
         Ok(())
     }
 
-    /// `pause` and `resume`.
+    /// `pause` and `resume`: all that are paused now.
     ///
     /// # Errors
     ///
     /// A partition that is not followed.
     pub fn pause(
         &mut self,
-        pause: Pause,
+        partitions: Option<Vec<Partition>>,
         paused: bool,
         context: &mut SessionContext<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Partition>, Error> {
         let mut lost = false;
         let mut named: Vec<Vec<i32>> = vec![Vec::new(); self.parts.len()];
-        match pause.partitions {
+        match partitions {
             None => {
                 for (part, named) in self.parts.iter().zip(&mut named) {
                     named.extend(part.sent.iter().map(|(partition, _)| *partition));
@@ -108,12 +106,7 @@ impl Tail {
                 partition: *partition,
             })
         });
-        context.out.push(&ServerFrame::Ok(Done {
-            id: pause.id,
-            sub: Some(self.name.to_string()),
-            paused: Some(all.collect()),
-        }));
-        Ok(())
+        Ok(all.collect())
     }
 
     /// Drops what waits of these partitions; where each of them that had something goes on. `lost` is
@@ -178,16 +171,7 @@ impl Tail {
                 let part = self.parts.get(*index);
                 part.is_some_and(|part| at(&part.sent, partition).is_some())
             })
-            .ok_or_else(|| Error {
-                field: Some(place.to_owned()),
-                ..Error::new(
-                    "not_assigned",
-                    format!(
-                        "{place}: partition {partition} of topic {topic} is not followed by this \
-                         subscription"
-                    ),
-                )
-            })
+            .ok_or_else(|| not_assigned(place, topic, partition, "followed by this subscription"))
     }
 
     /// `seek`.
@@ -196,42 +180,26 @@ impl Tail {
     ///
     /// A field that cannot be, or a partition that is not followed.
     pub fn seek(&mut self, seek: Seek, context: &mut SessionContext<'_>) -> Result<(), Error> {
-        if seek.positions.is_empty() {
-            return Err(field("positions", "expected at least one"));
-        }
         self.admit()?;
         let mut wanted: Vec<open_tail::Seek> = Vec::with_capacity(seek.positions.len());
         for (nth, position) in seek.positions.iter().enumerate() {
             let place = |name: &str| format!("positions[{nth}]{name}");
             let index = self.find(&position.topic, position.partition, &place(""))?;
-            let time = position.timestamp.as_ref();
-            let to = match (&position.offset, time.map(SeekTime::ms)) {
-                (Some(SeekOffset::Offset(offset)), None) if *offset >= 0 => {
-                    open_tail::SeekTo::Offset(*offset)
-                }
-                (Some(SeekOffset::Offset(_)), None) => {
-                    return Err(field(&place(".offset"), "an offset is 0 or more"));
-                }
-                (Some(SeekOffset::Name(SeekName::Beginning)), None) => open_tail::SeekTo::Beginning,
-                (Some(SeekOffset::Name(SeekName::End)), None) => open_tail::SeekTo::End,
-                (Some(SeekOffset::Name(SeekName::Committed)), None) => {
+            if position.offset.is_some() == position.timestamp.is_some() {
+                return Err(field(&place(""), "expected either offset or timestamp"));
+            }
+            let to = match seek_to(position, place)? {
+                SeekTo::Offset(offset) => open_tail::SeekTo::Offset(offset),
+                SeekTo::Beginning => open_tail::SeekTo::Beginning,
+                SeekTo::End => open_tail::SeekTo::End,
+                SeekTo::Time(time) => open_tail::SeekTo::Time(time),
+                SeekTo::Committed => {
+                    let field = place(".offset");
+                    let message = format!("{field}: a tail has no group that could have committed");
                     return Err(Error {
-                        field: Some(place(".offset")),
-                        ..Error::new(
-                            "invalid_for_tail",
-                            format!(
-                                "{}: a tail has no group that could have committed",
-                                place(".offset")
-                            ),
-                        )
+                        field: Some(field),
+                        ..Error::new("invalid_for_tail", message)
                     });
-                }
-                (None, Some(Ok(time))) => open_tail::SeekTo::Time(time),
-                (None, Some(Err(expected))) => {
-                    return Err(field(&place(".timestamp"), expected));
-                }
-                _ => {
-                    return Err(field(&place(""), "expected either offset or timestamp"));
                 }
             };
             let twice = wanted
@@ -287,7 +255,7 @@ impl Tail {
             self.rewind(context);
         }
         self.arrive(context);
-        context.out.push(&ServerFrame::Seeked(Seeked {
+        context.send(&ServerFrame::Seeked(Seeked {
             id,
             sub: self.name.to_string(),
             positions,
@@ -343,7 +311,7 @@ impl Tail {
                 });
             }
         }
-        context.out.push(&ServerFrame::Positions(Positions {
+        context.send(&ServerFrame::Positions(Positions {
             id,
             sub: self.name.to_string(),
             positions,

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::group::SessionContext;
-use super::super::outbound::LEAST_ROOM;
 use super::{Flow, Given, Item, Tail, put, undecoded};
 use crate::codec::frame_records::Joined;
+use crate::session::machine::LEAST_ROOM;
+use crate::session::subscription::SessionContext;
 
 impl Tail {
     /// The next frame, if there is something that may go, in about so many bytes.

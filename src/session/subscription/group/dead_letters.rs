@@ -1,17 +1,18 @@
 //! Dead letters on their way to their topic.
 
-use super::super::Effect;
-use super::super::options::DeadLetters;
-use super::{SessionContext, Subscription};
+use super::Group;
+use super::options::DeadLetters;
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
 use crate::record::ProducerRecord;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::StateName;
+use crate::session::subscription::SessionContext;
 
 /// Dead letters on their way at once.
 const MAX_DEAD_LETTERS: usize = 16;
 
-impl Subscription {
+impl Group {
     /// Sends the dead letters that there are on their way.
     pub(super) fn dead(&mut self, context: &mut SessionContext<'_>) {
         while self.dead_letters.len() < MAX_DEAD_LETTERS

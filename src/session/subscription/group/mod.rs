@@ -9,12 +9,14 @@
 //! - `commands.rs`: what else the client wants
 //! - `sending.rs`: records that go out
 //! - `dead_letters.rs`: dead letters on their way
+//! - `options.rs`: its options
 //! - `time.rs`: what time brings about
 
 mod ack;
 mod commands;
 mod dead_letters;
 mod member_events;
+pub mod options;
 mod revocation;
 mod sending;
 mod time;
@@ -23,20 +25,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::options::Options;
 use self::revocation::{Going, Leaving};
-use super::options::{Options, Topics};
-use super::{Clock, Effect, Out};
+
 use crate::auth::policy::RecordVisibility;
 use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Token};
 use crate::record::TopicPartition;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::session::protocol::{Id, Partition};
 use crate::session::static_members::Foreign;
-
-/// Requests of the client that wait for Kafka at once.
-const MAX_WAITING: usize = 8;
+use crate::session::subscription::SessionContext;
+use crate::session::subscription::options::Topics;
 
 /// Why a subscription ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +79,7 @@ enum Waiting {
 
 /// The subscription.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct Group {
     options: Options,
     topics: Vec<Arc<str>>,
     /// Which records of them the principal is shown.
@@ -133,23 +135,7 @@ pub struct Counted {
     pub rebalances: u64,
 }
 
-/// What a subscription is given of its session: where it puts what is to be sent and done, and the time.
-pub struct SessionContext<'a> {
-    /// Frames that go before records.
-    pub out: &'a mut Out,
-    /// What is to be done.
-    pub effects: &'a mut Vec<Effect>,
-    /// The time of day.
-    pub clock: Clock,
-    /// Now.
-    pub now: Instant,
-}
-
 impl SessionContext<'_> {
-    fn send(&mut self, frame: &ServerFrame) {
-        self.out.push(frame);
-    }
-
     fn tell(&mut self, command: Command) {
         self.effects.push(Effect::Command(command));
     }
@@ -174,7 +160,7 @@ fn offset(partition: &TopicPartition, offset: i64) -> Offset {
     }
 }
 
-impl Subscription {
+impl Group {
     /// A subscription to `topics`, whose member is being made; tags begin with `first_tag`.
     pub fn new(
         options: Options,
@@ -212,7 +198,7 @@ impl Subscription {
 
     /// What the client calls it by.
     pub fn name(&self) -> &str {
-        &self.options.sub
+        &self.options.common.sub
     }
 
     /// The group.
@@ -303,7 +289,7 @@ impl Subscription {
         self.state = Some(state);
         self.detailed = detail.is_some();
         context.send(&ServerFrame::State(State {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             state,
             since: context.clock.wall(context.now),
             detail,
@@ -380,7 +366,7 @@ impl Subscription {
                 continue;
             }
             context.send(&ServerFrame::Error(Error {
-                sub: Some(self.options.sub.clone()),
+                sub: Some(self.options.common.sub.clone()),
                 ..Error::new(
                     "topic_not_found",
                     format!(
@@ -391,26 +377,4 @@ impl Subscription {
             }));
         }
     }
-}
-
-pub(super) fn field(name: &str, message: impl std::fmt::Display) -> Error {
-    Error {
-        field: Some(name.to_owned()),
-        ..Error::new("invalid_frame", format!("{name}: {message}"))
-    }
-}
-
-/// Whether one more request of the client may wait for Kafka beside these.
-pub(super) fn admit(waiting: usize) -> Result<(), Error> {
-    if waiting < MAX_WAITING {
-        return Ok(());
-    }
-    Err(Error {
-        retriable: true,
-        retry_after_ms: Some(100),
-        ..Error::new(
-            "limit_exceeded",
-            format!("{MAX_WAITING} requests wait for Kafka; wait for their answers"),
-        )
-    })
 }

@@ -1,49 +1,49 @@
 //! What else the client wants: credit, pause, seek, commit, where it stands.
 
-use super::{SessionContext, Subscription, Waiting, admit, field, wire};
-use crate::kafka::member::{Command, SeekTo};
+use super::{Group, Waiting, wire};
+use crate::kafka::member::Command;
 use crate::record::TopicPartition;
-use crate::session::protocol::client::{Commit, Pause, Seek, SeekName, SeekOffset};
-use crate::session::protocol::server::{Committed, CommittedOffset, Done, Error, ServerFrame};
+use crate::session::protocol::client::{Commit, Credit, Seek};
+use crate::session::protocol::server::{Committed, CommittedOffset, Error, ServerFrame};
 use crate::session::protocol::{Id, Partition};
+use crate::session::subscription::SessionContext;
+use crate::session::subscription::commands::{self, admit, amounts, field, seek_to};
 
-impl Subscription {
+impl Group {
     /// `credit`.
     ///
     /// # Errors
     ///
     /// A field that cannot be.
-    pub fn credit(&mut self, records: i64, bytes: Option<i64>) -> Result<(), Error> {
-        if !self.options.credit {
+    pub fn credit(&mut self, credit: &Credit) -> Result<(), Error> {
+        if !self.options.common.credit {
             return Err(Error {
                 field: Some("sub".to_owned()),
                 ..Error::new(
                     "invalid_frame",
-                    self.of("credit") + "has flow.mode window: acknowledgements make room there",
+                    format!(
+                        "credit: subscription {} has flow.mode window: acknowledgements make room there",
+                        self.name()
+                    ),
                 )
             });
         }
-        let number = |number: i64, name: &str| {
-            u64::try_from(number).map_err(|_| field(name, "expected a number from 0"))
-        };
-        let records = number(records, "records")?;
-        let bytes = bytes.map(|bytes| number(bytes, "bytes")).transpose()?;
+        let (records, bytes) = amounts(credit)?;
         self.ledger.credit(records, bytes);
         Ok(())
     }
 
-    /// `pause` and `resume`.
+    /// `pause` and `resume`: all that are paused now.
     ///
     /// # Errors
     ///
     /// A partition that is not assigned.
     pub fn pause(
         &mut self,
-        pause: Pause,
+        partitions: Option<Vec<Partition>>,
         paused: bool,
-        context: &mut SessionContext<'_>,
-    ) -> Result<(), Error> {
-        let partitions: Vec<TopicPartition> = match pause.partitions {
+    ) -> Result<Vec<Partition>, Error> {
+        let partitions: Vec<TopicPartition> = match partitions {
             None => self.ledger.partitions().cloned().collect(),
             Some(named) => named
                 .into_iter()
@@ -59,18 +59,8 @@ impl Subscription {
         for partition in &partitions {
             self.ledger.pause(partition, paused);
         }
-        let now_paused: Vec<Partition> = self
-            .ledger
-            .partitions()
-            .filter(|p| self.ledger.is_paused(p))
-            .map(wire)
-            .collect();
-        context.send(&ServerFrame::Ok(Done {
-            id: pause.id,
-            sub: Some(self.options.sub.clone()),
-            paused: Some(now_paused),
-        }));
-        Ok(())
+        let all = self.ledger.partitions();
+        Ok(all.filter(|p| self.ledger.is_paused(p)).map(wire).collect())
     }
 
     /// `seek`.
@@ -80,36 +70,12 @@ impl Subscription {
     /// A field that cannot be.
     pub fn seek(&mut self, seek: Seek, context: &mut SessionContext<'_>) -> Result<(), Error> {
         self.admit_waiting()?;
-        if seek.positions.is_empty() {
-            return Err(field("positions", "expected at least one"));
-        }
         let mut positions = Vec::with_capacity(seek.positions.len());
         for (index, at) in seek.positions.into_iter().enumerate() {
             let place = |name: &str| format!("positions[{index}]{name}");
+            let to = seek_to(&at, place)?;
             let partition = TopicPartition::new(at.topic, at.partition);
-            let to = match (at.offset, at.timestamp) {
-                (Some(_), Some(_)) => {
-                    return Err(field(&place(".timestamp"), "offset or timestamp, not both"));
-                }
-                (None, None) => {
-                    return Err(field(&place(".offset"), "offset or timestamp is missing"));
-                }
-                (Some(SeekOffset::Offset(offset)), None) if offset < 0 => {
-                    return Err(field(&place(".offset"), "an offset is 0 or more"));
-                }
-                (Some(SeekOffset::Offset(offset)), None) => SeekTo::Offset(offset),
-                (Some(SeekOffset::Name(SeekName::Beginning)), None) => SeekTo::Beginning,
-                (Some(SeekOffset::Name(SeekName::End)), None) => SeekTo::End,
-                (Some(SeekOffset::Name(SeekName::Committed)), None) => SeekTo::Committed,
-                (None, Some(time)) => match time.ms() {
-                    Ok(ms) => SeekTo::Time(ms),
-                    Err(expected) => return Err(field(&place(".timestamp"), expected)),
-                },
-            };
-            if !self.ledger.has(&partition) {
-                return Err(not_assigned(&place(""), &partition));
-            }
-            if self.is_going(&partition) {
+            if !self.ledger.has(&partition) || self.is_going(&partition) {
                 return Err(not_assigned(&place(""), &partition));
             }
             if positions.iter().any(|(other, _)| *other == partition) {
@@ -192,7 +158,7 @@ impl Subscription {
                 Some(last) => self.behind.push((last, commit.id, others)),
                 None => context.send(&ServerFrame::Committed(Committed {
                     id: commit.id,
-                    sub: Some(self.options.sub.clone()),
+                    sub: Some(self.options.common.sub.clone()),
                     positions: self.have_committed(&others),
                 })),
             }
@@ -239,21 +205,13 @@ impl Subscription {
             .filter(|w| !matches!(w, Waiting::Interval | Waiting::Revoke | Waiting::Last));
         admit(of_client.count() + self.behind.len())
     }
-
-    fn of(&self, frame: &str) -> String {
-        format!("{frame}: subscription {} ", self.options.sub)
-    }
 }
 
-fn not_assigned(name: &str, partition: &TopicPartition) -> Error {
-    Error {
-        field: Some(name.to_owned()),
-        ..Error::new(
-            "not_assigned",
-            format!(
-                "{name}: partition {} of topic {} is not assigned to this session",
-                partition.partition, partition.topic
-            ),
-        )
-    }
+pub(super) fn not_assigned(name: &str, partition: &TopicPartition) -> Error {
+    commands::not_assigned(
+        name,
+        &partition.topic,
+        partition.partition,
+        "assigned to this session",
+    )
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::Effect;
-use super::{Ending, Over, SessionContext, Subscription, Waiting, wires};
+use super::{Ending, Group, Over, Waiting, wires};
 use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Command, Release, Token};
 use crate::record::TopicPartition;
+use crate::session::machine::Effect;
 use crate::session::protocol::server::{
     Revoked, RevokedPartition, RevokedReason, Revoking, ServerFrame, StateName,
 };
+use crate::session::subscription::SessionContext;
 
 /// Longest wait for a commit when partitions go or the session ends.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ pub(super) enum Leaving {
     Told { until: Instant },
 }
 
-impl Subscription {
+impl Group {
     fn unacked(&self, partitions: &[TopicPartition]) -> u64 {
         partitions.iter().map(|p| self.ledger.unacked(p)).sum()
     }
@@ -66,7 +67,7 @@ impl Subscription {
         if outstanding > 0 {
             self.state(StateName::Rebalancing, None, context);
             context.send(&ServerFrame::Revoking(Revoking {
-                sub: self.options.sub.clone(),
+                sub: self.options.common.sub.clone(),
                 epoch: self.epoch,
                 partitions: wires(&partitions),
                 deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(0),
@@ -195,7 +196,7 @@ impl Subscription {
             return;
         }
         context.send(&ServerFrame::Revoked(Revoked {
-            sub: self.options.sub.clone(),
+            sub: self.options.common.sub.clone(),
             epoch: self.epoch,
             partitions: left,
             reason,

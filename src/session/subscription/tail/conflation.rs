@@ -5,11 +5,11 @@
 
 use std::time::Instant;
 
-use super::super::group::SessionContext;
-use super::super::{Effect, TailEffect};
 use super::{Given, Item, Tail, at, put, undecoded};
 use crate::codec::frame_records::Joined;
 use crate::position::Offsets;
+use crate::session::machine::{Effect, TailEffect};
+use crate::session::subscription::SessionContext;
 
 impl Tail {
     /// Whether a record waits of which newer ones take the place.

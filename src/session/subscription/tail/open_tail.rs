@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::options::invalid;
-use super::super::topic_error;
 use crate::auth::identity::Identity;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
@@ -14,7 +12,9 @@ use crate::kafka::{self, Cluster, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::read::start_offsets::Shown;
+use crate::session::machine::topic_error;
 use crate::session::protocol::server::Error;
+use crate::session::subscription::options::invalid;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::params::{Origin, Until};
 use crate::stream::registry::{Full, Permit, Streams};

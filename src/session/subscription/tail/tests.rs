@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::super::tests::{Play, check, kinds};
-use super::super::{Effect, TailEffect};
 use super::*;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::{ConsumerRecord, TimestampType};
+use crate::session::machine::tests::{Play, check, kinds};
+use crate::session::machine::{Effect, TailEffect};
 use crate::stream::encoder::SharedEncoders;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use super::super::Session;
 use super::Came;
 use super::open_tail::{Begun, Opened};
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
+use crate::session::machine::Session;
 use crate::stream::registry::Permit;
 
 /// A tail's followers.

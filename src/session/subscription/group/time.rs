@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::revocation::Leaving;
-use super::{Over, SessionContext, Subscription, Waiting};
+use super::{Group, Over, Waiting};
 use crate::kafka::member::Command;
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
-    /// When [`Subscription::tick`] will have something to do.
+impl Group {
+    /// When [`Group::tick`] will have something to do.
     pub fn next_tick(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().map(|(leaving, _)| match leaving {
             Leaving::Committing { until, .. } | Leaving::Told { until } => *until,
@@ -16,7 +17,7 @@ impl Subscription {
             return leaving;
         }
         let going = self.going.as_ref().map(|going| going.until);
-        let lingers = self.lingers.map(|since| since + self.options.linger);
+        let lingers = self.lingers.map(|since| since + self.options.common.linger);
         [going, lingers, self.ledger.next_tick(), self.commit_at()]
             .into_iter()
             .flatten()
@@ -44,7 +45,7 @@ impl Subscription {
         }
         self.counted.expired += self.ledger.tick(context.now) as u64;
         if let Some(since) = self.lingers
-            && context.now >= since + self.options.linger
+            && context.now >= since + self.options.common.linger
         {
             // The frame may still have to wait for room, and this must not be asked until then.
             self.lingers = None;

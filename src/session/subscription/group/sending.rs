@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
-use super::super::options::Options;
-use super::super::outbound::LEAST_ROOM;
-use super::{SessionContext, Subscription};
+use super::Group;
+use super::options::Options;
 use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::ConsumerRecord;
+use crate::session::machine::LEAST_ROOM;
 use crate::session::protocol::client::OnDecodeError;
+use crate::session::subscription::SessionContext;
 
-impl Subscription {
+impl Group {
     /// The next frame of records, if there are some that may go, in about so many bytes.
     /// `Err` when a record cannot be decoded and the session is to end for it.
     pub fn next_frame(
@@ -23,24 +24,24 @@ impl Subscription {
             return Ok(None);
         }
         let options = &self.options;
-        if !options.linger.is_zero() && !self.is_worth_sending(context.now) {
+        if !options.common.linger.is_zero() && !self.is_worth_sending(context.now) {
             return Ok(None);
         }
         let options = &self.options;
-        let bytes = options.batch_bytes.min(room as u64);
+        let bytes = options.common.batch_bytes.min(room as u64);
         let most = Take {
-            records: options.batch_records,
+            records: options.common.batch_records,
             bytes,
         };
         let mut writer: Option<Writer> = None;
         let mut undecodable = None;
-        let strict = options.strict;
+        let strict = options.common.strict;
         let took = self.ledger.take(context.now, most, |delivery| {
             let writer = writer.get_or_insert_with(|| {
                 Writer::new(
-                    &options.sub,
-                    options.formats,
-                    options.max_record,
+                    &options.common.sub,
+                    options.common.formats,
+                    options.common.max_record,
                     (delivery.record.size() + 192).max(512),
                 )
             });
@@ -51,7 +52,7 @@ impl Subscription {
                 return Verdict::Taken;
             }
             let why = undecoded(delivery.record, options);
-            match options.on_decode_error {
+            match options.common.on_decode_error {
                 OnDecodeError::Skip => Verdict::Skip,
                 OnDecodeError::Dlq => Verdict::DeadLetter(Reason::Decode(why)),
                 OnDecodeError::Close | OnDecodeError::Deliver => {
@@ -88,11 +89,11 @@ impl Subscription {
         if self.lingered {
             return true;
         }
-        if queued >= self.options.batch_records as u64 {
+        if queued >= self.options.common.batch_records as u64 {
             return true;
         }
         let since = *self.lingers.get_or_insert(now);
-        now >= since + self.options.linger
+        now >= since + self.options.common.linger
     }
 
     /// All that was given by `next_frame` has been taken by the socket.
@@ -113,7 +114,7 @@ fn undecoded(record: &ConsumerRecord, options: &Options) -> String {
         record.offset,
         record.partition,
         record.topic,
-        name(options.formats.key),
-        name(options.formats.value)
+        name(options.common.formats.key),
+        name(options.common.formats.value)
     )
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{SessionContext, Subscription, field, offset};
+use super::commands::not_assigned;
+use super::{Group, offset};
 use crate::delivery::{Refused, Stale};
 use crate::record::TopicPartition;
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{Ack, Extend, Nack};
 use crate::session::protocol::server::{Acked, Error, ServerFrame};
+use crate::session::subscription::SessionContext;
+use crate::session::subscription::commands::field;
 
 /// Most tags in one frame.
 const MAX_TAGS: usize = 10_000;
@@ -19,7 +22,7 @@ const MAX_REASON: usize = 256;
 /// Tags that an error repeats.
 const MOST_TAGS_SAID: usize = 100;
 
-impl Subscription {
+impl Group {
     /// `ack`.
     ///
     /// # Errors
@@ -47,16 +50,7 @@ impl Subscription {
         for at in &upto {
             let partition = TopicPartition::new(at.topic.as_str(), at.partition);
             if !self.ledger.ack_through(&partition, at.offset) {
-                error = Some(Error {
-                    field: Some("upto".to_owned()),
-                    ..Error::new(
-                        "not_assigned",
-                        format!(
-                            "upto: partition {} of topic {} is not assigned to this session",
-                            at.partition, at.topic
-                        ),
-                    )
-                });
+                error = Some(not_assigned("upto", &partition));
             }
         }
         self.counted.acks += (tags.len() + upto.len()) as u64;
@@ -158,7 +152,7 @@ impl Subscription {
         };
         if !unknown.is_empty() {
             return Some(Error {
-                sub: Some(self.options.sub.clone()),
+                sub: Some(self.options.common.sub.clone()),
                 message: format!("tag {} was never given in this session", unknown[0]),
                 tags: say(unknown),
                 ..Error::new("ack_unknown", "")
@@ -190,7 +184,7 @@ impl Subscription {
             ),
         };
         Some(Error {
-            sub: Some(self.options.sub.clone()),
+            sub: Some(self.options.common.sub.clone()),
             tags: say(stale),
             epoch: Some(epoch),
             committed,
