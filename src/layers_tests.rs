@@ -13,21 +13,18 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["consumer", "session", "stream"],
     &["passthrough", "read", "write"],
-    &["codec", "delivery", "kafka"],
-    &["auth", "filter", "limits", "observe"],
+    &["codec", "delivery", "kafka", "position"],
+    &["auth", "filter", "limits", "observe", "transport"],
     &[
         "config",
         "fetch",
         "glob",
-        "position",
         "record",
         "reserved",
         "topic_pattern",
     ],
 ];
 
-/// An engine writes or ends the connection that it is on, which `http` keeps.
-const CONNECTION: &str = "it needs the connection under its request";
 /// An engine's refusals are made as answers.
 const ERRORS: &str = "its errors are those of an API";
 
@@ -38,32 +35,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "http",
         "the tests look at the answer that a client gets",
     ),
-    (
-        "config/validate.rs",
-        "delivery",
-        "a name of dead-letter topics is checked by the rule that makes it",
-    ),
-    ("consumer/delivery_receipt.rs", "http", CONNECTION),
-    (
-        "consumer/registry.rs",
-        "http",
-        "it tells whether a Host was vouched for by a proxy",
-    ),
-    (
-        "position.rs",
-        "kafka",
-        "a position is checked against the partitions of its topics",
-    ),
-    ("session/driver.rs", "http", CONNECTION),
-    (
-        "session/registry.rs",
-        "http",
-        "it counts addresses as `http` does",
-    ),
-    ("session/socket.rs", "http", CONNECTION),
-    ("session/socket/tests.rs", "http", CONNECTION),
-    ("stream/registry.rs", "http", CONNECTION),
-    ("stream/stall_detector.rs", "http", CONNECTION),
     ("stream/run.rs", "http", ERRORS),
     ("stream/run/events.rs", "http", ERRORS),
     ("stream/run/open.rs", "http", ERRORS),

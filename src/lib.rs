@@ -16,6 +16,7 @@
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
 //! | [`codec`] | between bytes and what clients see |
 //! | [`http`] | what all APIs share: errors, negotiation, limits, request ids |
+//! | [`transport`] | the connection under a request, and the client's address |
 //! | [`auth`] | who is asking, and what they may do |
 //! | [`mod@write`] | the one write pipeline |
 //! | `read` | what every API that reads goes by: partitions, and what is shown |
@@ -32,7 +33,8 @@
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
-//! consumer -> passthrough, read, write -> codec, delivery, kafka -> auth, filter, limits, observe -> position, record, config`.
+//! consumer -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
+//! record, config`.
 //! `layers_tests.rs` holds that, and lists what still runs the other way. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 
@@ -63,4 +65,5 @@ pub mod server;
 pub mod session;
 pub mod stream;
 pub mod topic_pattern;
+pub mod transport;
 pub mod write;

@@ -1,6 +1,7 @@
-//! Whose a topic is, by its name: the users', the tools' around Kafka, or Kafka's own.
+//! Names that are not free. Whose a topic is, by its name: the users', the tools' around Kafka, or Kafka's
+//! own; and which headers of dead letters are the gateway's.
 //!
-//! This one function decides for every API what is never created by a first use, what no client may
+//! [`keeper`] decides for every API what is never created by a first use, what no client may
 //! write to, and what only an administrator may touch.
 
 /// Where Kafka keeps its own state. Groups, transactions, share groups, the cluster's metadata and
@@ -44,6 +45,15 @@ fn collides(own: &str, topic: &str) -> bool {
             .bytes()
             .zip(topic.bytes())
             .all(|(own, other)| own == other || (own == b'_' && other == b'.'))
+}
+
+/// What stands before the names of headers that say something of the original.
+pub const ORIGINAL: &str = "original-";
+
+/// Whether a dead letter has a header of this name, in whatever case, from the gateway.
+pub fn is_of_dead_letters(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with(ORIGINAL) || matches!(&*name, "error" | "failed-at" | "deliveries")
 }
 
 #[cfg(test)]

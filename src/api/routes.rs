@@ -31,7 +31,6 @@ use crate::auth::permission::{self, Action, Resource};
 use crate::auth::{Page, Principal};
 use crate::gateway::Gateway;
 use crate::http::body;
-use crate::http::client_address::{TrustedProxies, counted_as};
 use crate::http::cors;
 use crate::http::credentials::{self, Found, Looked};
 use crate::http::csrf::CsrfRules;
@@ -41,6 +40,7 @@ use crate::http::request_id::RequestId;
 use crate::http::response_layer::{AnsweredBy, ResponseSettings, caught, with_response_layer};
 use crate::observe::audit::Origin;
 use crate::session::protocol::asyncapi;
+use crate::transport::client_address::{TrustedProxies, counted_as};
 
 /// What a caller needs to reach a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

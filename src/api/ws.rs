@@ -17,7 +17,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::auth::Principal;
 use crate::auth::audit_context::AuditContext;
 use crate::gateway::Gateway;
-use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::session::driver::SessionDriver;
@@ -25,6 +24,7 @@ use crate::session::machine::url_subscription::Short;
 use crate::session::machine::{Clock, Session};
 use crate::session::protocol::SUBPROTOCOL;
 use crate::session::registry::{Full, Permit};
+use crate::transport::connection::Connection;
 
 /// Seconds after which a client that found no place may try again.
 const RETRY_AFTER: u64 = 5;

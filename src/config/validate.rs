@@ -13,7 +13,7 @@ use super::value::{name_of, size_to_text};
 use super::{
     AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaIdentity, KafkaSettings, KeySource,
 };
-use crate::delivery::is_of_dead_letters;
+use crate::reserved::is_of_dead_letters;
 
 /// Every objection. `has_embedded` tells whether this build has the embedded broker. A rule whose
 /// keys could not be read says nothing.

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::http::connection::Connection;
 use crate::record::ConsumerRecord;
+use crate::transport::connection::Connection;
 
 const ON_ITS_WAY: u8 = 0;
 const TAKEN: u8 = 1;
@@ -163,7 +163,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::http::connection::ConnectionStream;
+    use crate::transport::connection::ConnectionStream;
 
     fn wired() -> (ConnectionStream<DuplexStream>, DuplexStream) {
         let (ours, peer) = tokio::io::duplex(64);

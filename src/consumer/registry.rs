@@ -13,11 +13,11 @@ use super::{End, Handle, Instance, Options, Stop};
 use crate::auth::Principal;
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::client_address::TrustedProxies;
 use crate::limits::memory::Budget;
 use crate::limits::quota::{Exceeded, Share, Shares};
 use crate::observe::groups::GroupMetrics;
 use crate::passthrough::KafkaClients;
+use crate::transport::client_address::TrustedProxies;
 
 /// Group and name.
 type Key = (String, String);

@@ -5,15 +5,6 @@ use bytes::Bytes;
 
 use crate::record::{ConsumerRecord, Header, ProducerRecord};
 
-/// What stands before the names of headers that say something of the original.
-pub const ORIGINAL: &str = "original-";
-
-/// Whether a dead letter has a header of this name, in whatever case, from the gateway.
-pub fn is_of_dead_letters(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with(ORIGINAL) || matches!(&*name, "error" | "failed-at" | "deliveries")
-}
-
 /// Why a record became a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {

@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use dead_letter::{ORIGINAL, Reason, dead_letter, is_of_dead_letters};
+pub use dead_letter::{Reason, dead_letter};
 pub use ledger::{
     DeadLetter, DeadLetterId, Delivery, Flow, Ledger, Left, Place, Refused, Stale, Take, Took,
     Verdict,

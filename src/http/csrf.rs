@@ -27,10 +27,10 @@ use axum::routing::future::RouteFuture;
 use futures::future::Either;
 use tower::Service;
 
-use super::client_address::TrustedProxies;
 use super::error::ApiError;
 use crate::config::address::Address;
 use crate::config::{AuthMode, Settings};
+use crate::transport::client_address::TrustedProxies;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

@@ -2,16 +2,12 @@
 //! request ids, which pages and how many requests are let in. Nothing here knows a single route.
 
 pub mod body;
-pub mod client_address;
-pub mod connection;
 pub mod cors;
 pub mod credentials;
 pub mod csrf;
 pub mod encoding;
 pub mod error;
 pub mod extract;
-pub mod h2_reset;
-pub mod held_back;
 pub mod idempotency;
 pub mod negotiate;
 pub mod rate_limit;

@@ -37,11 +37,11 @@ use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::body::discard_unread;
-use super::client_address::{TrustedProxies, counted_as};
 use super::error::ApiError;
 use super::{encoding, negotiate};
 use crate::auth::Principal;
 use crate::config::Settings;
+use crate::transport::client_address::{TrustedProxies, counted_as};
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");

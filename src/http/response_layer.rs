@@ -1,6 +1,6 @@
 //! The response layer, the outermost one: gives every request its id, writes every error's body, answers
 //! for handlers that panic, keeps answers out of caches whose addresses hold credentials, counts and logs,
-//! and holds refusals back where nothing else is answered (`held_back.rs`).
+//! and holds refusals back where nothing else is answered (`transport/held_back.rs`).
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -18,11 +18,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 
-use super::connection::Connection;
 use super::credentials;
 use super::error::ApiError;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use crate::observe::metrics::Requests;
+use crate::transport::connection::Connection;
 
 /// Stands in every answer while the trial broker is in use, so that nobody takes it for a cluster.
 const TIDEGATE_BROKER: HeaderName = HeaderName::from_static("tidegate-broker");

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::http::client_address::{TrustedProxies, counted_as};
 use crate::limits::places::{Place, Places};
+use crate::transport::client_address::{TrustedProxies, counted_as};
 
 /// The counts, and the limit; 0 is none.
 #[derive(Debug)]

@@ -26,9 +26,9 @@ use super::addresses::{Addresses, Counted};
 use super::tls::Tls;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::Settings;
-use crate::http::client_address::ListenerAddress;
-use crate::http::connection::{Connection, ConnectionStream};
-use crate::http::h2_reset;
+use crate::transport::client_address::ListenerAddress;
+use crate::transport::connection::{Connection, ConnectionStream};
+use crate::transport::h2_reset;
 
 /// What a connection of HTTP/2 with prior knowledge starts with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

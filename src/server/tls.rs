@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::certificate::{ClientCertificate, Unusable};
 use crate::config::TlsSettings;
-use crate::http::connection::ConnectionStream;
 use crate::server::LOOK;
 use crate::server::stamps::Stamps;
+use crate::transport::connection::ConnectionStream;
 use files::Loaded;
 
 pub use files::TlsError;

@@ -25,7 +25,6 @@ use crate::auth::permission::may_create;
 use crate::auth::standing::Changes;
 use crate::auth::{Credential, Principal};
 use crate::delivery::DeadLetterId;
-use crate::http::connection::Connection;
 use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Member};
@@ -41,6 +40,7 @@ use crate::session::protocol::server::Error;
 use crate::session::registry::Permit;
 use crate::session::socket::{self, Driver, End, Limits};
 use crate::session::static_members::Claim;
+use crate::transport::connection::Connection;
 use crate::write::{OnInvalid, PendingBatch, WriteError};
 
 /// Longest wait for a session that had the same static member.

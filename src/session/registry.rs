@@ -14,10 +14,10 @@ use super::socket::Limits;
 use super::static_members::Claims;
 use crate::auth::identity::Identity;
 use crate::config::{AuthMode, Settings};
-use crate::http::client_address::counted_as;
 use crate::limits::memory::Budget;
 use crate::limits::places::{Place, Places};
 use crate::limits::quota::{Exceeded, Share, Shares};
+use crate::transport::client_address::counted_as;
 
 /// So many places of strangers one address may have, however few there are.
 const OF_ADDRESS: usize = 8;

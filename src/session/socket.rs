@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::outbox::Outbox;
 use super::steps::Steps;
 use crate::config::Settings;
-use crate::http::connection::Connection;
+use crate::transport::connection::Connection;
 
 /// What a frame is read in, for each socket.
 const READ_BUFFER: usize = 4 << 10;

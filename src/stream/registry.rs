@@ -11,9 +11,9 @@ use super::encoder::SharedEncoders;
 use super::stall_detector::{StallDetector, WatchedReader};
 use crate::auth::identity::Identity;
 use crate::config::Settings;
-use crate::http::connection::Connection;
-use crate::http::h2_reset::H2Reset;
 use crate::limits::quota::{Exceeded, Share, Shares};
+use crate::transport::connection::Connection;
+use crate::transport::h2_reset::H2Reset;
 
 /// How often streams are looked at whose reader may have stopped, and encoders that nobody uses any more.
 const LOOK: Duration = Duration::from_secs(2);

@@ -15,8 +15,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::http::connection::Connection;
-use crate::http::h2_reset::H2Reset;
+use crate::transport::connection::Connection;
+use crate::transport::h2_reset::H2Reset;
 
 /// How long a reader may read nothing while something waits for it.
 const STALL: Duration = Duration::from_secs(30);

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::auth::identity::Identity;
-use crate::delivery::ORIGINAL;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::observe::audit::short;
 use crate::record::{Header, ProducerRecord};
+use crate::reserved::ORIGINAL;
 
 /// The header's name, and what follows from it.
 #[derive(Debug)]

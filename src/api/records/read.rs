@@ -13,7 +13,6 @@ use super::{EVENT_STREAM, JSON, NDJSON, stream};
 use crate::auth::Principal;
 use crate::codec::encode;
 use crate::gateway::Gateway;
-use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
@@ -27,6 +26,7 @@ use crate::read::error::ReadError;
 use crate::read::page::read_spans;
 use crate::read::partitions::{known, visibility};
 use crate::record::ConsumerRecord;
+use crate::transport::connection::Connection;
 
 const BYTES: &str = "application/octet-stream";
 

@@ -15,7 +15,6 @@ use super::read::RecordPage;
 use super::{EVENT_STREAM, JSON, NDJSON, page};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
-use crate::http::connection::Connection;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::http::negotiate;
@@ -29,6 +28,7 @@ use crate::stream::params::{Asked, Origin, Until};
 use crate::stream::registry::Full;
 use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
 use crate::stream::start_offsets;
+use crate::transport::connection::Connection;
 
 /// Most topics of one stream.
 const MOST_TOPICS: usize = 16;

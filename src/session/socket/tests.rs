@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::http::connection::ConnectionStream;
+use crate::transport::connection::ConnectionStream;
 
 /// Far beyond all that is waited for here, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(30);

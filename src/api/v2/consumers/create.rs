@@ -18,12 +18,12 @@ use crate::auth::Principal;
 use crate::config::address::Address;
 use crate::consumer::{Options, Stop};
 use crate::gateway::Gateway;
-use crate::http::client_address::{Forwarded, ListenerAddress};
 use crate::http::csrf::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::Isolation;
 use crate::kafka::member::OffsetReset;
+use crate::transport::client_address::{Forwarded, ListenerAddress};
 
 /// Longest part of a Host that is logged.
 const SHOWN: usize = 200;

@@ -20,10 +20,10 @@ use crate::codec::encode::{base64, headers as write_headers, place_and_time, str
 use crate::config::HeaderForm;
 use crate::consumer::{ConnectionRef, Parcel};
 use crate::gateway::Gateway;
-use crate::http::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
 use crate::record::{ConsumerRecord as KafkaRecord, Header};
+use crate::transport::connection::Connection;
 
 /// Bytes after which a piece of an answer goes out.
 const PIECE: usize = 64 << 10;
