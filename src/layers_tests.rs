@@ -62,7 +62,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     ("session/socket.rs", "http", CONNECTION),
     ("session/socket/tests.rs", "http", CONNECTION),
-    ("stream/registry.rs", "http", CONNECTION),
+    ("stream/limits.rs", "http", CONNECTION),
     ("stream/stall_detector.rs", "http", CONNECTION),
     ("stream/run.rs", "http", ERRORS),
     ("stream/run/events.rs", "http", ERRORS),

@@ -24,8 +24,8 @@ use crate::position::StartPosition;
 use crate::read::partitions::{Part, Scope};
 use crate::stream::encoder::RecordView;
 use crate::stream::event_format::{self, Transport};
+use crate::stream::limits::Full;
 use crate::stream::params::{Asked, Origin, Until};
-use crate::stream::registry::Full;
 use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
 use crate::stream::start_offsets;
 

@@ -8,7 +8,7 @@ use super::Came;
 use super::open_tail::{Begun, Opened};
 use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
-use crate::stream::registry::Permit;
+use crate::stream::limits::Permit;
 
 /// A tail's followers.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::session::protocol::server::Error;
 use crate::stream::encoder::{RecordView, SharedEncoder};
+use crate::stream::limits::{Full, Permit, Streams};
 use crate::stream::params::{Origin, Until};
-use crate::stream::registry::{Full, Permit, Streams};
 use crate::stream::start_offsets::{Shown, Start, resolve, resume_token};
 
 /// What a tail is to begin as.
