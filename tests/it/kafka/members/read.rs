@@ -8,7 +8,7 @@ use tidegate::kafka::fault::FaultKind;
 use tidegate::kafka::member::{Command, From, OffsetReset, Options, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,11 +134,11 @@ async fn aborted_records_and_markers_are_passed_over() {
     let process = Process::new(kafka().await).await;
     let orders = topic("members-transactions");
     process.plain.create_topic(&orders, 1, &[]).await;
-    let record = |value: &'static str| PlainOutgoing {
+    let record = |value: &'static str| OutgoingRecord {
         topic: &orders,
         partition: Some(0),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     process.plain.produce(record("0")).await;
     let aborted = process.plain.transaction("members-aborts").await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Walk, number, numbers, write, writer};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Isolation, PlainOutgoing};
+use crate::support::kafka_client::{Isolation, OutgoingRecord};
 use crate::support::{eventually, kafka, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,11 +189,11 @@ async fn gaps_of_a_compacted_topic_are_passed_over() {
         .await;
     let keyed = |n: u32, key: u32| {
         let value: &'static [u8] = n.to_string().leak().as_bytes();
-        PlainOutgoing {
+        OutgoingRecord {
             topic: "compacted",
             key: Some(key.to_string().leak().as_bytes()),
             value: Some(value),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         }
     };
     let mut written = 0;
