@@ -69,7 +69,7 @@ pub struct Options {
     /// Where a partition starts for which the group has committed nothing. One that is new to the group
     /// starts at its beginning, whatever this says of the others: in a topic that was not there when the
     /// member subscribed, or had fewer partitions, or in which the group has committed others.
-    pub from: From,
+    pub from: GroupStart,
     /// The same where `from` does not say it. With [`OffsetReset::Error`] there must be a committed offset
     /// of what was there when the member subscribed, and it must be in the log.
     pub reset: OffsetReset,
@@ -91,7 +91,7 @@ impl Options {
             instance_id: None,
             topics: topics.into_iter().map(Into::into).collect(),
             isolation: Isolation::Committed,
-            from: From::default(),
+            from: GroupStart::default(),
             reset: OffsetReset::default(),
             commit_starts: true,
             appeared: Vec::new(),
@@ -101,7 +101,7 @@ impl Options {
 
 /// Where a partition starts for which the group has committed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum From {
+pub enum GroupStart {
     /// As [`OffsetReset`] says.
     #[default]
     Committed,

@@ -71,7 +71,7 @@ pub struct Options {
     /// Which topics.
     pub topics: Topics,
     /// Where a partition starts of which nothing is committed.
-    pub from: member::From,
+    pub from: member::GroupStart,
     /// The same where that does not say it.
     pub reset: member::OffsetReset,
     /// Which records of transactions are delivered.
@@ -472,11 +472,11 @@ fn reset(from: &From, given: Option<OffsetReset>) -> Result<Option<OffsetReset>,
     Ok(same)
 }
 
-fn start(from: From) -> Result<member::From, Error> {
+fn start(from: From) -> Result<member::GroupStart, Error> {
     Ok(match from {
-        From::Name(FromName::Committed) => member::From::Committed,
-        From::Name(FromName::Earliest) => member::From::Earliest,
-        From::Name(FromName::Latest) => member::From::Latest,
+        From::Name(FromName::Committed) => member::GroupStart::Committed,
+        From::Name(FromName::Earliest) => member::GroupStart::Earliest,
+        From::Name(FromName::Latest) => member::GroupStart::Latest,
         From::Time { timestamp } => {
             if timestamp < 0 {
                 return Err(invalid(
@@ -485,7 +485,7 @@ fn start(from: From) -> Result<member::From, Error> {
                 ));
             }
             let time = number_ms(timestamp);
-            member::From::Time(time.map_err(|error| invalid("from.timestamp", error))?)
+            member::GroupStart::Time(time.map_err(|error| invalid("from.timestamp", error))?)
         }
         From::Positions(positions) => {
             let mut all = Vec::with_capacity(positions.len());
@@ -498,7 +498,7 @@ fn start(from: From) -> Result<member::From, Error> {
                 }
                 all.push((TopicPartition::new(at.topic, at.partition), at.offset));
             }
-            member::From::Positions(all)
+            member::GroupStart::Positions(all)
         }
         From::Last(_) | From::Text(_) => {
             return Err(invalid(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate::kafka::admin::Isolation;
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Command, From, OffsetReset, Options, SeekTo, State, Timing};
+use tidegate::kafka::member::{Command, GroupStart, OffsetReset, Options, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
 use crate::support::kafka_client::OutgoingRecord;
@@ -187,7 +187,7 @@ async fn what_retention_took_is_a_gap() {
         let group = format!("gap-{reset:?}");
         let mut member = process.join(Options {
             reset,
-            from: From::Earliest,
+            from: GroupStart::Earliest,
             ..Options::new(&*group, [&*orders])
         });
         member.until(|seen| seen.records.len() == 10).await;
