@@ -20,7 +20,7 @@ use crate::limits::memory::Budget;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
 use crate::session;
 use crate::session::registry::Sessions;
-use crate::stream::registry::Streams;
+use crate::stream::limits::Streams;
 use crate::write::Writer;
 
 /// The parts that handlers work with. Cheap to clone.

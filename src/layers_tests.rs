@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 9] = [
         "config",
         "fetch",
         "glob",
+        "reader_options",
         "record",
         "reserved",
         "topic_pattern",

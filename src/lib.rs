@@ -29,12 +29,13 @@
 //! | [`filter`] | which records a client wants to see |
 //! | [`observe`] | metrics, logs, the audit log |
 //! | [`limits`] | how much of something each has, and may have |
+//! | [`reader_options`] | choices that a reader has: isolation, offset reset, what becomes of one that lags |
 //! | [`record`] | the record as every API sees it |
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
 //! consumer -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
-//! record, config`.
+//! record, reader_options, config`.
 //! `layers_tests.rs` holds that, and lists what still runs the other way. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 
@@ -59,6 +60,7 @@ pub mod observe;
 pub mod passthrough;
 pub mod position;
 mod read;
+pub mod reader_options;
 pub mod record;
 pub mod reserved;
 pub mod server;

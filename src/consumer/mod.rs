@@ -56,11 +56,11 @@ use crate::auth::Principal;
 use crate::auth::policy::RecordVisibility;
 use crate::codec::embedded::Embedded;
 use crate::kafka::Cluster;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Event, OffsetReset};
 use crate::limits::memory::Budget;
 use crate::observe::topics::TopicReads;
+use crate::reader_options::Isolation;
 use crate::record::TopicPartition;
 
 /// Most commands that wait in the queue of an instance; the requests of others wait to be let in.

@@ -17,13 +17,14 @@ use super::fault::{Fault, FaultKind};
 use super::last::{Last, LookBack};
 use super::member::Members;
 use super::metadata::{Metadata, MetadataOptions, Right, Topic};
-use super::offset_resolver::{OffsetReset, OffsetResolver, ResolvedOffset, SeekTo};
+use super::offset_resolver::{OffsetResolver, ResolvedOffset, SeekTo};
 use super::producer::Producer;
 use super::pulse::Pulse;
 use super::reader::Reader;
 use super::tail::{Kafka, Tails};
 use super::watermarks::{self, Watermarks, unknown_watermarks};
 use crate::config::{KafkaSettings, LimitSettings, StreamSettings, WebSocketSettings};
+use crate::reader_options::OffsetReset;
 use crate::record::TopicPartition;
 use crate::reserved::{Keeper, keeper};
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::kafka::admin::{Admin, Isolation, OffsetQuery, OffsetSpec};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::watermarks::Watermarks;
+use crate::reader_options::OffsetReset;
 use crate::record::TopicPartition;
 
 /// Where a read of a partition starts or goes on.
@@ -27,18 +28,6 @@ pub enum SeekTo {
     /// At the first record at or after this time, in milliseconds since the epoch; where no record is that
     /// new, after the last one.
     Time(i64),
-}
-
-/// Where to start when nothing is committed, as `auto.offset.reset`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OffsetReset {
-    /// At the first record that is still there.
-    Earliest,
-    /// After the last record.
-    #[default]
-    Latest,
-    /// Nowhere: it is an error that names the partition.
-    Error,
 }
 
 /// Looks offsets up, for a member of `group` where there is one.

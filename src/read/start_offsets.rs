@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::partitions::Part;
 use crate::auth::policy::RecordVisibility;
 use crate::filter::Filter;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::Topic;
 use crate::kafka::{Cluster, Last, ResolvedOffset, SeekTo, Watermarks};
 use crate::position::{Offsets, Since, StartPosition};
+use crate::reader_options::Isolation;
 use crate::record::ConsumerRecord;
 
 /// Which records a client is shown.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::auth::Authenticator;
 use crate::passthrough::PrincipalClients;
-use crate::stream::registry::Streams;
+use crate::stream::limits::Streams;
 
 pub mod driver;
 pub mod machine;

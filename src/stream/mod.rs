@@ -7,12 +7,12 @@
 //! - `run.rs`: the stream
 //! - `encoder.rs`: what a record is made into, once for all streams that show it alike
 //! - `event_format.rs`: the wire shapes
-//! - `registry.rs`: how many there are; `stall_detector.rs`: the end of those that nobody reads
+//! - `limits.rs`: how many there may be; `stall_detector.rs`: the end of those that nobody reads
 
 pub(crate) mod encoder;
 pub(crate) mod event_format;
+pub mod limits;
 pub(crate) mod params;
-pub mod registry;
 pub(crate) mod run;
 mod stall_detector;
 pub(crate) mod start_offsets;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::codec::parse::Formats;
 use crate::codec::projection::Fields;
 use crate::filter::Filter;
-use crate::kafka::admin::Isolation;
 use crate::kafka::tail::OnLag;
 use crate::position::StartPosition;
 use crate::read::partitions::Partitions;
+use crate::reader_options::Isolation;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

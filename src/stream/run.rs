@@ -26,7 +26,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::SharedEncoder;
 use super::event_format::{self, Transport};
-use super::registry::Permit;
+use super::limits::Permit;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};

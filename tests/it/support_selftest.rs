@@ -4,18 +4,18 @@
 use std::time::Duration;
 
 use crate::support::broker::Broker;
-use crate::support::kafka_client::{Isolation, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{Isolation, OutgoingRecord, StoredRecord};
 use crate::support::{eventually, kafka, topic};
 
-fn texts(records: &[PlainRecord]) -> Vec<&str> {
-    records.iter().filter_map(PlainRecord::text).collect()
+fn texts(records: &[StoredRecord]) -> Vec<&str> {
+    records.iter().filter_map(StoredRecord::text).collect()
 }
 
-fn outgoing<'a>(topic: &'a str, value: &'a str) -> PlainOutgoing<'a> {
-    PlainOutgoing {
+fn outgoing<'a>(topic: &'a str, value: &'a str) -> OutgoingRecord<'a> {
+    OutgoingRecord {
         topic,
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     }
 }
 
@@ -31,7 +31,7 @@ async fn a_record_comes_back_as_it_was_written() {
         ("source", Some(b"again")),
     ];
     let at = plain
-        .produce(PlainOutgoing {
+        .produce(OutgoingRecord {
             topic: &topic,
             partition: Some(2),
             key: Some(b"c-17"),
@@ -40,17 +40,17 @@ async fn a_record_comes_back_as_it_was_written() {
             timestamp: Some(1_700_000_000_000),
         })
         .await;
-    let tombstone = PlainOutgoing {
+    let tombstone = OutgoingRecord {
         topic: &topic,
         partition: Some(2),
         key: Some(b"c-17"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(tombstone).await;
 
     assert_eq!(at, (2, 0));
     let records = plain.consume_all(&topic).await;
-    let expected = PlainRecord {
+    let expected = StoredRecord {
         partition: 2,
         offset: 0,
         key: Some(b"c-17".to_vec()),

@@ -19,7 +19,6 @@ use crate::filter::Filter;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
-use crate::kafka::admin::Isolation;
 use crate::observe::topics::TopicReads;
 use crate::position::StartPosition;
 use crate::read::allowed::while_allowed;
@@ -27,6 +26,7 @@ use crate::read::error::ReadError;
 use crate::read::page::{self, PageLimits, Unanswered};
 use crate::read::partitions::{Part, Partitions, Scope};
 use crate::read::start_offsets::Shown;
+use crate::reader_options::Isolation;
 use crate::record::ConsumerRecord;
 
 /// Records on a page when `limit` is not given.

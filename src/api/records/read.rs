@@ -16,7 +16,6 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
-use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
 use crate::kafka::{Cluster, SeekTo};
@@ -25,6 +24,7 @@ use crate::read::allowed::while_allowed;
 use crate::read::error::ReadError;
 use crate::read::page::read_spans;
 use crate::read::partitions::{known, visibility};
+use crate::reader_options::Isolation;
 use crate::record::ConsumerRecord;
 use crate::transport::connection::Connection;
 
@@ -291,15 +291,11 @@ fn gone(topic: &Topic, partition: i32, offset: i64, low: i64) -> ApiError {
 
 /// The parameter `isolation`: without it, as the gateway's readers are set.
 pub(super) fn isolation(query: &mut Query, cluster: &Cluster) -> Result<Isolation, ApiError> {
-    match query.take("isolation")?.as_deref() {
-        None => Ok(cluster.reader.isolation()),
-        Some("read_committed") => Ok(Isolation::Committed),
-        Some("read_uncommitted") => Ok(Isolation::Uncommitted),
-        Some(other) => {
-            let expected = "read_committed or read_uncommitted";
-            Err(unexpected("isolation", other, expected))
-        }
-    }
+    let Some(text) = query.take("isolation")? else {
+        return Ok(cluster.reader.isolation());
+    };
+    Isolation::parse(&text)
+        .ok_or_else(|| unexpected("isolation", &text, "read_committed or read_uncommitted"))
 }
 
 fn number<T: std::str::FromStr + PartialOrd + Default>(

@@ -19,7 +19,6 @@ use crate::filter::Filter;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Query, unexpected};
-use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::Span;
 use crate::kafka::{Cluster, SeekTo};
@@ -29,6 +28,7 @@ use crate::read::error::ReadError;
 use crate::read::page::{PageLimits, PageLoop, PageTopic, Unanswered};
 use crate::read::partitions::visibility;
 use crate::read::start_offsets::Shown;
+use crate::reader_options::Isolation;
 use crate::record::{ConsumerRecord as KafkaRecord, TopicPartition};
 
 /// Where to go on: the offset after the last record that was looked at, also where it is not shown.

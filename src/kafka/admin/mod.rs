@@ -25,9 +25,10 @@ use krafka::{BrokerInfo, Kafka, TopicInfo};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
+pub use crate::reader_options::Isolation;
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
-pub use offsets::{Isolation, OffsetQuery, OffsetSpec};
+pub use offsets::{OffsetQuery, OffsetSpec};
 
 use super::Role;
 use super::client::{self, Clients};

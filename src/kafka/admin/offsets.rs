@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::reader_options::Isolation;
 
 /// How often a lookup by time is tried again while leaders move; krafka does not by itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -24,15 +25,6 @@ pub enum OffsetSpec {
     Latest,
     /// The first record at or after this time, in milliseconds since the epoch.
     At(i64),
-}
-
-/// What counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Isolation {
-    /// Everything up to the first open transaction (`read_committed`).
-    Committed,
-    /// Everything (`read_uncommitted`).
-    Uncommitted,
 }
 
 impl From<Isolation> for IsolationLevel {

@@ -46,7 +46,8 @@ use crate::auth::identity::Identity;
 use crate::kafka::admin::{Admin, Isolation};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::offset_resolver::OffsetResolver;
-pub use crate::kafka::offset_resolver::{OffsetReset, SeekTo};
+pub use crate::kafka::offset_resolver::SeekTo;
+pub use crate::reader_options::OffsetReset;
 use crate::record::{ConsumerRecord, TopicPartition};
 
 /// Most events that wait to be taken, a batch of records being one. The engine holds one more.
@@ -70,7 +71,7 @@ pub struct Options {
     /// Where a partition starts for which the group has committed nothing. One that is new to the group
     /// starts at its beginning, whatever this says of the others: in a topic that was not there when the
     /// member subscribed, or had fewer partitions, or in which the group has committed others.
-    pub from: From,
+    pub from: GroupStart,
     /// The same where `from` does not say it. With [`OffsetReset::Error`] there must be a committed offset
     /// of what was there when the member subscribed, and it must be in the log.
     pub reset: OffsetReset,
@@ -92,7 +93,7 @@ impl Options {
             instance_id: None,
             topics: topics.into_iter().map(Into::into).collect(),
             isolation: Isolation::Committed,
-            from: From::default(),
+            from: GroupStart::default(),
             reset: OffsetReset::default(),
             commit_starts: true,
             appeared: Vec::new(),
@@ -102,7 +103,7 @@ impl Options {
 
 /// Where a partition starts for which the group has committed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum From {
+pub enum GroupStart {
     /// As [`OffsetReset`] says.
     #[default]
     Committed,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{From, OffsetReset, Options, SeekTo};
+use super::{GroupStart, OffsetReset, Options, SeekTo};
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Metadata, Topic};
 use crate::kafka::offset_resolver::{OffsetResolver, ResolvedOffsets, all_failed};
@@ -39,9 +39,11 @@ impl Before {
     /// Whether it can matter what was there, for those who start like this.
     pub(super) fn matters(options: &Options) -> bool {
         match &options.from {
-            From::Earliest => false,
-            From::Committed | From::Positions(_) => options.reset != OffsetReset::Earliest,
-            From::Latest | From::Time(_) => true,
+            GroupStart::Earliest => false,
+            GroupStart::Committed | GroupStart::Positions(_) => {
+                options.reset != OffsetReset::Earliest
+            }
+            GroupStart::Latest | GroupStart::Time(_) => true,
         }
     }
 
@@ -132,21 +134,25 @@ enum Age {
 /// Where a partition starts of which the group has committed nothing. `former` is where it started in this
 /// member before.
 fn aim(options: &Options, partition: &TopicPartition, age: Age, former: Option<i64>) -> SeekTo {
-    if let From::Positions(positions) = &options.from
+    if let GroupStart::Positions(positions) = &options.from
         && let Some((_, offset)) = positions.iter().find(|(named, _)| named == partition)
     {
         return SeekTo::Offset(*offset);
     }
     match (&options.from, options.reset, age) {
-        (From::Earliest, ..) | (_, _, Age::Appeared) => SeekTo::Beginning,
+        (GroupStart::Earliest, ..) | (_, _, Age::Appeared) => SeekTo::Beginning,
         // It was to be told of such.
-        (From::Committed | From::Positions(_), OffsetReset::Error, _) => SeekTo::Committed,
+        (GroupStart::Committed | GroupStart::Positions(_), OffsetReset::Error, _) => {
+            SeekTo::Committed
+        }
         (_, _, Age::NewToGroup) => SeekTo::Beginning,
         (_, _, Age::Old) if former.is_some() => former.map_or(SeekTo::End, SeekTo::Offset),
-        (From::Latest, ..) => SeekTo::End,
-        (From::Time(time), ..) => SeekTo::Time(*time),
-        (From::Committed | From::Positions(_), OffsetReset::Earliest, _) => SeekTo::Beginning,
-        (From::Committed | From::Positions(_), OffsetReset::Latest, _) => SeekTo::End,
+        (GroupStart::Latest, ..) => SeekTo::End,
+        (GroupStart::Time(time), ..) => SeekTo::Time(*time),
+        (GroupStart::Committed | GroupStart::Positions(_), OffsetReset::Earliest, _) => {
+            SeekTo::Beginning
+        }
+        (GroupStart::Committed | GroupStart::Positions(_), OffsetReset::Latest, _) => SeekTo::End,
     }
 }
 
@@ -229,7 +235,7 @@ impl Starter {
 mod tests {
     use super::*;
 
-    fn options(from: From, reset: OffsetReset) -> Options {
+    fn options(from: GroupStart, reset: OffsetReset) -> Options {
         Options {
             from,
             reset,
@@ -253,22 +259,40 @@ mod tests {
 
     #[test]
     fn latest_is_for_what_was_there_and_the_rest_starts_at_its_beginning() {
-        let positions = || From::Positions(vec![(at(1), 7)]);
+        let positions = || GroupStart::Positions(vec![(at(1), 7)]);
         let (begin, end) = (SeekTo::Beginning, SeekTo::End);
         for (from, reset, old, new_to_group, appeared) in [
-            (From::Committed, OffsetReset::Latest, end, begin, begin),
-            (From::Committed, OffsetReset::Earliest, begin, begin, begin),
             (
-                From::Committed,
+                GroupStart::Committed,
+                OffsetReset::Latest,
+                end,
+                begin,
+                begin,
+            ),
+            (
+                GroupStart::Committed,
+                OffsetReset::Earliest,
+                begin,
+                begin,
+                begin,
+            ),
+            (
+                GroupStart::Committed,
                 OffsetReset::Error,
                 SeekTo::Committed,
                 SeekTo::Committed,
                 begin,
             ),
-            (From::Latest, OffsetReset::Latest, end, begin, begin),
-            (From::Earliest, OffsetReset::Latest, begin, begin, begin),
+            (GroupStart::Latest, OffsetReset::Latest, end, begin, begin),
             (
-                From::Time(5),
+                GroupStart::Earliest,
+                OffsetReset::Latest,
+                begin,
+                begin,
+                begin,
+            ),
+            (
+                GroupStart::Time(5),
                 OffsetReset::Latest,
                 SeekTo::Time(5),
                 begin,
@@ -297,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_comes_back_uncommitted_starts_where_it_did() {
-        let latest = options(From::Committed, OffsetReset::Latest);
+        let latest = options(GroupStart::Committed, OffsetReset::Latest);
         assert_eq!(aim(&latest, &at(0), Age::Old, Some(4)), SeekTo::Offset(4));
         // It may be of a topic that has gone, and would be missed in that of its name.
         assert_eq!(

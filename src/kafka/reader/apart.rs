@@ -175,9 +175,9 @@ fn joined(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::admin::Isolation;
     use crate::kafka::fault::FaultKind;
     use crate::kafka::metadata::Topic;
+    use crate::reader_options::Isolation;
     use crate::record::{ConsumerRecord, TimestampType};
 
     fn reading(partitions: &[i32]) -> Reading {

@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Login;
 use super::entry::{Entry, Load};
 use super::feed::Feed;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::reader::{Page, PageRequest, Span};
 use crate::kafka::watermarks::Watermarks;
+use crate::reader_options::Isolation;
 
 /// Most records of a page.
 const RECORDS: usize = 10_000;

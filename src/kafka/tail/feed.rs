@@ -14,8 +14,8 @@ use super::follower::Ended;
 use super::key_index::Changed;
 use super::ring::{Bound, Ring};
 use super::{Followed, Login};
-use crate::kafka::admin::Isolation;
 use crate::kafka::metadata::Topic;
+use crate::reader_options::Isolation;
 
 /// One topic that is followed at one isolation level.
 #[derive(Debug)]

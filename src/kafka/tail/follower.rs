@@ -23,12 +23,12 @@ use super::Feeds;
 use super::catch_up::{CatchUpPool, LEAST_BYTES, Loaded, Loading, MOST_BYTES, Slot};
 use super::entry::Entry;
 use super::feed::Feed;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::fetcher::is_other_topic;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::Span;
 use crate::kafka::watermarks::Watermarks;
+use crate::reader_options::{Isolation, OnLag};
 use crate::record::ConsumerRecord;
 
 /// Pause before a catch-up read that failed is tried again.
@@ -36,18 +36,6 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 }
 /// Most records of a key that are looked at to see how far others have come: who has let more wait has
 /// other cares.
 const MOST_WAITING: usize = 4_096;
-
-/// What becomes of one who falls out of the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum OnLag {
-    /// It reads from Kafka until it has caught up.
-    #[default]
-    Catchup,
-    /// It goes on with what is new, and is told what it missed.
-    Skip,
-    /// It ends, and is told why.
-    Close,
-}
 
 /// What to follow.
 #[derive(Debug)]

@@ -55,7 +55,8 @@ use super::watermarks::{Watermarks, watermarks};
 use crate::config::StreamSettings;
 
 pub use self::entry::Entry;
-pub use self::follower::{Ended, Follow, Follower, Gap, GapReason, Next, OnLag};
+pub use self::follower::{Ended, Follow, Follower, Gap, GapReason, Next};
+pub use crate::reader_options::OnLag;
 
 /// How topics are read.
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::client::{
-    AckMode, Batch, Conflate, FilterSpec, Flow, Format, From, Isolation, Mode, OffsetReset,
-    OnDecodeError, OnLag,
+    AckMode, Batch, Conflate, FilterSpec, Flow, Format, From, Mode, OnDecodeError,
 };
 use super::{Id, Partition};
 use crate::delivery::Order;
 use crate::kafka::fault::Fault;
+use crate::reader_options::{Isolation, OffsetReset, OnLag};
 
 /// A frame for a client.
 #[derive(Debug, Clone, Serialize)]

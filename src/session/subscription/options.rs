@@ -8,13 +8,12 @@ use super::group::options::Options as GroupOptions;
 use super::tail::options::Options as TailOptions;
 use crate::codec::parse::Formats;
 use crate::filter::{Filter, Spec};
-use crate::kafka::admin::Isolation;
 use crate::position::number_ms;
+use crate::reader_options::Isolation;
 use crate::session::machine::Rules;
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{
-    self, At, Batch, FilterSpec, Flow, FlowMode, Format, From, FromName, Mode, OnDecodeError,
-    Subscribe,
+    At, Batch, FilterSpec, Flow, FlowMode, Format, From, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::{Error, Subscribed};
 use crate::topic_pattern::Pattern;
@@ -208,7 +207,7 @@ impl Common {
 
     /// Which records of transactions it is to see, if the client said it.
     pub fn isolation(&self) -> Option<Isolation> {
-        self.asked.isolation.map(Isolation::from)
+        self.asked.isolation
     }
 
     /// What the client is told of its subscription, which has these topics now.
@@ -363,22 +362,4 @@ fn filter(spec: &FilterSpec) -> Result<Filter, Error> {
         headers: spec.headers.clone().unwrap_or_default(),
     };
     Filter::new(&spec).map_err(|error| invalid("filter.where", error))
-}
-
-impl std::convert::From<client::Isolation> for Isolation {
-    fn from(asked: client::Isolation) -> Self {
-        match asked {
-            client::Isolation::ReadCommitted => Self::Committed,
-            client::Isolation::ReadUncommitted => Self::Uncommitted,
-        }
-    }
-}
-
-impl std::convert::From<Isolation> for client::Isolation {
-    fn from(isolation: Isolation) -> Self {
-        match isolation {
-            Isolation::Committed => Self::ReadCommitted,
-            Isolation::Uncommitted => Self::ReadUncommitted,
-        }
-    }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use crate::support::broker::Broker;
 use crate::support::gateway::{self, Gateway};
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::secured::{CERTIFIED, PASSWORD, READER, Secured, TokenEndpoint, USER, token};
 use crate::support::{eventually, metric, topic, topic_of};
 
@@ -465,11 +465,11 @@ async fn what_an_acl_denies_is_a_403_that_names_the_broker() {
     refused(&read(&gateway, &topic("absent")).await, DENIED);
 }
 
-fn outgoing(topic: &str) -> PlainOutgoing<'_> {
-    PlainOutgoing {
+fn outgoing(topic: &str) -> OutgoingRecord<'_> {
+    OutgoingRecord {
         topic,
         value: Some(b"first"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     }
 }
 

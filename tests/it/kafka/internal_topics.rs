@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, get, send};
-use crate::support::kafka_client::{Isolation, PlainOutgoing};
+use crate::support::kafka_client::{Isolation, OutgoingRecord};
 use crate::support::tokens::{self, SECRET};
 use crate::support::ws::{Client, tags};
 use crate::support::{eventually, topic};
@@ -174,9 +174,9 @@ async fn a_kept_name_is_never_created_and_kafkas_own_never_written_to() {
     // One that is there is not written to.
     plain.create_topic("own", 1, &[]).await;
     let transaction = plain.transaction("t").await;
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic: "own",
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     transaction.produce(record).await;
     transaction.commit().await;

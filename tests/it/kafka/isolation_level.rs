@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::streams::{Stream, ndjson, place, topic_of, write};
 use crate::support::gateway::Gateway;
 use crate::support::http::get;
-use crate::support::kafka_client::{Plain, PlainOutgoing, PlainTransaction};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord, Transaction};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 use crate::ws::tail;
@@ -17,19 +17,19 @@ const BOUND: Duration = Duration::from_secs(60);
 const COMMITTED: &str = "read_committed";
 const UNCOMMITTED: &str = "read_uncommitted";
 
-async fn write_within(transaction: &PlainTransaction, topic: &str, value: &str) -> i64 {
-    let record = PlainOutgoing {
+async fn write_within(transaction: &Transaction, topic: &str, value: &str) -> i64 {
+    let record = OutgoingRecord {
         topic,
         partition: Some(0),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     transaction.produce(record).await.1
 }
 
 /// A topic with a record at 0, one that was aborted at 1, one at 3, one of a transaction that is open
 /// at 4, and one behind it at 5.
-async fn mixed(plain: &Plain) -> (String, PlainTransaction) {
+async fn mixed(plain: &KafkaClient) -> (String, Transaction) {
     let name = topic_of(plain, "isolation", 1).await;
     assert_eq!(write(plain, &name, 0, "10").await, 0);
     let aborted = plain.transaction(&topic("isolation-aborted")).await;

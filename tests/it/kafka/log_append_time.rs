@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::streams::{Stream, ndjson};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{self, broker, gateway, spot};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::ws::Client;
 use crate::support::{eventually, http, topic};
 use crate::ws::follow;
@@ -24,7 +24,7 @@ const BATCH: i64 = 40;
 pub type Times = BTreeMap<(i64, i64), i64>;
 
 /// As Kafka's own client sees them.
-pub async fn times(plain: &Plain, topic: &str) -> Times {
+pub async fn times(plain: &KafkaClient, topic: &str) -> Times {
     let records = plain.consume_all(topic).await;
     let times = records.iter().map(|record| {
         let place = (i64::from(record.partition), record.offset);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::fault::FaultBroker;
 use crate::support::http::{self, raw_request};
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::process::{Signal, Supervised};
 use crate::support::{eventually, topic};
 
@@ -118,12 +118,12 @@ async fn a_fault_is_injected_as_often_as_asked() {
     let broker = FaultBroker::start().await;
     broker.create_topic("orders", 1);
     broker.fail(ApiKey::Produce, 2, ErrorCode::NotEnoughReplicas);
-    let plain = Plain::new(&broker.bootstrap());
+    let plain = KafkaClient::new(&broker.bootstrap());
 
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic: "orders",
         value: Some(b"x"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     assert_eq!(plain.produce(record).await, (0, 0));
 
@@ -136,12 +136,12 @@ async fn a_lost_answer_means_that_the_record_may_be_there() {
     let broker = FaultBroker::start().await;
     broker.create_topic("orders", 1);
     broker.lose_answers(ApiKey::Produce, 1);
-    let plain = Plain::new(&broker.bootstrap());
+    let plain = KafkaClient::new(&broker.bootstrap());
 
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic: "orders",
         value: Some(b"x"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record).await;
 

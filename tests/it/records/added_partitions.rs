@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, post_json, post_text, send};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::ws::Client;
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 
@@ -42,10 +42,10 @@ async fn placed_by_others(topic: &str) -> BTreeMap<String, i64> {
     let plain = kafka().await.plain();
     let mut placed = BTreeMap::new();
     for key in (0..KEYS).map(|key| format!("k{key}")) {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic,
             key: Some(key.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         let (partition, _) = plain.produce(record).await;
         placed.insert(key, i64::from(partition));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::streams::{Stream, ndjson, place, topic_of};
 use crate::support::http::get;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, shared_gateway, topic};
 use crate::ws::follow;
@@ -15,17 +15,17 @@ use crate::ws::follow;
 const BOUND: Duration = Duration::from_secs(60);
 
 /// Writes these records, with the keys `a` and `b` in turn, in one transaction.
-async fn transact(plain: &Plain, name: &str, count: usize, commit: bool) {
+async fn transact(plain: &KafkaClient, name: &str, count: usize, commit: bool) {
     let before = plain.watermarks(name, 0).await.1;
     let transaction = plain.transaction(&topic("last")).await;
     for n in 0..count {
         let key: &[u8] = if n % 2 == 0 { b"a" } else { b"b" };
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: name,
             partition: Some(0),
             key: Some(key),
             value: Some(b"1"),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         transaction.produce(record).await;
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::kafka::broker_security::{by_sasl, password, secured};
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, post_json, post_text};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::secured::{PASSWORD, USER};
 use crate::support::{eventually, kafka, metric, shared_gateway, topic};
 
@@ -25,7 +25,7 @@ const REQUESTS: usize = 60;
 
 /// Good writers write to a compacted topic while bad ones post records without a key, alone and among
 /// others, until the good ones are done. What the bad ones were told is checked as well.
-async fn beside(gateway: &Gateway, plain: &Plain, topic: &str) {
+async fn beside(gateway: &Gateway, plain: &KafkaClient, topic: &str) {
     let url = gateway.url(&format!("/topics/{topic}/records"));
     let done = Arc::new(AtomicBool::new(false));
     let bad: Vec<_> = (0..BAD)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{OutgoingRecord, StoredRecord};
 use crate::support::{kafka, shared_gateway, topic};
 
 /// A topic of this test's own, and the path to its records.
@@ -30,7 +30,7 @@ async fn written(url: &str, body: &str) -> Value {
     reply.json()
 }
 
-async fn in_kafka(topic: &str) -> Vec<PlainRecord> {
+async fn in_kafka(topic: &str) -> Vec<StoredRecord> {
     kafka().await.plain().consume_all(topic).await
 }
 
@@ -123,7 +123,7 @@ async fn a_value_keeps_every_byte() {
     written(&url, r#"{"value":   12345678901234567890   }"#).await;
 
     let records = in_kafka(&topic).await;
-    let texts: Vec<&str> = records.iter().filter_map(PlainRecord::text).collect();
+    let texts: Vec<&str> = records.iter().filter_map(StoredRecord::text).collect();
     assert_eq!(texts[..values.len()], values);
     assert_eq!(texts[values.len()..], ["12345678901234567890"]);
 }
@@ -350,10 +350,10 @@ async fn a_key_goes_to_the_partition_that_a_java_client_would_choose() {
         let body = json!({"key": key, "value": 1}).to_string();
         let ours = written(&url, &body).await;
         let (theirs, _) = plain
-            .produce(PlainOutgoing {
+            .produce(OutgoingRecord {
                 topic: &topic,
                 key: Some(key.as_bytes()),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             })
             .await;
         assert_eq!(ours["partition"], theirs, "{key}");
@@ -435,7 +435,7 @@ async fn a_record_that_the_topic_refuses_is_an_error_in_its_place() {
     assert_too_large(&answer[1]);
     assert_eq!(answer[2]["offset"], 1);
     let records = in_kafka(&topic).await;
-    let texts: Vec<&str> = records.iter().filter_map(PlainRecord::text).collect();
+    let texts: Vec<&str> = records.iter().filter_map(StoredRecord::text).collect();
     assert_eq!(texts, [r#""a""#, r#""b""#]);
 }
 

@@ -13,7 +13,7 @@ use crate::kafka::broker_security::{new_topic, secured};
 use crate::support::broker::Broker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::secured::KEY_ID;
 use crate::support::tokens::{
     SECRET, claims, issuer_pem, seconds_from_now, sign, signed_by_issuer,
@@ -97,10 +97,10 @@ async fn broker() -> &'static Broker {
 }
 
 async fn produce(kafka: &Broker, topic: &str, value: &str) {
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic,
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     kafka.plain().produce(record).await;
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed};
 use crate::support::http::{Reply, client, send};
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::tokens::{SECRET, claims, sign};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, topic};
@@ -91,14 +91,14 @@ async fn session(gateway: &Gateway, token: &str) -> Client {
     client
 }
 
-async fn write(plain: &Plain, topic: &str, key: &str, value: &str, tag: &str) {
+async fn write(plain: &KafkaClient, topic: &str, key: &str, value: &str, tag: &str) {
     plain
-        .produce(PlainOutgoing {
+        .produce(OutgoingRecord {
             topic,
             key: Some(key.as_bytes()),
             value: Some(value.as_bytes()),
             headers: &[("for", Some(tag.as_bytes()))],
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         })
         .await;
 }

@@ -9,7 +9,7 @@ use reqwest::{Client, Version};
 use super::{PROMPT, Stream, place, topic_of, write};
 use crate::support::certs::Authority;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, kafka, metric_over};
 
 /// A gateway without TLS and one with it, each with a client that speaks HTTP/2 to it, and one for its
@@ -64,11 +64,11 @@ async fn streams_share_a_connection_and_one_that_is_not_read_holds_up_no_other()
         for round in 0..6 {
             let write = async {
                 for n in 0..20 {
-                    let record = PlainOutgoing {
+                    let record = OutgoingRecord {
                         topic: &name,
                         partition: Some(n % 2),
                         value: Some(value.as_bytes()),
-                        ..PlainOutgoing::default()
+                        ..OutgoingRecord::default()
                     };
                     plain.produce(record).await;
                 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{PROMPT, Stream, is_read_by_one, topic_of, write};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::tokens::token;
 use crate::support::{eventually, http, kafka, metric};
 
@@ -101,10 +101,10 @@ async fn a_reader_that_has_stopped_does_not_hold_up_the_end() {
     let name = topic_of(&plain, "holds", 1).await;
     let value = format!("\"{}\"", "x".repeat(500_000));
     for _ in 0..20 {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }
@@ -165,10 +165,10 @@ async fn a_reader_that_stops_reading_is_cut_and_gives_its_place_back() {
     let mut cut = None;
     let mut count = 0;
     while cut.is_none() || count < 200 {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
         count += 1;

@@ -39,7 +39,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 pub use crate::support::topic_of;
 use crate::support::{eventually, http, metric};
 
@@ -194,12 +194,12 @@ pub fn place(event: &Event) -> (String, i64, i64) {
     )
 }
 
-pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
-    let record = PlainOutgoing {
+pub async fn write(plain: &KafkaClient, topic: &str, partition: i32, value: &str) -> i64 {
+    let record = OutgoingRecord {
         topic,
         partition: Some(partition),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record).await.1
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{PROMPT, Stream, ndjson, place, topic_of, write};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{http, kafka, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,12 +111,12 @@ async fn only_records_that_are_wanted_come_and_the_position_moves_all_the_same()
     let plain = kafka().await.plain();
     let name = topic_of(&plain, "filter", 1).await;
     for n in 0..10 {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             key: Some(if n % 2 == 0 { b"even" } else { b"odd" }),
             value: Some(&format!(r#"{{"n":{n},"x":"{n}"}}"#).into_bytes()),
             headers: &[("from", Some(if n < 5 { b"a" } else { b"b" }))],
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

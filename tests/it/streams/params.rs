@@ -11,7 +11,7 @@ use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::groups;
 use crate::support::http::{get, post_json};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{kafka, shared_gateway, topic};
 
 fn now_ms() -> i64 {
@@ -157,12 +157,12 @@ async fn a_stream_may_end_at_a_time_that_has_not_come() {
     // Until then the stream must be there, and all of it be written.
     let end = now_ms() + 15_000;
     let stamped = async |partition: i32, timestamp: i64| {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             partition: Some(partition),
             value: Some(b"1"),
             timestamp: Some(timestamp),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await.1
     };
@@ -273,14 +273,14 @@ async fn ids_with_times_go_on_in_a_mirrored_cluster() {
     here.create_topic(&name, 2, &[]).await;
     there.create_topic(&name, 2, &[]).await;
     let base = now_ms() - 60_000;
-    let copied = async |plain: &crate::support::kafka_client::Plain, n: i64| {
+    let copied = async |plain: &crate::support::kafka_client::KafkaClient, n: i64| {
         let value = n.to_string();
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             partition: Some(i32::try_from(n % 2).unwrap()),
             value: Some(value.as_bytes()),
             timestamp: Some(base + n * 10),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     };
@@ -391,11 +391,11 @@ async fn a_stream_that_cannot_catch_up_says_how_far_behind_it_is() {
     let stamped = async |count: i64, time: i64| {
         let value = vec![b'x'; 100_000];
         for n in 0..count {
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic: &name,
                 value: Some(&value),
                 timestamp: Some(time + n),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             plain.produce(record).await;
         }

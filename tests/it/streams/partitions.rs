@@ -7,14 +7,14 @@ use futures::{StreamExt, stream};
 use super::{Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::{http, kafka, shared_gateway};
 
 /// The longest header that common proxies let through.
 const HEADER: usize = 8 << 10;
 
 /// One record in each partition.
-async fn in_each(plain: &Plain, name: &str, partitions: i32) {
+async fn in_each(plain: &KafkaClient, name: &str, partitions: i32) {
     stream::iter(0..partitions)
         .map(|partition| write(plain, name, partition, "1"))
         .buffered(100)

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Event, PROMPT, Parser, Stream, place, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::tcp_proxy::TcpProxy;
 use crate::support::{kafka, metric, shared_gateway, topic};
 
@@ -154,7 +154,7 @@ impl Reader {
 
 /// A transaction of this many records, committed or aborted.
 async fn transaction(
-    plain: &Plain,
+    plain: &KafkaClient,
     (topic, partitions): &(String, i32),
     count: i32,
     value: &str,
@@ -164,11 +164,11 @@ async fn transaction(
     let (of, value) = (&transaction, value.as_bytes());
     let places = stream::iter(0..count)
         .map(|n| async move {
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic,
                 partition: Some(n % partitions),
                 value: Some(value),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             let (partition, offset) = of.produce(record).await;
             (topic.clone(), i64::from(partition), offset)
@@ -184,7 +184,7 @@ async fn transaction(
     }
 }
 
-async fn three_topics(plain: &Plain, partitions: [i32; 3]) -> Vec<(String, i32)> {
+async fn three_topics(plain: &KafkaClient, partitions: [i32; 3]) -> Vec<(String, i32)> {
     let mut topics = Vec::new();
     for (prefix, partitions) in ["cut-a", "cut-b", "cut-tx"].into_iter().zip(partitions) {
         topics.push((topic_of(plain, prefix, partitions).await, partitions));
@@ -306,7 +306,7 @@ const VISIBLE: usize = 100_000;
 const CUTS: usize = 1_000;
 
 /// What is written while the reader reads: a part whenever it has been cut so often.
-async fn write_all(plain: Plain, topics: Vec<(String, i32)>, cuts: Arc<AtomicUsize>) {
+async fn write_all(plain: KafkaClient, topics: Vec<(String, i32)>, cuts: Arc<AtomicUsize>) {
     const ROUNDS: usize = 100;
     // Of 1,000 visible records of a round, 200 are of a committed transaction.
     const EACH: i32 = 800;

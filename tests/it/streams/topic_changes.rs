@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{PROMPT, Stream, ndjson, place, topic_of, write};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, http, kafka, metric, shared_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,10 +262,10 @@ async fn retention_that_overtakes_a_reader_is_a_gap() {
     let name = topic_of(&plain, "overtaken", 1).await;
     let value = format!("\"{}\"", "x".repeat(100_000));
     for _ in 0..COUNT {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::broker::Broker;
 use super::gateway::Gateway;
-use super::kafka_client::Plain;
+use super::kafka_client::KafkaClient;
 use super::ws::Client;
 use super::{eventually, http};
 
@@ -58,7 +58,7 @@ pub async fn write(gateway: &Gateway, topic: &str, records: Value) {
 }
 
 /// Waits until the group has committed this.
-pub async fn committed(plain: &Plain, group: &str, topic: &str, partition: i32, offset: i64) {
+pub async fn committed(plain: &KafkaClient, group: &str, topic: &str, partition: i32, offset: i64) {
     eventually(BOUND, async || {
         plain.committed(group, topic, partition).await == Some(offset)
     })

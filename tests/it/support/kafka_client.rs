@@ -28,14 +28,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A client of one cluster; a clone shares its connections.
 #[derive(Clone)]
-pub struct Plain {
+pub struct KafkaClient {
     bootstrap: String,
     producer: Arc<OnceLock<FutureProducer>>,
 }
 
 /// A record to write. Only the topic has no default.
 #[derive(Clone, Copy, Default)]
-pub struct PlainOutgoing<'a> {
+pub struct OutgoingRecord<'a> {
     pub topic: &'a str,
     /// Chosen by the hash of the key when absent, as every client does.
     pub partition: Option<i32>,
@@ -48,7 +48,7 @@ pub struct PlainOutgoing<'a> {
 
 /// A record as it is in the topic.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PlainRecord {
+pub struct StoredRecord {
     pub partition: i32,
     pub offset: i64,
     pub key: Option<Vec<u8>>,
@@ -58,7 +58,7 @@ pub struct PlainRecord {
     pub timestamp: Option<i64>,
 }
 
-impl PlainRecord {
+impl StoredRecord {
     /// The value as text, for an `assert_eq!` that can be read.
     pub fn text(&self) -> Option<&str> {
         self.value
@@ -74,7 +74,7 @@ pub enum Isolation {
     ReadUncommitted,
 }
 
-impl Plain {
+impl KafkaClient {
     pub fn new(bootstrap: &str) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
@@ -194,7 +194,7 @@ impl Plain {
     }
 
     /// Writes a record and waits until every replica in sync has it: its partition and offset.
-    pub async fn produce(&self, record: PlainOutgoing<'_>) -> (i32, i64) {
+    pub async fn produce(&self, record: OutgoingRecord<'_>) -> (i32, i64) {
         let producer = self.producer.get_or_init(|| {
             self.config()
                 // Java's way to find a partition, so that it is everyone's.
@@ -206,7 +206,7 @@ impl Plain {
     }
 
     /// Starts a transaction. Of two with the same id, the later fences the earlier.
-    pub async fn transaction(&self, transactional_id: &str) -> PlainTransaction {
+    pub async fn transaction(&self, transactional_id: &str) -> Transaction {
         let mut config = self.config();
         config.set("transactional.id", transactional_id);
         // A minute by default, after which Kafka aborts what a test on a busy machine still holds open.
@@ -215,19 +215,19 @@ impl Plain {
             let producer: FutureProducer = config.create().unwrap();
             producer.init_transactions(BOUND).unwrap();
             producer.begin_transaction().unwrap();
-            PlainTransaction { producer }
+            Transaction { producer }
         })
         .await
     }
 
     /// All records of a topic that a reader of committed records sees: partition by partition,
     /// each in the order of its offsets.
-    pub async fn consume_all(&self, topic: &str) -> Vec<PlainRecord> {
+    pub async fn consume_all(&self, topic: &str) -> Vec<StoredRecord> {
         self.consume_all_as(topic, Isolation::ReadCommitted).await
     }
 
     /// From the earliest record to the end that each partition has when it is reached.
-    pub async fn consume_all_as(&self, topic: &str, isolation: Isolation) -> Vec<PlainRecord> {
+    pub async fn consume_all_as(&self, topic: &str, isolation: Isolation) -> Vec<StoredRecord> {
         let mut config = self.config();
         config
             // The library wants a name before it assigns partitions, and uses it for nothing here.
@@ -282,7 +282,7 @@ impl Plain {
                     Some(Err(error)) => panic!("reading {topic}: {error}"),
                 }
             }
-            records.sort_by_key(|record: &PlainRecord| (record.partition, record.offset));
+            records.sort_by_key(|record: &StoredRecord| (record.partition, record.offset));
             records
         })
         .await
@@ -371,7 +371,7 @@ impl Plain {
     }
 
     /// A member of a group by KIP-848, which reads from the beginning and commits nothing.
-    pub async fn member(&self, group: &str, topic: &str) -> PlainMember {
+    pub async fn member(&self, group: &str, topic: &str) -> GroupMember {
         let mut config = self.config();
         config
             .set("group.id", group)
@@ -384,7 +384,7 @@ impl Plain {
             consumer.subscribe(&[&topic]).unwrap();
             consumer
         });
-        PlainMember {
+        GroupMember {
             consumer: Arc::new(consumer.await),
             taken: Arc::default(),
         }
@@ -422,12 +422,12 @@ impl Plain {
 }
 
 /// A member of a group. It takes part in it only while one of these calls is under way.
-pub struct PlainMember {
+pub struct GroupMember {
     consumer: Arc<BaseConsumer>,
     taken: Arc<Mutex<Vec<i64>>>,
 }
 
-impl PlainMember {
+impl GroupMember {
     async fn poll(&self) {
         let (consumer, taken) = (Arc::clone(&self.consumer), Arc::clone(&self.taken));
         blocking(move || {
@@ -465,12 +465,12 @@ impl PlainMember {
 }
 
 /// A transaction that is open until it is committed or aborted.
-pub struct PlainTransaction {
+pub struct Transaction {
     producer: FutureProducer,
 }
 
-impl PlainTransaction {
-    pub async fn produce(&self, record: PlainOutgoing<'_>) -> (i32, i64) {
+impl Transaction {
+    pub async fn produce(&self, record: OutgoingRecord<'_>) -> (i32, i64) {
         send(&self.producer, record).await
     }
 
@@ -483,7 +483,7 @@ impl PlainTransaction {
     }
 }
 
-async fn send(producer: &FutureProducer, record: PlainOutgoing<'_>) -> (i32, i64) {
+async fn send(producer: &FutureProducer, record: OutgoingRecord<'_>) -> (i32, i64) {
     let mut headers = OwnedHeaders::new();
     for (key, value) in record.headers {
         headers = headers.insert(Header { key, value: *value });
@@ -548,13 +548,13 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
     partitions.map(|partition| partition.id()).collect()
 }
 
-fn record(message: &BorrowedMessage<'_>) -> PlainRecord {
+fn record(message: &BorrowedMessage<'_>) -> StoredRecord {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         let owned =
             |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         headers.iter().map(owned).collect()
     });
-    PlainRecord {
+    StoredRecord {
         partition: message.partition(),
         offset: message.offset(),
         key: message.key().map(<[u8]>::to_vec),

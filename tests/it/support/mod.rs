@@ -53,7 +53,7 @@ use tokio::time::Instant;
 
 use broker::Broker;
 use gateway::Gateway;
-use kafka_client::Plain;
+use kafka_client::KafkaClient;
 
 /// The broker that the tests of this binary share: one node, started by the first that asks.
 ///
@@ -87,7 +87,7 @@ pub fn topic(prefix: &str) -> String {
 }
 
 /// A new topic, whose name starts as asked.
-pub async fn topic_of(plain: &Plain, prefix: &str, partitions: i32) -> String {
+pub async fn topic_of(plain: &KafkaClient, prefix: &str, partitions: i32) -> String {
     let name = topic(prefix);
     plain.create_topic(&name, partitions, &[]).await;
     name

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, get, send};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, kafka, shared_gateway, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";
@@ -24,12 +24,12 @@ fn error_code(reply: &Reply) -> (u16, i64) {
     (reply.status.as_u16(), code)
 }
 
-fn record(topic: &str) -> PlainOutgoing<'_> {
-    PlainOutgoing {
+fn record(topic: &str) -> OutgoingRecord<'_> {
+    OutgoingRecord {
         topic,
         partition: Some(0),
         value: Some(b"x"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     }
 }
 

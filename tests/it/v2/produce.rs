@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{Reply, client, send};
-use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{OutgoingRecord, StoredRecord};
 use crate::support::{kafka, shared_gateway, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";
@@ -31,7 +31,7 @@ async fn new_topic(prefix: &str, partitions: i32) -> (String, String) {
     (name, path)
 }
 
-async fn read(topic: &str) -> Vec<PlainRecord> {
+async fn read(topic: &str) -> Vec<StoredRecord> {
     kafka().await.plain().consume_all(topic).await
 }
 
@@ -69,7 +69,7 @@ async fn json_is_written_as_it_was_sent_and_answered_with_nulls() {
         format!(r#"{{"offsets":[{entries}],"key_schema_id":null,"value_schema_id":null}}"#)
     );
     let records = read(&name).await;
-    let texts: Vec<Option<&str>> = records.iter().map(PlainRecord::text).collect();
+    let texts: Vec<Option<&str>> = records.iter().map(StoredRecord::text).collect();
     let first = r#"{"n": 12345678901234567890.10}"#;
     assert_eq!(
         texts,
@@ -125,11 +125,11 @@ async fn a_key_goes_where_other_clients_put_it() {
         kafka()
             .await
             .plain()
-            .produce(PlainOutgoing {
+            .produce(OutgoingRecord {
                 topic: &name,
                 key: Some(key.as_bytes()),
                 value: Some(b"plain"),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             })
             .await;
         // Escaped, as many JSON libraries write it.

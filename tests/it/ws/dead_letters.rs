@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed, fill, gateway, spot};
-use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{OutgoingRecord, StoredRecord};
 use crate::support::tokens::token;
 use crate::support::ws::{Client, at, offsets, tags};
 use crate::support::{eventually, http, topic};
 
-pub(super) fn header<'a>(record: &'a PlainRecord, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(record: &'a StoredRecord, name: &str) -> Option<&'a str> {
     let found = record.headers.iter().find(|(known, _)| known == name)?;
     std::str::from_utf8(found.1.as_deref()?).ok()
 }
@@ -26,13 +26,13 @@ async fn a_poisoned_record_becomes_one_dead_letter() {
     plain.create_topic(&topic, 1, &[]).await;
     fill(gateway, &topic, 0, 0..POISON).await;
     // Written as it is: to serde_json the number would be another text.
-    let poison = PlainOutgoing {
+    let poison = OutgoingRecord {
         topic: &topic,
         partition: Some(0),
         key: Some(b"k"),
         value: Some(br#"{"bad":1.50}"#),
         headers: &[("mine", Some(b"1")), ("mine", None)],
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(poison).await;
     fill(gateway, &topic, 0, POISON + 1..50).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, epochs, fill, gateway, spot, write};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::ws::{Client, offsets, tags};
 use crate::support::{eventually, http, topic};
 
@@ -109,16 +109,16 @@ async fn what_no_reader_sees_does_not_hold_the_commit() {
     let (gateway, plain) = (gateway().await, broker().await.plain());
     let topic = topic("ws-transactions");
     plain.create_topic(&topic, 1, &[]).await;
-    let record = |value: &'static str| PlainOutgoing {
+    let record = |value: &'static str| OutgoingRecord {
         topic: "",
         partition: Some(0),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     for (n, commits) in [true, false, true, false].into_iter().enumerate() {
         let transaction = plain.transaction(&format!("{topic}-{n}")).await;
         for value in ["1", "2", "3"] {
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic: &topic,
                 ..record(value)
             };
@@ -362,11 +362,11 @@ async fn what_cannot_be_decoded_goes_as_was_asked_for() {
     let dead = format!("{topic}.dead");
     plain.create_topic(&dead, 1, &[]).await;
     for value in [&b"1"[..], b"\xff\xfe", b"text", b"2"] {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic,
             partition: Some(0),
             value: Some(value),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, fill, gateway};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::topic;
 use crate::support::ws::{Client, at, offsets, tags};
 
@@ -313,11 +313,11 @@ async fn partitions_and_topics_that_appear_under_a_subscription_start_at_their_b
     let writer = broker().await.plain();
     for (topic, partition) in [(&old, 1), (&old, 2), (&new, 0), (&new, 1)] {
         for _ in 0..3 {
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic,
                 partition: Some(partition),
                 value: Some(b"1"),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             writer.produce(record).await;
         }

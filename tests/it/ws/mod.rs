@@ -36,17 +36,17 @@ mod token_expiry;
 
 use serde_json::{Value, json};
 
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 pub use crate::support::topic_of;
 use crate::support::ws::Client;
 
-pub async fn write(plain: &Plain, topic: &str, partition: i32, value: &str) -> i64 {
-    let record = PlainOutgoing {
+pub async fn write(plain: &KafkaClient, topic: &str, partition: i32, value: &str) -> i64 {
+    let record = OutgoingRecord {
         topic,
         partition: Some(partition),
         key: Some(b"k"),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record).await.1
 }
@@ -73,7 +73,7 @@ fn values(records: &[Value]) -> Vec<Value> {
 }
 
 /// A topic with the numbers from 0 to 9 in partition 0.
-async fn digits(plain: &Plain) -> String {
+async fn digits(plain: &KafkaClient) -> String {
     let name = topic_of(plain, "tail-digits", 1).await;
     for n in 0..10 {
         write(plain, &name, 0, &n.to_string()).await;

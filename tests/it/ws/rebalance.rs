@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::support::gateway::Gateway;
 use crate::support::groups::{assigned, broker, committed, fill, gateway, place, spot};
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::ws::{Client, at, offsets, tags};
 use crate::support::{eventually, http, topic};
 
@@ -278,15 +278,15 @@ async fn a_gateway_that_was_killed_is_replaced() {
 }
 
 /// Writes to each of three partitions; the gateway itself need not know of them yet.
-async fn grow(plain: &Plain, topic: &str, numbers: std::ops::Range<i32>) {
+async fn grow(plain: &KafkaClient, topic: &str, numbers: std::ops::Range<i32>) {
     for partition in 0..3 {
         for n in numbers.clone() {
             let value = n.to_string();
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic,
                 partition: Some(partition),
                 value: Some(value.as_bytes()),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             plain.produce(record).await;
         }

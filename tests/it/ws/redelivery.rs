@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::dead_letters::header;
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, committed, fill, gateway, spot};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::topic;
 use crate::support::ws::{Client, offsets, tags};
 
@@ -213,7 +213,7 @@ async fn nothing_new_comes_before_a_refused_record_is_done_with() {
 }
 
 /// Looks again and again that no commit passes what waits.
-async fn watch(plain: Plain, topic: String, waits: Arc<Mutex<Vec<BTreeSet<i64>>>>) {
+async fn watch(plain: KafkaClient, topic: String, waits: Arc<Mutex<Vec<BTreeSet<i64>>>>) {
     loop {
         for partition in 0..4 {
             let committed = plain.committed(&topic, &topic, partition).await;

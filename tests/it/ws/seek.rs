@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::groups::{broker, committed, fill, gateway};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::topic;
 use crate::support::ws::{Client, offsets, tags};
 
@@ -147,12 +147,12 @@ async fn a_seek_goes_to_any_kind_of_place() {
     let topic = topic("ws-places");
     plain.create_topic(&topic, 2, &[]).await;
     for n in 0..10 {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic,
             partition: Some(0),
             value: Some(b"1"),
             timestamp: Some(1_700_000_000_000 + n * 1_000),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }
@@ -367,12 +367,12 @@ async fn a_subscription_starts_where_it_was_told_to() {
     let topic = topic("ws-from");
     plain.create_topic(&topic, 1, &[]).await;
     for n in 0..10 {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic,
             partition: Some(0),
             value: Some(b"1"),
             timestamp: Some(1_700_000_000_000 + n * 1_000),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

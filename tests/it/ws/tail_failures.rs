@@ -15,7 +15,7 @@ use super::{follow, tail, topic_of, write};
 use crate::streams::is_read_by_one;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::tokens::{SECRET, token};
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
@@ -55,16 +55,16 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
 }
 
 /// Writes `count` values of `size` bytes to partition 0, which are numbers with spaces before them.
-async fn fill(plain: &Plain, topic: &str, range: std::ops::Range<usize>, size: usize) {
+async fn fill(plain: &KafkaClient, topic: &str, range: std::ops::Range<usize>, size: usize) {
     let count = range.len();
     let written = futures::stream::iter(range)
         .map(|n| async move {
             let value = format!("{n:>size$}");
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic,
                 partition: Some(0),
                 value: Some(value.as_bytes()),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             plain.produce(record).await
         })

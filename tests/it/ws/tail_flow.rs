@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{digits, follow, tail, topic_of, values, write};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
 
@@ -256,12 +256,12 @@ async fn what_waits_for_credit_is_conflated_by_key_and_comes_again_elsewhere() {
     let name = topic_of(&plain, "tail-conflate", 1).await;
     for n in 0..300 {
         let (key, value) = (format!("k{}", n % 10), n.to_string());
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             partition: Some(0),
             key: Some(key.as_bytes()),
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use super::{follow, tail, topic_of};
 use crate::streams::is_read_by_one;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::ws::{Client, offsets};
 use crate::support::{eventually, kafka, metric, shared_gateway};
 
 /// Longest wait for what must come.
 const BOUND: Duration = Duration::from_secs(60);
 
-async fn write(plain: &Plain, topic: &str, partition: i32, key: &str, value: usize) -> i64 {
+async fn write(plain: &KafkaClient, topic: &str, partition: i32, key: &str, value: usize) -> i64 {
     let value = value.to_string();
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic,
         partition: Some(partition),
         key: Some(key.as_bytes()),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record).await.1
 }

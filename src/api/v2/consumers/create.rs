@@ -21,8 +21,8 @@ use crate::gateway::Gateway;
 use crate::http::csrf::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
-use crate::kafka::admin::Isolation;
-use crate::kafka::member::OffsetReset;
+use crate::reader_options::Isolation;
+use crate::reader_options::OffsetReset;
 use crate::transport::client_address::{Forwarded, ListenerAddress};
 
 /// Longest part of a Host that is logged.
@@ -361,15 +361,11 @@ fn read_options(body: &Object<'_>, options: &mut Options) -> Result<(), ApiError
         }
     }
     if let Some(level) = body.text("isolation.level")? {
-        options.isolation = match level.to_ascii_lowercase().as_str() {
-            "read_committed" => Isolation::Committed,
-            "read_uncommitted" => Isolation::Uncommitted,
-            _ => {
-                let given: String = level.chars().take(40).collect();
-                let what = format!("expected read_committed or read_uncommitted, not {given:?}");
-                return Err(refused("isolation.level", what));
-            }
-        };
+        options.isolation = Isolation::parse(&level.to_ascii_lowercase()).ok_or_else(|| {
+            let given: String = level.chars().take(40).collect();
+            let what = format!("expected read_committed or read_uncommitted, not {given:?}");
+            refused("isolation.level", what)
+        })?;
     }
     Ok(())
 }

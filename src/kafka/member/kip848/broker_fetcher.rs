@@ -21,10 +21,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::connections::Permit;
 use super::group_consumer::{FETCH_WAIT, KrafkaPartition, Sizes, tuned};
 use super::{PAUSE, REFRESH};
-use crate::kafka::admin::Isolation;
 use crate::kafka::client::ReaderTuning;
 use crate::kafka::consumer_guard::ConsumerGuard;
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::reader_options::Isolation;
 use crate::record::TopicPartition;
 
 /// Half of what one consumer of all would take: there are as many fetchers as brokers that lead.

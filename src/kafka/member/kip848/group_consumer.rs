@@ -20,10 +20,10 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use super::super::connections::Permit;
 use super::super::{Options, Shared, Timing};
-use crate::kafka::admin::Isolation;
 use crate::kafka::client::ReaderTuning;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Right;
+use crate::reader_options::Isolation;
 
 /// krafka's name of a partition; its topic is a `String`.
 pub(super) type KrafkaPartition = krafka::consumer::TopicPartition;

@@ -22,7 +22,7 @@ pub use self::parse::FrameError;
 pub use self::produce::{ProduceRecord, ProduceSchema, Produced, Unfit};
 pub use self::subscribe::{
     AckMode, At, Batch, Conflate, Dlq, FilterSpec, Flow, FlowMode, Format, From, FromName,
-    FromText, Isolation, Mode, OffsetReset, OnDecodeError, OnLag, Subscribe,
+    FromText, Mode, OnDecodeError, Subscribe,
 };
 pub use self::subscribed::{
     Ack, Commit, CommitAt, Credit, Extend, Nack, Pause, Position, Seek, SeekAt, SeekName,

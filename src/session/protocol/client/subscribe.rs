@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::codec::format;
 use crate::delivery::Order;
+use crate::reader_options::{Isolation, OffsetReset, OnLag};
 use crate::session::protocol::Id;
 
 /// What a subscription is
@@ -68,19 +69,6 @@ pub struct At {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-}
-
-/// Where a partition starts of which nothing is committed
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OffsetReset {
-    /// After the last record.
-    #[default]
-    Latest,
-    /// At the first record that is still there.
-    Earliest,
-    /// Nowhere: the subscription ends with an error.
-    Error,
 }
 
 /// How records are acknowledged
@@ -182,30 +170,6 @@ pub enum OnDecodeError {
     /// It becomes a dead letter.
     Dlq,
     /// The session is closed.
-    Close,
-}
-
-/// Which records of transactions are delivered
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Those that were committed.
-    #[default]
-    ReadCommitted,
-    /// All.
-    ReadUncommitted,
-}
-
-/// What becomes of a tail that cannot keep up with its topics
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnLag {
-    /// It is read from Kafka what it missed.
-    #[default]
-    Catchup,
-    /// It goes on with what is new, after a `gap`.
-    Skip,
-    /// It ends, after a `gap`.
     Close,
 }
 

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use crate::delivery::{self, Policy, WindowMode};
-use crate::kafka::admin::Isolation;
 use crate::kafka::member;
+use crate::reader_options::{Isolation, OffsetReset};
 use crate::record::TopicPartition;
 use crate::session::machine::Rules;
-use crate::session::protocol::client::{
-    AckMode, Dlq, From, FromName, OffsetReset, OnDecodeError, Subscribe,
-};
+use crate::session::protocol::client::{AckMode, Dlq, From, FromName, OnDecodeError, Subscribe};
 use crate::session::protocol::server::Error;
 use crate::session::subscription::options::{
     Common, Topics, check_start, clamp, invalid, millis, start_time,
@@ -52,9 +50,9 @@ pub struct Options {
     /// Which topics.
     pub topics: Topics,
     /// Where a partition starts of which nothing is committed.
-    pub from: member::From,
+    pub from: member::GroupStart,
     /// The same where that does not say it.
-    pub reset: member::OffsetReset,
+    pub reset: OffsetReset,
     /// Which records of transactions are delivered.
     pub isolation: Isolation,
     /// How records are acknowledged and come again.
@@ -154,12 +152,8 @@ impl Options {
             group,
             instance_id: asked.instance_id.clone(),
             topics,
-            reset: match asked.offset_reset.unwrap_or_default() {
-                OffsetReset::Earliest => member::OffsetReset::Earliest,
-                OffsetReset::Latest => member::OffsetReset::Latest,
-                OffsetReset::Error => member::OffsetReset::Error,
-            },
-            isolation: Isolation::from(*asked.isolation.get_or_insert_default()),
+            reset: asked.offset_reset.unwrap_or_default(),
+            isolation: *asked.isolation.get_or_insert_default(),
             from: start(common.from.clone())?,
             policy,
             dead_letters,
@@ -194,19 +188,19 @@ fn reset(from: &From, given: Option<OffsetReset>) -> Result<Option<OffsetReset>,
     Ok(same)
 }
 
-fn start(from: From) -> Result<member::From, Error> {
+fn start(from: From) -> Result<member::GroupStart, Error> {
     Ok(match from {
-        From::Name(FromName::Committed) => member::From::Committed,
-        From::Name(FromName::Earliest) => member::From::Earliest,
-        From::Name(FromName::Latest) => member::From::Latest,
-        From::Time { timestamp } => member::From::Time(start_time(timestamp)?),
+        From::Name(FromName::Committed) => member::GroupStart::Committed,
+        From::Name(FromName::Earliest) => member::GroupStart::Earliest,
+        From::Name(FromName::Latest) => member::GroupStart::Latest,
+        From::Time { timestamp } => member::GroupStart::Time(start_time(timestamp)?),
         From::Positions(positions) => {
             let mut all = Vec::with_capacity(positions.len());
             for (index, at) in positions.into_iter().enumerate() {
                 check_start(index, &at)?;
                 all.push((TopicPartition::new(at.topic, at.partition), at.offset));
             }
-            member::From::Positions(all)
+            member::GroupStart::Positions(all)
         }
         From::Last(_) | From::Text(_) => {
             return Err(invalid(

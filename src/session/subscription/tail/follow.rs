@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::Came;
 use super::open_tail::{Begun, Opened};
-use crate::kafka::admin::Isolation;
 use crate::kafka::tail::{Follower, Next};
+use crate::reader_options::Isolation;
 use crate::session::machine::Session;
-use crate::stream::registry::Permit;
+use crate::stream::limits::Permit;
 
 /// A tail's followers.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::identity::Identity;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
@@ -12,12 +11,13 @@ use crate::kafka::{self, Cluster, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::read::start_offsets::Shown;
+use crate::reader_options::Isolation;
 use crate::session::machine::topic_error;
 use crate::session::protocol::server::Error;
 use crate::session::subscription::options::invalid;
 use crate::stream::encoder::{RecordView, SharedEncoder};
+use crate::stream::limits::{Full, Permit, Streams};
 use crate::stream::params::{Origin, Until};
-use crate::stream::registry::{Full, Permit, Streams};
 use crate::stream::start_offsets::{Start, resolve, resume_token};
 
 /// What a tail is to begin as.

@@ -8,9 +8,7 @@ use crate::codec::projection::Fields;
 use crate::kafka::tail::OnLag;
 use crate::position::{PositionError, StartPosition};
 use crate::session::machine::Rules;
-use crate::session::protocol::client::{
-    self, At, Conflate, From, FromName, OnDecodeError, Subscribe,
-};
+use crate::session::protocol::client::{At, Conflate, From, FromName, OnDecodeError, Subscribe};
 use crate::session::protocol::server::Error;
 use crate::session::subscription::options::{Common, Topics, check_start, invalid, start_time};
 use crate::stream::encoder::RecordView;
@@ -114,11 +112,7 @@ impl Options {
                     bytes: common.window_bytes,
                 }
             },
-            on_lag: match *asked.on_lag.get_or_insert_default() {
-                client::OnLag::Catchup => OnLag::Catchup,
-                client::OnLag::Skip => OnLag::Skip,
-                client::OnLag::Close => OnLag::Close,
-            },
+            on_lag: *asked.on_lag.get_or_insert_default(),
             max_rate: asked.max_rate,
             conflate: asked.conflate == Some(Conflate::Key),
             view,

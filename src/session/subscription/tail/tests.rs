@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
+use crate::reader_options::Isolation;
 use crate::record::{ConsumerRecord, TimestampType};
 use crate::session::machine::tests::{Play, check, kinds};
 use crate::session::machine::{Effect, TailEffect};

@@ -31,7 +31,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::support::broker::Broker;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 
 /// For what must happen, on a machine that is busy.
 const LONG: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ async fn kafka() -> &'static Broker {
 /// The clients of a gateway's process, and what they are to a test: each test has its own.
 struct Process {
     cluster: Cluster,
-    plain: Plain,
+    plain: KafkaClient,
 }
 
 impl Process {
@@ -86,11 +86,11 @@ impl Process {
     async fn write(&self, topic: &str, partitions: i32, values: std::ops::Range<i32>) {
         let writes = values.map(|value| async move {
             let text = value.to_string();
-            let record = PlainOutgoing {
+            let record = OutgoingRecord {
                 topic,
                 partition: Some(value % partitions),
                 value: Some(text.as_bytes()),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             };
             self.plain.produce(record).await;
         });

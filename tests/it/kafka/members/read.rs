@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tidegate::kafka::admin::Isolation;
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Command, From, OffsetReset, Options, SeekTo, State, Timing};
+use tidegate::kafka::member::{Command, GroupStart, OffsetReset, Options, SeekTo, State, Timing};
 
 use super::{LONG, Process, at, earliest, kafka};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,11 +134,11 @@ async fn aborted_records_and_markers_are_passed_over() {
     let process = Process::new(kafka().await).await;
     let orders = topic("members-transactions");
     process.plain.create_topic(&orders, 1, &[]).await;
-    let record = |value: &'static str| PlainOutgoing {
+    let record = |value: &'static str| OutgoingRecord {
         topic: &orders,
         partition: Some(0),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     process.plain.produce(record("0")).await;
     let aborted = process.plain.transaction("members-aborts").await;
@@ -187,7 +187,7 @@ async fn what_retention_took_is_a_gap() {
         let group = format!("gap-{reset:?}");
         let mut member = process.join(Options {
             reset,
-            from: From::Earliest,
+            from: GroupStart::Earliest,
             ..Options::new(&*group, [&*orders])
         });
         member.until(|seen| seen.records.len() == 10).await;

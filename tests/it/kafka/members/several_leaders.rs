@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LONG, Process, Watched, at, earliest};
 use crate::support::broker::Broker;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, topic};
 
 /// Half of what a broker holds a fetch for that finds nothing: the median way of a record that waits for
@@ -20,11 +20,11 @@ const PROMPT: Duration = Duration::from_millis(250);
 /// Writes a record, takes events until it has come, and says how long that took.
 async fn way(process: &Process, member: &mut Watched, topic: &str, partition: i32) -> Duration {
     let begun = Instant::now();
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic,
         partition: Some(partition),
         value: Some(b"0"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     let (partition, offset) = process.plain.produce(record).await;
     let place = at(topic, partition);
@@ -195,11 +195,11 @@ async fn nothing_is_lost_or_comes_again_while_leaders_move() {
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                let record = PlainOutgoing {
+                let record = OutgoingRecord {
                     topic: &orders,
                     partition: Some(n % 6),
                     value: Some(b"0"),
-                    ..PlainOutgoing::default()
+                    ..OutgoingRecord::default()
                 };
                 plain.produce(record).await;
                 sleep(Duration::from_millis(5)).await;

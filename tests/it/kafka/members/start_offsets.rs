@@ -2,7 +2,7 @@
 //! with the plain client.
 
 use tidegate::kafka::fault::FaultKind;
-use tidegate::kafka::member::{Assigned, Command, From, OffsetReset, Options};
+use tidegate::kafka::member::{Assigned, Command, GroupStart, OffsetReset, Options};
 
 use super::{Process, at, earliest, kafka};
 use crate::support::topic;
@@ -16,42 +16,78 @@ async fn a_start_is_what_is_committed_or_where_from_and_reset_say_and_is_committ
     process.plain.delete_records(&orders, 0, 5).await;
     let place = at(&orders, 0);
 
-    let positions = |offset| From::Positions(vec![(place.clone(), offset)]);
+    let positions = |offset| GroupStart::Positions(vec![(place.clone(), offset)]);
     for (n, (from, reset, committed, start, missed)) in [
-        (From::Committed, OffsetReset::Earliest, None, 5, None),
-        (From::Committed, OffsetReset::Latest, None, 20, None),
-        (From::Earliest, OffsetReset::Latest, None, 5, None),
-        (From::Latest, OffsetReset::Earliest, None, 20, None),
-        (From::Time(0), OffsetReset::Latest, None, 5, None),
-        (From::Time(i64::MAX), OffsetReset::Latest, None, 20, None),
+        (GroupStart::Committed, OffsetReset::Earliest, None, 5, None),
+        (GroupStart::Committed, OffsetReset::Latest, None, 20, None),
+        (GroupStart::Earliest, OffsetReset::Latest, None, 5, None),
+        (GroupStart::Latest, OffsetReset::Earliest, None, 20, None),
+        (GroupStart::Time(0), OffsetReset::Latest, None, 5, None),
+        (
+            GroupStart::Time(i64::MAX),
+            OffsetReset::Latest,
+            None,
+            20,
+            None,
+        ),
         (positions(11), OffsetReset::Latest, None, 11, None),
         (positions(1), OffsetReset::Latest, None, 5, Some(1)),
         (positions(99), OffsetReset::Earliest, None, 20, Some(99)),
         (
-            From::Positions(Vec::new()),
+            GroupStart::Positions(Vec::new()),
             OffsetReset::Earliest,
             None,
             5,
             None,
         ),
         // What is committed comes first.
-        (From::Committed, OffsetReset::Error, Some(7), 7, None),
-        (From::Committed, OffsetReset::Earliest, Some(20), 20, None),
-        (From::Earliest, OffsetReset::Earliest, Some(7), 7, None),
-        (From::Latest, OffsetReset::Latest, Some(7), 7, None),
-        (From::Time(0), OffsetReset::Latest, Some(7), 7, None),
+        (GroupStart::Committed, OffsetReset::Error, Some(7), 7, None),
+        (
+            GroupStart::Committed,
+            OffsetReset::Earliest,
+            Some(20),
+            20,
+            None,
+        ),
+        (
+            GroupStart::Earliest,
+            OffsetReset::Earliest,
+            Some(7),
+            7,
+            None,
+        ),
+        (GroupStart::Latest, OffsetReset::Latest, Some(7), 7, None),
+        (GroupStart::Time(0), OffsetReset::Latest, Some(7), 7, None),
         (positions(11), OffsetReset::Latest, Some(7), 7, None),
         // Below the log is its beginning, and above it its end.
-        (From::Committed, OffsetReset::Earliest, Some(2), 5, Some(2)),
-        (From::Committed, OffsetReset::Latest, Some(2), 5, Some(2)),
         (
-            From::Committed,
+            GroupStart::Committed,
+            OffsetReset::Earliest,
+            Some(2),
+            5,
+            Some(2),
+        ),
+        (
+            GroupStart::Committed,
+            OffsetReset::Latest,
+            Some(2),
+            5,
+            Some(2),
+        ),
+        (
+            GroupStart::Committed,
             OffsetReset::Earliest,
             Some(99),
             20,
             Some(99),
         ),
-        (From::Committed, OffsetReset::Latest, Some(99), 20, Some(99)),
+        (
+            GroupStart::Committed,
+            OffsetReset::Latest,
+            Some(99),
+            20,
+            Some(99),
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -141,7 +177,7 @@ async fn from_is_for_a_group_that_has_committed_nothing() {
     process.plain.create_topic(&orders, 2, &[]).await;
     process.write(&orders, 2, 0..20).await;
     let options = || Options {
-        from: From::Earliest,
+        from: GroupStart::Earliest,
         ..Options::new("once", [&*orders])
     };
     let mut first = process.join(options());
@@ -171,10 +207,10 @@ async fn from_is_for_a_group_that_has_committed_nothing() {
 async fn a_partition_that_is_new_to_the_group_starts_at_its_beginning() {
     let mut process = Process::new(kafka().await).await;
     for (n, (from, reset)) in [
-        (From::Committed, OffsetReset::Latest),
-        (From::Latest, OffsetReset::Latest),
-        (From::Time(i64::MAX), OffsetReset::Latest),
-        (From::Committed, OffsetReset::Error),
+        (GroupStart::Committed, OffsetReset::Latest),
+        (GroupStart::Latest, OffsetReset::Latest),
+        (GroupStart::Time(i64::MAX), OffsetReset::Latest),
+        (GroupStart::Committed, OffsetReset::Error),
     ]
     .into_iter()
     .enumerate()

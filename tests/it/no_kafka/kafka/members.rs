@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::eventually;
 use crate::support::fault::FaultBroker;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -94,13 +94,13 @@ fn commit(member: &Member, token: u64, offset: i64) {
 }
 
 async fn write(bootstrap: &str, count: usize) {
-    let plain = Plain::new(bootstrap);
+    let plain = KafkaClient::new(bootstrap);
     for _ in 0..count {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: "orders",
             partition: Some(0),
             value: Some(b"1"),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

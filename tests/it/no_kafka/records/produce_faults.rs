@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::{eventually, metric};
 
 const TOPIC: &str = "orders";
@@ -42,7 +42,9 @@ async fn post(gateway: &Gateway, value: &Value) -> Reply {
 }
 
 async fn texts(broker: &FaultBroker) -> Vec<String> {
-    let records = Plain::new(&broker.bootstrap()).consume_all(TOPIC).await;
+    let records = KafkaClient::new(&broker.bootstrap())
+        .consume_all(TOPIC)
+        .await;
     records
         .iter()
         .filter_map(|record| record.text().map(str::to_owned))

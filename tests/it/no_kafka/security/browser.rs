@@ -10,7 +10,7 @@ use crate::support::browser::{Browser, Pages};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
 use crate::support::http;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 
 const TOPIC: &str = "orders";
 const RECORDS: &str = "/topics/orders/records";
@@ -22,7 +22,9 @@ async fn broker() -> FaultBroker {
 }
 
 async fn written(broker: &FaultBroker) -> Vec<String> {
-    let records = Plain::new(&broker.bootstrap()).consume_all(TOPIC).await;
+    let records = KafkaClient::new(&broker.bootstrap())
+        .consume_all(TOPIC)
+        .await;
     records
         .iter()
         .filter_map(|record| record.text().map(str::to_owned))

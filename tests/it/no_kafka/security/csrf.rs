@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, client, raw_request};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 
 const TOPIC: &str = "orders";
 const PAGE: &str = "https://app.example";
@@ -35,7 +35,9 @@ async fn post(gateway: &Gateway, headers: &[(&str, &str)]) -> Reply {
 }
 
 async fn written(broker: &FaultBroker) -> usize {
-    let records = Plain::new(&broker.bootstrap()).consume_all(TOPIC).await;
+    let records = KafkaClient::new(&broker.bootstrap())
+        .consume_all(TOPIC)
+        .await;
     records.len()
 }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::ws::Client;
 
 const TOPIC: &str = "orders";
@@ -77,7 +77,9 @@ async fn what_is_beyond_the_window_is_refused_by_its_id_and_may_come_again() {
             "{answer}"
         );
     }
-    let records = Plain::new(&broker.bootstrap()).consume_all(TOPIC).await;
+    let records = KafkaClient::new(&broker.bootstrap())
+        .consume_all(TOPIC)
+        .await;
     let mut values: Vec<u64> = records
         .iter()
         .map(|r| r.text().unwrap().parse().unwrap())

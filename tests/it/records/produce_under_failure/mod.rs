@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::{Isolation, Plain};
+use crate::support::kafka_client::{Isolation, KafkaClient};
 
 /// `message.timeout.ms`, as the gateway sets it, and what librdkafka and a busy machine may add.
 const LONGEST: Duration = Duration::from_secs(20 + 35);
@@ -68,7 +68,7 @@ impl Told {
     }
 
     /// Compares with what is in the topic.
-    async fn check(&self, plain: &Plain, topic: &str) {
+    async fn check(&self, plain: &KafkaClient, topic: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         let mut places = loop {
             let places = places(plain, topic).await;
@@ -105,7 +105,7 @@ impl Told {
 }
 
 /// Where each value is in a topic.
-async fn places(plain: &Plain, topic: &str) -> HashMap<u64, Vec<(i32, i64)>> {
+async fn places(plain: &KafkaClient, topic: &str) -> HashMap<u64, Vec<(i32, i64)>> {
     let records = plain
         .consume_all_as(topic, Isolation::ReadUncommitted)
         .await;

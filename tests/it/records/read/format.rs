@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{TestTopic, error_of, places, says};
 use crate::streams::{Stream, ndjson};
 use crate::support::http;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
@@ -28,13 +28,13 @@ async fn a_record_is_shown_in_the_format_asked_for_else_in_one_that_holds_it() {
         (Some(b"\"q\""), Some(b"[1,2]")),
     ];
     for (n, (key, value)) in records.into_iter().enumerate() {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic.name,
             key,
             value,
             headers: if n == 0 { &headers } else { &[] },
             timestamp: Some(1_700_000_000_000),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         topic.plain.produce(record).await;
     }
@@ -106,11 +106,11 @@ async fn a_timestamp_of_the_broker_is_marked() {
 async fn a_tombstone_is_told_from_the_json_null() {
     let topic = TestTopic::open("nulls", 1, &[]).await;
     for value in [None, Some(b"null".as_slice())] {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic.name,
             key: Some(b"k"),
             value,
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         topic.plain.produce(record).await;
     }
@@ -200,18 +200,18 @@ async fn times_of_far_years_are_read_and_seconds_are_refused() {
 async fn one_record_comes_as_json_or_as_its_bytes() {
     let topic = TestTopic::open("single", 2, &[]).await;
     let image = b"\x89PNG\r\n\x00\xff";
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic: &topic.name,
         partition: Some(1),
         key: Some(b"k"),
         value: Some(image),
         timestamp: Some(1_700_000_000_000),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     topic.plain.produce(record).await;
     topic
         .plain
-        .produce(PlainOutgoing {
+        .produce(OutgoingRecord {
             value: None,
             ..record
         })

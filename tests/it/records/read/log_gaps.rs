@@ -11,16 +11,16 @@ use super::{PROMPT, TestTopic, by_partition, error_of, places, says};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http;
-use crate::support::kafka_client::{PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{OutgoingRecord, StoredRecord};
 use crate::support::{eventually, kafka};
 
 async fn transact(topic: &TestTopic, commit: bool, values: &[&str]) {
     let transaction = topic.plain.transaction(&topic.name).await;
     for value in values {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic.name,
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         transaction.produce(record).await;
     }
@@ -79,16 +79,16 @@ async fn what_was_aborted_is_left_out_and_passed_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_committed_yet_is_waited_for() {
     let topic = TestTopic::open("open-transaction", 1, &[]).await;
-    let record = PlainOutgoing {
+    let record = OutgoingRecord {
         topic: &topic.name,
         value: Some(b"1"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     let transaction = topic.plain.transaction(&topic.name).await;
     transaction.produce(record).await;
     topic
         .plain
-        .produce(PlainOutgoing {
+        .produce(OutgoingRecord {
             value: Some(b"2"),
             ..record
         })
@@ -169,7 +169,7 @@ async fn a_compacted_topic_is_read_over_its_gaps() {
     // Cleaning goes on meanwhile, so a walk counts when the topic looked the same before and after.
     let in_kafka = async || -> Vec<(i64, i64)> {
         let records = topic.plain.consume_all(&topic.name).await;
-        let place = |r: &PlainRecord| (i64::from(r.partition), r.offset);
+        let place = |r: &StoredRecord| (i64::from(r.partition), r.offset);
         records.iter().map(place).collect()
     };
     let end = Instant::now() + Duration::from_secs(180);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::{kafka, shared_gateway, topic};
 
 /// Longer than any page may take that does not wait, even on a busy machine, and shorter than the
@@ -29,7 +29,7 @@ const PROMPT: Duration = Duration::from_secs(22);
 struct TestTopic {
     name: String,
     gateway: String,
-    plain: Plain,
+    plain: KafkaClient,
 }
 
 impl TestTopic {

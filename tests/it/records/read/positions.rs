@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PROMPT, TestTopic, by_partition, error_of, says};
 use crate::support::eventually;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_starts_where_from_says() {
@@ -261,11 +261,11 @@ async fn a_partition_that_came_later_is_read_from_its_start() {
     let next = topic.page("from=earliest").await.next;
     topic.plain.add_partitions(&topic.name, 3).await;
     for value in ["a", "b"] {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &topic.name,
             partition: Some(2),
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         topic.plain.produce(record).await;
     }

@@ -10,7 +10,7 @@ use crate::streams::{Stream, place};
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::get;
-use crate::support::kafka_client::{Isolation, PlainOutgoing};
+use crate::support::kafka_client::{Isolation, OutgoingRecord};
 use crate::support::ws::Client;
 use crate::support::{eventually, kafka, topic};
 use crate::ws::follow;
@@ -232,11 +232,11 @@ async fn gaps_of_a_compacted_topic_are_passed_over() {
         .await;
     let keyed = |n: u32, key: u32| {
         let value: &'static [u8] = n.to_string().leak().as_bytes();
-        PlainOutgoing {
+        OutgoingRecord {
             topic: "compacted",
             key: Some(key.to_string().leak().as_bytes()),
             value: Some(value),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         }
     };
     let mut written = 0;

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
 use crate::support::http::{self, Reply};
-use crate::support::kafka_client::{Plain, PlainOutgoing, PlainRecord};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord, StoredRecord};
 
 /// Longest time for one page, whatever the brokers do: metadata, bounds, and the page itself.
 const PAGE: Duration = Duration::from_secs(55);
@@ -109,11 +109,11 @@ impl Walk {
     }
 
     /// Compares with all that is in the topic.
-    async fn check(&self, plain: &Plain, topic: &str) {
+    async fn check(&self, plain: &KafkaClient, topic: &str) {
         self.check_with(&plain.consume_all(topic).await);
     }
 
-    fn check_with(&self, there: &[PlainRecord]) {
+    fn check_with(&self, there: &[StoredRecord]) {
         let mut seen = HashSet::new();
         let mut last = std::collections::HashMap::new();
         for (partition, offset, _) in &self.records {
@@ -151,14 +151,14 @@ impl Walk {
     }
 }
 
-fn number(topic: &str, partition: i32, text: &str) -> PlainOutgoing<'static> {
+fn number(topic: &str, partition: i32, text: &str) -> OutgoingRecord<'static> {
     // Leaked by tests only, for records that are described in a line.
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
-    PlainOutgoing {
+    OutgoingRecord {
         topic: leak(topic),
         partition: Some(partition),
         value: Some(leak(text).as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::support::gateway::{Builder, Gateway};
 use crate::support::http::{self, Reply, raw_request};
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::{eventually, kafka, topic};
 
 const RECORD_BYTES: usize = 50_000;
@@ -33,7 +33,7 @@ const LEFT_BOUND: Duration = Duration::from_secs(23);
 struct Victim {
     gateway: Gateway,
     topic: String,
-    plain: Plain,
+    plain: KafkaClient,
     connections: String,
 }
 

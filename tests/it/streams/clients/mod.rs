@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{topic_of, write};
 use crate::support::gateway::Gateway;
 use crate::support::kafka;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::subprocess::Subprocess;
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -72,7 +72,7 @@ impl Seen {
     }
 }
 
-async fn write_numbers(plain: &Plain, topic: &str, numbers: std::ops::Range<i64>) {
+async fn write_numbers(plain: &KafkaClient, topic: &str, numbers: std::ops::Range<i64>) {
     for n in numbers {
         // Lines in a value are not lines of the stream.
         assert_eq!(

@@ -11,7 +11,7 @@ use super::{CROWD, Reader, crowd_gateway, gateway, path, topic_of, write};
 use crate::support::broker::Broker;
 use crate::support::fault::FaultBroker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::{eventually, kafka, metric};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn many_are_one(
     let gateway = crowd_gateway(bootstrap, &[]).await;
     let mut alone = Reader::open(&gateway, &path(topic, ""), None, 16 << 10).await;
     alone.named("ready").await;
-    let plain = Plain::new(bootstrap);
+    let plain = KafkaClient::new(bootstrap);
     write(&plain, topic, None, "0").await;
     alone.offsets(1).await;
     let connected = connections();

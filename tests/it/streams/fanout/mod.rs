@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::topic_of;
 use crate::support::{http, kafka};
 
@@ -43,13 +43,13 @@ async fn crowd_gateway(bootstrap: &str, settings: &[(&str, &str)]) -> Gateway {
     builder.start().await
 }
 
-async fn write(plain: &Plain, topic: &str, key: Option<&str>, value: &str) -> i64 {
-    let record = PlainOutgoing {
+async fn write(plain: &KafkaClient, topic: &str, key: Option<&str>, value: &str) -> i64 {
+    let record = OutgoingRecord {
         topic,
         partition: Some(0),
         key: key.map(str::as_bytes),
         value: Some(value.as_bytes()),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record).await.1
 }

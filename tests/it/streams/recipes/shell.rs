@@ -8,7 +8,7 @@ use super::DOCUMENT;
 use crate::streams::{PROMPT, Stream, topic_of, write};
 use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::Plain;
+use crate::support::kafka_client::KafkaClient;
 use crate::support::process::Supervised;
 use crate::support::{blocking, eventually, kafka, metric};
 
@@ -49,7 +49,7 @@ pub(super) async fn gateway() -> Gateway {
     Gateway::start(&kafka().await.bootstrap()).await
 }
 
-async fn orders(plain: &Plain, prefix: &str) -> String {
+async fn orders(plain: &KafkaClient, prefix: &str) -> String {
     let topic = topic_of(plain, prefix, 1).await;
     for (id, amount, currency) in [
         (1, 50, "EUR"),

@@ -20,7 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::blocking;
-use super::kafka_client::Plain;
+use super::kafka_client::KafkaClient;
 use super::process::{Signal, Supervised};
 use super::secured::Secured;
 
@@ -118,8 +118,8 @@ impl Broker {
     }
 
     /// A plain client of this broker.
-    pub fn plain(&self) -> Plain {
-        Plain::new(&self.bootstrap())
+    pub fn plain(&self) -> KafkaClient {
+        KafkaClient::new(&self.bootstrap())
     }
 
     /// The node with this id; they count from 1.

@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Gateway;
 use crate::support::groups::broker;
 use crate::support::http::{Reply, client, send};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, topic};
 
 const V2: &str = "application/vnd.kafka.v2+json";
@@ -77,10 +77,10 @@ async fn created(prefix: &str, partitions: i32) -> String {
 async fn produced(topic: &str, values: &[&[u8]]) {
     let plain = broker().await.plain();
     for value in values {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic,
             value: Some(value),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

@@ -12,7 +12,7 @@ use crate::kafka::log_append_time::{check, stamped};
 use crate::support::gateway::Gateway;
 use crate::support::groups::{broker, fill, gateway, write};
 use crate::support::http::{client, send};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::{eventually, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,11 +116,11 @@ async fn json_comes_back_with_every_byte() {
     ];
     for value in texts {
         plain
-            .produce(PlainOutgoing {
+            .produce(OutgoingRecord {
                 topic: &name,
                 value: Some(value),
                 key: Some(b"\"k\""),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             })
             .await;
     }
@@ -418,11 +418,11 @@ async fn a_read_sees_of_transactions_what_the_instance_was_made_for() {
     let gateway = gateway().await;
     let name = created("v2-isolation", 1).await;
     let plain = broker().await.plain();
-    let record = |value: &'static [u8]| PlainOutgoing {
+    let record = |value: &'static [u8]| OutgoingRecord {
         topic: &name,
         partition: Some(0),
         value: Some(value),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     plain.produce(record(b"1")).await;
     let transaction = plain.transaction(&topic("v2-isolation-id")).await;
@@ -472,10 +472,10 @@ async fn topics_may_come_later() {
     let put = async |name: &str, n: i64| {
         let value = n.to_string();
         plain
-            .produce(PlainOutgoing {
+            .produce(OutgoingRecord {
                 topic: name,
                 value: Some(value.as_bytes()),
-                ..PlainOutgoing::default()
+                ..OutgoingRecord::default()
             })
             .await;
     };

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Consumer, created, numbers, refusal};
 use crate::support::groups::{broker, fill, gateway, write};
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::topic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,11 +198,11 @@ async fn what_appears_under_a_subscription_is_read_from_its_beginning() {
     let writer = broker().await.plain();
     for (topic, partition) in [(&name, 1), (&name, 2), (&later, 0)] {
         let value = partition.to_string();
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic,
             partition: Some(partition),
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         writer.produce(record).await;
     }

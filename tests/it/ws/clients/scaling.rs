@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{BOUND, broker, whole_client};
 use crate::support::doc_snippets::put;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::process::{Signal, Supervised};
 use crate::support::{blocking, eventually, metric, topic};
 
@@ -17,7 +17,7 @@ const ORDERS: i64 = 1_200;
 const PARTITIONS: i32 = 6;
 
 /// How often each order has its invoice.
-async fn invoiced(plain: &Plain, invoices: &str) -> BTreeMap<i64, u32> {
+async fn invoiced(plain: &KafkaClient, invoices: &str) -> BTreeMap<i64, u32> {
     let mut times = BTreeMap::new();
     for record in plain.consume_all(invoices).await {
         let invoice: Value = serde_json::from_str(record.text().unwrap()).unwrap();
@@ -36,11 +36,11 @@ pub async fn scale(language: &str, name: &str, slow: (&str, &str), program: Comm
     plain.create_topic(&invoices, 1, &[]).await;
     for id in 0..ORDERS {
         let value = format!("{{\"id\":{id},\"total\":{id}}}");
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &orders,
             partition: Some(i32::try_from(id).unwrap() % PARTITIONS),
             value: Some(value.as_bytes()),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     }

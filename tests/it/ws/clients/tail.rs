@@ -4,7 +4,7 @@ use super::node::node;
 use super::{BOUND, TcpProxy, broker};
 use crate::support::doc_snippets::{block, put};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::process::Supervised;
 use crate::support::{eventually, topic};
 
@@ -19,11 +19,11 @@ async fn the_tail_of_the_document_misses_nothing_and_repeats_nothing() {
     let name = topic("ws-page");
     plain.create_topic(&name, 2, &[]).await;
     let write = async |n: usize| {
-        let record = PlainOutgoing {
+        let record = OutgoingRecord {
             topic: &name,
             partition: Some(i32::try_from(n % 2).unwrap()),
             value: Some(b"{}"),
-            ..PlainOutgoing::default()
+            ..OutgoingRecord::default()
         };
         plain.produce(record).await;
     };

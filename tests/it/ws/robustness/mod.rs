@@ -25,7 +25,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::ws::Client;
 use crate::support::{eventually, http, metric};
 
@@ -57,7 +57,7 @@ async fn fill_large(topic: &str, count: usize, size: usize) {
     let value = format!("\"{}\"", "x".repeat(size - 2));
     let written = futures::stream::iter(0..count)
         .map(|_| {
-            plain.produce(PlainOutgoing {
+            plain.produce(OutgoingRecord {
                 topic,
                 partition: Some(0),
                 key: None,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::broker::Broker;
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::{Plain, PlainOutgoing};
+use crate::support::kafka_client::{KafkaClient, OutgoingRecord};
 use crate::support::ws::Client;
 use crate::support::{assert_readable, topic};
 
@@ -20,12 +20,12 @@ const BOUND: Duration = Duration::from_secs(60);
 /// no such fetch is far below.
 const PROMPT: Duration = Duration::from_millis(250);
 
-async fn write(plain: &Plain, topic: &str, partition: i32) -> (i64, i64) {
-    let record = PlainOutgoing {
+async fn write(plain: &KafkaClient, topic: &str, partition: i32) -> (i64, i64) {
+    let record = OutgoingRecord {
         topic,
         partition: Some(partition),
         value: Some(b"1"),
-        ..PlainOutgoing::default()
+        ..OutgoingRecord::default()
     };
     let (partition, offset) = plain.produce(record).await;
     (partition.into(), offset)

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{becomes, broker, fill_large, raw, resident};
 use crate::support::gateway::Gateway;
-use crate::support::kafka_client::PlainOutgoing;
+use crate::support::kafka_client::OutgoingRecord;
 use crate::support::ws::{Client, at, offsets};
 use crate::support::{eventually, metric, topic};
 
@@ -21,7 +21,7 @@ async fn latencies(client: &mut Client, topic: &str, count: usize) -> Vec<Durati
     for _ in 0..count {
         let begin = Instant::now();
         plain
-            .produce(PlainOutgoing {
+            .produce(OutgoingRecord {
                 topic,
                 partition: Some(0),
                 key: None,
