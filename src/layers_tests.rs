@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &["api"],
     &["gateway"],
     &["http"],
-    &["consumer", "session", "stream"],
+    &["admin", "consumer", "session", "stream"],
     &["passthrough", "read", "write"],
     &["codec", "delivery", "kafka", "position"],
     &["auth", "filter", "limits", "observe", "transport"],

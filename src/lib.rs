@@ -11,6 +11,7 @@
 //! | [`gateway`] | what every handler is given |
 //! | [`passthrough`] | Kafka clients that log in as whoever asks |
 //! | [`api`] | the APIs: each knows its own wire shapes and nothing else; every path in [`api::routes`] |
+//! | `admin` | what a principal may see and change of the cluster, for every API that offers it |
 //! | [`consumer`] | consumer instances of the v2 API |
 //! | [`stream`] | streams of records: tails over HTTP |
 //! | [`session`] | the WebSocket session: a state machine, and what does its bidding |
@@ -34,11 +35,12 @@
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
-//! consumer -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
+//! consumer, admin -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
 //! record, reader_options, config`.
 //! `layers_tests.rs` holds that, and lists what still runs the other way. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 
+mod admin;
 pub mod api;
 pub mod auth;
 pub mod cli;

@@ -8,14 +8,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::consumers::ConsumerBody;
 use super::consumers::requests::{self, Object};
 use super::error;
+use crate::admin::{AdminError, topics};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, authorize};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::kafka::admin::NewTopic;
 use crate::kafka::fault::FaultKind;
-use crate::kafka::metadata::check_topic_name;
-use crate::reserved::{Keeper, keeper};
 
 /// A topic to be made
 #[derive(Debug, utoipa::ToSchema)]
@@ -61,14 +59,9 @@ pub async fn create_topic(
 ) -> Result<Response, ApiError> {
     let made = async {
         let topic = new_topic(&body.bytes)?;
-        authorize(&principal, Action::Admin, Resource::Topic(&topic.name))?;
-        match gateway.cluster().create_topic(&topic).await {
-            Ok(()) => Ok(topic.name),
-            Err(fault) if fault.kind == FaultKind::Exists => {
-                Err(ApiError::from_fault(&fault).at("/topic_name"))
-            }
-            Err(fault) => Err(error::of_request(&fault)),
-        }
+        let made = topics::create(gateway.cluster(), &principal, &topic).await;
+        made.map_err(refused)?;
+        Ok(topic.name)
     };
     let name = made.await.map_err(|error| body.answer.error(error))?;
     let at = format!("/topics/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
@@ -86,18 +79,25 @@ fn new_topic(body: &[u8]) -> Result<NewTopic, ApiError> {
     let body = Object::body(body, FIELDS)?.ok_or_else(missing)?;
     let name = body.text("topic_name")?;
     let name = body.needed("topic_name", name)?;
-    if let Err(fault) = check_topic_name(&name) {
-        return Err(ApiError::from_fault(&fault).at("/topic_name"));
-    }
-    if keeper(&name) != Keeper::Users {
-        let message = "names that begin with two underscores are Kafka's own";
-        return Err(ApiError::unprocessable(message).at("/topic_name"));
-    }
+    topics::check_new_name(&name).map_err(refused)?;
     Ok(NewTopic {
         partitions: count(&body, "partitions_count")?,
         replication: count(&body, "replication_factor")?,
         ..NewTopic::with_broker_defaults(&name)
     })
+}
+
+/// Why the topic is not made.
+fn refused(error: AdminError) -> ApiError {
+    match error {
+        AdminError::Denied(denied) => denied.into(),
+        AdminError::Name(fault) => ApiError::from_fault(&fault).at("/topic_name"),
+        AdminError::Reserved => ApiError::unprocessable(error.to_string()).at("/topic_name"),
+        AdminError::Kafka(fault) if fault.kind == FaultKind::Exists => {
+            ApiError::from_fault(&fault).at("/topic_name")
+        }
+        AdminError::Kafka(fault) => error::of_request(&fault),
+    }
 }
 
 fn count<T: TryFrom<i64>>(body: &Object<'_>, field: &str) -> Result<Option<T>, ApiError> {

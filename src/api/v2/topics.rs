@@ -9,12 +9,11 @@ use serde::Serialize;
 use super::answer::AnswerType;
 use super::error;
 use super::partitions::PartitionInfo;
+use crate::admin::topics::{self, TopicDescription};
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action, Resource};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
-use crate::kafka::fault::Fault;
 
 /// A topic
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -54,18 +53,8 @@ pub async fn list(
     Extension(principal): Extension<Principal>,
     answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let topics = gateway.cluster().metadata.topics().await;
-    let names = topics.as_ref().map(|topics| {
-        topics
-            .iter()
-            .filter(|topic| !topic.internal)
-            .map(|topic| &*topic.name)
-            .filter(|name| {
-                permission::is_allowed(&principal, Action::Describe, Resource::Topic(name))
-            })
-            .collect::<Vec<_>>()
-    });
-    answer.json(names.map_err(error::of_request))
+    let names = topics::visible(gateway.cluster(), &principal).await;
+    answer.json(names.map_err(|fault| error::of_request(&fault)))
 }
 
 /// Describe a topic
@@ -96,20 +85,18 @@ pub async fn get(
     Path(topic): Path<String>,
     answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let described = described(&gateway, &topic).await;
+    let described = topics::describe(gateway.cluster(), &topic).await;
+    let described = described.map(TopicInfo::from);
     answer.json(described.map_err(|fault| error::of_request(&fault)))
 }
 
-async fn described(gateway: &Gateway, name: &str) -> Result<TopicInfo, Fault> {
-    let cluster = gateway.cluster();
-    let topic = cluster.metadata.topic(name).await?;
-    let configs = cluster.topic_configs(name).await?.unwrap_or_default();
-    Ok(TopicInfo {
-        name: topic.name.to_string(),
-        configs: configs
-            .into_iter()
-            .map(|config| (config.name, config.value))
-            .collect(),
-        partitions: topic.partitions.iter().map(PartitionInfo::from).collect(),
-    })
+impl From<TopicDescription> for TopicInfo {
+    fn from(TopicDescription { topic, configs }: TopicDescription) -> Self {
+        let configs = configs.into_iter();
+        Self {
+            name: topic.name.to_string(),
+            configs: configs.map(|config| (config.name, config.value)).collect(),
+            partitions: topic.partitions.iter().map(PartitionInfo::from).collect(),
+        }
+    }
 }

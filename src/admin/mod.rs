@@ -1,0 +1,26 @@
+//! Administration of the cluster for every API that offers it: what a principal may see and change of it,
+//! in front of `kafka::admin`. Each decision is in the audit log, as `auth::permission` puts it there.
+//!
+//! - `topics.rs`: topics are listed, described and made
+
+pub(crate) mod topics;
+
+use crate::auth::permission::Denied;
+use crate::kafka::fault::Fault;
+
+/// Why nothing is changed. Each API says it in a shape of its own.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// The principal may not do it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The name cannot be a topic's.
+    #[error(transparent)]
+    Name(Fault),
+    /// The name is one of those that Kafka and the tools around it keep for themselves.
+    #[error("names that begin with two underscores are Kafka's own")]
+    Reserved,
+    /// Kafka refused it, or did not answer.
+    #[error(transparent)]
+    Kafka(Fault),
+}
