@@ -160,7 +160,7 @@ impl Session {
         subscribed.positions = Some(tail.positions());
         subscribed.position = Some(tail.position());
         subscribed.backlog = Some(backlog);
-        subscribed.isolation = Some(isolation.into());
+        subscribed.isolation = Some(isolation);
         self.send(&ServerFrame::Subscribed(Box::new(subscribed)));
         self.out.append(said);
         // Most have one, and there is no room for more in each session.
