@@ -1,5 +1,6 @@
 //! HTTP in a line, and raw bytes for what no client library would send.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -39,6 +40,17 @@ impl Reply {
     }
 }
 
+/// One for all requests that need nothing special. To make a client costs milliseconds, and a test that
+/// makes a hundred while the first ones are connecting is late with their requests on a busy machine. It
+/// keeps no connection, since those belong to the runtime of the test that made them.
+fn shared() -> &'static Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+        let client = Client::builder().pool_max_idle_per_host(0);
+        client.timeout(BOUND).build().unwrap()
+    });
+    &CLIENT
+}
+
 /// A client for requests that need more than `get` and `post_json`.
 pub fn client() -> Client {
     Client::builder().timeout(BOUND).build().unwrap()
@@ -55,16 +67,16 @@ pub async fn send(request: RequestBuilder) -> Reply {
 }
 
 pub async fn get(url: &str) -> Reply {
-    send(client().get(url)).await
+    send(shared().get(url)).await
 }
 
 pub async fn post_json(url: &str, body: &Value) -> Reply {
-    send(client().post(url).json(body)).await
+    send(shared().post(url).json(body)).await
 }
 
 /// Sends text as it stands under `application/json`: numbers keep their digits, mistakes stay.
 pub async fn post_text(url: &str, body: &str) -> Reply {
-    let request = client()
+    let request = shared()
         .post(url)
         .header("content-type", "application/json")
         .body(body.to_owned());

@@ -19,7 +19,7 @@ enum Trouble {
 }
 
 /// How long a record for a dead broker waits; a good deal longer than one for a healthy one may take.
-const GIVEN_UP: Duration = Duration::from_secs(16);
+const GIVEN_UP: Duration = Duration::from_secs(20);
 
 /// A topic that only a dead broker has, beside one that all have.
 async fn beside_the_dead(trouble: Trouble) {
