@@ -57,6 +57,9 @@ pub(super) fn server_properties(
         ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("broker.heartbeat.interval.ms", "500"),
+        // Records of tests have times of other years. Half a minute after its start, and every five minutes
+        // from then on, a broker would take those from the log that are older than a week.
+        ("log.retention.ms", "-1"),
         // A broker that has nothing to do leaves the cores to what is tested: this one writes a record into
         // the cluster's metadata so often, 500 ms by default, and each node reads it.
         ("metadata.max.idle.interval.ms", "10000"),
