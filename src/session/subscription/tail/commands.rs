@@ -188,20 +188,15 @@ impl Tail {
             if position.offset.is_some() == position.timestamp.is_some() {
                 return Err(field(&place(""), "expected either offset or timestamp"));
             }
-            let to = match seek_to(position, place)? {
-                SeekTo::Offset(offset) => open_tail::SeekTo::Offset(offset),
-                SeekTo::Beginning => open_tail::SeekTo::Beginning,
-                SeekTo::End => open_tail::SeekTo::End,
-                SeekTo::Time(time) => open_tail::SeekTo::Time(time),
-                SeekTo::Committed => {
-                    let field = place(".offset");
-                    let message = format!("{field}: a tail has no group that could have committed");
-                    return Err(Error {
-                        field: Some(field),
-                        ..Error::new("invalid_for_tail", message)
-                    });
-                }
-            };
+            let to = seek_to(position, place)?;
+            if to == SeekTo::Committed {
+                let field = place(".offset");
+                let message = format!("{field}: a tail has no group that could have committed");
+                return Err(Error {
+                    field: Some(field),
+                    ..Error::new("invalid_for_tail", message)
+                });
+            }
             let twice = wanted
                 .iter()
                 .any(|other| other.index == index && other.partition == position.partition);

@@ -7,7 +7,7 @@ use crate::auth::identity::Identity;
 use crate::kafka::fault::Fault;
 use crate::kafka::metadata::{Right, Topic};
 use crate::kafka::tail::{Follow, Follower, Gap, GapReason, OnLag};
-use crate::kafka::{self, Cluster, Watermarks};
+use crate::kafka::{Cluster, SeekTo, Watermarks};
 use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::read::start_offsets::Shown;
@@ -225,21 +225,8 @@ pub struct Seek {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// Where to.
+    /// Where to; not to the committed offset, since a tail has no group.
     pub to: SeekTo,
-}
-
-/// Where a seek goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeekTo {
-    /// To the first record that is still there.
-    Beginning,
-    /// After the last record.
-    End,
-    /// To an offset, or what is nearest to it in the log.
-    Offset(i64),
-    /// To the first record at or after this time (ms since 1970).
-    Time(i64),
 }
 
 /// The offsets that these are.
@@ -269,16 +256,7 @@ async fn offsets(
     topic: &str,
     seeks: &[Seek],
 ) -> Result<Vec<i64>, Fault> {
-    let aim = |seek: &Seek| {
-        let aim = match seek.to {
-            SeekTo::Beginning => kafka::SeekTo::Beginning,
-            SeekTo::End => kafka::SeekTo::End,
-            SeekTo::Offset(offset) => kafka::SeekTo::Offset(offset),
-            SeekTo::Time(time) => kafka::SeekTo::Time(time),
-        };
-        (seek.partition, aim)
-    };
-    let aims: Vec<_> = seeks.iter().map(aim).collect();
+    let aims: Vec<_> = seeks.iter().map(|seek| (seek.partition, seek.to)).collect();
     let places = cluster.resolve(isolation, topic, &aims).await?;
     Ok(places.into_iter().map(|place| place.at).collect())
 }
