@@ -55,6 +55,8 @@ pub struct ResolvedOffset {
     pub low: i64,
     /// Where the log ends under the isolation.
     pub end: i64,
+    /// Where the log ends, open transactions counted, if an offset was `missed`; else perhaps `end`.
+    pub last: i64,
 }
 
 impl ResolvedOffset {
@@ -153,6 +155,7 @@ impl OffsetResolver {
                         committed,
                         low: log.start,
                         end: log.end,
+                        last: log.last,
                     })
                 });
                 (partition.clone(), place)

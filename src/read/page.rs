@@ -267,8 +267,7 @@ impl<'a> PageLoop<'a> {
         max_bytes: usize,
         wait: Duration,
     ) -> Result<reader::Page, ReadError> {
-        let of = self.topics.get(index);
-        let Some(of) = of else {
+        let Some(of) = self.topics.get(index) else {
             return Ok(reader::Page::default());
         };
         let request = PageRequest {
@@ -515,27 +514,27 @@ fn check_in_log(
     let Some(resume_token) = query.resume_token else {
         return Ok(());
     };
-    let known = part.partitions.iter().zip(found);
-    let known: Vec<(i32, &ResolvedOffset)> = known
+    let known: Vec<(i32, &ResolvedOffset)> = part
+        .partitions
+        .iter()
+        .zip(found)
         .filter_map(|(id, found)| Some((*id, found.as_ref().ok()?)))
         .collect();
-    let missed = |(_, found): &&(i32, &ResolvedOffset)| found.missed.is_some();
-    let Some((partition, found)) = known.iter().find(missed) else {
-        return Ok(());
-    };
-    let truncated =
-        |(_, found): &(i32, &ResolvedOffset)| found.missed.is_some_and(|offset| offset < found.low);
-    if known.iter().any(truncated) {
+    let missed = known
+        .iter()
+        .filter_map(|(id, found)| Some((*id, *found, found.missed?)));
+    if missed.clone().any(|(_, found, offset)| offset < found.low) {
         let bounds: Vec<Watermarks> = known.iter().map(|(id, of)| of.watermarks(*id)).collect();
         return Err(gone(&part.topic, resume_token, &bounds));
     }
-    Err(ReadError::Invalid {
-        field: "from",
-        message: format!(
-            "offset {} is beyond the end of {}:{partition}, which is {}",
-            found.missed.unwrap_or_default(),
-            part.topic.name,
-            found.end
-        ),
-    })
+    match missed.into_iter().next() {
+        None => Ok(()),
+        Some((partition, found, offset)) => Err(ReadError::Invalid {
+            field: "from",
+            message: format!(
+                "offset {offset} is beyond the end of {}:{partition}, which is {}",
+                part.topic.name, found.last
+            ),
+        }),
+    }
 }

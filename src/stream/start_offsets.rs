@@ -210,7 +210,7 @@ impl Start {
         } else {
             self.reset = Some(format!(
                 "offset {missed} is beyond the end of {}:{partition}, which is {}",
-                part.topic.name, found.end
+                part.topic.name, found.last
             ));
         }
     }

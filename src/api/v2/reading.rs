@@ -214,7 +214,7 @@ impl Reading<'_> {
         match place.missed {
             Some(at) if at < place.low => Err(self.gone(at, place.low)),
             Some(_) => {
-                let message = format!("partition {} ends at offset {}", self.partition, place.end);
+                let message = format!("partition {} ends at offset {}", self.partition, place.last);
                 Err(ApiError::plain(StatusCode::NOT_FOUND, message).at("offset"))
             }
             None => Ok(Span {

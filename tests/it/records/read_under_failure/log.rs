@@ -133,6 +133,17 @@ async fn a_read_may_start_behind_an_open_transaction() {
     assert_eq!(page.header("tidegate-next-offset"), behind.to_string());
     let beyond = get(&format!("{records}?from=0@{}", behind + 2)).await;
     assert_eq!(beyond.status, 400, "{}", beyond.text());
+    let end = behind + 1;
+    let says = format!("which is {end}");
+    assert!(beyond.text().contains(&says), "{}", beyond.text());
+    let of_partition = gateway.url(&format!(
+        "/topics/{topic}/partitions/0/records?offset={}&timeout=0",
+        behind + 2
+    ));
+    let beyond = get(&of_partition).await;
+    assert_eq!(beyond.status, 404, "{}", beyond.text());
+    let says = format!("ends at offset {end}");
+    assert!(beyond.text().contains(&says), "{}", beyond.text());
 
     let mut stream = Stream::open(&format!("{records}?from=0@{behind}"), None).await;
     let ready = stream.named("ready").await;
