@@ -421,13 +421,13 @@ impl Principal {
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// How long it is until then, in seconds since 1970.
-pub(super) fn time_until(seconds: u64) -> Duration {
+fn time_until(seconds: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     time_between(now.unwrap_or_default(), seconds)
 }
 
 /// How long it is from a time after 1970 until so many seconds after 1970.
-pub(super) fn time_between(from: Duration, seconds: u64) -> Duration {
+fn time_between(from: Duration, seconds: u64) -> Duration {
     Duration::from_secs(seconds)
         .saturating_sub(from)
         .min(LONGEST)

@@ -241,12 +241,12 @@ impl RecordStream {
             }
             if !self.rest.is_empty() {
                 self.beat = Instant::now() + self.heartbeat;
-                let most = match self.permit.reader() {
-                    Some(reader) if reader.is_shared() => SHARED_PIECE,
-                    Some(_) | None => usize::MAX,
-                };
+                let mut most = usize::MAX;
                 if let Some(reader) = self.permit.reader() {
                     reader.gave();
+                    if reader.is_shared() {
+                        most = SHARED_PIECE;
+                    }
                 }
                 let piece = self.rest.split_to(self.rest.len().min(most));
                 self.taken.take(&piece);

@@ -16,9 +16,9 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
+use crate::kafka::Cluster;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
-use crate::kafka::{Cluster, SeekTo};
 use crate::observe::topics::TopicReads;
 use crate::read::allowed::while_allowed;
 use crate::read::error::ReadError;
@@ -207,17 +207,17 @@ pub async fn one(
     let topic = known(cluster, &topic).await?;
     check_partition(&topic, partition)?;
     let reading = async {
-        let aims = [(partition, SeekTo::Offset(offset))];
-        let places = cluster.resolve(isolation, &topic.name, &aims);
-        let Some(place) = places.await?.pop() else {
-            let cause = "an offset was asked for, and nothing came back";
+        let asked = [partition];
+        let bounds = cluster.watermarks_under(isolation, &topic.name, &asked);
+        let Some(bound) = bounds.await?.pop() else {
+            let cause = "the bounds of a partition were asked for, and none came back";
             return Err(ApiError::internal(cause));
         };
-        if offset < place.low {
-            return Err(gone(&topic, partition, offset, place.low));
+        if offset < bound.low {
+            return Err(gone(&topic, partition, offset, bound.low));
         }
-        if offset >= place.end {
-            return Ok((None, place.end));
+        if offset >= bound.end {
+            return Ok((None, bound.end));
         }
         let request = PageRequest {
             topic: Arc::clone(&topic),
@@ -245,7 +245,7 @@ pub async fn one(
         // One that is not shown is answered as one that is not there.
         let mut records = page.records.into_iter();
         let found = records.find(|record| visibility.shows(record));
-        Ok((found, place.end))
+        Ok((found, bound.end))
     };
     // Kafka may take a while, and rights may go meanwhile.
     let (found, end) = while_allowed(&principal, &names, &visibility, reading).await?;

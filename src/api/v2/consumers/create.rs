@@ -21,8 +21,7 @@ use crate::gateway::Gateway;
 use crate::http::csrf::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
-use crate::reader_options::Isolation;
-use crate::reader_options::OffsetReset;
+use crate::reader_options::{Isolation, OffsetReset};
 use crate::transport::client_address::{Forwarded, ListenerAddress};
 
 /// Longest part of a Host that is logged.
