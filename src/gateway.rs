@@ -15,6 +15,7 @@ use crate::consumer::registry::Instances;
 use crate::http::body::{self, Bodies};
 use crate::http::error::ApiError;
 use crate::http::idempotency::Answers;
+use crate::http::own_url::OwnUrl;
 use crate::kafka::Cluster;
 use crate::limits::memory::Budget;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
@@ -40,6 +41,7 @@ struct Inner {
     bodies: Bodies,
     sessions: Arc<session::Services>,
     instances: Instances,
+    own_url: OwnUrl,
     stopping: CancellationToken,
 }
 
@@ -69,6 +71,7 @@ impl Gateway {
                 bodies: Bodies::new(&settings.limits, &settings.http),
                 sessions: Arc::new(sessions),
                 instances: Instances::new(&settings, budget),
+                own_url: OwnUrl::new(&settings),
                 stopping,
                 settings,
             }),
@@ -171,6 +174,11 @@ impl Gateway {
     /// The consumer instances of the REST v2 API.
     pub fn instances(&self) -> &Instances {
         &self.inner.instances
+    }
+
+    /// How clients reach this process.
+    pub(crate) fn own_url(&self) -> &OwnUrl {
+        &self.inner.own_url
     }
 
     /// Cancelled when the process is about to stop: what would go on for ever ends then.

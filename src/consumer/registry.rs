@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +16,6 @@ use crate::limits::memory::Budget;
 use crate::limits::quota::{Exceeded, Share, Shares};
 use crate::observe::groups::GroupMetrics;
 use crate::passthrough::KafkaClients;
-use crate::transport::client_address::TrustedProxies;
 
 /// Group and name.
 type Key = (String, String);
@@ -31,13 +29,10 @@ pub struct Instances {
 #[derive(Debug)]
 struct Inner {
     budget: Arc<Budget>,
-    proxies: TrustedProxies,
     idle_timeout: Duration,
     most: usize,
     shares: Shares,
     tasks: TaskTracker,
-    /// An instance's address was made of a Host that nobody vouches for.
-    has_unknown_host: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -96,12 +91,10 @@ impl Instances {
         Self {
             inner: Arc::new(Inner {
                 budget,
-                proxies: TrustedProxies::new(&settings.http.trusted_proxies),
                 idle_timeout: settings.rest.consumer_instance_timeout,
                 most: limits.instances,
                 shares: Shares::new(settings, limits.instances_per_principal),
                 tasks: TaskTracker::new(),
-                has_unknown_host: AtomicBool::new(false),
                 known: Mutex::default(),
             }),
         }
@@ -203,17 +196,6 @@ impl Instances {
     /// The tasks that they run in.
     pub fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
-    }
-
-    /// What trusted proxies say of the requests that make instances.
-    pub fn proxies(&self) -> &TrustedProxies {
-        &self.inner.proxies
-    }
-
-    /// Whether an instance's address is made of a Host that nobody vouches for, for the first time: it is
-    /// logged once.
-    pub fn is_first_unknown_host(&self) -> bool {
-        !self.inner.has_unknown_host.swap(true, Ordering::Relaxed)
     }
 
     /// Tells all of them that the gateway stops: reads end with what there is, requests under way are

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use futures::future::Either;
@@ -90,7 +90,8 @@ impl CsrfRules {
 
     /// The origin that the gateway's own pages have when they send this request, as browsers write it.
     pub fn own_origin(&self, request: &Request) -> Option<String> {
-        let (scheme, host, own_port) = self.reached_by(request, host_of(request).ok()?);
+        let (scheme, host, own_port) =
+            self.reached_by(request, host_of(request.uri(), request.headers()).ok()?);
         let port = default_port(scheme);
         let address = Address::parse_with_default_port(&host?, own_port.unwrap_or(port))?;
         let host = address.host.to_ascii_lowercase();
@@ -128,7 +129,7 @@ impl CsrfRules {
     }
 
     fn examine(&self, request: &Request) -> Result<(), ApiError> {
-        let host = host_of(request)?;
+        let host = host_of(request.uri(), request.headers())?;
         self.examine_host(host)?;
         let headers = request.headers();
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -273,13 +274,13 @@ impl Service<Request> for CsrfGuard {
 /// # Errors
 ///
 /// 400 for several hosts, or one that is not ASCII.
-pub fn host_of(request: &Request) -> Result<Option<&str>, ApiError> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, ApiError> {
+    let mut hosts = headers.get_all(header::HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(ApiError::bad_request("more than one Host").at("Host"));
     }
-    if let Some(authority) = request.uri().authority() {
+    if let Some(authority) = uri.authority() {
         return Ok(Some(authority.as_str()));
     }
     let text = first.map(|host| host.to_str());

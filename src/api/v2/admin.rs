@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::consumers::ConsumerBody;
-use super::consumers::requests::{self, Object};
 use super::error;
 use crate::admin::{AdminError, topics};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
+use crate::http::json_object::{Object, needed};
 use crate::kafka::admin::NewTopic;
 use crate::kafka::fault::FaultKind;
 
@@ -59,7 +59,7 @@ pub async fn create_topic(
 ) -> Result<Response, ApiError> {
     let made = async {
         let topic = new_topic(&body.bytes)?;
-        let made = topics::create(gateway.cluster(), &principal, &topic).await;
+        let made = topics::create(gateway.cluster(), &principal, &topic, false).await;
         made.map_err(refused)?;
         Ok(topic.name)
     };
@@ -75,7 +75,7 @@ pub async fn create_topic(
 /// The topic that a body asks for.
 fn new_topic(body: &[u8]) -> Result<NewTopic, ApiError> {
     const FIELDS: &[&str] = &["topic_name", "partitions_count", "replication_factor"];
-    let missing = || requests::needed("/topic_name", "{\"topic_name\": …}");
+    let missing = || needed("/topic_name", "{\"topic_name\": …}");
     let body = Object::body(body, FIELDS)?.ok_or_else(missing)?;
     let name = body.text("topic_name")?;
     let name = body.needed("topic_name", name)?;
@@ -97,6 +97,10 @@ fn refused(error: AdminError) -> ApiError {
             ApiError::from_fault(&fault).at("/topic_name")
         }
         AdminError::Kafka(fault) => error::of_request(&fault),
+        // Of what is there already.
+        AdminError::ReadOnly(_) | AdminError::NoSuchConfig(_) | AdminError::NoSuchBroker(_) => {
+            ApiError::internal(format_args!("a topic that is to be made: {error}"))
+        }
     }
 }
 

@@ -1,31 +1,25 @@
 //! `POST /consumers/{group}` and `DELETE /consumers/{group}/instances/{instance}`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::errors::{CreateErrors, InstanceErrors, create_error};
-use super::requests::{Object, coded};
 use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name, has};
 use crate::api::v2::media::{BINARY, Embedded, JSON};
 use crate::auth::Principal;
-use crate::config::address::Address;
 use crate::consumer::{Options, Stop};
 use crate::gateway::Gateway;
-use crate::http::csrf::host_of;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
+use crate::http::json_object::{Object, coded};
+use crate::http::own_url::Segment;
 use crate::reader_options::{Isolation, OffsetReset};
-use crate::transport::client_address::{Forwarded, ListenerAddress};
 
-/// Longest part of a Host that is logged.
-const SHOWN: usize = 200;
 /// Longest name of an instance, in bytes.
 const MAX_NAME: usize = 249;
 /// Most of `fetch.min.bytes`, as in Confluent REST Proxy.
@@ -36,13 +30,6 @@ const MAX_TIMEOUT_MS: i64 = 600_000;
 const LEAVING: Duration = Duration::from_secs(20);
 /// Longest wait for an instance to hear which answer its client has, before it is deleted.
 const ACKNOWLEDGING: Duration = Duration::from_secs(2);
-/// What stands in a path as it is (RFC 3986, section 2.3).
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
 /// How an instance is to be
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "the shape is read by hand; this describes it")]
@@ -130,15 +117,16 @@ pub async fn create(
     Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let base = base(&gateway, &group, &request)?;
+    let (parts, body) = request.into_parts();
+    let base = gateway
+        .own_url()
+        .of(&parts, &format!("/consumers/{}", Segment(&group)))?;
+    let request = Request::from_parts(parts, body);
     let body = ConsumerBody::from_request(request, &gateway).await?;
     let created = options(&gateway, group, &body.bytes).and_then(|options| {
         let instance = ConsumerInstance {
             instance_id: options.name.clone(),
-            base_uri: format!(
-                "{base}/instances/{}",
-                utf8_percent_encode(&options.name, IN_PATH)
-            ),
+            base_uri: format!("{base}/instances/{}", Segment(&options.name)),
         };
         let instances = gateway.instances();
         let created = instances.make(options, gateway.clients(), principal);
@@ -187,66 +175,6 @@ pub async fn delete(
         Ok(())
     };
     answer.no_content(deleted.await)
-}
-
-/// The URL by which clients of this process call the group: its scheme and authority, and the path before
-/// ours if there is one.
-fn base(gateway: &Gateway, group: &str, request: &Request) -> Result<String, ApiError> {
-    let settings = gateway.settings();
-    let path = format!("/consumers/{}", utf8_percent_encode(group, IN_PATH));
-    if let Some(url) = &settings.server.advertised_url {
-        return Ok(format!("{url}{path}"));
-    }
-    let peer = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map(|ConnectInfo(peer)| peer.ip());
-    let forwarded = peer.and_then(|peer| {
-        let proxies = gateway.instances().proxies();
-        proxies.forwarded(peer, request.headers())
-    });
-    let scheme = match settings.tls.cert {
-        Some(_) => "https",
-        None => "http",
-    };
-    let host = match host_of(request)?.filter(|host| !host.is_empty()) {
-        Some(host) => {
-            let own = request.extensions().get::<ListenerAddress>();
-            let is_the_clients = forwarded.is_none()
-                && !is_own(host, own.map(|own| own.0), &settings.http.allowed_hosts);
-            if is_the_clients && gateway.instances().is_first_unknown_host() {
-                tracing::warn!(
-                    host = host.chars().take(SHOWN).collect::<String>(),
-                    "base_uri of consumer instances is made of the Host that the client sent, which may be \
-                     anything: set advertised_url"
-                );
-            }
-            host.to_owned()
-        }
-        None => own_host(request),
-    };
-    Ok(Forwarded::url(forwarded.as_ref(), scheme, &host, &path))
-}
-
-/// Whether a Host is known to be the gateway's without a client's word for it: one of `http.allowed_hosts`,
-/// the address of the listener, or this machine.
-fn is_own(host: &str, own: Option<SocketAddr>, allowed: &[String]) -> bool {
-    let Some(address) = Address::parse_with_default_port(host, 0) else {
-        return false;
-    };
-    let is_listener = own.is_some_and(|own| address.host.parse() == Ok(own.ip().to_canonical()));
-    address.is_loopback() || is_listener || allowed.iter().any(|host| address.has_host(host))
-}
-
-/// What a client that names no host has most likely called.
-fn own_host(request: &Request) -> String {
-    match request.extensions().get::<ListenerAddress>() {
-        Some(ListenerAddress(at)) if at.ip().is_loopback() || at.ip().is_unspecified() => {
-            format!("localhost:{}", at.port())
-        }
-        Some(ListenerAddress(at)) => at.to_string(),
-        None => "localhost".to_owned(),
-    }
 }
 
 fn options(gateway: &Gateway, group: String, body: &[u8]) -> Result<Options, ApiError> {
@@ -392,25 +320,6 @@ fn made_up(process: Option<&str>) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_is_the_gateways_own_where_that_is_known() {
-        let allowed = ["gw.example".to_owned(), "[2001:db8::1]".to_owned()];
-        let own = "10.0.0.7:8082".parse().unwrap();
-        for host in [
-            "localhost:8082",
-            "127.0.0.1",
-            "[::1]:8082",
-            "10.0.0.7:8082",
-            "GW.example:443",
-            "[2001:db8::1]",
-        ] {
-            assert!(is_own(host, Some(own), &allowed), "{host}");
-        }
-        for host in ["gateway", "10.0.0.8", "evil.example:8082", "", "a b"] {
-            assert!(!is_own(host, Some(own), &allowed), "{host}");
-        }
-    }
 
     #[test]
     fn names_that_are_made_up_are_uuids_after_the_processs_id() {

@@ -16,7 +16,7 @@ mod errors;
 pub mod offsets;
 pub mod positions;
 pub mod records;
-pub(super) mod requests;
+mod requests;
 pub mod subscription;
 
 use axum::http::{HeaderMap, HeaderName};

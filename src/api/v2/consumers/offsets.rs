@@ -8,6 +8,7 @@ use super::errors::{InstanceBodyErrors, InstanceErrors};
 use super::{ConsumerBody, ConsumerPartitions, InstanceCall, Name, has, requests};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
+use crate::http::json_object::needed;
 
 /// Offsets of partitions
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -148,7 +149,7 @@ pub async fn committed(
         query.finish()?;
         let partitions = match requests::partitions(&body.bytes)? {
             None if queried.is_empty() => {
-                return Err(requests::needed(
+                return Err(needed(
                     "/partitions",
                     "{\"partitions\": [{\"topic\": …, \"partition\": …}]}, or topic=…&partition=… in the \
                      query",

@@ -6,6 +6,7 @@ use super::errors::InstanceBodyErrors;
 use super::{ConsumerBody, ConsumerPartition, ConsumerPartitions, InstanceCall, Name, requests};
 use crate::consumer::SeekTargets;
 use crate::http::error::ApiError;
+use crate::http::json_object::needed;
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
 
@@ -71,7 +72,7 @@ pub async fn post(call: InstanceCall, body: ConsumerBody) -> Result<Response, Ap
     let sought = async {
         let handle = call.instance()?;
         let Some(positions) = requests::positions(&body.bytes)? else {
-            return Err(requests::needed(
+            return Err(needed(
                 "/offsets",
                 "{\"offsets\": [{\"topic\": …, \"partition\": …, \"offset\": …}]}",
             ));

@@ -1,192 +1,24 @@
-//! The bodies of this resource, read as Confluent REST Proxy reads them: what is no JSON or of the wrong type
-//! is 400, a field that is not known, is missing or has an impossible value 422. Each error names the
-//! field by its JSON Pointer.
+//! The bodies of this resource: partitions, offsets and times.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use crate::codec::parse::{Text, escape_pointer, given, short, string};
+use crate::codec::parse::{short, string};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
+use crate::http::json_object::{MOST, Object, needed, unacceptable, wrong};
 use crate::kafka::metadata::check_topic_name;
 use crate::position::time_ms;
 use crate::record::TopicPartition;
 
-/// Most topics, partitions or offsets in one request.
-const MOST: usize = 10_000;
 /// Longest text that is kept with a commit; brokers take 4,096 bytes (`offset.metadata.max.bytes`)
 /// unless they are told otherwise.
 const MAX_METADATA: usize = 64 << 10;
 /// The last second of the year 9999.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
-/// An object of a body, its fields taken one by one.
-#[derive(Debug)]
-pub(in crate::api::v2) struct Object<'a> {
-    at: String,
-    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
-}
-
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(Text(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-fn wrong(at: &str, expected: &str, raw: &RawValue) -> ApiError {
-    ApiError::bad_request(format!("{at}: expected {expected}, not {}", short(raw)))
-        .at(at.to_owned())
-}
-
-fn unacceptable(at: &str, what: impl fmt::Display) -> ApiError {
-    ApiError::unprocessable(format!("{at}: {what}")).at(at.to_owned())
-}
-
-impl<'a> Object<'a> {
-    /// The whole body, which may have these fields; `None` when there is no body.
-    ///
-    /// # Errors
-    ///
-    /// 400, and 422 for a field that is not known or is given twice.
-    pub(in crate::api::v2) fn body(
-        body: &'a [u8],
-        known: &[&str],
-    ) -> Result<Option<Self>, ApiError> {
-        if body.trim_ascii().is_empty() {
-            return Ok(None);
-        }
-        let raw: &RawValue =
-            serde_json::from_slice(body).map_err(|error| ApiError::not_json(&error))?;
-        if given(Some(raw)).is_none() {
-            return Ok(None);
-        }
-        Self::read(raw, String::new(), known).map(Some)
-    }
-
-    fn read(raw: &'a RawValue, at: String, known: &[&str]) -> Result<Self, ApiError> {
-        let Ok(Fields(fields)) = serde_json::from_str(raw.get()) else {
-            if at.is_empty() {
-                let message = format!("expected an object, not {}", short(raw));
-                return Err(ApiError::bad_request(message));
-            }
-            return Err(wrong(&at, "an object", raw));
-        };
-        let mut seen = HashSet::new();
-        for (name, _) in &fields {
-            let shown: String = name.chars().take(80).collect();
-            let pointer = format!("{at}/{}", escape_pointer(&shown));
-            let message = if !known.contains(&&**name) {
-                format!("Unrecognized field: {shown}; expected {}", known.join(", "))
-            } else if !seen.insert(name.clone()) {
-                format!("{shown} is given twice")
-            } else {
-                continue;
-            };
-            return Err(ApiError::unprocessable(message).at(pointer));
-        }
-        Ok(Self { at, fields })
-    }
-
-    /// Where the field stands.
-    pub(in crate::api::v2) fn pointer(&self, name: &str) -> String {
-        format!("{}/{name}", self.at)
-    }
-
-    /// The field's value; `null` is none.
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let (_, raw) = self.fields.iter().find(|(known, _)| known == name)?;
-        given(Some(*raw))
-    }
-
-    /// A string. A number or a truth value is its text, as Confluent REST Proxy takes it.
-    ///
-    /// # Errors
-    ///
-    /// 400 for anything else.
-    pub(in crate::api::v2) fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ApiError> {
-        let Some(raw) = self.get(name) else {
-            return Ok(None);
-        };
-        if let Some(text) = string(raw) {
-            return Ok(Some(text));
-        }
-        match raw.get().as_bytes().first() {
-            Some(b'{' | b'[' | b'"') => Err(wrong(&self.pointer(name), "a string", raw)),
-            _ => Ok(Some(Cow::Borrowed(raw.get()))),
-        }
-    }
-
-    /// A whole number; a string that holds one is as good, as Confluent REST Proxy takes it.
-    ///
-    /// # Errors
-    ///
-    /// 400 for anything else.
-    pub(in crate::api::v2) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(raw) = self.get(name) else {
-            return Ok(None);
-        };
-        let text = string(raw).unwrap_or(Cow::Borrowed(raw.get()));
-        match text.trim().parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(wrong(&self.pointer(name), "a whole number", raw)),
-        }
-    }
-
-    pub(in crate::api::v2) fn needed<T>(
-        &self,
-        name: &str,
-        value: Option<T>,
-    ) -> Result<T, ApiError> {
-        value.ok_or_else(|| unacceptable(&self.pointer(name), "is missing"))
-    }
-
-    fn list(&self, name: &str) -> Result<Option<Vec<&'a RawValue>>, ApiError> {
-        let Some(raw) = self.get(name) else {
-            return Ok(None);
-        };
-        let list: Vec<&RawValue> = serde_json::from_str(raw.get())
-            .map_err(|_| wrong(&self.pointer(name), "an array", raw))?;
-        if list.len() > MOST {
-            let at = self.pointer(name);
-            return Err(unacceptable(&at, format!("at most {MOST} at once")));
-        }
-        Ok(Some(list))
-    }
-
-    fn objects(&self, name: &str, known: &[&str]) -> Result<Option<Vec<Object<'a>>>, ApiError> {
-        let Some(list) = self.list(name)? else {
-            return Ok(None);
-        };
-        let at = self.pointer(name);
-        let objects = list.into_iter().enumerate();
-        objects
-            .map(|(index, raw)| Object::read(raw, format!("{at}/{index}"), known))
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
-
+impl Object<'_> {
     /// The names of topics.
     ///
     /// # Errors
@@ -275,11 +107,6 @@ fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
         Ok(()) => Ok(Arc::from(name)),
         Err(fault) => Err(ApiError::from_fault(&fault).at(at.to_owned())),
     }
-}
-
-/// A body without which there is nothing to do.
-pub(in crate::api::v2) fn needed(field: &'static str, what: &str) -> ApiError {
-    ApiError::unprocessable(format!("the body is empty; expected {what}")).at(field)
 }
 
 /// The partitions that the parameters `topic` and `partition` name, a topic before its partitions:
@@ -454,16 +281,11 @@ pub(super) fn positions(body: &[u8]) -> Result<Option<Positions>, ApiError> {
     Ok(Some(positions))
 }
 
-/// 422 with a code that the status does not tell.
-pub(super) fn coded(code: u32, at: String, what: impl fmt::Display) -> ApiError {
-    unacceptable(&at, what).coded(StatusCode::UNPROCESSABLE_ENTITY, code)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal<T: fmt::Debug>(read: Result<T, ApiError>) -> (u16, u32, String) {
+    fn refusal<T: std::fmt::Debug>(read: Result<T, ApiError>) -> (u16, u32, String) {
         let error = read.unwrap_err();
         let status = error.status().as_u16();
         let body = error.into_body();

@@ -4,10 +4,10 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::errors::{InstanceBodyErrors, InstanceErrors};
-use super::requests::{self, Object};
 use super::{ConsumerBody, InstanceAnswer, InstanceCall, Name};
 use crate::consumer::TopicSelection;
 use crate::http::error::ApiError;
+use crate::http::json_object::{Object, coded, needed};
 use crate::topic_pattern::Pattern;
 
 /// What to subscribe to
@@ -121,7 +121,7 @@ pub async fn delete(
 /// What the body asks for; `None` where it asks for nothing, as Confluent REST Proxy allows.
 fn selection(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(body) = Object::body(body, &["topics", "topic_pattern"])? else {
-        return Err(requests::needed(
+        return Err(needed(
             "/topics",
             "{\"topics\": [\"…\"]} or {\"topic_pattern\": \"…\"}",
         ));
@@ -132,7 +132,7 @@ fn selection(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
     let Some(pattern) = body.text("topic_pattern")? else {
         return Ok(None);
     };
-    let pattern = Pattern::new(&pattern)
-        .map_err(|why| requests::coded(422, body.pointer("topic_pattern"), why))?;
+    let pattern =
+        Pattern::new(&pattern).map_err(|why| coded(422, body.pointer("topic_pattern"), why))?;
     Ok(Some(TopicSelection::Pattern(pattern)))
 }
