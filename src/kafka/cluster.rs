@@ -1,12 +1,16 @@
 //! One Kafka cluster as the gateway uses it: its producer, reader, metadata and administration, and
 //! the embedded broker where there is no other.
+//!
+//! `administration.rs` is what it changes and tells of the cluster for administrators.
+
+mod administration;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::{
-    Admin, Committed, Isolation, NewTopic, OffsetAndMetadata, OffsetQuery, OffsetSpec, TopicConfig,
+    Admin, Committed, ConfigEntry, Isolation, OffsetAndMetadata, OffsetQuery, OffsetSpec,
 };
 use super::apart;
 use super::append_time::AppendTimes;
@@ -290,34 +294,19 @@ impl Cluster {
             .ok_or_else(|| unknown_watermarks(topic))
     }
 
-    /// Makes a topic. Whoever asks for it next finds it, where the brokers have heard of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Admin::create_topic`].
-    pub async fn create_topic(&self, topic: &NewTopic) -> Result<(), Fault> {
-        let bound = self.settings.metadata_timeout;
-        self.admin.create_topic(topic, bound).await?;
-        self.metadata.invalidate(&topic.name).await;
-        Ok(())
-    }
-
     /// The configuration of `topic`, by name; `None` where the broker tells nobody (the embedded
     /// one).
     ///
     /// # Errors
     ///
     /// `NotAuthorized`, `UnknownTopic`, and whatever kept the brokers from answering.
-    pub async fn topic_configs(&self, topic: &str) -> Result<Option<Vec<TopicConfig>>, Fault> {
+    pub async fn topic_configs(&self, topic: &str) -> Result<Option<Vec<ConfigEntry>>, Fault> {
         let asked = self
             .admin
             .topic_configs(topic, self.settings.metadata_timeout)
             .await;
         match asked {
-            Ok(mut configs) => {
-                configs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-                Ok(Some(configs))
-            }
+            Ok(configs) => Ok(Some(configs)),
             Err(fault) if fault.kind == FaultKind::Unsupported => Ok(None),
             Err(fault) => Err(fault),
         }

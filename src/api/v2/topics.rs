@@ -53,7 +53,11 @@ pub async fn list(
     Extension(principal): Extension<Principal>,
     answer: AnswerType,
 ) -> Result<Response, ApiError> {
-    let names = topics::visible(gateway.cluster(), &principal).await;
+    let visible = topics::visible(gateway.cluster(), &principal).await;
+    let names = visible.map(|topics| {
+        let names = topics.into_iter().map(|topic| topic.name.to_string());
+        names.collect::<Vec<_>>()
+    });
     answer.json(names.map_err(|fault| error::of_request(&fault)))
 }
 

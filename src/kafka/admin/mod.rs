@@ -1,13 +1,16 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
-//! Every call takes its bound and answers within it. `offsets` is about positions in partitions,
-//! `groups` about consumer groups, `offset_commit` about commits that keep metadata.
+//! Every call takes its bound and answers within it. `topics` makes and changes topics, `configs` is about
+//! settings of topics and brokers, `offsets` about positions in partitions, `groups` about consumer groups,
+//! `offset_commit` about commits that keep metadata.
 
+mod configs;
 mod groups;
 mod offset_commit;
 mod offsets;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,9 +19,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use krafka::admin::{
-    AdminClient, ClusterDescription, ConfigEntry, ConfigResource, CreateTopicsOptions,
-    DescribeClusterOptions, DescribeConfigsOptions, DescribeFeaturesOptions, DescribeTopicsOptions,
-    ListTopicsOptions, TopicDescription,
+    AdminClient, ClusterDescription, DescribeClusterOptions, DescribeFeaturesOptions,
+    DescribeTopicsOptions, ListTopicsOptions, TopicDescription,
 };
 use krafka::consumer::Consumer;
 use krafka::{BrokerInfo, Kafka, TopicInfo};
@@ -26,14 +28,17 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use crate::reader_options::Isolation;
+pub(crate) use configs::{ConfigChange, ConfigOwner};
+pub use configs::{ConfigEntry, ConfigSynonym};
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
+pub use topics::NewTopic;
+pub(crate) use topics::Reassignment;
 
 use super::Role;
 use super::client::{self, Clients};
 use super::fault::{Fault, FaultKind};
-use crate::reserved::{Keeper, keeper};
 
 /// What is added to a bound before a call is cut off from outside: krafka keeps the bound itself
 /// and then says more about what went wrong.
@@ -76,61 +81,6 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").finish_non_exhaustive()
     }
-}
-
-/// A topic to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTopic {
-    /// Its name.
-    pub name: String,
-    /// How many partitions; `None` is the broker's default.
-    pub partitions: Option<i32>,
-    /// How many replicas of each; `None` is the broker's default.
-    pub replication: Option<i16>,
-    /// Configuration that differs from the broker's defaults.
-    pub configs: Vec<(String, String)>,
-}
-
-impl NewTopic {
-    /// A topic as the broker makes them by default.
-    pub fn with_broker_defaults(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            partitions: None,
-            replication: None,
-            configs: Vec::new(),
-        }
-    }
-}
-
-/// One configuration value of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicConfig {
-    /// Its name, such as `retention.ms`.
-    pub name: String,
-    /// Its value; `None` when it has none or the broker keeps it secret.
-    pub value: Option<String>,
-    /// Nobody set it.
-    pub is_default: bool,
-    /// It cannot be changed.
-    pub is_read_only: bool,
-    /// A secret.
-    pub is_sensitive: bool,
-    /// Where it was set, in the protocol's words, such as `DYNAMIC_TOPIC_CONFIG`.
-    pub source: &'static str,
-    /// The broker's settings that would apply in its place, the nearest first.
-    pub synonyms: Vec<ConfigSynonym>,
-}
-
-/// A setting that stands behind a topic's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigSynonym {
-    /// Its name.
-    pub name: String,
-    /// Its value, if it has one and it is no secret.
-    pub value: Option<String>,
-    /// Where it was set.
-    pub source: &'static str,
 }
 
 impl Link {
@@ -256,34 +206,6 @@ impl Admin {
         }
     }
 
-    /// Creates `topic`, and answers when the controller has; the other brokers may need a moment
-    /// more to hear of it.
-    ///
-    /// # Errors
-    ///
-    /// `Exists`, `Invalid` (name, numbers, configuration, the broker's policy), `NotAuthorized`
-    /// (one of Kafka's own topics among them), and whatever kept the controller from answering.
-    pub async fn create_topic(&self, topic: &NewTopic, bound: Duration) -> Result<(), Fault> {
-        if keeper(&topic.name) == Keeper::Kafka {
-            return Err(Fault::kept_by_kafka(&topic.name));
-        }
-        let mut new = krafka::admin::NewTopic::new(
-            topic.name.as_str(),
-            topic.partitions.unwrap_or(-1),
-            topic.replication.unwrap_or(-1),
-        )?;
-        for (name, value) in &topic.configs {
-            new = new.with_config(name, value);
-        }
-        let options = CreateTopicsOptions::default().timeout(bound);
-        let client = &self.link(bound).await?.client;
-        let mut created = bounded(bound, client.create_topics([new], options)).await?;
-        match created.remove(&topic.name) {
-            Some(result) => result.map_err(Fault::from),
-            None => Err(no_answer(&topic.name)),
-        }
-    }
-
     /// The configuration of topic `name`.
     ///
     /// # Errors
@@ -294,20 +216,12 @@ impl Admin {
         &self,
         name: &str,
         bound: Duration,
-    ) -> Result<Vec<TopicConfig>, Fault> {
-        let resource = ConfigResource::topic(name);
-        let link = self.link(bound).await?;
-        let ask = |bound| {
-            let options = DescribeConfigsOptions::default()
-                .timeout(bound)
-                .include_synonyms(true);
-            link.client.describe_configs([resource.clone()], options)
-        };
-        let entries = match link.any_broker(bound, ask).await?.remove(&resource) {
-            Some(entries) => entries.map_err(|error| about_topic(name, &error.into()))?,
-            None => return Err(no_answer(name)),
-        };
-        Ok(entries.into_iter().map(TopicConfig::from).collect())
+    ) -> Result<Vec<ConfigEntry>, Fault> {
+        let owner = [ConfigOwner::Topic(name.to_owned())];
+        match self.configs(&owner, None, bound).await?.pop() {
+            Some((_, entries)) => entries,
+            None => Err(no_answer(name)),
+        }
     }
 
     /// Lets go of what the client holds. Calls after this fail.
@@ -416,47 +330,6 @@ impl Admin {
             })
             .await?;
         Ok(consumer)
-    }
-}
-
-impl From<ConfigEntry> for TopicConfig {
-    fn from(entry: ConfigEntry) -> Self {
-        Self {
-            name: entry.name,
-            value: entry.value,
-            // The flag is of protocol version 0; later ones say it by the source.
-            is_default: entry.is_default || entry.config_source == DEFAULT_CONFIG,
-            is_read_only: entry.read_only,
-            is_sensitive: entry.is_sensitive,
-            source: source(entry.config_source),
-            synonyms: entry
-                .synonyms
-                .into_iter()
-                .map(|synonym| ConfigSynonym {
-                    name: synonym.name,
-                    value: synonym.value,
-                    source: source(synonym.source),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// The source of a value that nobody set.
-const DEFAULT_CONFIG: i8 = 5;
-
-/// The protocol's name for where a configuration value was set.
-fn source(number: i8) -> &'static str {
-    match number {
-        1 => "DYNAMIC_TOPIC_CONFIG",
-        2 => "DYNAMIC_BROKER_CONFIG",
-        3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
-        4 => "STATIC_BROKER_CONFIG",
-        DEFAULT_CONFIG => "DEFAULT_CONFIG",
-        6 => "DYNAMIC_BROKER_LOGGER_CONFIG",
-        7 => "CLIENT_METRICS_CONFIG",
-        8 => "GROUP_CONFIG",
-        _ => "UNKNOWN",
     }
 }
 

@@ -40,11 +40,14 @@ async fn a_topic_is_created_once_and_then_exists() {
         configs: vec![("retention.ms".into(), "1000".into())],
         ..NewTopic::with_broker_defaults("orders")
     };
-    admin.create_topic(&topic, BOUND).await.expect("created");
+    admin
+        .create_topic(&topic, false, BOUND)
+        .await
+        .expect("created");
     let partitions = broker.with_state(|state| state.topics["orders"].partitions.len());
     assert_eq!(partitions, 3);
     let fault = admin
-        .create_topic(&topic, BOUND)
+        .create_topic(&topic, false, BOUND)
         .await
         .expect_err("it exists");
     assert_eq!(fault.kind, FaultKind::Exists);
@@ -58,7 +61,10 @@ async fn numbers_that_make_no_sense_are_invalid() {
         partitions: Some(0),
         ..NewTopic::with_broker_defaults("orders")
     };
-    let fault = admin.create_topic(&topic, BOUND).await.expect_err("none");
+    let fault = admin
+        .create_topic(&topic, false, BOUND)
+        .await
+        .expect_err("none");
     assert_eq!(fault.kind, FaultKind::Invalid);
 }
 

@@ -105,7 +105,11 @@ impl Inner {
         let deadline = Instant::now() + self.options.timeout;
         match self
             .admin
-            .create_topic(&NewTopic::with_broker_defaults(&name), self.options.timeout)
+            .create_topic(
+                &NewTopic::with_broker_defaults(&name),
+                false,
+                self.options.timeout,
+            )
             .await
         {
             Ok(()) => tracing::info!(topic = &*name, "created a topic on its first use"),

@@ -18,7 +18,7 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::kafka::admin::{Admin, TopicConfig};
+use crate::kafka::admin::{Admin, ConfigEntry};
 use crate::kafka::fault::Fault;
 use crate::record::ProducerRecord;
 
@@ -61,7 +61,7 @@ pub struct Rules {
 
 impl Rules {
     /// What these configuration values ask.
-    fn of(configs: &[TopicConfig]) -> Self {
+    fn of(configs: &[ConfigEntry]) -> Self {
         let value = |name: &str| {
             let found = configs.iter().find(|config| config.name == name)?;
             found.value.as_deref()

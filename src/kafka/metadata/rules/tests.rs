@@ -8,7 +8,7 @@ const NOW: i64 = 1_700_000_000_000;
 fn rules(values: &[(&str, &str)]) -> Rules {
     let configs: Vec<_> = values
         .iter()
-        .map(|(name, value)| TopicConfig {
+        .map(|(name, value)| ConfigEntry {
             name: (*name).to_owned(),
             value: Some((*value).to_owned()),
             is_default: false,

@@ -1,0 +1,178 @@
+//! What administrators see and change of a cluster. Each call is bounded by `kafka.metadata_timeout_ms`, and
+//! what is known of a topic is forgotten as soon as it was changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Cluster;
+use crate::kafka::admin::{ConfigChange, ConfigEntry, ConfigOwner, NewTopic, Reassignment};
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::metadata::Topic;
+use crate::record::TopicPartition;
+
+/// How often a topic that was changed is looked at; grows to ten times this.
+const POLL: Duration = Duration::from_millis(20);
+/// How long the brokers may take to tell of a change that the controller has made.
+const SETTLING: Duration = Duration::from_secs(5);
+
+impl Cluster {
+    fn bound(&self) -> Duration {
+        self.settings.metadata_timeout
+    }
+
+    /// Makes a topic, or with `validate_only` asks the controller whether it would. Whoever asks for the topic
+    /// next finds it, where the brokers have heard of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::create_topic`].
+    pub(crate) async fn create_topic(
+        &self,
+        topic: &NewTopic,
+        validate_only: bool,
+    ) -> Result<(), Fault> {
+        let made = self.admin.create_topic(topic, validate_only, self.bound());
+        made.await?;
+        self.metadata.invalidate(&topic.name).await;
+        Ok(())
+    }
+
+    /// Deletes a topic. Answers when the broker that is asked first has heard of it, or after some seconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_topic`].
+    pub(crate) async fn delete_topic(&self, name: &str) -> Result<(), Fault> {
+        let deleted = self.admin.delete_topic(name, self.bound()).await;
+        self.metadata.invalidate(name).await;
+        deleted?;
+        let is_gone = |answer: &Result<Arc<Topic>, Fault>| matches!(answer, Err(fault) if fault.kind == FaultKind::UnknownTopic);
+        // What the brokers have not heard of yet is no failure: the topic is deleted.
+        let _ = self.settled(name, is_gone).await;
+        Ok(())
+    }
+
+    /// Gives a topic more partitions, `total` of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::add_partitions`].
+    pub(crate) async fn add_partitions(
+        &self,
+        name: &str,
+        total: i32,
+        validate_only: bool,
+    ) -> Result<(), Fault> {
+        let added = self
+            .admin
+            .add_partitions(name, total, validate_only, self.bound());
+        let added = added.await;
+        self.metadata.invalidate(name).await;
+        added
+    }
+
+    /// The topic `name` once a broker says that it has as many partitions as `least`, each with a leader: just
+    /// after it was made or got more.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::metadata::Metadata::topic`]; what the brokers say after some seconds is taken as it
+    /// is.
+    pub(crate) async fn settled_topic(
+        &self,
+        name: &str,
+        least: usize,
+    ) -> Result<Arc<Topic>, Fault> {
+        let is_there = |answer: &Result<Arc<Topic>, Fault>| match answer {
+            Ok(topic) => {
+                topic.partitions.len() >= least
+                    && topic.partitions.iter().all(|p| p.leader.is_some())
+            }
+            Err(fault) => !matches!(fault.kind, FaultKind::UnknownTopic | FaultKind::Unavailable),
+        };
+        self.settled(name, is_there).await
+    }
+
+    /// What the brokers say of topic `name` as soon as it is as wanted, or after some seconds.
+    async fn settled(
+        &self,
+        name: &str,
+        is_wanted: impl Fn(&Result<Arc<Topic>, Fault>) -> bool,
+    ) -> Result<Arc<Topic>, Fault> {
+        let until = Instant::now() + SETTLING.min(self.bound());
+        let mut pause = POLL;
+        loop {
+            let answer = self.metadata.topic(name).await;
+            let left = until.saturating_duration_since(Instant::now());
+            if is_wanted(&answer) || left.is_zero() {
+                return answer;
+            }
+            sleep(pause.min(left)).await;
+            pause = (pause * 2).min(POLL * 10);
+            self.metadata.invalidate(name).await;
+        }
+    }
+
+    /// The settings of each of `owners`; of all names, or of these.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::configs`].
+    pub(crate) async fn configs(
+        &self,
+        owners: &[ConfigOwner],
+        names: Option<&[String]>,
+    ) -> Result<Vec<(ConfigOwner, Result<Vec<ConfigEntry>, Fault>)>, Fault> {
+        self.admin.configs(owners, names, self.bound()).await
+    }
+
+    /// Changes settings: all of an owner's or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::alter_configs`].
+    pub(crate) async fn alter_configs(
+        &self,
+        changes: &[(ConfigOwner, Vec<ConfigChange>)],
+        validate_only: bool,
+    ) -> Result<Vec<(ConfigOwner, Result<(), Fault>)>, Fault> {
+        let altered = self
+            .admin
+            .alter_configs(changes, validate_only, self.bound());
+        let altered = altered.await;
+        for (owner, _) in changes {
+            if let ConfigOwner::Topic(name) = owner {
+                self.metadata.invalidate(name).await;
+            }
+        }
+        altered
+    }
+
+    /// The partitions that are being moved to other brokers: of `partitions`, or of all.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::reassignments`].
+    pub(crate) async fn reassignments(
+        &self,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<Vec<Reassignment>, Fault> {
+        self.admin.reassignments(partitions, self.bound()).await
+    }
+
+    /// What the gateway's own Kafka user may do with each of `topics`: one bit for each of the protocol's
+    /// operations.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::rights`].
+    pub(crate) async fn topic_rights(
+        &self,
+        topics: &[&str],
+    ) -> Result<BTreeMap<String, i32>, Fault> {
+        self.admin.rights(topics, self.bound()).await
+    }
+}
