@@ -24,7 +24,7 @@ use utoipa_axum::routes;
 use super::records::stream;
 use super::route_filter::RouteFilter;
 use super::ws::{self, Shown};
-use super::{docs, openapi, records, root, tickets, v2};
+use super::{docs, openapi, records, root, tickets, v2, v3};
 use crate::auth::audit_context::AuditContext;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
@@ -90,11 +90,13 @@ fn row(
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
     use Access::{Cluster, Open, Principal, Session, Topic, Topics};
-    use Action::{Admin, Consume, Describe, Produce};
+    use Action::{Admin, Alter, Consume, Delete, Describe, Produce};
     const GROUP: Access = Access::Group(Action::Group);
     const DELETE: Method = Method::DELETE;
     const GET: Method = Method::GET;
+    const PATCH: Method = Method::PATCH;
     const POST: Method = Method::POST;
+    const PUT: Method = Method::PUT;
     vec![
         row(GET,  "/", Open, routes!(root::index)),
         row(POST, "/", Open, routes!(root::post)),
@@ -134,6 +136,43 @@ pub fn rows() -> Vec<Row> {
         row(POST, "/consumers/{group}/instances/{instance}/positions", GROUP, routes!(v2::consumers::positions::post)),
         row(POST, "/consumers/{group}/instances/{instance}/positions/beginning", GROUP, routes!(v2::consumers::positions::beginning)),
         row(POST, "/consumers/{group}/instances/{instance}/positions/end", GROUP, routes!(v2::consumers::positions::end)),
+        row(GET,  "/v3/clusters", Principal, routes!(v3::clusters::list)),
+        row(GET,  "/v3/clusters/{cluster}", Principal, routes!(v3::clusters::get)),
+        row(GET,  "/v3/clusters/{cluster}/brokers", Principal, routes!(v3::brokers::list)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/{broker}", Principal, routes!(v3::brokers::get)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/{broker}/partition-replicas", Principal, routes!(v3::brokers::replicas)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/-/configs", Cluster(Describe), routes!(v3::configs::brokers::list_all)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/{broker}/configs", Cluster(Describe), routes!(v3::configs::brokers::list)),
+        row(POST, "/v3/clusters/{cluster}/brokers/{broker}/configs:alter", Cluster(Admin), routes!(v3::configs::brokers::alter_one)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Describe), routes!(v3::configs::brokers::get)),
+        row(PUT,  "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Admin), routes!(v3::configs::brokers::put)),
+        row(DELETE, "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Admin), routes!(v3::configs::brokers::delete)),
+        row(GET,  "/v3/clusters/{cluster}/broker-configs", Cluster(Describe), routes!(v3::configs::all_brokers::list)),
+        row(POST, "/v3/clusters/{cluster}/broker-configs:alter", Cluster(Admin), routes!(v3::configs::all_brokers::alter_all)),
+        row(GET,  "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Describe), routes!(v3::configs::all_brokers::get)),
+        row(PUT,  "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Admin), routes!(v3::configs::all_brokers::put)),
+        row(DELETE, "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Admin), routes!(v3::configs::all_brokers::delete)),
+        row(GET,  "/v3/clusters/{cluster}/topics", Principal, routes!(v3::topics::list)),
+        row(POST, "/v3/clusters/{cluster}/topics", Principal, routes!(v3::topics::create)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}", Topic(Describe), routes!(v3::topics::get)),
+        row(PATCH, "/v3/clusters/{cluster}/topics/{topic}", Topic(Alter), routes!(v3::topics::update)),
+        row(DELETE, "/v3/clusters/{cluster}/topics/{topic}", Topic(Delete), routes!(v3::topics::delete)),
+        row(GET,  "/v3/clusters/{cluster}/topics/-/configs", Principal, routes!(v3::configs::topics::list_all)),
+        row(POST, "/v3/clusters/{cluster}/topics/-/configs:alter", Principal, routes!(v3::configs::topics::alter_several)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/configs", Topic(Describe), routes!(v3::configs::topics::list)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/default-configs", Topic(Describe), routes!(v3::configs::topics::defaults)),
+        row(POST, "/v3/clusters/{cluster}/topics/{topic}/configs:alter", Topic(Alter), routes!(v3::configs::topics::alter_one)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/configs/{name}", Topic(Describe), routes!(v3::configs::topics::get)),
+        row(PUT,  "/v3/clusters/{cluster}/topics/{topic}/configs/{name}", Topic(Alter), routes!(v3::configs::topics::put)),
+        row(DELETE, "/v3/clusters/{cluster}/topics/{topic}/configs/{name}", Topic(Alter), routes!(v3::configs::topics::delete)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions", Topic(Describe), routes!(v3::partitions::list)),
+        row(GET,  "/v3/clusters/{cluster}/topics/-/partitions/-/reassignment", Principal, routes!(v3::reassignments::list)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/-/reassignment", Topic(Describe), routes!(v3::reassignments::of_topic)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}", Topic(Describe), routes!(v3::partitions::get)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/offset", Topic(Describe), routes!(v3::partitions::offsets)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/reassignment", Topic(Describe), routes!(v3::reassignments::get)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas", Topic(Describe), routes!(v3::partitions::replicas)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas/{broker}", Topic(Describe), routes!(v3::partitions::get_replica)),
     ]
 }
 

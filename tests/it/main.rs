@@ -2,7 +2,7 @@
 //!
 //! One crate, so that one binary is linked. One folder for each API, and in it one file for each behaviour:
 //!
-//! - `records`, `streams`, `ws`, `v2`: the APIs
+//! - `records`, `streams`, `ws`, `v2`, `v3`: the APIs
 //! - `kafka`: what Kafka decides and every API has to keep
 //! - `security`: who may do what, and what must not get through
 //! - `config`: settings, start and end of the process
@@ -33,4 +33,5 @@ mod security;
 mod streams;
 mod support_selftest;
 mod v2;
+mod v3;
 mod ws;

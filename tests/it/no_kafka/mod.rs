@@ -8,4 +8,5 @@ mod security;
 mod security_policy;
 mod support_selftest;
 mod v2;
+mod v3;
 mod ws;

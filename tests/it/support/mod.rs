@@ -12,6 +12,7 @@
 //! - `kafka_client`: a Kafka client that owes nothing to Tidegate, to see what is really in a topic
 //! - `nginx`: a real nginx
 //! - `node`: Node.js with packages of npm
+//! - `openapi`: whether answers are what the OpenAPI document says
 //! - `process`: how all of these are stopped, whatever becomes of the test
 //! - `python`: a Python with the Kafka, WebSocket and event-stream clients of PyPI
 //! - `secured`: the certificates, users and ACLs of a broker that lets in only whom it knows
@@ -35,6 +36,7 @@ pub mod http;
 pub mod kafka_client;
 pub mod nginx;
 pub mod node;
+pub mod openapi;
 pub mod process;
 pub mod python;
 pub mod secured;

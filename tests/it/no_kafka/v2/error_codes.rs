@@ -79,8 +79,13 @@ fn the_tests_of_each_code_look_at_it() {
 #[test]
 fn every_code_of_the_source_is_in_the_table_and_no_other_is_answered() {
     let table = table();
-    let mut files = vec![root().join("src/http/error.rs")];
-    sources(&root().join("src/api/v2"), &mut files);
+    let mut files = vec![
+        root().join("src/http/error.rs"),
+        root().join("src/api/rest_proxy_codes.rs"),
+    ];
+    for version in ["src/api/v2", "src/api/v3"] {
+        sources(&root().join(version), &mut files);
+    }
     let mut answered = Vec::new();
     for file in files {
         for code in codes(&read(&file)) {

@@ -1,0 +1,194 @@
+//! What every endpoint takes out of a request before it does its own: who calls, of which cluster, how clients
+//! reach it, and the body.
+
+use axum::Extension;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::error;
+use super::page::PageQuery;
+use super::resource::Links;
+use crate::admin::AdminError;
+use crate::auth::Principal;
+use crate::gateway::Gateway;
+use crate::http::error::ApiError;
+use crate::http::extract::Query;
+use crate::http::json_object::Object;
+use crate::http::negotiate;
+use crate::kafka::Cluster;
+use crate::kafka::fault::{Fault, FaultKind};
+
+const JSON: &str = "application/json";
+/// The id of a cluster whose brokers do not tell it (before Kafka 2.8).
+const UNTOLD: &str = "unknown";
+
+/// A principal's request to something of the cluster that its path names.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) gateway: Gateway,
+    pub(super) principal: Principal,
+    pub(super) links: Links,
+    pub(super) query: Query,
+}
+
+impl FromRequestParts<Gateway> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Gateway) -> Result<Self, ApiError> {
+        negotiate::accept(&parts.headers, &[JSON])?;
+        let gateway = Gateway::from_request_parts(parts, state).await?;
+        let Extension(principal) = Extension::from_request_parts(parts, state)
+            .await
+            .map_err(|missing| ApiError::internal(format_args!("the principal: {missing}")))?;
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|why| ApiError::internal(format_args!("the parameters of the path: {why}")))?;
+        let asked = params.iter().find(|(name, _)| *name == "cluster");
+        let id = cluster_id(&gateway, asked.map(|(_, id)| id)).await?;
+        let base = gateway.own_url().of(parts, "/v3/clusters")?;
+        Ok(Self {
+            gateway,
+            principal,
+            links: Links::new(base, &id),
+            query: Query::from_request_parts(parts, state).await?,
+        })
+    }
+}
+
+/// The id of the gateway's cluster, which must be the one that the path names, if it names one.
+///
+/// # Errors
+///
+/// 404 for another one; what kept the brokers from telling.
+async fn cluster_id(gateway: &Gateway, asked: Option<&str>) -> Result<String, ApiError> {
+    let id = gateway.cluster().id().await;
+    let id = id.map_err(|fault| error::of_fault(&fault))?;
+    let id = if id.is_empty() { UNTOLD } else { &*id };
+    match asked {
+        Some(asked) if asked != id => Err(ApiError::plain(
+            StatusCode::NOT_FOUND,
+            format!(
+                "Cluster {} cannot be found; GET /v3/clusters tells the id of this one",
+                shown(asked)
+            ),
+        )
+        .at("cluster")),
+        Some(_) | None => Ok(id.to_string()),
+    }
+}
+
+/// As much of a name as an error repeats.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(100).collect()
+}
+
+/// A resource that is not there.
+pub(super) fn not_found(what: &str, field: &'static str) -> ApiError {
+    ApiError::plain(StatusCode::NOT_FOUND, format!("{what} cannot be found.")).at(field)
+}
+
+impl Call {
+    /// Kafka.
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.gateway.cluster()
+    }
+
+    /// Which part of a list is wanted.
+    pub(super) fn page(&mut self) -> Result<PageQuery, ApiError> {
+        PageQuery::take(&mut self.query)
+    }
+
+    /// A parameter that is true or false, in any of its spellings; false where it is not given.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, ApiError> {
+        match self.query.take_spelled(name).as_deref() {
+            None | Some("") => Ok(false),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) => Err(crate::http::extract::unexpected(
+                name,
+                text,
+                "true or false",
+            )),
+        }
+    }
+
+    /// What Kafka said, as an error of this API.
+    pub(super) fn fault(&self, fault: &Fault) -> ApiError {
+        let error = error::of_fault(fault);
+        if fault.kind == FaultKind::Unsupported && self.cluster().is_embedded() {
+            return error.saying("not supported by the embedded broker".to_owned());
+        }
+        error
+    }
+
+    /// Why something of the cluster was not shown or changed, as an error of this API.
+    pub(super) fn refused(&self, error: AdminError) -> ApiError {
+        match error {
+            AdminError::Kafka(fault) => self.fault(&fault),
+            other => error::of_admin(other),
+        }
+    }
+}
+
+/// 200 with a value as JSON.
+///
+/// # Errors
+///
+/// 500: it could not be written.
+pub(super) fn ok<T: Serialize>(value: &T) -> Result<Response, ApiError> {
+    json(StatusCode::OK, value)
+}
+
+/// The same with another status.
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, ApiError> {
+    let json = serde_json::to_vec(value).map_err(|error| {
+        ApiError::internal(format_args!("an answer could not be written: {error}"))
+    })?;
+    let headers = [(axum::http::header::CONTENT_TYPE, JSON)];
+    Ok((status, headers, json).into_response())
+}
+
+/// The body of a request, which is JSON.
+#[derive(Debug)]
+pub struct JsonBody(Bytes);
+
+impl FromRequest<Gateway> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, ApiError> {
+        match negotiate::content_type(request.headers()).as_deref() {
+            None | Some(JSON) => {}
+            Some(other) => {
+                let message = format!("expected {JSON}, not {}", shown(other));
+                return Err(
+                    ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).at("Content-Type")
+                );
+            }
+        }
+        let (parts, body) = request.into_parts();
+        gateway.body(&parts, body).await.map(Self)
+    }
+}
+
+impl JsonBody {
+    #[cfg(test)]
+    pub(super) fn of(body: &str) -> Self {
+        Self(Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    /// The object that it is, which may have these fields.
+    ///
+    /// # Errors
+    ///
+    /// 422 with 42206 where there is none; 400 and 422 as [`Object::body`].
+    pub(super) fn object(&self, known: &[&str]) -> Result<Object<'_>, ApiError> {
+        Object::body(&self.0, known)?.ok_or_else(|| {
+            let message = "Payload error. Request body is empty. Data is required.";
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, 42206, message)
+        })
+    }
+}

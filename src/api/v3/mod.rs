@@ -1,0 +1,19 @@
+//! The compatible REST API, version 3: what clients and tools written for Confluent REST Proxy's `/v3` call.
+//! docs/compatibility.md has a line for everything in which it differs on purpose.
+//!
+//! - `call.rs`: what every endpoint takes out of a request: whose it is, its cluster, its body
+//! - `resource.rs`: the shapes that all answers share: links, names, lists; `page.rs`: lists a page at a time
+//! - `error.rs`: its errors, and what the OpenAPI document says of them
+//! - `clusters.rs`, `brokers.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
+//! - `configs/`: settings of topics, of brokers and of all brokers
+
+pub mod brokers;
+mod call;
+pub mod clusters;
+pub mod configs;
+mod error;
+mod page;
+pub mod partitions;
+pub mod reassignments;
+mod resource;
+pub mod topics;

@@ -1,0 +1,266 @@
+//! The v3 API where there is no real Kafka: who may do what, what the embedded broker cannot do, and what is said
+//! where a broker refuses or does not answer.
+
+use krafka::error::ErrorCode;
+use krafka::testing::ApiKey;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::fault::FaultBroker;
+use crate::support::gateway::Gateway;
+use crate::support::http::{Reply, client, send};
+use crate::support::openapi;
+use crate::support::tokens::token;
+
+/// A request to what stands below the cluster, with a token where one is needed.
+async fn call(
+    gateway: &Gateway,
+    token: Option<&str>,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Reply {
+    let with_token = |request: reqwest::RequestBuilder| match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let list = send(with_token(client().get(gateway.url("/v3/clusters")))).await;
+    let id = list.json()["data"][0]["cluster_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v3/clusters/{id}{path}");
+    let request = with_token(client().request(method.clone(), gateway.url(&path)));
+    let reply = send(match &body {
+        Some(body) => request.json(body),
+        None => request,
+    })
+    .await;
+    openapi::check(method.as_str(), &path, &reply);
+    reply
+}
+
+fn code(reply: &Reply) -> (u16, u64) {
+    let code = reply.json()["error_code"].as_u64().unwrap();
+    (reply.status.as_u16(), code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_operation_needs_its_permission() {
+    let gateway = Gateway::embedded().with_tokens().start().await;
+    let create = |name: &str| json!({"topic_name": name});
+    let maker = token("maker", "create:orders*");
+    let made = call(
+        &gateway,
+        Some(&maker),
+        Method::POST,
+        "/topics",
+        Some(create("orders-1")),
+    );
+    assert_eq!(made.await.status, 201);
+    let other = call(
+        &gateway,
+        Some(&maker),
+        Method::POST,
+        "/topics",
+        Some(create("bills")),
+    );
+    assert_eq!(code(&other.await), (403, 40301));
+
+    let set = json!({"value": "1"});
+    let several = json!({"data": [
+        {"topic_name": "orders-1", "configs": [{"name": "retention.ms", "value": "1"}]},
+    ]});
+    let one = "/topics/orders-1";
+    // What is asked, and the permission without which it is refused.
+    for (method, path, body, needed) in [
+        (Method::GET, one.to_owned(), None, "describe:orders-1"),
+        (
+            Method::GET,
+            format!("{one}/configs"),
+            None,
+            "describe:orders-1",
+        ),
+        (
+            Method::GET,
+            format!("{one}/partitions"),
+            None,
+            "describe:orders-1",
+        ),
+        (
+            Method::GET,
+            format!("{one}/partitions/0/offset"),
+            None,
+            "describe:orders-1",
+        ),
+        (
+            Method::GET,
+            format!("{one}/partitions/0/replicas"),
+            None,
+            "describe:orders-1",
+        ),
+        (
+            Method::PATCH,
+            one.to_owned(),
+            Some(json!({"partitions_count": 4})),
+            "alter:orders-1",
+        ),
+        (
+            Method::PUT,
+            format!("{one}/configs/retention.ms"),
+            Some(set.clone()),
+            "alter:orders-1",
+        ),
+        (
+            Method::DELETE,
+            format!("{one}/configs/retention.ms"),
+            None,
+            "alter:orders-1",
+        ),
+        (
+            Method::POST,
+            "/topics/-/configs:alter".to_owned(),
+            Some(several),
+            "alter:orders-1",
+        ),
+        (
+            Method::GET,
+            "/brokers/1/configs".to_owned(),
+            None,
+            "describe:*",
+        ),
+        (
+            Method::GET,
+            "/brokers/-/configs".to_owned(),
+            None,
+            "describe:*",
+        ),
+        (
+            Method::GET,
+            "/broker-configs".to_owned(),
+            None,
+            "describe:*",
+        ),
+        (
+            Method::PUT,
+            "/brokers/1/configs/x".to_owned(),
+            Some(set.clone()),
+            "admin:*",
+        ),
+        (
+            Method::PUT,
+            "/broker-configs/x".to_owned(),
+            Some(set.clone()),
+            "admin:*",
+        ),
+        (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
+    ] {
+        let place = format!("{method} {path}");
+        let all = "produce:* consume:* group:* create:* transact:*";
+        let without = match needed.split_once(':').unwrap().0 {
+            "describe" => "create:* transact:*".to_owned(),
+            "delete" => format!("{all} describe:* alter:*"),
+            "alter" => format!("{all} describe:* delete:*"),
+            _ => format!("{all} describe:* alter:* delete:*"),
+        };
+        let without = token("without", &without);
+        let refused = call(
+            &gateway,
+            Some(&without),
+            method.clone(),
+            &path,
+            body.clone(),
+        )
+        .await;
+        assert_eq!(code(&refused), (403, 40301), "{place}");
+        let with = token("with", needed);
+        let allowed = call(&gateway, Some(&with), method, &path, body).await;
+        assert_ne!(allowed.status, 403, "{place}: {}", allowed.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_show_what_may_be_described() {
+    let gateway = Gateway::embedded().with_tokens().start().await;
+    let maker = token("maker", "create:*");
+    for name in ["seen", "hidden"] {
+        let body = json!({"topic_name": name});
+        let made = call(&gateway, Some(&maker), Method::POST, "/topics", Some(body)).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    let viewer = token("viewer", "describe:seen");
+    for (path, field) in [
+        ("/topics", "topic_name"),
+        ("/brokers/1/partition-replicas", "topic_name"),
+    ] {
+        let list = call(&gateway, Some(&viewer), Method::GET, path, None)
+            .await
+            .json();
+        let data = list["data"].as_array().unwrap().iter();
+        let names: Vec<&str> = data.map(|one| one[field].as_str().unwrap()).collect();
+        assert_eq!(names, ["seen"], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_embedded_broker_cannot_do_is_said() {
+    let gateway = Gateway::embedded().start().await;
+    let body = json!({"topic_name": "t", "partitions_count": 3});
+    let made = call(&gateway, None, Method::POST, "/topics", Some(body)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(made.json()["partitions_count"], 3);
+    for (method, path, body) in [
+        (Method::GET, "/topics/t/configs", None),
+        (Method::GET, "/topics/t/configs/retention.ms", None),
+        (Method::GET, "/topics/t/default-configs", None),
+        (
+            Method::PUT,
+            "/topics/t/configs/retention.ms",
+            Some(json!({"value": "1"})),
+        ),
+        (
+            Method::PATCH,
+            "/topics/t",
+            Some(json!({"partitions_count": 4})),
+        ),
+        (Method::GET, "/brokers/1/configs", None),
+        (Method::GET, "/broker-configs", None),
+        (Method::GET, "/topics/-/partitions/-/reassignment", None),
+    ] {
+        let reply = call(&gateway, None, method.clone(), path, body).await;
+        assert_eq!(code(&reply), (501, 501), "{method} {path}");
+        let message = reply.json()["message"].clone();
+        assert_eq!(
+            message, "not supported by the embedded broker",
+            "{method} {path}"
+        );
+    }
+    let deleted = call(&gateway, None, Method::DELETE, "/topics/t", None).await;
+    assert_eq!(deleted.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kafka_says_has_the_codes_of_confluent_rest_proxy() {
+    let kafka = FaultBroker::start().await;
+    kafka.create_topic("t", 1);
+    let gateway = Gateway::builder(&kafka.bootstrap())
+        .set("kafka.metadata_timeout_ms", "2000")
+        .start()
+        .await;
+    let create = || Some(json!({"topic_name": "new"}));
+    for (error, expected) in [
+        (ErrorCode::PolicyViolation, (400, 40002)),
+        (ErrorCode::TopicAuthorizationFailed, (403, 40301)),
+        (ErrorCode::ThrottlingQuotaExceeded, (429, 42901)),
+    ] {
+        kafka.fail_always(ApiKey::CreateTopics, error);
+        let reply = call(&gateway, None, Method::POST, "/topics", create()).await;
+        assert_eq!(code(&reply), expected, "{error:?}");
+        kafka.fail_always(ApiKey::DeleteTopics, error);
+        let reply = call(&gateway, None, Method::DELETE, "/topics/t", None).await;
+        assert_eq!(code(&reply), expected, "{error:?}");
+    }
+    kafka.silence(ApiKey::CreateTopics);
+    let reply = call(&gateway, None, Method::POST, "/topics", create()).await;
+    assert_eq!(code(&reply), (500, 50003));
+}
