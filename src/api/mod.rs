@@ -6,6 +6,7 @@
 pub mod docs;
 pub mod management;
 pub mod openapi;
+pub(crate) mod plain;
 pub mod records;
 pub(crate) mod rest_proxy_codes;
 pub mod root;

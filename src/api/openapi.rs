@@ -20,6 +20,7 @@ use super::routes;
     ),
     tags(
         (name = "Records", description = "Write and read a topic the plain way: no vendor media types, no consumer instance"),
+        (name = "Administration", description = "Topics and consumer groups the plain way, for people with curl; REST v3 has more"),
         (name = "WebSocket", description = "Sessions over a WebSocket: members of consumer groups, and writing; the frames are in `/asyncapi.json`"),
         (name = "Compatible REST v2", description = "For clients written for Confluent REST Proxy and its kin; `Accept: application/json` works as well"),
         (name = "Compatible REST v3", description = "Administration, and writing while the connection stays open, for clients and tools written for Confluent REST Proxy"),

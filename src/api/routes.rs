@@ -24,7 +24,7 @@ use utoipa_axum::routes;
 use super::records::stream;
 use super::route_filter::RouteFilter;
 use super::ws::{self, Shown};
-use super::{docs, openapi, records, root, tickets, v2, v3};
+use super::{docs, openapi, plain, records, root, tickets, v2, v3};
 use crate::auth::audit_context::AuditContext;
 use crate::auth::certificate::ClientCertificate;
 use crate::auth::permission::{self, Action, Resource};
@@ -89,9 +89,9 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Cluster, Open, Principal, Session, Topic, Topics};
-    use Action::{Admin, Alter, Consume, Delete, Describe, Produce};
-    const GROUP: Access = Access::Group(Action::Group);
+    use Access::{Cluster, Group, Open, Principal, Session, Topic, Topics};
+    use Action::{Admin, Alter, Consume, Create, Delete, Describe, Produce};
+    const GROUP: Access = Group(Action::Group);
     const DELETE: Method = Method::DELETE;
     const GET: Method = Method::GET;
     const PATCH: Method = Method::PATCH;
@@ -110,6 +110,15 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/topics/{topic}/records", Topic(Consume), routes!(records::read::page)),
         row(GET,  "/records", Topics(Consume), routes!(stream::several)),
         row(GET,  "/topics/{topic}/partitions/{partition}/records/{offset}", Topic(Consume), routes!(records::read::one)),
+        row(PUT,  "/topics/{topic}", Topic(Create), routes!(plain::topics::put)),
+        row(DELETE, "/topics/{topic}", Topic(Delete), routes!(plain::topics::delete)),
+        row(GET,  "/topics/{topic}/size", Topic(Describe), routes!(plain::storage::size)),
+        row(DELETE, "/topics/{topic}/records", Topic(Delete), routes!(plain::storage::delete)),
+        row(GET,  "/groups", Principal, routes!(plain::groups::list)),
+        row(GET,  "/groups/{group}", Group(Describe), routes!(plain::groups::get)),
+        row(DELETE, "/groups/{group}", GROUP, routes!(plain::groups::delete)),
+        row(POST, "/groups/{group}/offsets", GROUP, routes!(plain::offsets::post)),
+        row(DELETE, "/groups/{group}/offsets", GROUP, routes!(plain::offsets::delete)),
         row(GET,  "/topics", Principal, routes!(v2::topics::list)),
         row(GET,  "/topics/{topic}", Topic(Describe), routes!(v2::topics::get)),
         row(POST, "/topics/{topic}", Topic(Produce), routes!(v2::produce::to_topic)),
@@ -147,6 +156,7 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Describe), routes!(v3::configs::brokers::get)),
         row(PUT,  "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Admin), routes!(v3::configs::brokers::put)),
         row(DELETE, "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}", Cluster(Admin), routes!(v3::configs::brokers::delete)),
+        row(GET,  "/v3/clusters/{cluster}/brokers/{broker}/log-dirs", Cluster(Describe), routes!(v3::log_dirs::list)),
         row(GET,  "/v3/clusters/{cluster}/broker-configs", Cluster(Describe), routes!(v3::configs::all_brokers::list)),
         row(POST, "/v3/clusters/{cluster}/broker-configs:alter", Cluster(Admin), routes!(v3::configs::all_brokers::alter_all)),
         row(GET,  "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Describe), routes!(v3::configs::all_brokers::get)),
@@ -173,6 +183,16 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/reassignment", Topic(Describe), routes!(v3::reassignments::get)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas", Topic(Describe), routes!(v3::partitions::replicas)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas/{broker}", Topic(Describe), routes!(v3::partitions::get_replica)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups", Principal, routes!(v3::groups::list)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}", Group(Describe), routes!(v3::groups::get)),
+        row(DELETE, "/v3/clusters/{cluster}/consumer-groups/{group}", GROUP, routes!(v3::groups::delete)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/consumers", Group(Describe), routes!(v3::groups::members::list)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}", Group(Describe), routes!(v3::groups::members::get)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}/assignments", Group(Describe), routes!(v3::groups::members::assignments)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}/assignments/{topic}/partitions/{partition}", Group(Describe), routes!(v3::groups::members::assignment)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary", Group(Describe), routes!(v3::groups::lags::summary)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags", Group(Describe), routes!(v3::groups::lags::list)),
+        row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}", Group(Describe), routes!(v3::groups::lags::get)),
     ]
 }
 

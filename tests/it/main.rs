@@ -2,7 +2,7 @@
 //!
 //! One crate, so that one binary is linked. One folder for each API, and in it one file for each behaviour:
 //!
-//! - `records`, `streams`, `ws`, `v2`, `v3`: the APIs
+//! - `records`, `streams`, `ws`, `v2`, `v3`, `plain`: the APIs
 //! - `kafka`: what Kafka decides and every API has to keep
 //! - `security`: who may do what, and what must not get through
 //! - `config`: settings, start and end of the process
@@ -27,6 +27,7 @@ mod support;
 mod config;
 mod kafka;
 mod no_kafka;
+mod plain;
 mod readme;
 mod records;
 mod security;

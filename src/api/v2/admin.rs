@@ -98,7 +98,12 @@ fn refused(error: AdminError) -> ApiError {
         }
         AdminError::Kafka(fault) => error::of_request(&fault),
         // Of what is there already.
-        AdminError::ReadOnly(_) | AdminError::NoSuchConfig(_) | AdminError::NoSuchBroker(_) => {
+        AdminError::ReadOnly(_)
+        | AdminError::NoSuchConfig(_)
+        | AdminError::NoSuchBroker(_)
+        | AdminError::HasMembers { .. }
+        | AdminError::NothingCommitted(_)
+        | AdminError::OutsideLog { .. } => {
             ApiError::internal(format_args!("a topic that is to be made: {error}"))
         }
     }

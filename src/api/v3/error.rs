@@ -17,6 +17,7 @@ pub(super) fn of_fault(fault: &Fault) -> ApiError {
     let error = match fault.kind {
         FaultKind::UnknownTopic => error.at("topic"),
         FaultKind::UnknownPartition => error.at("partition"),
+        FaultKind::NotFound => error.at("group"),
         _ => error,
     };
     match code_of_request(fault) {
@@ -39,6 +40,10 @@ pub(super) fn of_admin(error: AdminError) -> ApiError {
             not_found(&format!("Config {name}"), "name")
         }
         AdminError::NoSuchBroker(id) => not_found(&format!("Broker {id}"), "broker"),
+        AdminError::HasMembers { .. } => ApiError::plain(StatusCode::CONFLICT, message).at("group"),
+        AdminError::NothingCommitted(_) | AdminError::OutsideLog { .. } => {
+            ApiError::unprocessable(message)
+        }
         AdminError::Kafka(fault) => of_fault(&fault),
     }
 }

@@ -4,14 +4,17 @@
 //! - `call.rs`: what every endpoint takes out of a request: whose it is, its cluster, its body
 //! - `resource.rs`: the shapes that all answers share: links, names, lists; `page.rs`: lists a page at a time
 //! - `error.rs`: its errors, and what the OpenAPI document says of them
-//! - `clusters.rs`, `brokers.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
+//! - `clusters.rs`, `brokers.rs`, `log_dirs.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
 //! - `configs/`: settings of topics, of brokers and of all brokers
+//! - `groups/`: consumer groups, their members and lags
 
 pub mod brokers;
 mod call;
 pub mod clusters;
 pub mod configs;
 mod error;
+pub mod groups;
+pub mod log_dirs;
 mod page;
 pub mod partitions;
 pub mod reassignments;

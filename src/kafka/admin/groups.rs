@@ -154,7 +154,7 @@ impl Admin {
     }
 }
 
-fn unmentioned(partition: &TopicPartition) -> Fault {
+pub(super) fn unmentioned(partition: &TopicPartition) -> Fault {
     Fault::new(
         FaultKind::Unavailable,
         format!(

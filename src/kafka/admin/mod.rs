@@ -1,13 +1,16 @@
 //! What the gateway asks of and changes in a cluster, over krafka's admin client.
 //!
 //! Every call takes its bound and answers within it. `topics` makes and changes topics, `configs` is about
-//! settings of topics and brokers, `offsets` about positions in partitions, `groups` about consumer groups,
-//! `offset_commit` about commits that keep metadata.
+//! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
+//! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
+//! that keep metadata, `storage` about what is on the brokers' disks.
 
 mod configs;
+mod consumer_groups;
 mod groups;
 mod offset_commit;
 mod offsets;
+mod storage;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
 mod topics;
@@ -30,9 +33,11 @@ use tokio::time::{Instant, timeout};
 pub use crate::reader_options::Isolation;
 pub(crate) use configs::{ConfigChange, ConfigOwner};
 pub use configs::{ConfigEntry, ConfigSynonym};
+pub(crate) use consumer_groups::{DescribedGroup, ListedGroup, Member, PartitionLag};
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
+pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
 pub(crate) use topics::Reassignment;
 

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Cluster;
-use crate::kafka::admin::{ConfigChange, ConfigEntry, ConfigOwner, NewTopic, Reassignment};
+use crate::kafka::admin::{
+    ConfigChange, ConfigEntry, ConfigOwner, DescribedGroup, ListedGroup, LogDir, NewTopic,
+    PartitionLag, Reassignment,
+};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::record::TopicPartition;
@@ -174,5 +177,102 @@ impl Cluster {
         topics: &[&str],
     ) -> Result<BTreeMap<String, i32>, Fault> {
         self.admin.rights(topics, self.bound()).await
+    }
+
+    /// The groups that there are, by id.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::groups`].
+    pub(crate) async fn groups(&self) -> Result<Vec<ListedGroup>, Fault> {
+        self.admin.groups(self.bound()).await
+    }
+
+    /// Describes each of `groups`.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::describe_groups`].
+    pub(crate) async fn describe_groups(
+        &self,
+        groups: &[Arc<str>],
+    ) -> Result<Vec<(Arc<str>, Result<DescribedGroup, Fault>)>, Fault> {
+        self.admin.describe_groups(groups, self.bound()).await
+    }
+
+    /// How far `group` is behind in each partition for which it has committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::group_lags`].
+    pub(crate) async fn group_lags(&self, group: &str) -> Result<Vec<PartitionLag>, Fault> {
+        let topics = self.metadata.topics().await?;
+        let is_there = |partition: &TopicPartition| {
+            let found = topics.binary_search_by(|topic| topic.name.cmp(&partition.topic));
+            let topic = found.ok().and_then(|at| topics.get(at));
+            topic.is_some_and(|topic| topic.partition(partition.partition).is_ok())
+        };
+        self.admin.group_lags(group, is_there, self.bound()).await
+    }
+
+    /// All that `group` has committed, by topic and partition.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::all_commits`].
+    pub(crate) async fn all_commits(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(TopicPartition, i64)>, Fault> {
+        self.admin.all_commits(group, self.bound()).await
+    }
+
+    /// Deletes a group with all that it has committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_group`].
+    pub(crate) async fn delete_group(&self, group: &str) -> Result<(), Fault> {
+        self.admin.delete_group(group, self.bound()).await
+    }
+
+    /// Deletes what a group has committed for `partitions`.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_commits`].
+    pub(crate) async fn delete_commits(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, Result<(), Fault>)>, Fault> {
+        self.admin
+            .delete_commits(group, partitions, self.bound())
+            .await
+    }
+
+    /// The directories in which `brokers` keep partitions, by broker; what is in them of `partitions`, or of all.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::log_dirs`].
+    pub(crate) async fn log_dirs(
+        &self,
+        brokers: &[i32],
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<BTreeMap<i32, Result<Vec<LogDir>, Fault>>, Fault> {
+        self.admin.log_dirs(brokers, partitions, self.bound()).await
+    }
+
+    /// Deletes the records of each partition that lie before an offset, and tells where it starts then.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_records`].
+    pub(crate) async fn delete_records(
+        &self,
+        before: &[(TopicPartition, i64)],
+    ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
+        self.admin.delete_records(before, self.bound()).await
     }
 }

@@ -1,11 +1,13 @@
 //! The v3 API, on a real Kafka. Every answer is checked against the OpenAPI document.
 //!
 //! - `cluster`: the cluster, its brokers and their settings
+//! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
 //! - `topic_configs`: settings of topics
 //! - `moved_partitions`: several brokers: replicas, and partitions that are being moved
 
 mod cluster;
+mod groups;
 mod moved_partitions;
 mod topic_configs;
 mod topics;

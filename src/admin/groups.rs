@@ -1,0 +1,197 @@
+//! Consumer groups as an administrator sees them: which there are, their members, how far they are behind, and how
+//! they are deleted. `reset.rs` moves what they have committed.
+//!
+//! What is told of a group is told of the topics that the principal may describe: a group's members and commits
+//! name topics, and these may be hidden from one who sees the group.
+
+pub(crate) mod reset;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::AdminError;
+use crate::auth::Principal;
+use crate::auth::permission::{Action, Resource, is_allowed};
+use crate::kafka::Cluster;
+use crate::kafka::admin::{DescribedGroup, ListedGroup, Member, PartitionLag};
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::record::TopicPartition;
+
+/// A group of consumers, and the broker that coordinates it.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) group: DescribedGroup,
+    /// `None` where no broker lists it: it has come or gone a moment ago.
+    pub(crate) coordinator: Option<i32>,
+}
+
+/// How far a group is behind in a partition, and the member that reads it.
+#[derive(Debug)]
+pub(crate) struct GroupLag {
+    pub(crate) lag: PartitionLag,
+    /// `None` where nobody reads it now.
+    pub(crate) member: Option<Arc<Member>>,
+}
+
+/// The groups of consumers that `principal` may describe, by id. Groups that are left out are no refusals.
+///
+/// # Errors
+///
+/// What kept the brokers from answering.
+pub(crate) async fn listed(
+    cluster: &Cluster,
+    principal: &Principal,
+) -> Result<Vec<ListedGroup>, Fault> {
+    let mut groups = cluster.groups().await?;
+    groups.retain(|group| {
+        group.is_of_consumers()
+            && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
+    });
+    Ok(groups)
+}
+
+/// Describes each of `groups`, which were listed. One that is gone since, or that the gateway's own Kafka user may
+/// not describe, is left out.
+///
+/// # Errors
+///
+/// What kept the brokers from answering.
+pub(crate) async fn describe_each(
+    cluster: &Cluster,
+    principal: &Principal,
+    groups: &[ListedGroup],
+) -> Result<Vec<Group>, Fault> {
+    let ids: Vec<Arc<str>> = groups.iter().map(|group| Arc::clone(&group.id)).collect();
+    let described = cluster.describe_groups(&ids).await?;
+    let mut all = Vec::with_capacity(groups.len());
+    for (listed, (_, described)) in groups.iter().zip(described) {
+        match described {
+            Ok(group) => all.push(Group {
+                group: shown(principal, group),
+                coordinator: Some(listed.coordinator),
+            }),
+            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::NotAuthorized) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(all)
+}
+
+/// Describes one group. The route has asked for the permission.
+///
+/// # Errors
+///
+/// `NotFound` for a group that there is not, or whose members are no consumers; what kept its coordinator from
+/// answering.
+pub(crate) async fn describe(
+    cluster: &Cluster,
+    principal: &Principal,
+    id: &str,
+) -> Result<DescribedGroup, Fault> {
+    let described = cluster.describe_groups(&[Arc::from(id)]).await?;
+    let described = described.into_iter().next().map(|(_, described)| described);
+    let group = described.unwrap_or_else(|| Err(gone(id)))?;
+    Ok(shown(principal, group))
+}
+
+/// The same, with the broker that coordinates it: no request of Kafka's tells it but the list of groups.
+///
+/// # Errors
+///
+/// As [`describe`].
+pub(crate) async fn describe_whole(
+    cluster: &Cluster,
+    principal: &Principal,
+    id: &str,
+) -> Result<Group, Fault> {
+    let (group, listed) = tokio::join!(describe(cluster, principal, id), cluster.groups());
+    let group = group?;
+    let listed = listed?;
+    let coordinator = listed.iter().find(|listed| *listed.id == *id);
+    Ok(Group {
+        group,
+        coordinator: coordinator.map(|listed| listed.coordinator),
+    })
+}
+
+/// How far a group is behind, the partition with the largest lag first. The route has asked for the permission on
+/// the group; partitions of topics that the principal may not describe are left out. A group that has committed
+/// nothing has no lag in any partition.
+///
+/// # Errors
+///
+/// As [`describe`], and what kept the leaders from answering.
+pub(crate) async fn lags(
+    cluster: &Cluster,
+    principal: &Principal,
+    id: &str,
+) -> Result<(DescribedGroup, Vec<GroupLag>), Fault> {
+    let (group, lags) = tokio::join!(describe(cluster, principal, id), cluster.group_lags(id));
+    let group = group?;
+    let mut readers: HashMap<TopicPartition, Arc<Member>> = HashMap::new();
+    for member in &group.members {
+        let reader = Arc::new(Member {
+            partitions: Vec::new(),
+            ..member.clone()
+        });
+        let partitions = member.partitions.iter().cloned();
+        readers.extend(partitions.map(|partition| (partition, Arc::clone(&reader))));
+    }
+    let mut lags: Vec<GroupLag> = lags?
+        .into_iter()
+        .filter(|lag| may_see(principal, &lag.partition))
+        .map(|lag| GroupLag {
+            member: readers.get(&lag.partition).cloned(),
+            lag,
+        })
+        .collect();
+    // They come by topic and partition, and stay so where lags are equal.
+    lags.sort_by_key(|lag| std::cmp::Reverse(lag.lag.lag()));
+    Ok((group, lags))
+}
+
+/// Deletes a group with all that it has committed. The route has asked for the permission.
+///
+/// # Errors
+///
+/// [`AdminError::HasMembers`] and [`AdminError::Kafka`].
+pub(crate) async fn delete(cluster: &Cluster, id: &str) -> Result<(), AdminError> {
+    match cluster.delete_group(id).await {
+        Err(fault) if fault.kafka_error == Some("NON_EMPTY_GROUP") => {
+            Err(has_members(cluster, id).await)
+        }
+        deleted => deleted.map_err(AdminError::Kafka),
+    }
+}
+
+/// That a group has members, and how many.
+async fn has_members(cluster: &Cluster, id: &str) -> AdminError {
+    let described = cluster.describe_groups(&[Arc::from(id)]).await;
+    let group = described.ok().and_then(|mut all| all.pop()?.1.ok());
+    AdminError::HasMembers {
+        group: id.to_owned(),
+        members: group.map_or(1, |group| group.members.len()),
+    }
+}
+
+/// The group without what its members read of topics that are hidden from `principal`.
+fn shown(principal: &Principal, mut group: DescribedGroup) -> DescribedGroup {
+    for member in &mut group.members {
+        member
+            .partitions
+            .retain(|partition| may_see(principal, partition));
+    }
+    group
+}
+
+fn may_see(principal: &Principal, partition: &TopicPartition) -> bool {
+    is_allowed(
+        principal,
+        Action::Describe,
+        Resource::Topic(&partition.topic),
+    )
+}
+
+fn gone(id: &str) -> Fault {
+    Fault::new(FaultKind::NotFound, format!("Group {id} does not exist."))
+}
