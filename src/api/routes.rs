@@ -173,6 +173,8 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/reassignment", Topic(Describe), routes!(v3::reassignments::get)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas", Topic(Describe), routes!(v3::partitions::replicas)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas/{broker}", Topic(Describe), routes!(v3::partitions::get_replica)),
+        row(POST, "/v3/clusters/{cluster}/topics/{topic}/records", Topic(Produce), routes!(v3::records::produce)),
+        row(POST, "/v3/clusters/{cluster}/topics/{topic}/records:batch", Topic(Produce), routes!(v3::records::produce_batch)),
     ]
 }
 

@@ -6,6 +6,7 @@
 //! - `error.rs`: its errors, and what the OpenAPI document says of them
 //! - `clusters.rs`, `brokers.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
 //! - `configs/`: settings of topics, of brokers and of all brokers
+//! - `records/`: writing, as a stream and in batches
 
 pub mod brokers;
 mod call;
@@ -15,5 +16,6 @@ mod error;
 mod page;
 pub mod partitions;
 pub mod reassignments;
+pub mod records;
 mod resource;
 pub mod topics;
