@@ -261,11 +261,9 @@ impl Writer {
     }
 
     /// Waits, at most `bound`, until the producer has room for more records of `topic`.
-    pub async fn wait_for_capacity(&self, topic: &Topic, bound: Duration) {
-        self.cluster
-            .producer
-            .wait_for_capacity(&topic.name, bound)
-            .await;
+    pub async fn wait_for_capacity(&self, topic: &str, bound: Duration) {
+        let producer = &self.cluster.producer;
+        producer.wait_for_capacity(topic, bound).await;
     }
 
     /// The rules that can be checked before Kafka is asked. Faults come in the records' order.

@@ -292,6 +292,12 @@ impl Direct {
         })
     }
 
+    /// The id of the cluster.
+    pub fn cluster_id(&self) -> String {
+        let id = self.consumer().client().fetch_cluster_id(BOUND);
+        id.expect("a cluster that tells its id")
+    }
+
     fn consumer(&self) -> BaseConsumer {
         self.consumer.create().expect("a consumer")
     }

@@ -127,11 +127,11 @@ impl Connection {
         Ok((status, &self.buffer[start..start + length]))
     }
 
-    /// As [`Connection::call`], and every status but 200 is an error that shows the body.
+    /// As [`Connection::call`], and every status but 200 and 207 is an error that shows the body.
     pub async fn ok(&mut self, request: &[u8]) -> io::Result<&[u8]> {
         let called = tokio::time::timeout(STALLED, self.call(request)).await;
         match called.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
-            (200, body) => Ok(body),
+            (200 | 207, body) => Ok(body),
             (status, body) => Err(io::Error::other(format!(
                 "{status}: {}",
                 String::from_utf8_lossy(body)
@@ -143,7 +143,7 @@ impl Connection {
     /// would cost the generator a tenth of its time.
     async fn quick(&mut self, request: &[u8]) -> io::Result<()> {
         match self.call(request).await? {
-            (200, _) => Ok(()),
+            (200 | 207, _) => Ok(()),
             (status, body) => Err(io::Error::other(format!(
                 "{status}: {}",
                 String::from_utf8_lossy(body)
@@ -345,11 +345,12 @@ impl Pace {
     }
 }
 
-/// Sends `lines` again and again as one chunked body for `time`, reading result lines at the same
-/// time; `None` when the gateway answers 415. Counts result lines as requests.
+/// Sends `lines` of the type `kind` again and again as one chunked body for `time`, reading result lines
+/// at the same time; `None` when the gateway answers 415. Counts result lines as requests.
 pub async fn stream_lines(
     address: SocketAddr,
     path: &str,
+    kind: &str,
     lines: Vec<u8>,
     time: Duration,
 ) -> io::Result<Option<Ran>> {
@@ -357,7 +358,7 @@ pub async fn stream_lines(
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-ndjson\r\n\
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\n\
          transfer-encoding: chunked\r\n\r\n"
     );
     let started = Instant::now();
@@ -443,7 +444,7 @@ impl Chunks {
             if self.left > 0 {
                 let (data, after) = bytes.split_at(self.left.min(bytes.len()));
                 // A result line may hold an error, which must not pass for a record written.
-                if find(data, b"\"error_code\"").is_some() {
+                if find(data, b"\"message\":").is_some() {
                     return Err(io::Error::other(String::from_utf8_lossy(data).into_owned()));
                 }
                 lines += memchr::memchr_iter(b'\n', data).count() as u64;

@@ -25,6 +25,7 @@ mod streams;
     reason = "the tests' box of tools, of which a bench needs the broker and little else"
 )]
 mod support;
+mod v3;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;

@@ -18,6 +18,7 @@ use super::records::{self, Record};
 use super::report::{Compare, Row, Side, Target};
 use super::sessions;
 use super::streams;
+use super::v3;
 
 /// Connections of the rows that are about throughput.
 const CONNECTIONS: usize = 64;
@@ -143,6 +144,8 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("v2-consume", consumers::consume_binary),
     ("v2-consume-json", consumers::consume_json),
     ("v2-instances", consumers::many),
+    ("v3-stream", v3::stream),
+    ("v3-batch-100", v3::batch_100),
 ];
 
 type Limit<'a> = &'a dyn Fn(Duration) -> Side;
@@ -374,7 +377,8 @@ fn post_100_futures(bench: &Bench, name: &str) -> Vec<Row> {
     )]
 }
 
-fn futures(bench: &Bench, time: Duration) -> Side {
+/// A direct `FutureProducer`.
+pub fn futures(bench: &Bench, time: Duration) -> Side {
     let fixtures = &bench.fixtures;
     let client = &bench.direct;
     direct(|| on_this_thread(client.produce_futures(&fixtures.write, &fixtures.small, time)))
@@ -382,10 +386,11 @@ fn futures(bench: &Bench, time: Duration) -> Side {
 
 fn ndjson(bench: &Bench, name: &str) -> Vec<Row> {
     let fixtures = &bench.fixtures;
+    const NDJSON: &str = "application/x-ndjson";
     let path = records::path(&fixtures.write);
     let lines = records::lines(&fixtures.small);
     let stream = |server: &Server, time| {
-        let stream = load::stream_lines(server.address, &path, lines.clone(), time);
+        let stream = load::stream_lines(server.address, &path, NDJSON, lines.clone(), time);
         on_this_thread(stream).expect("the stream is answered")
     };
     if stream(&bench.gateway, Duration::from_millis(100)).is_none() {

@@ -4,6 +4,7 @@
 //! come from it.
 
 pub mod docs;
+pub(crate) mod ingest;
 pub mod management;
 pub mod openapi;
 pub(crate) mod plain;

@@ -193,6 +193,8 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary", Group(Describe), routes!(v3::groups::lags::summary)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags", Group(Describe), routes!(v3::groups::lags::list)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}", Group(Describe), routes!(v3::groups::lags::get)),
+        row(POST, "/v3/clusters/{cluster}/topics/{topic}/records", Topic(Produce), routes!(v3::records::produce)),
+        row(POST, "/v3/clusters/{cluster}/topics/{topic}/records:batch", Topic(Produce), routes!(v3::records::produce_batch)),
     ]
 }
 

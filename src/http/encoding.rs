@@ -93,9 +93,23 @@ pub fn is_packed(headers: &HeaderMap) -> bool {
 ///
 /// 415 for an encoding that is not gzip; `Accept-Encoding` says so too.
 pub fn decoded(headers: &HeaderMap, body: Body) -> Result<Body, ApiError> {
+    decoded_as(headers, body, negotiate::is_ndjson(headers))
+}
+
+/// The same for a body that is read as a stream, whatever its type says: nothing bounds how long it is, and so
+/// what comes out of it is bounded by what the client sends.
+///
+/// # Errors
+///
+/// As [`decoded`].
+pub fn decoded_stream(headers: &HeaderMap, body: Body) -> Result<Body, ApiError> {
+    decoded_as(headers, body, true)
+}
+
+fn decoded_as(headers: &HeaderMap, body: Body, is_stream: bool) -> Result<Body, ApiError> {
     match Encoding::of(headers) {
         Encoding::Identity => Ok(body),
-        Encoding::Gzip => Ok(unpacked(body, negotiate::is_ndjson(headers))),
+        Encoding::Gzip => Ok(unpacked(body, is_stream)),
         Encoding::Other => Err(ApiError::plain(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the body's encoding is not one that is unpacked here; gzip is",

@@ -135,7 +135,7 @@ struct Reports {
 }
 
 /// Records and their bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Load {
     records: u64,
     bytes: u64,
@@ -631,15 +631,21 @@ impl Producer {
     }
 
     /// Waits, at most `bound`, until the queue and `topic`'s part of it have room for
-    /// more: how a long stream is slowed down to what Kafka takes.
-    pub async fn wait_for_capacity(&self, topic: &Arc<str>, bound: Duration) {
-        let queue = self.queue(topic);
+    /// more: how a long stream is slowed down to what Kafka takes. `topic` need not exist, and nothing is
+    /// kept of its name.
+    pub async fn wait_for_capacity(&self, topic: &str, bound: Duration) {
         let deadline = Instant::now() + bound;
-        while Instant::now() < deadline
-            && !self.capacity.has_room(queue.held.load(), self.held.load())
-        {
+        while Instant::now() < deadline && !self.has_capacity(topic) {
             tokio::time::sleep(ROOM_POLL).await;
         }
+    }
+
+    fn has_capacity(&self, topic: &str) -> bool {
+        let topics = self.topics.read();
+        // A topic that nothing was written to yet holds nothing.
+        let own = topics.get(topic).map(|queue| queue.held.load());
+        self.capacity
+            .has_room(own.unwrap_or_default(), self.held.load())
     }
 
     /// Hands a record over, if there is room for it.

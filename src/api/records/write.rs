@@ -1,8 +1,8 @@
 //! `POST /topics/{topic}/records`: JSON, NDJSON as a stream, or one raw value, by `Content-Type`.
 
 pub mod lines;
+mod ndjson;
 mod raw;
-mod stream;
 
 use axum::Extension;
 use axum::extract::{RawQuery, Request};
@@ -24,8 +24,8 @@ use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
 use crate::http::{encoding, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::OnInvalid;
+use ndjson::Results;
 use raw::Meta;
-use stream::Results;
 
 /// How many records of a batch were not written; absent when all were.
 pub(crate) const FAILED_RECORDS: HeaderName = HeaderName::from_static("tidegate-failed-records");
@@ -153,7 +153,7 @@ pub async fn post(
             }
             let results = results.unwrap_or_default();
             let body = encoding::decoded(&parts.headers, body)?;
-            return stream::answer(gateway, principal, &topic, formats, results, body).await;
+            return ndjson::answer(gateway, principal, &topic, formats, results, body).await;
         }
     };
     query.finish()?;

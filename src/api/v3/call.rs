@@ -64,7 +64,7 @@ impl FromRequestParts<Gateway> for Call {
 /// # Errors
 ///
 /// 404 for another one; what kept the brokers from telling.
-async fn cluster_id(gateway: &Gateway, asked: Option<&str>) -> Result<String, ApiError> {
+pub(super) async fn cluster_id(gateway: &Gateway, asked: Option<&str>) -> Result<String, ApiError> {
     let id = gateway.cluster().id().await;
     let id = id.map_err(|fault| error::of_fault(&fault))?;
     let id = if id.is_empty() { UNTOLD } else { &*id };

@@ -7,6 +7,7 @@
 //! - `clusters.rs`, `brokers.rs`, `log_dirs.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
 //! - `configs/`: settings of topics, of brokers and of all brokers
 //! - `groups/`: consumer groups, their members and lags
+//! - `records/`: writing, as a stream and in batches
 
 pub mod brokers;
 mod call;
@@ -18,5 +19,6 @@ pub mod log_dirs;
 mod page;
 pub mod partitions;
 pub mod reassignments;
+pub mod records;
 mod resource;
 pub mod topics;

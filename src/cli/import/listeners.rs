@@ -16,7 +16,12 @@ pub(super) const READING: [&str; 6] = [
 ];
 
 /// Every way to write records.
-pub(super) const WRITING: [&str; 3] = ["POST /topics/*", "/tickets", "/ws"];
+pub(super) const WRITING: [&str; 4] = [
+    "POST /topics/*",
+    "POST /v3/clusters/{cluster}/topics/{topic}/records*",
+    "/tickets",
+    "/ws",
+];
 
 /// Sets the addresses that are listened on; one is written as text, as most files have it.
 pub(super) fn listen(draft: &mut Draft, addresses: Vec<String>, entries: &[&Entry]) {

@@ -252,6 +252,19 @@ fn who_blocked_reading_blocked_every_way_to_read() {
 }
 
 #[test]
+fn who_blocked_writing_blocked_every_way_to_write() {
+    let found = confluent("api.endpoints.blocklist=api.v2.produce-to-topic.*");
+    let blocked = &found.loaded.settings.http.block;
+    for route in [
+        "POST /topics/*",
+        "POST /v3/clusters/{cluster}/topics/{topic}/records*",
+        "* /ws",
+    ] {
+        assert!(blocked.iter().any(|other| other == route), "{blocked:?}");
+    }
+}
+
+#[test]
 fn tls_that_cannot_be_carried_over_is_not_replaced_by_none() {
     let jks = "listeners=https://0.0.0.0:8443\nbootstrap.servers=a:1\nssl.keystore.location=/k.jks";
     let found = import_as("a.properties", jks);

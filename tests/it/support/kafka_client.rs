@@ -298,6 +298,17 @@ impl KafkaClient {
         .await
     }
 
+    /// The id of the cluster.
+    pub async fn cluster_id(&self) -> String {
+        let config = self.config();
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let id = consumer.client().fetch_cluster_id(BOUND);
+            id.expect("a cluster that tells its id")
+        })
+        .await
+    }
+
     /// The node that leads a partition; `None` while it has no leader or does not exist.
     pub async fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
         let (config, topic) = (self.config(), topic.to_owned());

@@ -1,14 +1,16 @@
-//! The v3 API, on a real Kafka. Every answer is checked against the OpenAPI document.
+//! The v3 API, on a real Kafka. Every answer but those of `produce` is checked against the OpenAPI document.
 //!
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
 //! - `topic_configs`: settings of topics
 //! - `moved_partitions`: several brokers: replicas, and partitions that are being moved
+//! - `produce`: writing, as a stream and in batches, seen in the topic by a plain client
 
 mod cluster;
 mod groups;
 mod moved_partitions;
+mod produce;
 mod topic_configs;
 mod topics;
 

@@ -4,27 +4,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::v2::media::{BINARY, Embedded, JSON};
-use crate::codec::json::{MAX_DEPTH, deeper_than};
-use crate::codec::parse::{
-    RecordFields, Text, escape_pointer, given, not_base64, shared, short, string,
-};
+use crate::codec::parse::{RecordFields, Text, escape_pointer, given, short, string};
 use crate::http::error::ApiError;
 use crate::record::ProducerRecord;
-
-/// Base64 as Confluent REST Proxy reads it: the standard alphabet without white space; padding may be
-/// missing, and the bits that pad the last character are not looked at.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    NO_PAD.with_decode_allow_trailing_bits(true),
-);
 
 /// Reads the records of a body, whose keys and values are in `format`. Those that name no partition
 /// of their own get `partition`, the path's; those that do must name the same.
@@ -75,7 +62,7 @@ fn record(
     let place = || format!("/records/{index}");
     let content = |raw: Option<&RawValue>, field: &str| match given(raw) {
         None => Ok(None),
-        Some(raw) => content(body, raw, format, field).map(Some).map_err(|why| {
+        Some(raw) => format.content(body, raw, field).map(Some).map_err(|why| {
             let pointer = format!("{}/{field}", place());
             ApiError::bad_request(format!("Bad Request: {pointer}: {why}")).at(pointer)
         }),
@@ -117,70 +104,6 @@ fn own_partition(raw: &RawValue, index: usize) -> Result<Option<i32>, ApiError> 
     let given = short(raw);
     let message = format!("{pointer}: expected a whole number from 0, not {given}");
     Err(refusal(message).at(pointer))
-}
-
-/// The bytes of a key or value that is not `null`.
-fn content(body: &Bytes, raw: &RawValue, format: Embedded, field: &str) -> Result<Bytes, String> {
-    let text = raw.get();
-    match format {
-        Embedded::Binary => {
-            let text = string(raw).ok_or("expected a base64 string (the format is binary)")?;
-            match BASE64.decode(text.trim_end_matches('=')) {
-                Ok(bytes) => Ok(bytes.into()),
-                Err(error) => Err(not_base64(&error)),
-            }
-        }
-        Embedded::Text => string(raw)
-            .map(|text| shared(body, text))
-            .ok_or_else(|| "expected a string (the format is text)".to_owned()),
-        Embedded::Json | Embedded::Schema(_) => {
-            if deeper_than(text.as_bytes(), MAX_DEPTH) {
-                return Err(format!("nested deeper than {MAX_DEPTH} levels"));
-            }
-            Ok(match field {
-                "key" => key(body, text),
-                _ => body.slice_ref(text.as_bytes()),
-            })
-        }
-    }
-}
-
-/// The bytes of a JSON key. The reference writes JSON anew, and keys are compared byte by byte, to
-/// choose a partition and to compact: one that was written through Confluent REST Proxy must keep its
-/// bytes, so white space goes and characters that need no escape lose it.
-fn key(body: &Bytes, text: &str) -> Bytes {
-    if text.bytes().all(|b| b != b'\\' && !b.is_ascii_whitespace()) {
-        return body.slice_ref(text.as_bytes());
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('"') {
-        let (between, strings) = rest.split_at(at);
-        let (string, after) = strings.split_at(end_of_string(strings));
-        out.extend(between.chars().filter(|c| !c.is_ascii_whitespace()));
-        // Half of a surrogate pair is no string here, and stays as it was sent.
-        match serde_json::from_str::<String>(string).map(|s| serde_json::to_string(&s)) {
-            Ok(Ok(shortest)) => out.push_str(&shortest),
-            _ => out.push_str(string),
-        }
-        rest = after;
-    }
-    out.extend(rest.chars().filter(|c| !c.is_ascii_whitespace()));
-    out.into()
-}
-
-/// Where the string that `json` starts with ends, its quotes included.
-fn end_of_string(json: &str) -> usize {
-    let mut escaped = true;
-    for (at, byte) in json.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    json.len()
 }
 
 fn no_records(what: &str) -> ApiError {

@@ -1,10 +1,11 @@
-//! NDJSON: a record on each line, read as they come, with a result line for each while the body is
-//! still coming in.
+//! Streams of records into a topic, each answered as soon as it is known what became of it, while the
+//! body is still coming in. [`WireFormat`] is what they look like: NDJSON of the records API, JSON objects
+//! of REST v3.
 //!
 //! ```text
-//! body --> lines --> batches --begin--> producer          (in order, bounded)
+//! body --> items --> batches --begin--> producer          (in order, bounded)
 //!                                          |
-//! answer <-- result lines <-- outcomes <---'               (in order, bounded)
+//! answer <---- results <---- outcomes <----'               (in order, bounded)
 //! ```
 //!
 //! Nothing is held but the batches under way. When the producer's queue fills, or the client does
@@ -12,8 +13,10 @@
 //! progress for `http.request_timeout_ms` the stream ends, with the count of what was written. So it
 //! does when the client's token or certificate expires, and when it may not write here any more.
 
+mod batches;
+mod wire;
+
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,91 +24,46 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::{self, FuturesOrdered, StreamExt};
+use futures::stream::{self, StreamExt};
 use http_body_util::BodyExt;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lines::{Content, Line, Lines};
-use crate::api::records::NDJSON;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, reauthorize};
 use crate::auth::standing::Changes;
-use crate::codec::encode;
-use crate::codec::parse::{self, Formats};
 use crate::gateway::Gateway;
 use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;
-use crate::http::error::{ApiError, ErrorBody};
-use crate::kafka::metadata::Topic;
-use crate::kafka::producer::Outcome;
-use crate::record::ProducerRecord;
+use crate::http::error::ApiError;
 use crate::write::OnInvalid;
+use batches::{BATCH_BYTES, BATCH_RECORDS, Batch, Entry, UnderWay, entries};
+pub(crate) use wire::{Item, Totals, WireFormat};
 
-/// Most records and bytes that go to the producer together.
-const BATCH_RECORDS: usize = 1_000;
-const BATCH_BYTES: usize = 1 << 20;
-/// Most batches of one stream whose outcomes are still open.
-const BATCHES_UNDER_WAY: usize = 8;
-/// How long the body is still read after the last line, which does not end the answer before.
+/// How long the body is still read after the last result, which does not end the answer before.
 const LAST_READ: Duration = Duration::from_secs(2);
 /// Pieces of the answer that may wait for the client to read.
 const ANSWER_PIECES: usize = 4;
 
-/// Which result lines the client wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Results {
-    /// One for each record.
-    #[default]
-    All,
-    /// Those of records that were not written, and a summary at the end.
-    Errors,
-    /// The summary.
-    Summary,
+/// Most bytes of one item: what a record of the largest size takes as base64 or with escapes, and what stands
+/// around it.
+pub(crate) fn item_limit(gateway: &Gateway) -> usize {
+    gateway.settings().limits.record_bytes * 2 + (64 << 10)
 }
 
-impl Results {
-    /// What the parameter expects, for its error.
-    pub const EXPECTED: &'static str = "all, errors or summary";
-}
-
-impl FromStr for Results {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "all" => Ok(Self::All),
-            "errors" => Ok(Self::Errors),
-            "summary" => Ok(Self::Summary),
-            _ => Err(()),
-        }
-    }
-}
-
-/// Starts the stream and answers with its results.
-///
-/// # Errors
-///
-/// Those that hold for the whole stream: no permission, an unknown topic.
-pub async fn answer(
+/// Starts a stream of `body` into `topic`, of which `read` has been read already, and answers with its
+/// results.
+pub(crate) fn answer<W: WireFormat>(
     gateway: Gateway,
     principal: Principal,
-    topic: &str,
-    formats: Formats,
-    results: Results,
+    topic: Arc<str>,
+    wire: W,
+    read: Bytes,
     body: Body,
-) -> Result<Response, ApiError> {
-    let topic = gateway
-        .writer()
-        .open(&principal, topic)
-        .await
-        .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
+) -> Response {
     let settings = gateway.settings();
-    let limit = settings.limits.record_bytes * 2 + (64 << 10);
     let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
-    let run = NdjsonIngest {
+    let run = Ingest {
         stall: settings.http.request_timeout,
         expires: principal.expires_at(),
         batch_records: settings.limits.records_per_request.min(BATCH_RECORDS),
@@ -114,35 +72,32 @@ pub async fn answer(
         lost: None,
         principal,
         topic,
-        formats,
-        results,
-        lines: Lines::new(limit),
+        wire,
         gateway,
         batch: Batch::default(),
-        under_way: FuturesOrdered::new(),
+        under_way: UnderWay::default(),
         totals: Totals::default(),
         out,
     };
-    tokio::spawn(run.run(body));
+    tokio::spawn(run.run(read, body));
     let pieces = stream::poll_fn(move |context| answers.poll_recv(context));
     let body = Body::from_stream(pieces.map(Ok::<Bytes, std::convert::Infallible>));
-    Ok((
+    (
         [
-            (header::CONTENT_TYPE, NDJSON),
+            (header::CONTENT_TYPE, W::CONTENT_TYPE),
             (header::CACHE_CONTROL, "no-store, no-transform"),
         ],
         body,
     )
-        .into_response())
+        .into_response()
 }
 
 /// A stream under way.
-struct NdjsonIngest {
+struct Ingest<W: WireFormat> {
     gateway: Gateway,
     principal: Principal,
-    topic: Arc<Topic>,
-    formats: Formats,
-    results: Results,
+    topic: Arc<str>,
+    wire: W,
     stall: Duration,
     /// When the client's credential does, and nothing more is taken.
     expires: Option<Instant>,
@@ -151,38 +106,12 @@ struct NdjsonIngest {
     /// Why it may not write any more.
     lost: Option<ApiError>,
     batch_records: usize,
-    lines: Lines,
-    /// What waits for the end of its line, among all bodies.
+    /// What waits for the end of its item, among all bodies.
     part: Part,
-    batch: Batch,
-    under_way: FuturesOrdered<BoxFuture<'static, Vec<Entry>>>,
+    batch: Batch<W::Place>,
+    under_way: UnderWay<W::Place>,
     totals: Totals,
     out: mpsc::Sender<Bytes>,
-}
-
-/// What is being gathered for the producer.
-#[derive(Default)]
-struct Batch {
-    /// One for each line: its number, and the error of one that holds no record.
-    lines: Vec<(u64, Option<ApiError>)>,
-    records: Vec<ProducerRecord>,
-    bytes: usize,
-    /// Lines that were looked at, blank ones too.
-    looked_at: usize,
-}
-
-/// What became of a line.
-struct Entry {
-    line: u64,
-    outcome: Result<Outcome, ApiError>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Totals {
-    /// The last line that was read.
-    lines: u64,
-    written: u64,
-    failed: u64,
 }
 
 /// Why a stream ends.
@@ -192,6 +121,8 @@ enum End {
     Whole,
     /// The client is gone.
     Gone,
+    /// Nobody can tell what stands behind the last item, whose result says so.
+    Broken,
     /// Nothing came for too long.
     NothingCame,
     /// The client does not read its results.
@@ -202,7 +133,7 @@ enum End {
     Full(Full),
     /// The client's token or certificate has expired.
     Expired,
-    /// The client is nobody any more, or may not write here any more: [`NdjsonIngest::lost`].
+    /// The client is nobody any more, or may not write here any more: [`Ingest::lost`].
     Lost,
     /// What comes out of the packed body is far more than the client sends.
     TooDense,
@@ -220,19 +151,22 @@ impl End {
     }
 }
 
-impl NdjsonIngest {
-    async fn run(mut self, mut body: Body) {
-        let end = self.read(&mut body).await;
+impl<W: WireFormat> Ingest<W> {
+    async fn run(mut self, read: Bytes, mut body: Body) {
+        let end = match self.take_data(&read).await {
+            Ok(()) => self.read(&mut body).await,
+            Err(end) => end,
+        };
         // Batches that were handed over get their results whatever the reason.
         let end = match (end, self.drain().await) {
             (End::Whole, Err(worse)) => worse,
             (end, _) => end,
         };
-        if let Some(last) = self.last_line(end) {
+        if let Some(last) = self.last_piece(end) {
             let _ = timeout(self.stall, self.out.send(last)).await;
         }
         if !matches!(end, End::Whole | End::Gone) {
-            // The client may be writing still, and would not see the last line for the reset.
+            // The client may be writing still, and would not see the last result for the reset.
             discard(body, LAST_READ).await;
         }
     }
@@ -242,7 +176,7 @@ impl NdjsonIngest {
         let stopping = self.gateway.stopping().clone();
         let mut expiry = pin!(reached(self.expires));
         loop {
-            let room = self.under_way.len() < BATCHES_UNDER_WAY;
+            let room = self.under_way.has_room();
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
@@ -264,18 +198,15 @@ impl NdjsonIngest {
                         Ok(Some(Err(error))) => return End::of(&error),
                         Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                     };
-                    self.lines.push(&data);
-                    if let Err(end) = self.take_lines().await {
+                    if let Err(end) = self.take_data(&data).await {
                         return end;
-                    }
-                    if let Err(full) = self.part.keeps(self.lines.waiting()) {
-                        return End::Full(full);
                     }
                 }
             }
         }
-        while let Some(line) = self.lines.last_line() {
-            self.take(line);
+        while let Some(item) = self.wire.last_item() {
+            // Behind the end there is nothing that could not be read.
+            self.batch.take(item);
         }
         match self.hand_over().await {
             Ok(()) => End::Whole,
@@ -283,13 +214,23 @@ impl NdjsonIngest {
         }
     }
 
-    /// Takes the whole lines that have come, and hands them over a batch at a time.
-    async fn take_lines(&mut self) -> Result<(), End> {
-        while let Some(line) = self.lines.next_line() {
-            self.take(line);
+    /// Takes what has come of the body.
+    async fn take_data(&mut self, data: &[u8]) -> Result<(), End> {
+        self.wire.push(data);
+        self.take_items().await?;
+        self.part.keeps(self.wire.waiting()).map_err(End::Full)
+    }
+
+    /// Takes the whole items that have come, and hands them over a batch at a time.
+    async fn take_items(&mut self) -> Result<(), End> {
+        while let Some(item) = self.wire.next_item() {
+            if self.batch.take(item) {
+                self.hand_over().await?;
+                return Err(End::Broken);
+            }
             if self.batch.looked_at >= self.batch_records || self.batch.bytes >= BATCH_BYTES {
                 self.hand_over().await?;
-                while self.under_way.len() >= BATCHES_UNDER_WAY {
+                while !self.under_way.has_room() {
                     if let Some(entries) = self.under_way.next().await {
                         self.tell(entries).await?;
                     }
@@ -299,30 +240,10 @@ impl NdjsonIngest {
         self.hand_over().await
     }
 
-    fn take(&mut self, line: Line) {
-        self.batch.looked_at += 1;
-        let record = match line.content {
-            Content::Blank => return,
-            Content::Bytes(bytes) => parse::one(&bytes, self.formats).map_err(ApiError::from),
-            Content::TooLong => Err(ApiError::too_large(
-                "the line is longer than twice limits.record_bytes and 64 KiB",
-            )),
-        };
-        self.totals.lines = line.number;
-        match record {
-            Ok(record) => {
-                self.batch.bytes += record.size();
-                self.batch.records.push(record);
-                self.batch.lines.push((line.number, None));
-            }
-            Err(error) => self.batch.lines.push((line.number, Some(error))),
-        }
-    }
-
     /// Why the client may not write any more, if it may not; judged where that may have changed.
     fn lost(&mut self) -> Option<&ApiError> {
         if self.changes.came() {
-            let topic = Resource::Topic(&self.topic.name);
+            let topic = Resource::Topic(&self.topic);
             let decided = reauthorize(&self.principal, Action::Produce, topic);
             self.lost = decided.err().map(ApiError::from);
         }
@@ -331,17 +252,17 @@ impl NdjsonIngest {
 
     /// Hands the gathered batch to the producer, when that has room for it. What has come of a client
     /// that is gone, and was not handed over, is not written any more: it may have sent the same again.
-    /// Nor is what waits while the credential expires or the right goes, and its lines are told so.
+    /// Nor is what waits while the credential expires or the right goes, and its items are told so.
     async fn hand_over(&mut self) -> Result<(), End> {
         let Batch {
-            lines,
+            places,
             records,
+            bytes,
             looked_at,
-            ..
         } = std::mem::take(&mut self.batch);
-        if lines.is_empty() {
+        if places.is_empty() {
             if looked_at > 0 {
-                // Blank lines cost work too, and others are to get on meanwhile.
+                // Blank items cost work too, and others are to get on meanwhile.
                 tokio::task::yield_now().await;
             }
             return Ok(());
@@ -367,27 +288,28 @@ impl NdjsonIngest {
                 () = &mut room => break None,
             }
         };
+        let count = places.len();
         if let Some((end, error)) = ended {
-            let told = entries(lines, Err(error));
-            self.under_way.push_back(Box::pin(async { told }));
+            let told = entries(places, Err(error));
+            self.under_way.push(count, bytes, async { told });
             return Err(end);
         }
         let begun = writer
             .begin(
                 &self.principal,
-                &self.topic.name,
+                &self.topic,
                 records,
                 OnInvalid::RejectRecord,
             )
             .await
-            .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()));
-        self.under_way.push_back(Box::pin(async move {
+            .map_err(|rejected| self.wire.rejected(rejected));
+        self.under_way.push(count, bytes, async move {
             let outcomes = match begun {
                 Ok(begun) => Ok(begun.outcomes().await),
                 Err(error) => Err(error),
             };
-            entries(lines, outcomes)
-        }));
+            entries(places, outcomes)
+        });
         Ok(())
     }
 
@@ -405,7 +327,7 @@ impl NdjsonIngest {
         ended
     }
 
-    fn count(&mut self, entries: &[Entry]) {
+    fn count(&mut self, entries: &[Entry<W::Place>]) {
         for entry in entries {
             match entry.outcome {
                 Ok(Ok(_)) => self.totals.written += 1,
@@ -414,10 +336,10 @@ impl NdjsonIngest {
         }
     }
 
-    /// Sends the results of a batch; waits for the client to read, but not for ever.
-    async fn tell(&mut self, entries: Vec<Entry>) -> Result<(), End> {
+    /// Sends these results; waits for the client to read, but not for ever.
+    async fn tell(&mut self, entries: Vec<Entry<W::Place>>) -> Result<(), End> {
         self.count(&entries);
-        let piece = self.result_lines(&entries);
+        let piece = self.results(entries);
         if piece.is_empty() {
             // Nothing to say; but a client that is gone should not have the rest written.
             return if self.out.is_closed() {
@@ -433,31 +355,26 @@ impl NdjsonIngest {
         }
     }
 
-    fn result_lines(&self, entries: &[Entry]) -> Vec<u8> {
+    fn results(&self, entries: Vec<Entry<W::Place>>) -> Vec<u8> {
         let mut out = Vec::new();
-        for Entry { line, outcome } in entries {
-            match outcome {
-                Ok(Ok(written)) => {
-                    if self.results == Results::All {
-                        encode::written(&mut out, &self.topic.name, written);
-                        out.push(b'\n');
-                    }
-                }
-                _ if self.results == Results::Summary => {}
-                Ok(Err(fault)) => error_line(&mut out, *line, ApiError::from_fault(fault)),
-                Err(error) => error_line(&mut out, *line, error.clone()),
-            }
+        for Entry { place, outcome } in entries {
+            let result = match &outcome {
+                Ok(Ok(written)) => Ok(written),
+                Ok(Err(fault)) => Err(self.wire.refused(fault)),
+                Err(error) => Err(error.clone()),
+            };
+            self.wire.result(&mut out, place, result);
         }
         out
     }
 
-    /// The line after the last result, where there is something left to say.
-    fn last_line(&self, end: End) -> Option<Bytes> {
+    /// What stands behind the last result, where there is something left to say.
+    fn last_piece(&self, end: End) -> Option<Bytes> {
         let Totals { written, .. } = self.totals;
         let ms = self.stall.as_millis();
         let error = match end {
             End::Gone => return None,
-            End::Whole => None,
+            End::Whole | End::Broken => None,
             End::NothingCame => Some(ApiError::plain(
                 StatusCode::REQUEST_TIMEOUT,
                 format!("nothing came for {ms} ms; {written} records were written before"),
@@ -465,8 +382,8 @@ impl NdjsonIngest {
             End::NotRead => Some(ApiError::plain(
                 StatusCode::REQUEST_TIMEOUT,
                 format!(
-                    "the results were not read for {ms} ms; {written} records were written before: \
-                     read while you send, or ask for results=summary"
+                    "the results were not read for {ms} ms; {written} records were written before: {}",
+                    W::READ_HINT
                 ),
             )),
             End::Expired => Some(ApiError::unauthenticated(
@@ -496,17 +413,9 @@ impl NdjsonIngest {
                 .retry(),
             ),
         };
-        if error.is_none() && self.results == Results::All {
-            return None;
-        }
-        let last = LastLine {
-            summary: self.totals,
-            error: error.map(ApiError::into_body),
-        };
-        let mut line = Vec::new();
-        encode::json(&mut line, &last);
-        line.push(b'\n');
-        Some(line.into())
+        let mut out = Vec::new();
+        self.wire.end(&mut out, self.totals, error);
+        (!out.is_empty()).then(|| out.into())
     }
 }
 
@@ -516,52 +425,4 @@ async fn reached(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-#[derive(Serialize)]
-struct LastLine {
-    summary: Totals,
-    #[serde(flatten)]
-    error: Option<ErrorBody>,
-}
-
-/// The outcome of each line of a batch, in order.
-fn entries(
-    lines: Vec<(u64, Option<ApiError>)>,
-    outcomes: Result<Vec<Outcome>, ApiError>,
-) -> Vec<Entry> {
-    let (mut outcomes, whole) = match outcomes {
-        Ok(outcomes) => (outcomes.into_iter(), None),
-        Err(error) => (Vec::new().into_iter(), Some(error)),
-    };
-    lines
-        .into_iter()
-        .map(|(line, unfit)| Entry {
-            line,
-            outcome: match unfit {
-                Some(error) => Err(error),
-                None => outcomes.next().ok_or_else(|| {
-                    whole.clone().unwrap_or_else(|| {
-                        ApiError::internal("the producer gave fewer outcomes than it got records")
-                    })
-                }),
-            },
-        })
-        .collect()
-}
-
-#[derive(Serialize)]
-struct ErrorLine {
-    line: u64,
-    #[serde(flatten)]
-    error: ErrorBody,
-}
-
-fn error_line(out: &mut Vec<u8>, line: u64, error: ApiError) {
-    let error = ErrorLine {
-        line,
-        error: error.into_body(),
-    };
-    encode::json(out, &error);
-    out.push(b'\n');
 }

@@ -1,6 +1,8 @@
 //! The v3 API where there is no real Kafka: who may do what, what the embedded broker cannot do, and what is said
 //! where a broker refuses or does not answer.
 
+mod produce;
+
 use krafka::error::ErrorCode;
 use krafka::testing::ApiKey;
 use reqwest::Method;

@@ -1,0 +1,193 @@
+//! NDJSON: a record on each line, read as they come, with a result line for each while the body is
+//! still coming in. The engine is `api::ingest`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::lines::{Content, Line, Lines};
+use crate::api::ingest::{self, Item, Totals, WireFormat};
+use crate::api::records::NDJSON;
+use crate::auth::Principal;
+use crate::codec::encode;
+use crate::codec::parse::{self, Formats};
+use crate::gateway::Gateway;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::record::RecordMetadata;
+
+/// Which result lines the client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Results {
+    /// One for each record.
+    #[default]
+    All,
+    /// Those of records that were not written, and a summary at the end.
+    Errors,
+    /// The summary.
+    Summary,
+}
+
+impl Results {
+    /// What the parameter expects, for its error.
+    pub const EXPECTED: &'static str = "all, errors or summary";
+}
+
+impl FromStr for Results {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "all" => Ok(Self::All),
+            "errors" => Ok(Self::Errors),
+            "summary" => Ok(Self::Summary),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Starts the stream and answers with its results.
+///
+/// # Errors
+///
+/// Those that hold for the whole stream: no permission, an unknown topic.
+pub async fn answer(
+    gateway: Gateway,
+    principal: Principal,
+    topic: &str,
+    formats: Formats,
+    results: Results,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let topic = gateway
+        .writer()
+        .open(&principal, topic)
+        .await
+        .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
+    let topic = Arc::clone(&topic.name);
+    let wire = Ndjson {
+        topic: Arc::clone(&topic),
+        formats,
+        results,
+        lines: Lines::new(ingest::item_limit(&gateway)),
+        last: 0,
+    };
+    Ok(ingest::answer(
+        gateway,
+        principal,
+        topic,
+        wire,
+        Bytes::new(),
+        body,
+    ))
+}
+
+/// The wire format.
+struct Ndjson {
+    topic: Arc<str>,
+    formats: Formats,
+    results: Results,
+    lines: Lines,
+    /// The last line that was read.
+    last: u64,
+}
+
+impl Ndjson {
+    fn item(&mut self, line: Line) -> Item<u64> {
+        let record = match line.content {
+            Content::Blank => return Item::Blank,
+            Content::Bytes(bytes) => parse::one(&bytes, self.formats).map_err(ApiError::from),
+            Content::TooLong => Err(ApiError::too_large(
+                "the line is longer than twice limits.record_bytes and 64 KiB",
+            )),
+        };
+        self.last = line.number;
+        match record {
+            Ok(record) => Item::Record(record, line.number),
+            Err(error) => Item::Unfit(error, line.number),
+        }
+    }
+}
+
+impl WireFormat for Ndjson {
+    /// The line's number.
+    type Place = u64;
+
+    const CONTENT_TYPE: &'static str = NDJSON;
+    const READ_HINT: &'static str = "read while you send, or ask for results=summary";
+
+    fn push(&mut self, data: &[u8]) {
+        self.lines.push(data);
+    }
+
+    fn waiting(&self) -> usize {
+        self.lines.waiting()
+    }
+
+    fn next_item(&mut self) -> Option<Item<u64>> {
+        let line = self.lines.next_line()?;
+        Some(self.item(line))
+    }
+
+    fn last_item(&mut self) -> Option<Item<u64>> {
+        let line = self.lines.last_line()?;
+        Some(self.item(line))
+    }
+
+    fn result(&self, out: &mut Vec<u8>, line: u64, result: Result<&RecordMetadata, ApiError>) {
+        match result {
+            Ok(written) => {
+                if self.results == Results::All {
+                    encode::written(out, &self.topic, written);
+                    out.push(b'\n');
+                }
+            }
+            Err(_) if self.results == Results::Summary => {}
+            Err(error) => {
+                let error = error.into_body();
+                encode::json(out, &ErrorLine { line, error });
+                out.push(b'\n');
+            }
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>, totals: Totals, error: Option<ApiError>) {
+        if error.is_none() && self.results == Results::All {
+            return;
+        }
+        let last = LastLine {
+            summary: Summary {
+                lines: self.last,
+                written: totals.written,
+                failed: totals.failed,
+            },
+            error: error.map(ApiError::into_body),
+        };
+        encode::json(out, &last);
+        out.push(b'\n');
+    }
+}
+
+#[derive(Serialize)]
+struct LastLine {
+    summary: Summary,
+    #[serde(flatten)]
+    error: Option<ErrorBody>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    lines: u64,
+    written: u64,
+    failed: u64,
+}
+
+#[derive(Serialize)]
+struct ErrorLine {
+    line: u64,
+    #[serde(flatten)]
+    error: ErrorBody,
+}
