@@ -55,6 +55,9 @@ pub enum Access {
     Topic(Action),
     /// This permission, on each of the topics that the query parameter `topics` names.
     Topics(Action),
+    /// This permission, on each of the topics that the body names. The handler asks for it, once it has read the
+    /// body; the guard only finds out who calls.
+    TopicsInBody(Action),
     /// This permission, on the group that the path parameter `group` names.
     Group(Action),
     /// This permission, on the cluster as a whole.
@@ -89,7 +92,7 @@ fn row(
 /// The list.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Access::{Cluster, Group, Open, Principal, Session, Topic, Topics};
+    use Access::{Cluster, Group, Open, Principal, Session, Topic, Topics, TopicsInBody};
     use Action::{Admin, Alter, Consume, Create, Delete, Describe, Produce};
     const GROUP: Access = Group(Action::Group);
     const DELETE: Method = Method::DELETE;
@@ -163,12 +166,12 @@ pub fn rows() -> Vec<Row> {
         row(PUT,  "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Admin), routes!(v3::configs::all_brokers::put)),
         row(DELETE, "/v3/clusters/{cluster}/broker-configs/{name}", Cluster(Admin), routes!(v3::configs::all_brokers::delete)),
         row(GET,  "/v3/clusters/{cluster}/topics", Principal, routes!(v3::topics::list)),
-        row(POST, "/v3/clusters/{cluster}/topics", Principal, routes!(v3::topics::create)),
+        row(POST, "/v3/clusters/{cluster}/topics", TopicsInBody(Create), routes!(v3::topics::create)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}", Topic(Describe), routes!(v3::topics::get)),
         row(PATCH, "/v3/clusters/{cluster}/topics/{topic}", Topic(Alter), routes!(v3::topics::update)),
         row(DELETE, "/v3/clusters/{cluster}/topics/{topic}", Topic(Delete), routes!(v3::topics::delete)),
         row(GET,  "/v3/clusters/{cluster}/topics/-/configs", Principal, routes!(v3::configs::topics::list_all)),
-        row(POST, "/v3/clusters/{cluster}/topics/-/configs:alter", Principal, routes!(v3::configs::topics::alter_several)),
+        row(POST, "/v3/clusters/{cluster}/topics/-/configs:alter", TopicsInBody(Alter), routes!(v3::configs::topics::alter_several)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/configs", Topic(Describe), routes!(v3::configs::topics::list)),
         row(GET,  "/v3/clusters/{cluster}/topics/{topic}/default-configs", Topic(Describe), routes!(v3::configs::topics::defaults)),
         row(POST, "/v3/clusters/{cluster}/topics/{topic}/configs:alter", Topic(Alter), routes!(v3::configs::topics::alter_one)),
@@ -193,6 +196,8 @@ pub fn rows() -> Vec<Row> {
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary", Group(Describe), routes!(v3::groups::lags::summary)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags", Group(Describe), routes!(v3::groups::lags::list)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}", Group(Describe), routes!(v3::groups::lags::get)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/records", Topic(Consume), routes!(v3::records::read::of_topic)),
+        row(GET,  "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/records", Topic(Consume), routes!(v3::records::read::of_partition)),
         row(POST, "/v3/clusters/{cluster}/topics/{topic}/records", Topic(Produce), routes!(v3::records::produce)),
         row(POST, "/v3/clusters/{cluster}/topics/{topic}/records:batch", Topic(Produce), routes!(v3::records::produce_batch)),
     ]
@@ -344,7 +349,7 @@ fn required(
             .ok_or_else(|| ApiError::internal(format_args!("the path of a route has no {wanted}")))
     };
     Ok(match access {
-        Access::Open | Access::Principal | Access::Session => Vec::new(),
+        Access::Open | Access::Principal | Access::Session | Access::TopicsInBody(_) => Vec::new(),
         Access::Topic(action) => vec![(action, Named::Topic(param("topic")?))],
         Access::Group(action) => vec![(action, Named::Group(param("group")?))],
         Access::Cluster(action) => vec![(action, Named::Cluster)],
@@ -369,6 +374,7 @@ fn is_for_stream_tickets(access: Access, method: &Method) -> bool {
         | Access::Session
         | Access::Topic(_)
         | Access::Topics(_)
+        | Access::TopicsInBody(_)
         | Access::Group(_)
         | Access::Cluster(_) => false,
     }
@@ -393,6 +399,7 @@ impl Access {
             Self::Principal
             | Self::Topic(_)
             | Self::Topics(_)
+            | Self::TopicsInBody(_)
             | Self::Group(_)
             | Self::Cluster(_) => Caller::Somebody,
         }
@@ -584,6 +591,7 @@ async fn guard(
         Access::Open
         | Access::Topic(_)
         | Access::Topics(_)
+        | Access::TopicsInBody(_)
         | Access::Group(_)
         | Access::Cluster(_) => Ok(()),
     };

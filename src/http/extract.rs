@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::credentials::QUERY_CREDENTIALS;
 use super::error::ApiError;
+use super::own_url::Segment;
 
 /// Path parameters.
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +179,13 @@ impl Query {
             false
         });
         taken
+    }
+
+    /// What has not been taken but this, to be put behind another query: each parameter with `&` before it.
+    pub(crate) fn without(&self, name: &str) -> String {
+        let kept = self.pairs.iter().filter(|(known, _)| known != name);
+        kept.map(|(name, value)| format!("&{}={}", Segment(name), Segment(value)))
+            .collect()
     }
 
     /// Refuses whatever has not been taken: a misspelt `from` must not read as "no `from`".

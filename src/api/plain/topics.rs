@@ -85,6 +85,7 @@ fn described(topic: &Topic, created: bool) -> PutTopicResult {
         (status = 200, description = "There is such a topic already; or, with `dry_run`, Kafka would make it", body = PutTopicResult),
         (status = 400, description = "Kafka cannot make such a topic (40002), or the body cannot be read", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker, or a name that is kept (40301)", body = ErrorBody),
+        (status = 404, description = "It was deleted by somebody else as soon as it was made (40401)", body = ErrorBody),
         (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
         (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 409, description = "There is a topic of this name that is not as asked for", body = ErrorBody),

@@ -1,7 +1,7 @@
 //! The records API: `/topics/{topic}/records`, the plain way to write and read a topic,
 //! a page at a time or as it comes.
 
-mod page;
+pub(super) mod page;
 mod params;
 pub mod read;
 pub mod stream;

@@ -76,15 +76,59 @@ impl Asked {
     }
 }
 
-/// A page of these topics. The permissions have been asked for.
+/// Records that were read, and what is to be said beside them.
+pub(crate) struct ReadPage {
+    pub(crate) records: Vec<ConsumerRecord>,
+    /// The resume token of the next page.
+    pub(crate) next: String,
+    pub(crate) formats: Formats,
+    parts: Vec<Part>,
+    unanswered: Vec<Unanswered>,
+}
+
+impl ReadPage {
+    /// The partitions that have not answered, each with its topic and why.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (&str, i32, &str)> {
+        let all = self.parts.iter().zip(&self.unanswered);
+        all.flat_map(|(part, of)| {
+            let of = of.iter();
+            of.map(|(id, why)| (&*part.topic.name, *id, why.as_str()))
+        })
+    }
+}
+
+/// A page of these topics, as JSON. The permissions have been asked for.
 pub(super) async fn answer(
     gateway: &Gateway,
     principal: &Principal,
     topics: &[String],
-    mut query: Query,
+    query: Query,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::parse(&mut query, gateway)?;
+    let page = read(gateway, principal, topics, None, query).await?;
+    let mut body = page_body(&page.records, &page.next, page.formats);
+    if page.unanswered().next().is_some() {
+        // Before the last brace.
+        body.pop();
+        put_unanswered(&mut body, &page);
+        body.push(b'}');
+    }
+    Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
+}
+
+/// Reads a page of these topics as the query says; of `partition` alone, where the path names one. The
+/// permissions have been asked for.
+pub(crate) async fn read(
+    gateway: &Gateway,
+    principal: &Principal,
+    topics: &[String],
+    partition: Option<Partitions>,
+    mut query: Query,
+) -> Result<ReadPage, ApiError> {
+    let mut asked = Asked::parse(&mut query, gateway)?;
     query.finish()?;
+    if let Some(partition) = partition {
+        asked.partitions = partition;
+    }
     // Nothing is waited for after the credential has expired.
     let wait = principal
         .time_left()
@@ -125,28 +169,25 @@ pub(super) async fn answer(
             *record = fields.of(record);
         }
     }
-    let mut body = page_body(&records, &page.next, asked.formats);
-    if page.unanswered.iter().any(|of| !of.is_empty()) {
-        // Before the last brace.
-        body.pop();
-        put_unanswered(&mut body, &scope.parts, &page.unanswered);
-        body.push(b'}');
-    }
-    Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
+    Ok(ReadPage {
+        records,
+        next: page.next,
+        formats: asked.formats,
+        parts: scope.parts,
+        unanswered: page.unanswered,
+    })
 }
 
-fn put_unanswered(out: &mut Vec<u8>, parts: &[Part], unanswered: &[Unanswered]) {
+fn put_unanswered(out: &mut Vec<u8>, page: &ReadPage) {
     out.extend_from_slice(b",\"unanswered\":[");
-    let all = parts.iter().zip(unanswered);
-    let all = all.flat_map(|(part, of)| of.iter().map(|(id, why)| (&part.topic.name, id, why)));
-    for (index, (topic, partition, why)) in all.enumerate() {
+    for (index, (topic, partition, why)) in page.unanswered().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         out.extend_from_slice(b"{\"topic\":");
         encode::string(out, topic);
         out.extend_from_slice(b",\"partition\":");
-        encode::number(out, i64::from(*partition));
+        encode::number(out, i64::from(partition));
         out.extend_from_slice(b",\"message\":");
         encode::string(out, why);
         out.push(b'}');

@@ -71,7 +71,9 @@ fn every_operation_is_described() {
         }
         if row.access != Access::Open {
             // The compatible API has Confluent REST Proxy's own statuses for what Kafka does.
-            let is_v2 = operation["tags"][0] == "Compatible REST v2";
+            let is_v2 = ["Compatible REST v2", "Compatible REST v3"]
+                .iter()
+                .any(|tag| operation["tags"][0] == *tag);
             let errors: &[&str] = match row.access {
                 _ if is_v2 => &["401", "403", "406", "500"],
                 Access::Principal => &["400", "401", "403", "503"],
@@ -88,6 +90,7 @@ fn every_operation_is_described() {
             let says = match row.access {
                 Access::Topic(action) => format!("Needs `{action}` on the topic."),
                 Access::Topics(action) => format!("Needs `{action}` on each of the topics."),
+                Access::TopicsInBody(action) => format!("Needs `{action}` on "),
                 Access::Cluster(action) => format!("Needs `{action}` on the cluster."),
                 Access::Group(action) => format!("Needs `{action}` on the group"),
                 _ => "Needs no permission".to_owned(),
@@ -130,5 +133,25 @@ fn only_lists_and_tickets_are_for_every_principal() {
         .filter(|row| row.access == Access::Principal)
         .map(|row| format!("{} {}", row.method, row.path))
         .collect();
-    assert_eq!(lists, ["POST /tickets", "GET /topics", "GET /brokers"]);
+    let v3 = "/v3/clusters";
+    let cluster = "/v3/clusters/{cluster}";
+    let of_v3 = [
+        "",
+        "/brokers",
+        "/brokers/{broker}",
+        "/brokers/{broker}/partition-replicas",
+        "/topics",
+        "/topics/-/configs",
+        "/topics/-/partitions/-/reassignment",
+        "/consumer-groups",
+    ];
+    let mut expected = vec![
+        "POST /tickets".to_owned(),
+        "GET /groups".to_owned(),
+        "GET /topics".to_owned(),
+        "GET /brokers".to_owned(),
+        format!("GET {v3}"),
+    ];
+    expected.extend(of_v3.map(|path| format!("GET {cluster}{path}")));
+    assert_eq!(lists, expected);
 }

@@ -44,9 +44,9 @@ pub(super) const RULES: Rules = &[
     ("ssl.client.authentication", Made("`REQUESTED`: `tls.client_ca`. `REQUIRED`: only this machine is listened to until `auth` is set up")),
     ("ssl.client.auth", Made("`true` is `REQUIRED`")),
     ("api.v2.enable", Made("`false`: `http.block` with the routes of v2")),
-    ("api.v3.enable", Not("this version has no v3")),
-    ("api.endpoints.allowlist", Made("`http.allow`, of v2's names, by whole resources")),
-    ("api.endpoints.blocklist", Made("`http.block`, of v2's names, by whole resources; consumers and produce with every other way to read and to write")),
+    ("api.v3.enable", Made("`false`: `http.block` with the routes of v3, and the plain ones that do the same")),
+    ("api.endpoints.allowlist", Made("`http.allow`, by whole resources")),
+    ("api.endpoints.blocklist", Made("`http.block`, by whole resources; consumers, produce, topics and groups with every other way to do the same")),
     ("dos.filter.enabled", Made("see `dos.filter.max.requests.per.sec`")),
     ("dos.filter.max.requests.per.sec", Made("`limits.requests_per_second`, where the filter is on")),
     ("kafka.rest.resource.extension.class", Made("nothing: it may have asked for credentials, so only this machine is listened to until `auth` is set up")),
@@ -68,7 +68,10 @@ pub(super) const RULES: Rules = &[
     ("simpleconsumer.*", POOL),
     ("thread.pool.*", POOL),
     ("request.queue.capacity*", POOL),
-    ("api.v3.*", Not("this version has no v3")),
+    ("api.v3.produce.rate.limit.*", RATES),
+    ("api.v3.produce.request.size.limit.max.bytes", Not("limits.record_bytes bounds a record")),
+    ("api.v3.produce.batch.maximum.entries", Not("limits.records_per_request bounds a batch")),
+    ("api.v3.*", Not("it is for threads of its own, of which there are none")),
     ("rate.limit.*", RATES),
     ("dos.filter.*", RATES),
     ("fetch.min.bytes", Not("a read answers as soon as it has records")),
@@ -106,6 +109,33 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     ("api.v2.produce-to-partition.", &["POST /topics/{topic}/partitions/{partition}"]),
     ("api.v2.consumers.", &["/consumers/*"]),
     ("api.v2.root.", &["/"]),
+    ("api.v3.clusters.", &["GET /v3/clusters", "GET /v3/clusters/{cluster}"]),
+    ("api.v3.brokers.", &["GET /v3/clusters/{cluster}/brokers", "GET /v3/clusters/{cluster}/brokers/{broker}"]),
+    ("api.v3.broker-configs.", &["/v3/clusters/{cluster}/brokers/*/configs*"]),
+    ("api.v3.cluster-configs.", &["/v3/clusters/{cluster}/broker-configs*"]),
+    ("api.v3.topics.", &["/v3/clusters/{cluster}/topics", "/v3/clusters/{cluster}/topics/{topic}"]),
+    ("api.v3.topic-configs.", &["/v3/clusters/{cluster}/topics/*/configs*"]),
+    ("api.v3.default-topic-configs.", &["/v3/clusters/{cluster}/topics/*/default-configs"]),
+    ("api.v3.partitions.", &["GET /v3/clusters/{cluster}/topics/{topic}/partitions", "GET /v3/clusters/{cluster}/topics/{topic}/partitions/{partition}"]),
+    ("api.v3.partition-offsets.", &["GET /v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/offset"]),
+    ("api.v3.replicas.", &["GET /v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/replicas*", "GET /v3/clusters/{cluster}/brokers/{broker}/partition-replicas"]),
+    ("api.v3.produce.", &["POST /v3/clusters/{cluster}/topics/{topic}/records"]),
+    ("api.v3.batch-produce.", &["POST /v3/clusters/{cluster}/topics/{topic}/records:batch"]),
+    ("api.v3.consumer-groups.", &["/v3/clusters/{cluster}/consumer-groups", "/v3/clusters/{cluster}/consumer-groups/{group}"]),
+    ("api.v3.consumers.", &["GET /v3/clusters/{cluster}/consumer-groups/{group}/consumers*"]),
+    ("api.v3.consumer-assignments.", &["GET /v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}/assignments*"]),
+    ("api.v3.consumer-lags.", &["GET /v3/clusters/{cluster}/consumer-groups/{group}/lags*"]),
+    ("api.v3.consumer-group-lag-summaries.", &["GET /v3/clusters/{cluster}/consumer-groups/{group}/lag-summary"]),
+];
+
+/// What changes topics and groups beside REST v3.
+const ADMINISTRATION: [&str; 6] = [
+    "PUT /topics/*",
+    "DELETE /topics/*",
+    "GET /topics/{topic}/size",
+    "/groups",
+    "/groups/*",
+    "POST /admin/topics",
 ];
 
 /// The port where none is given.
@@ -310,13 +340,22 @@ fn routes(draft: &mut Draft, made: &[Entry]) {
     if let Some(entry) = entry(made, "api.v2.enable") {
         let all: Vec<&str> = ENDPOINTS
             .iter()
-            .filter(|(name, _)| *name != "api.v2.root.")
+            .filter(|(name, _)| name.starts_with("api.v2.") && *name != "api.v2.root.")
             .flat_map(|(_, routes)| routes.iter().copied())
             .filter(|route| !route.ends_with("/records"))
             .collect();
         match is_on(made, "api.v2.enable") {
             Some(false) => listeners::block(draft, &all, &[entry]),
             _ => draft.leave(entry, "v2 is always there unless http.block has its routes"),
+        }
+    }
+    if let Some(entry) = entry(made, "api.v3.enable") {
+        match is_on(made, "api.v3.enable") {
+            Some(false) => {
+                let all: Vec<&str> = [&["/v3/*"], &ADMINISTRATION[..]].concat();
+                listeners::block(draft, &all, &[entry]);
+            }
+            _ => draft.leave(entry, "v3 is always there unless http.block has its routes"),
         }
     }
     for (name, path) in [
@@ -372,8 +411,18 @@ fn endpoints(draft: &mut Draft, path: &str, entry: &Entry) {
 fn also_blocked(path: &str, endpoint: &str) -> &'static [&'static str] {
     match endpoint {
         "api.v2.consumers." if path == "http.block" => &listeners::READING,
-        "api.v2.produce-to-topic." | "api.v2.produce-to-partition." if path == "http.block" => {
+        "api.v2.produce-to-topic."
+        | "api.v2.produce-to-partition."
+        | "api.v3.produce."
+        | "api.v3.batch-produce."
+            if path == "http.block" =>
+        {
             &listeners::WRITING
+        }
+        "api.v3.topics." | "api.v3.consumer-groups." | "api.v3.consumer-lags."
+            if path == "http.block" =>
+        {
+            &ADMINISTRATION
         }
         _ => &[],
     }

@@ -235,19 +235,19 @@ fn a_listener_that_asked_for_credentials_is_imported_to_loopback_only() {
 
 #[test]
 fn who_blocked_reading_blocked_every_way_to_read() {
-    let found = confluent("api.endpoints.blocklist=api.v2.consumers.create,api.v3.acls.*");
+    let found = confluent("api.endpoints.blocklist=api.v2.consumers.create,api.v4.acls.*");
     let blocked = &found.loaded.settings.http.block;
     for route in ["GET /records", "GET /topics/{topic}/records", "* /ws"] {
         assert!(blocked.iter().any(|other| other == route), "{blocked:?}");
     }
-    assert!(found.reason(1).contains("api.v3.acls.*"));
+    assert!(found.reason(1).contains("api.v4.acls.*"));
     let found = confluent("api.endpoints.allowlist=api.v2.topics.*");
     assert_eq!(
         found.loaded.settings.http.allow,
         ["GET /topics", "GET /topics/{topic}"]
     );
     // Nothing of what was allowed is here, which must not come to everything.
-    let found = confluent("api.endpoints.allowlist=api.v3.acls.*");
+    let found = confluent("api.endpoints.allowlist=api.v4.acls.*");
     assert_eq!(found.loaded.settings.server.listen, ["127.0.0.1:8082"]);
 }
 
@@ -261,6 +261,41 @@ fn who_blocked_writing_blocked_every_way_to_write() {
         "* /ws",
     ] {
         assert!(blocked.iter().any(|other| other == route), "{blocked:?}");
+    }
+}
+
+#[test]
+fn who_blocked_administration_blocked_every_way_to_administrate() {
+    for (text, expected) in [
+        (
+            "api.v3.enable=false",
+            ["* /v3/*", "DELETE /topics/*", "* /groups/*"],
+        ),
+        (
+            "api.endpoints.blocklist=api.v3.topics.delete",
+            [
+                "* /v3/clusters/{cluster}/topics/{topic}",
+                "DELETE /topics/*",
+                "PUT /topics/*",
+            ],
+        ),
+        (
+            "api.endpoints.blocklist=api.v3.consumer-groups.*",
+            [
+                "* /v3/clusters/{cluster}/consumer-groups/{group}",
+                "* /groups",
+                "* /groups/*",
+            ],
+        ),
+    ] {
+        let found = confluent(text);
+        let blocked = &found.loaded.settings.http.block;
+        for route in expected {
+            assert!(
+                blocked.iter().any(|other| other == route),
+                "{text}: {blocked:?}"
+            );
+        }
     }
 }
 

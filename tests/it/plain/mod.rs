@@ -2,8 +2,10 @@
 //!
 //! - `topics`: topics, made and deleted
 //! - `groups`: groups, their lag, and what they have committed
+//! - `storage`: how large a topic is, and how its oldest records are deleted
 
 mod groups;
+mod storage;
 mod topics;
 
 use std::time::Duration;

@@ -6,11 +6,13 @@
 //! - `topic_configs`: settings of topics
 //! - `moved_partitions`: several brokers: replicas, and partitions that are being moved
 //! - `produce`: writing, as a stream and in batches, seen in the topic by a plain client
+//! - `read`: reading, a page after the other
 
 mod cluster;
 mod groups;
 mod moved_partitions;
 mod produce;
+mod read;
 mod topic_configs;
 mod topics;
 

@@ -106,7 +106,7 @@ pub async fn get(
 
 /// Change a setting of all brokers
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     put,
     path = "/v3/clusters/{cluster}/broker-configs/{name}",
@@ -132,7 +132,7 @@ pub async fn put(
 
 /// Take a setting of all brokers back
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     delete,
     path = "/v3/clusters/{cluster}/broker-configs/{name}",
@@ -158,7 +158,7 @@ pub async fn delete(
 ///
 /// All of the changes are made, or none.
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     post,
     path = "/v3/clusters/{cluster}/broker-configs:alter",

@@ -150,7 +150,7 @@ pub async fn get(
 
 /// Change a setting of a broker
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     put,
     path = "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}",
@@ -180,7 +180,7 @@ pub async fn put(
 ///
 /// The broker has the value of all brokers again, or the one that it was started with.
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     delete,
     path = "/v3/clusters/{cluster}/brokers/{broker}/configs/{name}",
@@ -208,7 +208,7 @@ pub async fn delete(
 ///
 /// All of the changes are made, or none.
 ///
-/// Needs `admin`.
+/// Needs `admin` on the cluster.
 #[utoipa::path(
     post,
     path = "/v3/clusters/{cluster}/brokers/{broker}/configs:alter",

@@ -5,9 +5,11 @@
 //! - `values`: cuts the stream into JSON values; `stream`: its wire format, for `api::ingest`
 //! - `batch`: the body and the answer of a batch
 //! - `answer`: what is said of each record, and the error codes
+//! - `read`: reading, which the reference does not offer
 
 mod answer;
 mod batch;
+pub mod read;
 mod request;
 mod stream;
 mod values;
