@@ -163,6 +163,27 @@ fn no_module_takes_from_a_layer_above_its_own() {
     );
 }
 
+/// The machine holds subscriptions; what both need stands beside them.
+#[test]
+fn a_sessions_subscription_takes_nothing_from_its_machine() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names = Vec::new();
+    files(
+        &src.join("session/subscription"),
+        "session/subscription/",
+        &mut names,
+    );
+    assert!(!names.is_empty());
+    for name in names {
+        let code = without_comments(&fs::read_to_string(src.join(&name)).unwrap());
+        let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        assert!(
+            words.all(|word| word != "machine"),
+            "src/{name} takes from src/session/machine"
+        );
+    }
+}
+
 #[test]
 fn paths_are_found_in_uses_and_in_code() {
     let code = without_comments(

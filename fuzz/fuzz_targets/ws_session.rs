@@ -14,8 +14,11 @@ use tidegate::delivery::DeadLetterId;
 use tidegate::kafka::fault::{Fault, FaultKind};
 use tidegate::kafka::member::{Assigned, Command, Event, Release, SeekTo, State, Token};
 use tidegate::record::{ConsumerRecord, RecordMetadata, TimestampType, TopicPartition};
-use tidegate::session::machine::{Clock, Effect, Rules, Session};
+use tidegate::session::clock::Clock;
+use tidegate::session::effect::Effect;
+use tidegate::session::machine::Session;
 use tidegate::session::protocol::client::ClientFrame;
+use tidegate::session::rules::Rules;
 use tokio::sync::oneshot;
 
 /// What happens next. Tags, offsets and ids are small, so that they hit.

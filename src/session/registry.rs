@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::machine::Rules;
+use super::rules::Rules;
 use super::socket::Limits;
 use super::static_members::Claims;
 use crate::auth::identity::Identity;

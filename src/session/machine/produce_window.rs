@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::session::frame_queue::Weight;
 use crate::session::protocol::Id;
 use crate::session::protocol::server::ProduceWindow;
 
@@ -19,15 +20,6 @@ const LONGEST_OVERRUN: Duration = Duration::from_secs(30);
 const REMEMBERED: usize = 1_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 const REMEMBERED_BYTES: usize = 256 << 10;
-
-/// What a request weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight {
-    /// Records.
-    pub records: u64,
-    /// Bytes of keys, values and headers.
-    pub bytes: u64,
-}
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

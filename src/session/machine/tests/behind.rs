@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::behind::MOST_FRAMES;
-use super::super::{Effect, TailEffect};
 use super::{Play, kinds, place};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{Command, Event};
+use crate::session::effect::{Effect, TailEffect};
 use crate::session::protocol::server::Error;
 
 fn subscribe(sub: &str) -> Value {

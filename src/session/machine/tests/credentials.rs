@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::{Play, permissions};
 use crate::auth::Principal;
 use crate::kafka::member::Command;
+use crate::session::effect::Effect;
 use crate::session::static_members::Foreign;
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::super::Effect;
 use super::{Play, kinds, place, record, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, SeekTo};
 use crate::record::ConsumerRecord;
+use crate::session::effect::Effect;
 use crate::session::protocol::close::Close;
 
 #[test]

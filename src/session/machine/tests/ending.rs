@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::{Play, kinds, place, release, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event};
+use crate::session::effect::Effect;
 
 #[test]
 fn nothing_comes_after_goodbye() {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::Play;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::{RecordMetadata, Unplaced};
+use crate::session::effect::Effect;
 use crate::write::WriteError;
 
 #[test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::Effect;
 use super::{Play, place};
 use crate::delivery::DeadLetterId;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, Release, SeekTo, Token};
 use crate::record::TopicPartition;
+use crate::session::effect::Effect;
 
 /// What may happen to a session.
 #[derive(Debug, Clone)]

@@ -1,17 +1,21 @@
 //! A session's tails with followers that are played by the test.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{Play, check, kinds};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
+use crate::kafka::tail::{self, Ended, Entry, Next};
+use crate::position::{Offsets, ResumeTokens};
 use crate::reader_options::Isolation;
 use crate::record::{ConsumerRecord, TimestampType};
-use crate::session::machine::tests::{Play, check, kinds};
-use crate::session::machine::{Effect, TailEffect};
+use crate::session::effect::{Effect, TailEffect};
+use crate::session::subscription::tail::open_tail::{Begun, BegunPart};
+use crate::session::subscription::tail::{BEHIND, Came, DOWN, LOOK, LOOK_FOR_ENDS, put};
 use crate::stream::encoder::SharedEncoders;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
@@ -73,7 +77,7 @@ impl Tailed {
         };
         let begun = Begun {
             owner: Arc::clone(&ask.principal),
-            parts: vec![open_tail::BegunPart {
+            parts: vec![BegunPart {
                 topic: Arc::from("orders"),
                 starts: vec![(0, 0), (1, 0)],
                 ends: vec![(0, 0), (1, 9)],
