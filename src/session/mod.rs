@@ -13,6 +13,7 @@
 //! - `frame_queue.rs`: frames that wait to go out
 //! - `clock.rs`: the time of day
 //! - `rules.rs`: what all sessions are held to
+//! - `model/`: a whole session played for the property test and the fuzz target
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
 //! - `followers.rs`: the followers that the driver has for the session's tails
 
@@ -28,6 +29,8 @@ pub mod effect;
 mod followers;
 pub mod frame_queue;
 pub mod machine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;
 mod outbox;
 pub mod protocol;
 pub mod registry;

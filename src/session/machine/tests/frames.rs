@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Play, kinds};
@@ -171,4 +172,17 @@ fn what_is_no_frame_ends_the_session() {
     let mut play = Play::open();
     play.text("{");
     assert_eq!(play.goodbye(), 4500);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_makes_a_session_fail(texts in prop::collection::vec("\\PC{0,60}", 1..20)) {
+        let mut play = Play::subscribed(json!({}));
+        for text in texts {
+            play.text(&text);
+            play.frames();
+        }
+    }
 }

@@ -9,7 +9,8 @@
 //! - `ending.rs`: partitions that go, and ends
 //! - `producing.rs`: records that a client writes
 //! - `tails.rs`: tails, with followers that the test plays
-//! - `steps.rs`: whatever happens in whatever order
+//!
+//! Whatever happens in whatever order is in `session/model/`.
 
 mod behind;
 mod credentials;
@@ -17,11 +18,9 @@ mod delivering;
 mod ending;
 mod frames;
 mod producing;
-mod steps;
 mod tails;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,6 +33,7 @@ use crate::kafka::member::{self, Command, Event, Release};
 use crate::record::{ConsumerRecord, TimestampType, TopicPartition};
 use crate::session::clock::Clock;
 use crate::session::effect::Effect;
+use crate::session::model::frame_schema::check;
 use crate::session::rules::Rules;
 
 fn rules(open: bool) -> Arc<Rules> {
@@ -49,29 +49,6 @@ fn rules(open: bool) -> Arc<Rules> {
         max_delayed: 1_000,
         dead_letter_topic: "{topic}.dlq".to_owned(),
     })
-}
-
-/// Checks a frame against the document.
-fn check(frame: &Value) {
-    static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
-        let document = crate::session::protocol::asyncapi::document();
-        let messages = document["components"]["messages"].as_object().unwrap();
-        messages
-            .iter()
-            .map(|(kind, message)| {
-                let schema = json!({
-                    "$ref": message["payload"]["$ref"],
-                    "components": document["components"],
-                });
-                (kind.clone(), jsonschema::validator_for(&schema).unwrap())
-            })
-            .collect()
-    });
-    let kind = frame["type"].as_str().unwrap();
-    let schema = SCHEMAS.get(kind).unwrap_or_else(|| panic!("{frame}"));
-    if let Err(error) = schema.validate(frame) {
-        panic!("{frame}: {error}");
-    }
 }
 
 fn place(partition: i32) -> TopicPartition {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Play, check, kinds};
+use super::{Play, kinds};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
 use crate::kafka::tail::{self, Ended, Entry, Next};
@@ -14,6 +14,7 @@ use crate::position::{Offsets, ResumeTokens};
 use crate::reader_options::Isolation;
 use crate::record::{ConsumerRecord, TimestampType};
 use crate::session::effect::{Effect, TailEffect};
+use crate::session::model::frame_schema::check;
 use crate::session::subscription::tail::open_tail::{Begun, BegunPart};
 use crate::session::subscription::tail::{BEHIND, Came, DOWN, LOOK, LOOK_FOR_ENDS, put};
 use crate::stream::encoder::SharedEncoders;
