@@ -25,12 +25,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::SharedEncoder;
+use super::error::{StreamError, TellError};
 use super::event_format::{self, Transport};
 use super::limits::Permit;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
-use crate::http::error::ApiError;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
@@ -62,6 +62,7 @@ pub(crate) struct RecordStream {
     changes: Changes,
     permit: Permit,
     encoder: Arc<SharedEncoder>,
+    tell_error: TellError,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
     resume_tokens: ResumeTokens,
@@ -150,6 +151,7 @@ impl RecordStream {
         principal: &Principal,
         permit: Permit,
         encoder: Arc<SharedEncoder>,
+        tell_error: TellError,
         parts: Vec<Part>,
         cluster_id: Arc<str>,
         asked: Asked,
@@ -191,6 +193,7 @@ impl RecordStream {
             changes: principal.changes(),
             permit,
             encoder,
+            tell_error,
             parts,
             cluster_id,
             resume_tokens,
@@ -258,13 +261,13 @@ impl RecordStream {
             if let Some(asked) = self.begin.take() {
                 // On the heap, for it is large and soon over.
                 if let Err(error) = Box::pin(self.begin(&asked)).await {
-                    self.failed(error);
+                    self.failed(error.into());
                 }
                 continue;
             }
             if self.ahead.as_ref().is_some_and(Ahead::is_due) {
                 if let Err(error) = self.close_ahead().await {
-                    self.failed(error);
+                    self.failed(error.into());
                 }
                 continue;
             }
@@ -395,7 +398,6 @@ impl RecordStream {
         let Err(error) = may_go_on(&self.principal, &topics, self.encoder.visibility()) else {
             return;
         };
-        let error = ApiError::from(error);
         let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();
         if self.over && is_said {
             return;
@@ -411,7 +413,7 @@ impl RecordStream {
         self.out.clear();
         self.out.extend_from_slice(&begun);
         // Without an id: the client has not got all that lies before the place.
-        self.event_with("stream-error", None, &error.into_body());
+        self.error_event(None, error.into());
         self.close();
     }
 
@@ -471,11 +473,7 @@ impl RecordStream {
         }
         if let Some(expiry) = &mut self.expiry {
             if expiry.ends <= now {
-                let error = ApiError::unauthenticated(
-                    Some("invalid_token"),
-                    "the token or certificate has expired; connect again with a new one",
-                );
-                return self.failed(error);
+                return self.failed(StreamError::Expired);
             }
             if expiry.warns.is_some_and(|at| at <= now) {
                 expiry.warns = None;
