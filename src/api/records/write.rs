@@ -21,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
+use crate::http::request_id::RequestId;
 use crate::http::{encoding, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::OnInvalid;
@@ -132,6 +133,7 @@ pub async fn post(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
+    Extension(request_id): Extension<RequestId>,
     RawQuery(raw_query): RawQuery,
     mut query: Query,
     request: Request,
@@ -153,7 +155,12 @@ pub async fn post(
             }
             let results = results.unwrap_or_default();
             let body = encoding::decoded(&parts.headers, body)?;
-            return stream::answer(gateway, principal, &topic, formats, results, body).await;
+            let caller = stream::Caller {
+                gateway,
+                principal,
+                request_id,
+            };
+            return stream::answer(caller, &topic, formats, results, body).await;
         }
     };
     query.finish()?;

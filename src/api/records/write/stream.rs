@@ -39,6 +39,7 @@ use crate::gateway::Gateway;
 use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
+use crate::http::request_id::RequestId;
 use crate::kafka::metadata::Topic;
 use crate::kafka::producer::Outcome;
 use crate::record::ProducerRecord;
@@ -84,19 +85,30 @@ impl FromStr for Results {
     }
 }
 
+/// Who sends a stream.
+pub(super) struct Caller {
+    pub(super) gateway: Gateway,
+    pub(super) principal: Principal,
+    pub(super) request_id: RequestId,
+}
+
 /// Starts the stream and answers with its results.
 ///
 /// # Errors
 ///
 /// Those that hold for the whole stream: no permission, an unknown topic.
-pub async fn answer(
-    gateway: Gateway,
-    principal: Principal,
+pub(super) async fn answer(
+    caller: Caller,
     topic: &str,
     formats: Formats,
     results: Results,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let Caller {
+        gateway,
+        principal,
+        request_id,
+    } = caller;
     let topic = gateway
         .writer()
         .open(&principal, topic)
@@ -113,6 +125,7 @@ pub async fn answer(
         changes: principal.changes(),
         lost: None,
         principal,
+        request_id,
         topic,
         formats,
         results,
@@ -140,6 +153,8 @@ pub async fn answer(
 struct NdjsonIngest {
     gateway: Gateway,
     principal: Principal,
+    /// Under which the log has the causes of errors.
+    request_id: RequestId,
     topic: Arc<Topic>,
     formats: Formats,
     results: Results,
@@ -445,7 +460,10 @@ impl NdjsonIngest {
                 }
                 _ if self.results == Results::Summary => {}
                 Ok(Err(fault)) => error_line(&mut out, *line, ApiError::from_fault(fault)),
-                Err(error) => error_line(&mut out, *line, error.clone()),
+                Err(error) => {
+                    let error = error.clone().logged_under(self.request_id.as_str());
+                    error_line(&mut out, *line, error);
+                }
             }
         }
         out
@@ -501,7 +519,7 @@ impl NdjsonIngest {
         }
         let last = LastLine {
             summary: self.totals,
-            error: error.map(ApiError::into_body),
+            error: error.map(|error| error.logged_under(self.request_id.as_str()).into_body()),
         };
         let mut line = Vec::new();
         encode::json(&mut line, &last);
