@@ -148,7 +148,7 @@ mod tests {
     };
 
     #[test]
-    fn the_window_bounds_what_has_no_answer() {
+    fn a_request_beyond_the_window_is_not_admitted() {
         let now = Instant::now();
         let mut producing = Producing::default();
         for id in 0..100 {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_answered_once() {
+    fn a_request_sent_again_is_answered_as_the_first_time() {
         let now = Instant::now();
         let mut producing = Producing::default();
         let id = Id::Text("a".into());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_take_bounded_room() {
+    fn remembered_answers_take_bounded_memory() {
         let now = Instant::now();
         let mut producing = Producing::default();
         for id in 0..5_000 {

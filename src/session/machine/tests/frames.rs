@@ -49,7 +49,7 @@ fn answers_that_nobody_reads_end_the_session() {
 }
 
 #[test]
-fn late_acknowledgements_of_a_subscription_that_ended_cost_nothing() {
+fn late_acknowledgements_of_a_subscription_that_ended_do_not_end_the_session() {
     let mut play = Play::subscribed(json!({}));
     play.offer(0, 0..60);
     play.frames();
@@ -72,7 +72,7 @@ fn late_acknowledgements_of_a_subscription_that_ended_cost_nothing() {
 }
 
 #[test]
-fn bad_frames_are_named_and_too_many_end_the_session() {
+fn each_bad_frame_is_answered_with_its_error_and_too_many_end_the_session() {
     let mut play = Play::subscribed(json!({}));
     for (frame, code, field) in [
         (json!({"type": "dance"}), "unknown_type", "type"),
@@ -168,7 +168,7 @@ fn bad_frames_are_named_and_too_many_end_the_session() {
 }
 
 #[test]
-fn what_is_no_frame_ends_the_session() {
+fn a_text_that_is_no_frame_ends_the_session() {
     let mut play = Play::open();
     play.text("{");
     assert_eq!(play.goodbye(), 4500);
