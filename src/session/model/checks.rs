@@ -265,8 +265,9 @@ impl Checks {
         }
     }
 
-    /// The socket took these, in their order: all that there was beside records.
-    pub(super) fn took(&mut self, frames: &[Value]) {
+    /// The socket took these, in their order: all that there was beside records. What a session says to be committed
+    /// while it `is_ending` may be of an assignment that is over.
+    pub(super) fn took(&mut self, frames: &[Value], is_ending: bool) {
         for (nth, frame) in frames.iter().enumerate() {
             frame_schema::check(frame);
             assert!(!self.closed, "nothing comes after goodbye: {frame}");
@@ -274,22 +275,17 @@ impl Checks {
             match frame["type"].as_str().unwrap_or_default() {
                 "records" => self.delivered(frame),
                 "goodbye" => self.closed = true,
-                "committed" => self.told_committed(frame),
+                "committed" if !is_ending => self.told_committed(frame),
                 "produced" => self.written(id, frame),
                 "error" if id.starts_with(PRODUCE) => self.written(id, frame),
                 // What was refused of it is said behind it, with the same id.
                 "acked" if id.starts_with(ACK) => {
-                    let next = frames.get(nth + 1);
-                    let refused =
-                        next.filter(|next| next["type"] == "error" && next["id"] == frame["id"]);
-                    self.acked(id, refused);
+                    let mut behind = frames.iter().skip(nth + 1);
+                    self.acked(id, behind.find(|other| is_answer(other, "error", id)));
                 }
                 "error" if id.starts_with(ACK) => {
-                    let before = nth.checked_sub(1).and_then(|before| frames.get(before));
-                    let is_behind = before.is_some_and(|before| {
-                        before["type"] == "acked" && before["id"] == frame["id"]
-                    });
-                    if !is_behind {
+                    let mut before = frames.iter().take(nth);
+                    if !before.any(|other| is_answer(other, "acked", id)) {
                         self.not_acked(id);
                     }
                 }
@@ -414,6 +410,10 @@ impl Acking {
     fn has(&self, at: At) -> bool {
         self.records.iter().any(|(_, other, _)| *other == at)
     }
+}
+
+fn is_answer(frame: &Value, kind: &str, id: &str) -> bool {
+    frame["type"] == kind && frame["id"] == id
 }
 
 fn partition_of(at: &Value) -> i32 {

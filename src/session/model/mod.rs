@@ -69,13 +69,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(600))]
 
         #[test]
-        fn a_session_keeps_its_promises_whatever_happens_in_whatever_order(script in script()) {
+        fn steps_in_any_order_break_no_promise_of_a_session(script in script()) {
             play(&script.0);
         }
     }
 
     #[test]
-    fn steps_come_as_often_as_they_weigh() {
+    fn bytes_make_every_kind_of_step() {
         let mut seen = std::collections::HashSet::new();
         for kind in 0..=u16::MAX {
             let [high, low] = kind.to_be_bytes();

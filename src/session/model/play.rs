@@ -61,6 +61,9 @@ pub(super) struct Play {
     /// The number that comes back with the topics that were looked up last.
     lookup: u64,
     acks: u64,
+    /// Behind a seek waits a frame that says of offsets, and not of records, that the client is done with them.
+    waits_behind_seek: bool,
+    draining: bool,
 }
 
 impl Play {
@@ -119,6 +122,8 @@ impl Play {
             writing: VecDeque::new(),
             lookup: 0,
             acks: 0,
+            waits_behind_seek: false,
+            draining: false,
         }
     }
 
@@ -251,6 +256,7 @@ impl Play {
             Step::Pass(ms) => self.pass(Duration::from_millis(u64::from(ms))),
             Step::Drain(ms) => {
                 let time = Duration::from_millis(u64::from(ms));
+                self.draining = true;
                 self.session.drain(time, time, self.now);
                 self.apply();
             }
@@ -284,6 +290,12 @@ impl Play {
         let text = Bytes::from(text);
         if let Ok(frame) = ClientFrame::parse(&text) {
             self.checks.sends(&frame);
+            let by_offsets = match &frame {
+                ClientFrame::Ack(ack) => ack.upto.is_some(),
+                ClientFrame::Commit(commit) => commit.positions.is_some(),
+                _ => false,
+            };
+            self.waits_behind_seek |= by_offsets && self.is_seeking();
         }
         self.session.text(&text, self.now);
         self.apply();
@@ -305,7 +317,11 @@ impl Play {
         while let Some(text) = self.session.next_frame(room, self.now) {
             frames.push(serde_json::from_slice(&text).expect("JSON"));
         }
-        self.checks.took(&frames);
+        // One that is about to end waits for no commit before it lets go of a partition.
+        let is_ending = self.draining
+            || self.session.end().is_some()
+            || self.session.group().is_none_or(|group| group.is_leaving());
+        self.checks.took(&frames, is_ending);
         self.apply();
     }
 
@@ -353,6 +369,7 @@ impl Play {
         self.checks.left();
         self.going = None;
         self.commands.clear();
+        self.waits_behind_seek = false;
     }
 
     /// Does what the session wants done, as far as that is not a step of its own.
@@ -452,19 +469,37 @@ impl Play {
         });
     }
 
+    /// While a partition is being revoked, a member that loses any has lost them all.
     fn lose(&mut self, partition: i32) {
-        if self.joined && self.assigned.remove(&partition).is_some() {
-            self.checks.taken_away(partition);
-            self.member(Event::Lost(vec![place(partition)]));
+        if !self.joined || !self.assigned.contains_key(&partition) {
+            return;
         }
+        let lost: Vec<i32> = match self.going {
+            None => vec![partition],
+            Some(_) => self.assigned.keys().copied().collect(),
+        };
+        for partition in &lost {
+            self.assigned.remove(partition);
+            self.checks.taken_away(*partition);
+        }
+        self.member(Event::Lost(lost.into_iter().map(place).collect()));
     }
 
     fn is_going(&self, partition: i32) -> bool {
         self.going.as_ref().is_some_and(|(of, _)| *of == partition)
     }
 
+    fn is_seeking(&self) -> bool {
+        let mut commands = self.commands.iter();
+        commands.any(|(command, _)| matches!(command, Command::Seek { .. }))
+    }
+
     fn offer(&mut self, partition: i32, records: u8, hidden: u8) {
         if self.is_going(partition) || !self.joined || self.told_to_leave {
+            return;
+        }
+        // Such a frame would be about records that come after it.
+        if self.waits_behind_seek {
             return;
         }
         let Some(next) = self.assigned.get_mut(&partition) else {
@@ -513,6 +548,7 @@ impl Play {
         let Some((command, assignments)) = self.commands.pop_front() else {
             return;
         };
+        self.waits_behind_seek &= self.is_seeking();
         let outcome = |offset: i64| {
             if well { Ok(offset) } else { Err(unavailable()) }
         };
