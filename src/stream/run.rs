@@ -54,6 +54,12 @@ const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// How long clients of an overloaded gateway wait.
 pub(crate) const RETRY_BUSY: u64 = 30_000;
 
+/// What a stream reads: topics of a cluster.
+pub(crate) struct StreamTopics {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) cluster_id: Arc<str>,
+}
+
 /// A stream under way.
 pub(crate) struct RecordStream {
     clients: Arc<KafkaClients>,
@@ -152,10 +158,10 @@ impl RecordStream {
         permit: Permit,
         encoder: Arc<SharedEncoder>,
         tell_error: TellError,
-        parts: Vec<Part>,
-        cluster_id: Arc<str>,
+        topics: StreamTopics,
         asked: Asked,
     ) -> Self {
+        let StreamTopics { parts, cluster_id } = topics;
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
         let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
         let begun = Instant::now();

@@ -28,7 +28,7 @@ use crate::stream::error::{ErrorEvent, TellError};
 use crate::stream::event_format::{self, Transport};
 use crate::stream::limits::Full;
 use crate::stream::params::{Asked, Origin, Until};
-use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
+use crate::stream::run::{OVER, RETRY_BUSY, RecordStream, StreamTopics};
 use crate::stream::start_offsets;
 use crate::transport::connection::Connection;
 
@@ -233,8 +233,7 @@ async fn begin(
         permit,
         encoder,
         tell_error(request_id),
-        parts,
-        cluster_id,
+        StreamTopics { parts, cluster_id },
         asked,
     );
     run.hello();
