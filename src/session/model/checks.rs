@@ -39,6 +39,8 @@ pub(super) struct Checks {
     window: Option<u64>,
     last_tag: u64,
     tags: BTreeMap<u64, At>,
+    /// Acknowledged before they were given: where such a frame waits for another, it may count.
+    early: BTreeSet<u64>,
     /// What the client has and has said nothing of, by tag.
     with_client: BTreeMap<u64, At>,
     /// The epochs of the partitions that the member has.
@@ -229,6 +231,8 @@ impl Checks {
             Some((*tag, *self.tags.get(tag)?, had))
         });
         let records: Vec<_> = known.collect();
+        let unknown = tags.iter().filter(|tag| !self.tags.contains_key(tag));
+        self.early.extend(unknown);
         for tag in &tags {
             self.with_client.remove(tag);
         }
@@ -386,6 +390,9 @@ impl Checks {
             self.with_client.retain(|_, other| *other != at);
             self.with_client.insert(tag, at);
             self.tags.insert(tag, at);
+            if self.early.contains(&tag) {
+                self.is_done(at, false);
+            }
             if self.auto {
                 self.unflushed.push((partition, offset));
             }
