@@ -1,5 +1,5 @@
 //! Who may depend on whom: a module takes from its own layer and those below it. ARCHITECTURE.md says why.
-//! The test reads the `crate::` paths of every file; what still runs the other way is listed here.
+//! The test reads the `crate::` paths of every file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,21 +24,6 @@ const LAYERS: [&[&str]; 9] = [
         "reserved",
         "topic_pattern",
     ],
-];
-
-/// An engine's refusals are made as answers.
-const ERRORS: &str = "its errors are those of an API";
-
-/// What runs back up, and why it still does: a file, the module that it takes from, the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "codec/parse/tests.rs",
-        "http",
-        "the tests look at the answer that a client gets",
-    ),
-    ("stream/run.rs", "http", ERRORS),
-    ("stream/run/events.rs", "http", ERRORS),
-    ("stream/run/open.rs", "http", ERRORS),
 ];
 
 /// Where a module stands, from the top.
@@ -128,10 +113,6 @@ fn no_module_takes_from_a_layer_above_its_own() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut names = Vec::new();
     files(&src, "", &mut names);
-    let mut unneeded: BTreeSet<_> = EXCEPTIONS
-        .iter()
-        .map(|(file, to, _)| (*file, *to))
-        .collect();
     let mut wrong = BTreeSet::new();
     for name in &names {
         let module = name.split('/').next().unwrap().trim_end_matches(".rs");
@@ -145,22 +126,35 @@ fn no_module_takes_from_a_layer_above_its_own() {
             if to == module || layer(to, name) >= own {
                 continue;
             }
-            let is_known = EXCEPTIONS.iter().any(|e| (e.0, e.1) == (name, to));
-            if !is_known {
-                let other = file_of(&src, &path);
-                wrong.insert(format!("src/{name} takes `{path}` from src/{other}"));
-            }
-            unneeded.retain(|known| *known != (name, to));
+            let other = file_of(&src, &path);
+            wrong.insert(format!("src/{name} takes `{path}` from src/{other}"));
         }
     }
     assert!(
         wrong.is_empty(),
         "these run from a layer to one above it: {wrong:#?}"
     );
-    assert!(
-        unneeded.is_empty(),
-        "these exceptions are no longer needed: {unneeded:?}"
+}
+
+/// The machine holds subscriptions; what both need stands beside them.
+#[test]
+fn a_sessions_subscription_takes_nothing_from_its_machine() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names = Vec::new();
+    files(
+        &src.join("session/subscription"),
+        "session/subscription/",
+        &mut names,
     );
+    assert!(!names.is_empty());
+    for name in names {
+        let code = without_comments(&fs::read_to_string(src.join(&name)).unwrap());
+        let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        assert!(
+            words.all(|word| word != "machine"),
+            "src/{name} takes from src/session/machine"
+        );
+    }
 }
 
 #[test]

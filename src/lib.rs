@@ -37,7 +37,7 @@
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
 //! consumer, admin -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
 //! record, reader_options, config`.
-//! `layers_tests.rs` holds that, and lists what still runs the other way. `kafka` names no JSON; nothing outside
+//! `layers_tests.rs` holds that. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 
 mod admin;

@@ -42,7 +42,7 @@ pub fn router(management: Management) -> Router {
     let response = ResponseSettings {
         access_log: false,
         embedded: management.gateway.cluster().is_embedded(),
-        shares_id: false,
+        audited: false,
     };
     let csrf = Arc::new(CsrfRules::management(management.gateway.settings()));
     let router = Router::new()

@@ -256,7 +256,7 @@ pub fn router(gateway: Gateway) -> Router {
     let response = ResponseSettings {
         access_log: settings.telemetry.access_log,
         embedded: gateway.cluster().is_embedded(),
-        shares_id: gateway.auth().is_audited(),
+        audited: gateway.auth().is_audited(),
     };
     let guard = Guard {
         gateway: gateway.clone(),

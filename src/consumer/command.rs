@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConnectionRef, Has, Options, Parcel, Stop, Unfit};
+use super::{ConnectionRef, Has, Options, RecordDelivery, Stop, Unfit};
 use crate::auth::Principal;
 use crate::auth::permission::Denied;
 use crate::auth::policy::NotVisible;
@@ -123,7 +123,7 @@ pub(super) enum Command {
     Unsubscribe(Reply<()>),
     Assign(Vec<TopicPartition>, Reply<()>),
     Assignments(Reply<Vec<TopicPartition>>),
-    Read(Read, Principal, Reply<Parcel>),
+    Read(Read, Principal, Reply<RecordDelivery>),
     /// Whether the principal may consume all that the instance has.
     Permit(Principal, Reply<()>),
     /// `None` is what was delivered.
@@ -262,7 +262,7 @@ impl Handle {
         connection_ref: Option<ConnectionRef>,
         has: Option<Has>,
         principal: Principal,
-    ) -> Result<Parcel, InstanceError> {
+    ) -> Result<RecordDelivery, InstanceError> {
         let (timeout, ends) = match principal.time_left() {
             None => (timeout, None),
             // It is taken for as long as clocks may differ, and does not wait.

@@ -1,10 +1,10 @@
 //! Records on their way to a client, and what became of them.
 //!
-//! Whoever has a parcel says when all of it was taken; a parcel that is dropped before that was not
+//! Whoever has a delivery says when all of it was taken; one that is dropped before that was not
 //! delivered. One that was taken whole was delivered once the connection has flushed: until then it
 //! stands in a buffer of this process, and goes down with the connection.
 //!
-//! Over HTTP/1 the task that takes a parcel is the one that flushes: it drops the parcel, whatever was
+//! Over HTTP/1 the task that takes a delivery is the one that flushes: it drops the delivery, whatever was
 //! between the two (a packer), and flushes after that. Over HTTP/2 these are two tasks, and the flush may
 //! come before the drop, so that the last piece counts as the moment: up to 32 KiB of an answer, which the
 //! connection has in its own buffers, may then be taken for written when they are not.
@@ -21,7 +21,7 @@ const ON_ITS_WAY: u8 = 0;
 const TAKEN: u8 = 1;
 const LOST: u8 = 2;
 
-/// What became of a parcel.
+/// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryStatus {
     /// That is not known yet.
@@ -41,7 +41,7 @@ struct Shared {
     settled: Notify,
 }
 
-/// The connection that a parcel goes over.
+/// The connection that a delivery goes over.
 #[derive(Debug, Clone)]
 pub struct ConnectionRef {
     /// The connection.
@@ -50,25 +50,25 @@ pub struct ConnectionRef {
     pub is_shared: bool,
 }
 
-/// The records.
+/// The records of an answer. Dropped before all of them were taken, they are lost.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct RecordDelivery {
     records: Arc<Vec<ConsumerRecord>>,
     /// The name of the answer.
-    delivery: String,
+    name: String,
     taken: bool,
     shared: Arc<Shared>,
 }
 
-/// Knows what becomes of a parcel.
+/// Knows what becomes of a delivery.
 #[derive(Debug)]
 pub struct DeliveryReceipt(Arc<Shared>);
 
-impl Parcel {
-    /// `records` for the client at the other end of `way`, as the answer `delivery`.
+impl RecordDelivery {
+    /// `records` for the client at the other end of the connection, as the answer of this name.
     pub fn new(
         records: Arc<Vec<ConsumerRecord>>,
-        delivery: String,
+        name: String,
         connection_ref: Option<ConnectionRef>,
     ) -> (Self, DeliveryReceipt) {
         let shared = Arc::new(Shared {
@@ -78,13 +78,13 @@ impl Parcel {
             settled: Notify::new(),
         });
         let receipt = DeliveryReceipt(Arc::clone(&shared));
-        let parcel = Self {
+        let delivery = Self {
             records,
-            delivery,
+            name,
             taken: false,
             shared,
         };
-        (parcel, receipt)
+        (delivery, receipt)
     }
 
     /// The records.
@@ -93,8 +93,8 @@ impl Parcel {
     }
 
     /// The name of the answer.
-    pub fn delivery(&self) -> &str {
-        &self.delivery
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The last piece was taken.
@@ -104,7 +104,7 @@ impl Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for RecordDelivery {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.count_flushes(false);
@@ -150,7 +150,7 @@ impl DeliveryReceipt {
         }
     }
 
-    /// Waits until the parcel was taken whole or dropped.
+    /// Waits until the delivery was taken whole or dropped.
     pub async fn settled(&self) {
         if self.0.state.load(Ordering::Acquire) == ON_ITS_WAY {
             self.0.settled.notified().await;
@@ -183,26 +183,26 @@ mod tests {
     #[tokio::test]
     async fn over_a_shared_connection_the_flush_may_come_before_the_drop() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) =
-            Parcel::new(Arc::default(), String::new(), connection_ref(&stream, true));
-        parcel.is_taken();
+        let (mut delivery, receipt) =
+            RecordDelivery::new(Arc::default(), String::new(), connection_ref(&stream, true));
+        delivery.is_taken();
         stream.flush().await.unwrap();
-        drop(parcel);
+        drop(delivery);
         assert_eq!(receipt.status(), DeliveryStatus::Written);
     }
 
     #[tokio::test]
     async fn an_answer_is_delivered_when_its_connection_has_flushed_it() {
         let (mut stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(
+        let (mut delivery, receipt) = RecordDelivery::new(
             Arc::default(),
             String::new(),
             connection_ref(&stream, false),
         );
         stream.flush().await.unwrap();
         assert_eq!(receipt.status(), DeliveryStatus::Open);
-        parcel.is_taken();
-        drop(parcel);
+        delivery.is_taken();
+        drop(delivery);
         receipt.settled().await;
         assert_eq!(
             receipt.status(),
@@ -216,22 +216,22 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_lost_when_its_connection_ends_before_the_flush() {
         let (stream, _peer) = wired();
-        let (mut parcel, receipt) = Parcel::new(
+        let (mut delivery, receipt) = RecordDelivery::new(
             Arc::default(),
             String::new(),
             connection_ref(&stream, false),
         );
-        parcel.is_taken();
-        drop(parcel);
+        delivery.is_taken();
+        drop(delivery);
         drop(stream);
         assert_eq!(receipt.status(), DeliveryStatus::Lost);
     }
 
     #[test]
     fn an_answer_that_was_dropped_before_its_end_is_lost() {
-        let (parcel, receipt) = Parcel::new(Arc::default(), String::new(), None);
+        let (delivery, receipt) = RecordDelivery::new(Arc::default(), String::new(), None);
         assert_eq!(receipt.status(), DeliveryStatus::Open);
-        drop(parcel);
+        drop(delivery);
         assert_eq!(receipt.status(), DeliveryStatus::Lost);
     }
 }

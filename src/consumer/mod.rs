@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::command::{Handle, InstanceError, Offset, SeekTargets, TopicSelection};
 pub use self::delivery::Has;
-pub use self::delivery_receipt::{ConnectionRef, Parcel};
+pub use self::delivery_receipt::{ConnectionRef, RecordDelivery};
 pub use self::read::fits;
 pub use self::record_buffer::Unfit;
 

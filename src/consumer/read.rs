@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::command::{Read, Reply};
 use super::manual_assignment::fill;
 use super::{
-    Happened, Instance, InstanceError, LEAST_AHEAD, MOST_AHEAD, Parcel, Source, Stop, next_event,
+    Happened, Instance, InstanceError, LEAST_AHEAD, MOST_AHEAD, RecordDelivery, Source, Stop,
+    next_event,
 };
 use crate::auth::standing::Changes;
 use crate::codec::embedded::Embedded;
@@ -22,13 +23,13 @@ const JOINING: Duration = Duration::from_secs(5);
 
 impl Instance {
     /// Answers a read. While nobody waits for the answer any more, nothing is taken.
-    pub(super) async fn read(&mut self, read: Read, reply: Reply<Parcel>) {
+    pub(super) async fn read(&mut self, read: Read, reply: Reply<RecordDelivery>) {
         self.answer(read, reply).await;
         self.wanted = 0;
         self.flow();
     }
 
-    async fn answer(&mut self, read: Read, mut reply: Reply<Parcel>) {
+    async fn answer(&mut self, read: Read, mut reply: Reply<RecordDelivery>) {
         let begun = Instant::now();
         let until_expiry = |at: Instant| read.ends.map_or(at, |ends| at.min(ends));
         let mut until = until_expiry(begun + read.timeout);
@@ -208,7 +209,7 @@ impl Instance {
         &mut self,
         read: &Read,
         until: Instant,
-        reply: &mut Reply<Parcel>,
+        reply: &mut Reply<RecordDelivery>,
         changes: &mut Changes,
     ) -> Result<Happened, InstanceError> {
         let cluster = Arc::clone(&self.cluster);
@@ -290,21 +291,32 @@ impl Instance {
         again
     }
 
-    fn give(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
+    fn give(
+        &mut self,
+        records: Arc<Vec<ConsumerRecord>>,
+        read: Read,
+        reply: Reply<RecordDelivery>,
+    ) {
         if !records.is_empty() {
             self.deliveries.one_more(read.has.is_some());
         }
         self.hand_over(records, read, reply);
     }
 
-    fn hand_over(&mut self, records: Arc<Vec<ConsumerRecord>>, read: Read, reply: Reply<Parcel>) {
+    fn hand_over(
+        &mut self,
+        records: Arc<Vec<ConsumerRecord>>,
+        read: Read,
+        reply: Reply<RecordDelivery>,
+    ) {
         let is_empty = records.is_empty();
-        let (parcel, receipt) = Parcel::new(records, self.deliveries.name(), read.connection_ref);
+        let (delivery, receipt) =
+            RecordDelivery::new(records, self.deliveries.name(), read.connection_ref);
         if !is_empty {
             self.receipt = Some(receipt);
         }
-        // A parcel that nobody takes is dropped here, and so it is lost: its records wait again.
-        let _ = reply.send(Ok(parcel));
+        // A delivery that nobody takes is dropped here, and so it is lost: its records wait again.
+        let _ = reply.send(Ok(delivery));
     }
 }
 

@@ -23,6 +23,7 @@ use crate::codec::error::DecodeError;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
 use crate::read::error::ReadError;
+use crate::stream::error::StreamError;
 use crate::write::{Field, WriteError};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
@@ -293,6 +294,22 @@ impl ApiError {
         self.cause.take()
     }
 
+    /// The same, whose cause has been logged under the request's id, as that of an answer is: for an error inside
+    /// an answer that has begun.
+    #[must_use]
+    pub fn logged_under(mut self, request_id: &str) -> Self {
+        if let Some(cause) = self.cause.take() {
+            tracing::error!(
+                request_id,
+                status = self.status.as_u16(),
+                %cause,
+                error = self.message(),
+                "an answer that had begun failed"
+            );
+        }
+        self
+    }
+
     /// The body without the request id, as per-record errors and events of streams carry it. No answer of
     /// this status follows, so that a cause that nobody has logged is logged here.
     pub fn into_body(self) -> ErrorBody {
@@ -365,6 +382,20 @@ impl From<ReadError> for ApiError {
                 .at(field)
                 .earliest(earliest),
             ReadError::Kafka(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<StreamError> for ApiError {
+    fn from(error: StreamError) -> Self {
+        let message = error.to_string();
+        match error {
+            StreamError::Kafka(fault) => fault.into(),
+            StreamError::NotAllowed(error) => error.into(),
+            StreamError::Expired => Self::unauthenticated(Some("invalid_token"), message),
+            StreamError::Recreated(_) | StreamError::Busy => {
+                Self::plain(StatusCode::SERVICE_UNAVAILABLE, message).retry()
+            }
         }
     }
 }
@@ -465,5 +496,48 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::captured_logs::CapturedLogs;
+
+    #[test]
+    fn an_error_inside_an_answer_that_has_begun_has_its_cause_in_the_log_under_the_requests_id() {
+        let logs = CapturedLogs::start();
+        let error = ApiError::internal("no outcome").logged_under("request-7");
+        let body = serde_json::to_string(&error.into_body()).unwrap();
+        let lines = logs.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["level"], "ERROR");
+        assert_eq!(lines[0]["request_id"], "request-7");
+        assert_eq!(lines[0]["cause"], "no outcome");
+        assert!(!body.contains("no outcome"), "{body}");
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_400_and_one_that_cannot_be_taken_422_with_its_field() {
+        let unreadable = DecodeError::Unreadable("the body is empty".to_owned());
+        let unacceptable = DecodeError::Unacceptable {
+            pointer: "/0/headers".to_owned(),
+            message: "/0/headers: expected an object".to_owned(),
+        };
+        for (error, status, field) in [
+            (unreadable, StatusCode::BAD_REQUEST, None),
+            (
+                unacceptable,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("/0/headers"),
+            ),
+        ] {
+            let message = error.to_string();
+            let error = ApiError::from(error);
+            assert_eq!(error.status(), status);
+            let body = error.into_body();
+            assert_eq!(body.message, message);
+            assert_eq!(body.field.as_deref(), field);
+        }
     }
 }

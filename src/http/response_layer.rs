@@ -39,8 +39,8 @@ pub struct ResponseSettings {
     pub access_log: bool,
     /// Say in each answer that the broker is the embedded one.
     pub embedded: bool,
-    /// Put the request's id into its extensions too.
-    pub shares_id: bool,
+    /// Give each request an id of the gateway's own beside the client's, for the audit log.
+    pub audited: bool,
 }
 
 /// `router` with this layer around it. It stands outside of all that a router's own layers can
@@ -74,16 +74,14 @@ impl Service<Request> for ResponseLayer {
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let tracked = self.settings.shares_id || self.settings.access_log;
+        let tracked = self.settings.audited || self.settings.access_log;
         let id = RequestId::of(request.headers(), tracked);
         let method = request.method().clone();
         let access_log = self.settings.access_log;
         let path = access_log.then(|| request.uri().path().to_owned());
         let has_query_credentials = credentials::are_in(request.uri().query());
         drop_trailing_slash(request.uri_mut());
-        if self.settings.shares_id {
-            request.extensions_mut().insert(id.clone());
-        }
+        request.extensions_mut().insert(id.clone());
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let mut router = self.router.clone();
         let (settings, requests) = (self.settings, Arc::clone(&self.requests));
@@ -275,7 +273,7 @@ mod tests {
         let settings = ResponseSettings {
             access_log: false,
             embedded: false,
-            shares_id: false,
+            audited: false,
         };
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
@@ -300,7 +298,7 @@ mod tests {
         let panics = async || -> StatusCode { panic!("a test") };
         let says_why = async || -> StatusCode { panic!("a test of {}", "formats") };
         // As axum refuses what a handler wants that no layer has put there.
-        let by_axum = async |_: axum::Extension<RequestId>| StatusCode::OK;
+        let by_axum = async |_: axum::Extension<()>| StatusCode::OK;
         for (router, cause) in [
             (Router::new().fallback(returned), "no page to read"),
             (Router::new().fallback(panics), "a handler panicked: a test"),
@@ -370,7 +368,7 @@ mod tests {
             let settings = ResponseSettings {
                 access_log: false,
                 embedded: false,
-                shares_id: false,
+                audited: false,
             };
             let router = Router::new().fallback(answers);
             for (uri, is_kept_out) in [

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Services;
-use super::machine::{Effect, Session, TailEffect};
+use super::effect::{Effect, TailEffect};
+use super::followers::{self, Followed};
+use super::machine::Session;
 use super::subscription::options::Topics;
-use super::subscription::tail::follow::{self, Followed};
 use super::subscription::tail::open_tail::{self, Opened, Seek};
 use crate::auth::audit_context::AuditContext;
 use crate::auth::permission::may_create;
@@ -244,11 +245,11 @@ impl SessionDriver {
     async fn happened(&mut self) {
         tokio::select! {
             event = next_event(&mut self.member) => self.member_event(event),
-            came = follow::next(&mut self.tails, &self.session, &mut self.turn),
+            came = followers::next(&mut self.tails, &self.session, &mut self.turn),
                 if !self.tails.is_empty() =>
             {
                 let now = Instant::now().into_std();
-                follow::take_in(&self.tails, &mut self.session, came, now);
+                followers::take_in(&self.tails, &mut self.session, came, now);
             }
             Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
             (ticket, begun) = begun(&mut self.beginning) => {
@@ -534,7 +535,7 @@ impl SessionDriver {
     /// Sees how far the followers of all tails have come, or those of one.
     fn look(&mut self, of: Option<u64>) {
         let now = Instant::now().into_std();
-        follow::look(&mut self.tails, &mut self.session, of, now);
+        followers::look(&mut self.tails, &mut self.session, of, now);
     }
 
     /// The follower of a tail's topic.

@@ -9,7 +9,13 @@
 //! - `protocol/`: the frames
 //! - `machine/`: the session as a state machine without I/O
 //! - `subscription/`: its subscriptions, which are such machines too: groups and tails
+//! - `effect.rs`: what the machine and its subscriptions want done outside of them
+//! - `frame_queue.rs`: frames that wait to go out
+//! - `clock.rs`: the time of day
+//! - `rules.rs`: what all sessions are held to
+//! - `model/`: a whole session played for the property test and the fuzz target
 //! - `driver.rs`: does what the machine wants done: the session, its member and its socket together
+//! - `followers.rs`: the followers that the driver has for the session's tails
 
 use std::sync::Arc;
 
@@ -17,11 +23,18 @@ use crate::auth::Authenticator;
 use crate::passthrough::PrincipalClients;
 use crate::stream::limits::Streams;
 
+pub mod clock;
 pub mod driver;
+pub mod effect;
+mod followers;
+pub mod frame_queue;
 pub mod machine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;
 mod outbox;
 pub mod protocol;
 pub mod registry;
+pub mod rules;
 pub mod socket;
 mod static_members;
 mod steps;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::machine::Rules;
+use super::rules::Rules;
 use super::socket::Limits;
 use super::static_members::Claims;
 use crate::auth::identity::Identity;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_given_back() {
+    fn places_are_limited_and_free_again_when_sessions_end() {
         let sessions = sessions(AuthMode::Jwt);
         let mut permits: Vec<_> = (0..3)
             .map(|_| sessions.permit(true, None).unwrap())
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn without_authentication_a_principal_has_no_share() {
+    fn without_authentication_no_principal_is_limited_to_a_share() {
         let sessions = sessions(AuthMode::None);
         for _ in 0..2 {
             let mut permits: Vec<_> = (0..3)
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_shrink_as_memory_does() {
+    fn windows_shrink_while_memory_is_short() {
         let sessions = sessions(AuthMode::None);
         let mut one = sessions.permit(true, None).unwrap();
         let mut two = sessions.permit(true, None).unwrap();
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_stops_takes_none() {
+    fn a_gateway_that_stops_takes_no_session() {
         let sessions = sessions(AuthMode::None);
         let told = sessions.draining();
         sessions.drain(Duration::from_secs(1));

@@ -25,12 +25,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encoder::SharedEncoder;
+use super::error::{StreamError, TellError};
 use super::event_format::{self, Transport};
 use super::limits::Permit;
 use super::until_time::Ahead;
 use crate::auth::standing::Changes;
 use crate::auth::{Principal, notice};
-use crate::http::error::ApiError;
 use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{Follower, Next};
 use crate::observe::topics::TopicReads;
@@ -54,6 +54,12 @@ const RETRY: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// How long clients of an overloaded gateway wait.
 pub(crate) const RETRY_BUSY: u64 = 30_000;
 
+/// What a stream reads: topics of a cluster.
+pub(crate) struct StreamTopics {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) cluster_id: Arc<str>,
+}
+
 /// A stream under way.
 pub(crate) struct RecordStream {
     clients: Arc<KafkaClients>,
@@ -62,6 +68,7 @@ pub(crate) struct RecordStream {
     changes: Changes,
     permit: Permit,
     encoder: Arc<SharedEncoder>,
+    tell_error: TellError,
     parts: Vec<Part>,
     cluster_id: Arc<str>,
     resume_tokens: ResumeTokens,
@@ -150,10 +157,11 @@ impl RecordStream {
         principal: &Principal,
         permit: Permit,
         encoder: Arc<SharedEncoder>,
-        parts: Vec<Part>,
-        cluster_id: Arc<str>,
+        tell_error: TellError,
+        topics: StreamTopics,
         asked: Asked,
     ) -> Self {
+        let StreamTopics { parts, cluster_id } = topics;
         let topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
         let resume_tokens = ResumeTokens::new(&cluster_id, &topics);
         let begun = Instant::now();
@@ -191,6 +199,7 @@ impl RecordStream {
             changes: principal.changes(),
             permit,
             encoder,
+            tell_error,
             parts,
             cluster_id,
             resume_tokens,
@@ -258,13 +267,13 @@ impl RecordStream {
             if let Some(asked) = self.begin.take() {
                 // On the heap, for it is large and soon over.
                 if let Err(error) = Box::pin(self.begin(&asked)).await {
-                    self.failed(error);
+                    self.failed(error.into());
                 }
                 continue;
             }
             if self.ahead.as_ref().is_some_and(Ahead::is_due) {
                 if let Err(error) = self.close_ahead().await {
-                    self.failed(error);
+                    self.failed(error.into());
                 }
                 continue;
             }
@@ -395,7 +404,6 @@ impl RecordStream {
         let Err(error) = may_go_on(&self.principal, &topics, self.encoder.visibility()) else {
             return;
         };
-        let error = ApiError::from(error);
         let is_said = self.rest.is_empty() && self.shared.is_empty() && self.out.is_empty();
         if self.over && is_said {
             return;
@@ -411,7 +419,7 @@ impl RecordStream {
         self.out.clear();
         self.out.extend_from_slice(&begun);
         // Without an id: the client has not got all that lies before the place.
-        self.event_with("stream-error", None, &error.into_body());
+        self.error_event(None, error.into());
         self.close();
     }
 
@@ -471,11 +479,7 @@ impl RecordStream {
         }
         if let Some(expiry) = &mut self.expiry {
             if expiry.ends <= now {
-                let error = ApiError::unauthenticated(
-                    Some("invalid_token"),
-                    "the token or certificate has expired; connect again with a new one",
-                );
-                return self.failed(error);
+                return self.failed(StreamError::Expired);
             }
             if expiry.warns.is_some_and(|at| at <= now) {
                 expiry.warns = None;

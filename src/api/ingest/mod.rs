@@ -36,6 +36,7 @@ use crate::gateway::Gateway;
 use crate::http::body::{Full, Part, discard};
 use crate::http::encoding;
 use crate::http::error::ApiError;
+use crate::http::request_id::RequestId;
 use crate::write::OnInvalid;
 use batches::{BATCH_BYTES, BATCH_RECORDS, Batch, Entry, UnderWay, entries};
 pub(crate) use wire::{Item, Totals, WireFormat};
@@ -51,16 +52,28 @@ pub(crate) fn item_limit(gateway: &Gateway) -> usize {
     gateway.settings().limits.record_bytes * 2 + (64 << 10)
 }
 
+/// Who sends a stream.
+pub(crate) struct Caller {
+    pub(crate) gateway: Gateway,
+    pub(crate) principal: Principal,
+    /// Under which the log has the causes of errors.
+    pub(crate) request_id: RequestId,
+}
+
 /// Starts a stream of `body` into `topic`, of which `read` has been read already, and answers with its
 /// results.
 pub(crate) fn answer<W: WireFormat>(
-    gateway: Gateway,
-    principal: Principal,
+    caller: Caller,
     topic: Arc<str>,
     wire: W,
     read: Bytes,
     body: Body,
 ) -> Response {
+    let Caller {
+        gateway,
+        principal,
+        request_id,
+    } = caller;
     let settings = gateway.settings();
     let (out, mut answers) = mpsc::channel(ANSWER_PIECES);
     let run = Ingest {
@@ -71,6 +84,7 @@ pub(crate) fn answer<W: WireFormat>(
         changes: principal.changes(),
         lost: None,
         principal,
+        request_id,
         topic,
         wire,
         gateway,
@@ -96,6 +110,7 @@ pub(crate) fn answer<W: WireFormat>(
 struct Ingest<W: WireFormat> {
     gateway: Gateway,
     principal: Principal,
+    request_id: RequestId,
     topic: Arc<str>,
     wire: W,
     stall: Duration,
@@ -361,7 +376,7 @@ impl<W: WireFormat> Ingest<W> {
             let result = match &outcome {
                 Ok(Ok(written)) => Ok(written),
                 Ok(Err(fault)) => Err(self.wire.refused(fault)),
-                Err(error) => Err(error.clone()),
+                Err(error) => Err(error.clone().logged_under(self.request_id.as_str())),
             };
             self.wire.result(&mut out, place, result);
         }
@@ -414,6 +429,7 @@ impl<W: WireFormat> Ingest<W> {
             ),
         };
         let mut out = Vec::new();
+        let error = error.map(|error| error.logged_under(self.request_id.as_str()));
         self.wire.end(&mut out, self.totals, error);
         (!out.is_empty()).then(|| out.into())
     }

@@ -16,6 +16,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::negotiate;
+use crate::http::request_id::RequestId;
 use crate::kafka::Cluster;
 use crate::kafka::metadata::Topic;
 use crate::kafka::reader::{PageRequest, Span};
@@ -139,6 +140,7 @@ pub async fn page(
     Path(topic): Path<String>,
     Extension(principal): Extension<Principal>,
     connection: Option<Extension<Arc<Connection>>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -150,6 +152,7 @@ pub async fn page(
             principal,
             connection: connection.map(|Extension(connection)| connection),
             headers,
+            request_id,
         };
         return Ok(stream::answer(caller, vec![topic], kind, query).await);
     }

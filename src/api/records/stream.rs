@@ -18,15 +18,17 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Query;
 use crate::http::negotiate;
+use crate::http::request_id::RequestId;
 use crate::kafka::metadata::Topic;
 use crate::position::StartPosition;
 use crate::read::error::ReadError;
 use crate::read::partitions::{Part, Scope};
 use crate::stream::encoder::RecordView;
+use crate::stream::error::{ErrorEvent, TellError};
 use crate::stream::event_format::{self, Transport};
 use crate::stream::limits::Full;
 use crate::stream::params::{Asked, Origin, Until};
-use crate::stream::run::{OVER, RETRY_BUSY, RecordStream};
+use crate::stream::run::{OVER, RETRY_BUSY, RecordStream, StreamTopics};
 use crate::stream::start_offsets;
 use crate::transport::connection::Connection;
 
@@ -39,6 +41,7 @@ pub(super) struct Caller {
     pub(super) principal: Principal,
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) headers: HeaderMap,
+    pub(super) request_id: RequestId,
 }
 
 /// The topics that a query names, so that the permission for each can be asked.
@@ -133,6 +136,7 @@ pub async fn several(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
     connection: Option<Extension<Arc<Connection>>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, ApiError> {
@@ -150,6 +154,7 @@ pub async fn several(
         principal,
         connection: connection.map(|Extension(connection)| connection),
         headers,
+        request_id,
     };
     Ok(answer(caller, topics, kind, query).await)
 }
@@ -183,6 +188,7 @@ async fn begin(
         principal,
         connection,
         headers,
+        request_id,
     } = caller;
     let asked = Asked::parse(&mut query, &headers, gateway.cluster())?;
     query.finish()?;
@@ -226,8 +232,8 @@ async fn begin(
         &principal,
         permit,
         encoder,
-        parts,
-        cluster_id,
+        tell_error(request_id),
+        StreamTopics { parts, cluster_id },
         asked,
     );
     run.hello();
@@ -277,16 +283,30 @@ fn comes_back(headers: &HeaderMap) -> bool {
             .is_some_and(|agent| agent.starts_with("Mozilla/"))
 }
 
+/// How a stream tells its client of an error, and the log of its cause.
+fn tell_error(request_id: RequestId) -> TellError {
+    Arc::new(move |error, event| {
+        let error = ApiError::from(error).logged_under(request_id.as_str());
+        if let Some(event) = event {
+            error_event(error, event);
+        }
+    })
+}
+
+fn error_event(error: ApiError, event: ErrorEvent<'_>) {
+    let ErrorEvent { out, transport, id } = event;
+    event_format::event(out, transport, "stream-error", id, &error.into_body());
+}
+
 fn busy(error: ApiError) -> Response {
     let mut out = Vec::new();
     event_format::retry(&mut out, RETRY_BUSY);
-    event_format::event(
-        &mut out,
-        Transport::Sse,
-        "stream-error",
-        None,
-        &error.into_body(),
-    );
+    let event = ErrorEvent {
+        out: &mut out,
+        transport: Transport::Sse,
+        id: None,
+    };
+    error_event(error, event);
     streamed(Transport::Sse, Body::from(out))
 }
 
@@ -296,4 +316,62 @@ fn full(full: Full) -> ApiError {
         Full::OfPrincipal => StatusCode::TOO_MANY_REQUESTS,
     };
     ApiError::plain(status, full.to_string()).retry()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::permission::Denied;
+    use crate::kafka::fault::{Fault, FaultKind};
+    use crate::stream::error::StreamError;
+
+    #[test]
+    fn an_error_of_a_stream_is_an_event_with_the_body_of_an_answer() {
+        let id = RequestId::of(&HeaderMap::new(), false);
+        let tell = tell_error(id);
+        let told = |error: &StreamError, transport, id| {
+            let mut out = Vec::new();
+            let event = ErrorEvent {
+                out: &mut out,
+                transport,
+                id,
+            };
+            tell(error.clone(), Some(event));
+            String::from_utf8(out).unwrap()
+        };
+        let fault = Fault::new(FaultKind::UnknownTopic, "topic orders does not exist");
+        for (error, body) in [
+            (
+                StreamError::Kafka(fault),
+                r#"{"error_code":40401,"message":"topic orders does not exist","retriable":false}"#,
+            ),
+            (
+                StreamError::NotAllowed(ReadError::VisibilityChanged),
+                r#"{"error_code":40301,"message":"other records are shown to you now (auth.topic_filters): ask again"}"#,
+            ),
+            (
+                StreamError::Expired,
+                r#"{"error_code":40101,"message":"the token or certificate has expired; connect again with a new one"}"#,
+            ),
+            (
+                StreamError::Recreated("orders".to_owned()),
+                r#"{"error_code":503,"message":"topic orders was deleted and created again; connect again","retriable":true}"#,
+            ),
+            (
+                StreamError::Busy,
+                r#"{"error_code":503,"message":"too many others are catching up; connect again with the last id","retriable":true}"#,
+            ),
+        ] {
+            assert_eq!(
+                told(&error, Transport::Sse, Some("a")),
+                format!("event: stream-error\nid: a\ndata: {body}\n\n")
+            );
+            assert_eq!(
+                told(&error, Transport::Ndjson, None),
+                format!("{{\"event\":\"stream-error\",\"data\":{body}}}\n")
+            );
+        }
+        let gone = StreamError::NotAllowed(ReadError::Denied(Denied::Gone));
+        assert!(told(&gone, Transport::Sse, None).contains(r#""error_code":40101,"#));
+    }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{JSON, NDJSON};
+use crate::api::ingest::Caller;
 use crate::auth::Principal;
 use crate::codec::encode;
 use crate::codec::format::Format;
@@ -21,6 +22,7 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{Answer, IDEMPOTENCY_KEY, key_of};
+use crate::http::request_id::RequestId;
 use crate::http::{encoding, negotiate};
 use crate::kafka::producer::Outcome;
 use crate::write::OnInvalid;
@@ -132,6 +134,7 @@ pub async fn post(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
+    Extension(request_id): Extension<RequestId>,
     RawQuery(raw_query): RawQuery,
     mut query: Query,
     request: Request,
@@ -153,7 +156,12 @@ pub async fn post(
             }
             let results = results.unwrap_or_default();
             let body = encoding::decoded(&parts.headers, body)?;
-            return ndjson::answer(gateway, principal, &topic, formats, results, body).await;
+            let caller = Caller {
+                gateway,
+                principal,
+                request_id,
+            };
+            return ndjson::answer(caller, &topic, formats, results, body).await;
         }
     };
     query.finish()?;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Closing, Session, topic_error};
+use super::{Closing, Session};
 use crate::auth::permission::{
     Action, Authorize, Denied, Resource, authorize, is_allowed, reauthorize,
 };
@@ -13,6 +13,7 @@ use crate::kafka::fault::Fault;
 use crate::reserved::{Keeper, keeper};
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::Error;
+use crate::session::protocol::topic_error::topic_error;
 use crate::session::subscription::group::Ending;
 use crate::session::subscription::group::options::{DeadLetters, Options};
 use crate::session::subscription::options::Topics;

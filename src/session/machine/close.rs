@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Closing, Out, Phase, Session};
+use super::{Closing, Phase, Session};
+use crate::session::frame_queue::FrameQueue;
 use crate::session::protocol::client::Bye;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{
@@ -154,7 +155,7 @@ impl Session {
     pub fn lost(&mut self, now: Instant) {
         self.lost = true;
         self.close(Close::Bye, "the connection was lost", now);
-        self.out = Out::default();
+        self.out = FrameQueue::default();
         self.phase = match self.phase {
             Phase::Closing => Phase::Closing,
             _ => Phase::Closed,

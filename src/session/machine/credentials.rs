@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::effect::{Authenticated, Effect};
 use super::produce_window::WINDOW;
 use super::{HEARTBEAT_MS, Phase, Session};
 use crate::auth::permission::{Denied, authorize};
 use crate::auth::{Principal, notice};
+use crate::session::effect::{Authenticated, Effect};
 use crate::session::protocol::client::Hello;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{

@@ -20,7 +20,7 @@ impl Session {
             return;
         }
         self.came(text, now);
-        if self.out.bytes > MOST_WAITING_BYTES {
+        if self.out.bytes() > MOST_WAITING_BYTES {
             self.close(
                 Close::SlowConsumer,
                 "answers wait and the client does not read them",

@@ -16,8 +16,6 @@
 //! - `outbound.rs`: what goes out
 //! - `timers.rs`: what time brings about
 //! - `close.rs`: how it ends
-//! - `effect.rs`: what is to be done elsewhere
-//! - `clock.rs`: the time of day
 //! - `tails.rs`: subscriptions without a group come and go
 //! - `produce_window.rs`: the window of what is written
 //! - `rate_limit.rs`: how often a client may do what costs us something
@@ -30,10 +28,8 @@
 
 mod authorization;
 mod behind;
-mod clock;
 mod close;
 mod credentials;
-mod effect;
 mod frames;
 mod outbound;
 pub mod produce_window;
@@ -42,7 +38,7 @@ mod rate_limit;
 mod subscribing;
 mod tails;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod timers;
 pub mod url_subscription;
 
@@ -50,20 +46,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::behind::Behind;
-pub use self::clock::Clock;
 use self::close::draining;
-pub use self::effect::{Authenticated, Effect, TailEffect};
-pub(crate) use self::outbound::LEAST_ROOM;
-pub use self::outbound::Out;
 use self::produce_window::Producing;
 use self::producing::Request;
 use self::rate_limit::{Errors, Rate};
-pub(crate) use self::subscribing::topic_error;
 use self::tails::Opening;
+use super::clock::Clock;
+use super::effect::Effect;
+use super::frame_queue::FrameQueue;
 use super::protocol::Id;
 use super::protocol::client::{Hello, Subscribe};
 use super::protocol::close::Close;
 use super::protocol::server::Error;
+use super::rules::Rules;
 use super::subscription::SessionContext;
 use super::subscription::group::{self, Counted, Group};
 use super::subscription::tail;
@@ -71,31 +66,6 @@ use crate::auth::Principal;
 
 /// Bounds of `heartbeat_ms`, and what it is without.
 const HEARTBEAT_MS: (i64, i64, i64) = (5_000, 60_000, 20_000);
-
-/// What all sessions of a process are held to.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// `auth.mode` is `none`.
-    pub open: bool,
-    /// Largest frame.
-    pub max_frame: usize,
-    /// How long a `hello` may take where one is needed.
-    pub hello_timeout: Duration,
-    /// How long a session may do nothing.
-    pub idle_timeout: Duration,
-    /// How long a revoked partition waits, unless the client says.
-    pub revoke_grace: Duration,
-    /// Most records with a client.
-    pub max_inflight_records: u64,
-    /// Most bytes with a client.
-    pub max_inflight_bytes: u64,
-    /// Most offsets between the first record that is not acknowledged and the last delivered.
-    pub max_gap: i64,
-    /// Most records that wait to come again.
-    pub max_delayed: usize,
-    /// The dead-letter topic, with `{topic}` for the record's own.
-    pub dead_letter_topic: String,
-}
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +103,7 @@ pub struct Session {
     principal: Option<Principal>,
     phase: Phase,
     clock: Clock,
-    out: Out,
+    out: FrameQueue,
     effects: Vec<Effect>,
     group: Option<Box<Group>>,
     tails: Vec<tail::Tail>,
@@ -199,7 +169,7 @@ impl Session {
             rules,
             principal: None,
             clock,
-            out: Out::default(),
+            out: FrameQueue::default(),
             effects: Vec::new(),
             group: None,
             tails: Vec::new(),
@@ -264,7 +234,7 @@ impl Session {
                 .producing
                 .as_ref()
                 .map_or(0, |producing| producing.bytes())
-            + self.out.bytes as u64
+            + self.out.bytes() as u64
             + self.behind.bytes() as u64
     }
 
@@ -326,7 +296,7 @@ impl Session {
         act: impl FnOnce(&mut Group, &mut SessionContext<'_>) -> T,
     ) -> Option<T> {
         let group = self.group.as_mut()?;
-        let said = self.out.frames.len();
+        let said = self.out.len();
         let mut context = SessionContext {
             out: &mut self.out,
             effects: &mut self.effects,
@@ -336,7 +306,7 @@ impl Session {
         let result = act(group, &mut context);
         // The member goes on for a moment, but nothing comes after goodbye.
         if self.lost || self.phase == Phase::Closed {
-            self.out.cut(said);
+            self.out.truncate(said);
         }
         Some(result)
     }

@@ -1,59 +1,12 @@
 //! What goes out: frames that wait, which of them and of the subscriptions' records is next, heartbeats.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::produce_window::Weight;
 use super::{Phase, Session};
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, Heartbeat, ServerFrame};
-
-/// Smallest room in which a frame of records is begun.
-pub(crate) const LEAST_ROOM: usize = 16 << 10;
-
-/// Frames that go before records.
-#[derive(Debug, Default)]
-pub struct Out {
-    pub(super) frames: VecDeque<(Bytes, Option<Weight>)>,
-    pub(super) bytes: usize,
-}
-
-impl Out {
-    pub(crate) fn push(&mut self, frame: &ServerFrame) {
-        self.push_text(frame.text(), None);
-    }
-
-    pub(super) fn push_text(&mut self, text: String, answers: Option<Weight>) {
-        self.bytes += text.len();
-        self.frames.push_back((Bytes::from(text), answers));
-    }
-
-    /// Puts those of another behind.
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.bytes += other.bytes;
-        self.frames.append(&mut other.frames);
-    }
-
-    /// Takes back all but the first so many.
-    pub(super) fn cut(&mut self, frames: usize) {
-        while self.frames.len() > frames
-            && let Some((text, _)) = self.frames.pop_back()
-        {
-            self.bytes -= text.len();
-        }
-    }
-
-    fn pop(&mut self) -> Option<(Bytes, Option<Weight>)> {
-        let (text, answers) = self.frames.pop_front()?;
-        self.bytes -= text.len();
-        if self.frames.is_empty() && self.frames.capacity() > 64 {
-            self.frames = VecDeque::new();
-        }
-        Some((text, answers))
-    }
-}
 
 impl Session {
     pub(super) fn send(&mut self, frame: &ServerFrame) {

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::session::frame_queue::Weight;
 use crate::session::protocol::Id;
 use crate::session::protocol::server::ProduceWindow;
 
@@ -19,15 +20,6 @@ const LONGEST_OVERRUN: Duration = Duration::from_secs(30);
 const REMEMBERED: usize = 1_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 const REMEMBERED_BYTES: usize = 256 << 10;
-
-/// What a request weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight {
-    /// Records.
-    pub records: u64,
-    /// Bytes of keys, values and headers.
-    pub bytes: u64,
-}
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +148,7 @@ mod tests {
     };
 
     #[test]
-    fn the_window_bounds_what_has_no_answer() {
+    fn a_request_beyond_the_window_is_not_admitted() {
         let now = Instant::now();
         let mut producing = Producing::default();
         for id in 0..100 {
@@ -198,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_answered_once() {
+    fn a_request_sent_again_is_answered_as_the_first_time() {
         let now = Instant::now();
         let mut producing = Producing::default();
         let id = Id::Text("a".into());
@@ -216,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_take_bounded_room() {
+    fn remembered_answers_take_bounded_memory() {
         let now = Instant::now();
         let mut producing = Producing::default();
         for id in 0..5_000 {

@@ -3,16 +3,18 @@
 use std::time::Instant;
 
 use super::credentials::EXPIRY_LEEWAY;
-use super::effect::Effect;
-use super::produce_window::{Admission, Weight};
-use super::{Phase, Session, draining, topic_error};
+use super::produce_window::Admission;
+use super::{Phase, Session, draining};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::producer::Outcome;
 use crate::record::{ProducerRecord, Unplaced};
+use crate::session::effect::Effect;
+use crate::session::frame_queue::Weight;
 use crate::session::protocol::Id;
 use crate::session::protocol::client::Produced;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ProduceError, ProduceResult};
+use crate::session::protocol::topic_error::topic_error;
 use crate::write::WriteError;
 
 /// A record's headers, from where the record is.

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::effect::Effect;
 use super::{Phase, Session, draining, url_subscription};
 use crate::delivery::DeadLetterId;
-use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::fault::Fault;
 use crate::kafka::member;
+use crate::session::effect::Effect;
 use crate::session::protocol::client::Subscribe;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, Unsubscribed};
+use crate::session::protocol::topic_error::topic_error;
 use crate::session::static_members::Foreign;
 use crate::session::subscription::group::options::Options as GroupOptions;
 use crate::session::subscription::group::{Ending, Group, Over};
@@ -266,16 +267,4 @@ impl Session {
             }
         }
     }
-}
-
-/// What a failure that concerns a subscription is called.
-pub(crate) fn topic_error(fault: &Fault) -> Error {
-    let code = match fault.kind {
-        FaultKind::UnknownTopic => "topic_not_found",
-        FaultKind::NotAuthorized => "forbidden",
-        FaultKind::Unavailable => "kafka_unavailable",
-        FaultKind::TimedOut => "timeout",
-        _ => "kafka_error",
-    };
-    Error::from_fault(code, fault)
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Effect, Session, TailEffect, topic_error};
+use super::Session;
 use crate::auth::permission::{Action, Authorize, Resource, authorize};
 use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::tail::Ended;
+use crate::session::effect::{Effect, TailEffect};
+use crate::session::frame_queue::FrameQueue;
 use crate::session::protocol::Id;
 use crate::session::protocol::close::Close;
 use crate::session::protocol::server::{Error, ServerFrame, TailPosition, Unsubscribed};
+use crate::session::protocol::topic_error::topic_error;
 use crate::session::subscription::SessionContext;
 use crate::session::subscription::tail::options::Options;
 use crate::session::subscription::tail::{Came, Given, MAX_TAILS, Tail, open_tail};
@@ -148,7 +151,7 @@ impl Session {
         };
         let (backlog, isolation) = (begun.backlog, begun.isolation);
         // What it has to say of its beginning comes after `subscribed`, which says where that is.
-        let mut said = super::Out::default();
+        let mut said = FrameQueue::default();
         let mut context = SessionContext {
             out: &mut said,
             effects: &mut self.effects,

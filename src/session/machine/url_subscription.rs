@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_says_what_a_frame_would() {
+    fn a_query_makes_the_same_subscription_as_a_frame() {
         let subscribe = short(Some("earliest"), None).unwrap();
         assert_eq!(
             subscribe.topics,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_group_it_is_a_tail() {
+    fn a_query_without_a_group_makes_a_tail() {
         let tail = Short {
             topics: Some("orders".to_owned()),
             from: Some("-10".to_owned()),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_parameter() {
+    fn an_invalid_query_is_refused_with_the_parameter_at_fault() {
         assert_eq!(
             short(Some("now"), None).unwrap_err().field.as_deref(),
             Some("from")

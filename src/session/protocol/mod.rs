@@ -3,6 +3,7 @@
 //!
 //! - client/: what clients send, and what is wrong with what cannot be taken
 //! - `server.rs`: what the gateway sends
+//! - `topic_error.rs`: what a failure of Kafka is called in them
 //! - `close.rs`: the codes that a connection is closed with
 //! - `asyncapi.rs`: the document
 
@@ -10,6 +11,7 @@ pub mod asyncapi;
 pub mod client;
 pub mod close;
 pub mod server;
+pub(crate) mod topic_error;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -294,7 +294,7 @@ async fn a_stranger_sends_large_messages_only_when_it_is_known() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_may_send_is_bounded() {
+async fn the_bytes_that_a_stranger_may_send_are_limited() {
     for parts in [1, 40] {
         let (peer, served) = piped(64 << 10, stranger(), LIMITS);
         let mut peer = peer;
@@ -333,7 +333,7 @@ async fn a_peer_that_stops_reading_is_reset() {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_slowly_is_not() {
+async fn a_peer_that_reads_slowly_is_not_reset() {
     let limits = Limits {
         slow: ms(2_500),
         ping: ms(1_500),
@@ -386,7 +386,7 @@ fn tls() -> (tokio_rustls::TlsAcceptor, tokio_rustls::TlsConnector) {
 }
 
 #[tokio::test]
-async fn the_reset_is_one_of_tcp_under_tls_too() {
+async fn a_peer_that_stops_reading_under_tls_is_reset_by_tcp() {
     let limits = Limits {
         slow: ms(300),
         ..LIMITS
@@ -436,7 +436,7 @@ async fn a_silent_peer_is_pinged_twice_and_given_up() {
 }
 
 #[tokio::test]
-async fn pongs_and_parts_of_a_message_keep_a_peer() {
+async fn pongs_and_parts_of_a_message_show_that_a_peer_is_there() {
     let limits = Limits {
         ping: ms(800),
         ..LIMITS
@@ -530,7 +530,7 @@ async fn a_large_message_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_no_text_ends_the_connection_by_its_code() {
+async fn a_message_that_is_no_text_ends_the_connection_with_its_code() {
     let cases: [(Vec<u8>, Close); 7] = [
         (frame(0x82, b"bytes"), Close::BINARY),
         (frame(0x81, b"\xff"), Close::NOT_UTF8),
@@ -590,7 +590,7 @@ async fn a_peer_that_is_still_sending_reads_why_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_close_of_the_peer_is_answered() {
+async fn a_close_from_the_peer_is_answered() {
     for (code, answer) in [
         (Some(1000), Some(1000)),
         (Some(4999), Some(4999)),
@@ -727,7 +727,7 @@ fn a_session_is_small() {
 }
 
 #[tokio::test]
-async fn what_a_large_message_was_read_into_is_not_kept() {
+async fn the_buffer_of_a_large_message_is_given_back() {
     let (ours, peer) = duplex(256 << 10);
     let ours = ConnectionStream::new(ours, ());
     let connection = Arc::clone(ours.connection());

@@ -20,7 +20,9 @@ use std::time::Instant;
 
 use self::group::Group;
 use self::tail::Tail;
-use super::machine::{Clock, Effect, Out};
+use super::clock::Clock;
+use super::effect::Effect;
+use super::frame_queue::FrameQueue;
 use super::protocol::server::ServerFrame;
 
 /// A subscription of a session.
@@ -35,7 +37,7 @@ pub enum Subscription<'a> {
 /// What a subscription is given of its session: where it puts what is to be sent and done, and the time.
 pub struct SessionContext<'a> {
     /// Frames that go before records.
-    pub out: &'a mut Out,
+    pub out: &'a mut FrameQueue,
     /// What is to be done.
     pub effects: &'a mut Vec<Effect>,
     /// The time of day.

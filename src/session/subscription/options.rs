@@ -10,12 +10,12 @@ use crate::codec::parse::Formats;
 use crate::filter::{Filter, Spec};
 use crate::position::number_ms;
 use crate::reader_options::Isolation;
-use crate::session::machine::Rules;
 use crate::session::protocol::Id;
 use crate::session::protocol::client::{
     At, Batch, FilterSpec, Flow, FlowMode, Format, From, FromName, Mode, OnDecodeError, Subscribe,
 };
 use crate::session::protocol::server::{Error, Subscribed};
+use crate::session::rules::Rules;
 use crate::topic_pattern::Pattern;
 
 /// Longest `sub`, in characters.

@@ -1,13 +1,14 @@
 //! What a stream tells beside records: ids, events, signs of life, and its end.
 
-use axum::http::StatusCode;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use super::super::error::{ErrorEvent, StreamError};
 use super::super::event_format::{self, Transport};
 use super::{OVER, RETRY_BUSY, RecordStream};
-use crate::http::error::ApiError;
 use crate::kafka::tail::{Ended, Follower, Gap};
 
 impl RecordStream {
@@ -65,27 +66,14 @@ impl RecordStream {
             Ended::Deleted => self.end("topic deleted", topic),
             // Not for good: whoever comes back is told by `reset` where it begins.
             Ended::Recreated => {
-                let topic = topic.unwrap_or_default();
-                self.failed(
-                    ApiError::plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        format!("topic {topic} was deleted and created again; connect again"),
-                    )
-                    .retry(),
-                );
+                self.failed(StreamError::Recreated(topic.unwrap_or_default()));
             }
             Ended::Overrun => self.close(),
             Ended::Busy => {
                 self.retry = RETRY_BUSY;
-                self.failed(
-                    ApiError::plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "too many others are catching up; connect again with the last id",
-                    )
-                    .retry(),
-                );
+                self.failed(StreamError::Busy);
             }
-            Ended::Failed(fault) => self.failed(ApiError::from(fault.clone())),
+            Ended::Failed(fault) => self.failed(fault.clone().into()),
         }
     }
 
@@ -109,9 +97,26 @@ impl RecordStream {
         self.over = true;
     }
 
-    pub(super) fn failed(&mut self, error: ApiError) {
-        self.event("stream-error", &error.into_body());
+    pub(super) fn failed(&mut self, error: StreamError) {
+        let id = self.id_of_event();
+        self.error_event(id.as_deref(), error);
         self.close();
+    }
+
+    pub(super) fn error_event(&mut self, id: Option<&str>, error: StreamError) {
+        let tell_error = Arc::clone(&self.tell_error);
+        let transport = self.encoder.transport();
+        let event = self.has_events().then(|| ErrorEvent {
+            out: self.own(),
+            transport,
+            id,
+        });
+        tell_error(error, event);
+    }
+
+    /// Where lines are values, there is no place for anything else.
+    fn has_events(&self) -> bool {
+        self.encoder.transport() != Transport::Ndjson || !self.encoder.is_bare()
     }
 
     /// A sign of life after silence: with the position where it has moved over what the client did not
@@ -155,19 +160,21 @@ impl RecordStream {
     }
 
     pub(super) fn event<T: Serialize>(&mut self, name: &str, data: &T) {
-        let id = self.id();
-        self.moved = false;
-        // Before there is a position there is no id: the client keeps the one it has.
-        let id = (!self.sent.is_empty()).then_some(id);
+        let id = self.id_of_event();
         self.event_with(name, id.as_deref(), data);
     }
 
+    /// The id of an event that is told now.
+    fn id_of_event(&mut self) -> Option<String> {
+        self.moved = false;
+        // Before there is a position there is no id: the client keeps the one it has.
+        (!self.sent.is_empty()).then(|| self.id())
+    }
+
     pub(super) fn event_with<T: Serialize>(&mut self, name: &str, id: Option<&str>, data: &T) {
-        let transport = self.encoder.transport();
-        // Where lines are values, there is no place for anything else.
-        if transport == Transport::Ndjson && self.encoder.is_bare() {
-            return;
+        if self.has_events() {
+            let transport = self.encoder.transport();
+            event_format::event(self.own(), transport, name, id, data);
         }
-        event_format::event(self.own(), transport, name, id, data);
     }
 }

@@ -8,14 +8,14 @@ use serde_json::json;
 use super::super::start_offsets::{self, Start};
 use super::super::until_time::Ahead;
 use super::RecordStream;
-use crate::http::error::ApiError;
+use crate::kafka::fault::Fault;
 use crate::kafka::tail::{Follow, Follower};
 use crate::position::{Offsets, StartPosition};
 use crate::read::start_offsets::Shown;
 use crate::stream::params::{Asked, Origin};
 
 impl RecordStream {
-    pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), ApiError> {
+    pub(super) async fn begin(&mut self, asked: &Asked) -> Result<(), Fault> {
         let clients = Arc::clone(&self.clients);
         let cluster = &clients.cluster;
         let start = start_offsets::resolve(
@@ -66,7 +66,7 @@ impl RecordStream {
     }
 
     /// The clock has passed the end: where the logs end now, the stream does.
-    pub(super) async fn close_ahead(&mut self) -> Result<(), ApiError> {
+    pub(super) async fn close_ahead(&mut self) -> Result<(), Fault> {
         let clients = Arc::clone(&self.clients);
         let Some(isolation) = self.followers.first().map(Follower::isolation) else {
             return Ok(());

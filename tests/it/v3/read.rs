@@ -53,15 +53,27 @@ async fn records_are_read_with_their_types_and_headers_until_the_end() {
     let second = get(next).await.json();
     assert_eq!(second["data"][0]["offset"], 1);
     assert_eq!(second["data"][0]["key"], Value::Null);
-    assert_eq!(second["data"][0]["value"], json!({"data": "text", "type": "STRING"}));
+    assert_eq!(
+        second["data"][0]["value"],
+        json!({"data": "text", "type": "STRING"})
+    );
     let end = get(second["metadata"]["next"].as_str().unwrap()).await;
     assert_eq!(end.json()["data"], json!([]));
 
     let whole = seen(&format!("/topics/{name}/records?from=earliest")).await;
     assert_eq!(whole["data"].as_array().unwrap().len(), 4);
-    let other = seen(&format!("/topics/{name}/partitions/1/records?from=earliest")).await;
-    assert_eq!(other["data"][0]["key"], json!({"data": "/w==", "type": "BINARY"}));
-    assert_eq!(other["data"][0]["value"], json!({"data": "/g==", "type": "BINARY"}));
+    let other = seen(&format!(
+        "/topics/{name}/partitions/1/records?from=earliest"
+    ))
+    .await;
+    assert_eq!(
+        other["data"][0]["key"],
+        json!({"data": "/w==", "type": "BINARY"})
+    );
+    assert_eq!(
+        other["data"][0]["value"],
+        json!({"data": "/g==", "type": "BINARY"})
+    );
     assert_eq!(other["data"][1]["value"], Value::Null);
 
     for (path, expected) in [

@@ -10,12 +10,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::lines::{Content, Line, Lines};
-use crate::api::ingest::{self, Item, Totals, WireFormat};
+use crate::api::ingest::{self, Caller, Item, Totals, WireFormat};
 use crate::api::records::NDJSON;
-use crate::auth::Principal;
 use crate::codec::encode;
 use crate::codec::parse::{self, Formats};
-use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::record::RecordMetadata;
 
@@ -54,17 +52,17 @@ impl FromStr for Results {
 /// # Errors
 ///
 /// Those that hold for the whole stream: no permission, an unknown topic.
-pub async fn answer(
-    gateway: Gateway,
-    principal: Principal,
+pub(super) async fn answer(
+    caller: Caller,
     topic: &str,
     formats: Formats,
     results: Results,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let topic = gateway
+    let topic = caller
+        .gateway
         .writer()
-        .open(&principal, topic)
+        .open(&caller.principal, topic)
         .await
         .map_err(|rejected| ApiError::from_rejected(rejected, |_| String::new()))?;
     let topic = Arc::clone(&topic.name);
@@ -72,17 +70,10 @@ pub async fn answer(
         topic: Arc::clone(&topic),
         formats,
         results,
-        lines: Lines::new(ingest::item_limit(&gateway)),
+        lines: Lines::new(ingest::item_limit(&caller.gateway)),
         last: 0,
     };
-    Ok(ingest::answer(
-        gateway,
-        principal,
-        topic,
-        wire,
-        Bytes::new(),
-        body,
-    ))
+    Ok(ingest::answer(caller, topic, wire, Bytes::new(), body))
 }
 
 /// The wire format.

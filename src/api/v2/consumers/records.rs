@@ -18,7 +18,7 @@ use super::{DELIVERY, InstanceCall, Name, has};
 use crate::api::v2::media::{self, Embedded};
 use crate::codec::encode::{base64, headers as write_headers, place_and_time, string};
 use crate::config::HeaderForm;
-use crate::consumer::{ConnectionRef, Parcel};
+use crate::consumer::{ConnectionRef, RecordDelivery};
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
@@ -125,13 +125,13 @@ pub async fn read(
         has,
         call.principal.clone(),
     );
-    let parcel = call.ask(read).await.map_err(|error| error.typed(kind))?;
-    let delivery = HeaderValue::from_str(parcel.delivery());
-    let mut response = Response::new(Body::new(Records::new(parcel, shape)));
+    let delivery = call.ask(read).await.map_err(|error| error.typed(kind))?;
+    let name = HeaderValue::from_str(delivery.name());
+    let mut response = Response::new(Body::new(Records::new(delivery, shape)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(delivery) = delivery {
-        headers.insert(DELIVERY, delivery);
+    if let Ok(name) = name {
+        headers.insert(DELIVERY, name);
     }
     Ok(response)
 }
@@ -179,7 +179,7 @@ pub(in crate::api::v2) fn array(records: &[KafkaRecord], shape: Shape) -> Vec<u8
 
 /// The body of an answer: an array, written piece by piece as the connection takes it.
 struct Records {
-    parcel: Parcel,
+    delivery: RecordDelivery,
     shape: Shape,
     next: usize,
     done: bool,
@@ -188,9 +188,9 @@ struct Records {
 }
 
 impl Records {
-    fn new(parcel: Parcel, shape: Shape) -> Self {
+    fn new(delivery: RecordDelivery, shape: Shape) -> Self {
         let mut body = Self {
-            parcel,
+            delivery,
             shape,
             next: 0,
             done: false,
@@ -202,11 +202,11 @@ impl Records {
 
     /// Whether all records are in pieces.
     fn is_written(&self) -> bool {
-        self.next >= self.parcel.records().len()
+        self.next >= self.delivery.records().len()
     }
 
     fn piece(&mut self) -> Bytes {
-        let records = self.parcel.records();
+        let records = self.delivery.records();
         let mut out = Vec::with_capacity(PIECE.min(records.len().saturating_mul(256)) + 1024);
         if self.next == 0 {
             out.push(b'[');
@@ -245,7 +245,7 @@ impl http_body::Body for Records {
         };
         if body.is_written() {
             body.done = true;
-            body.parcel.is_taken();
+            body.delivery.is_taken();
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -337,9 +337,9 @@ mod tests {
     }
 
     async fn shaped(records: Vec<KafkaRecord>, format: Embedded, headers: HeaderForm) -> String {
-        let (parcel, _) = Parcel::new(Arc::new(records), String::new(), None);
+        let (delivery, _) = RecordDelivery::new(Arc::new(records), String::new(), None);
         let shape = Shape { format, headers };
-        let bytes = Records::new(parcel, shape).collect().await.unwrap();
+        let bytes = Records::new(delivery, shape).collect().await.unwrap();
         String::from_utf8(bytes.to_bytes().to_vec()).unwrap()
     }
 
@@ -397,12 +397,12 @@ mod tests {
     #[tokio::test]
     async fn large_answers_come_in_pieces_and_are_the_same() {
         let records: Vec<KafkaRecord> = (0..5_000).map(|n| record(n, b"\"some value\"")).collect();
-        let (parcel, receipt) = Parcel::new(Arc::new(records), String::new(), None);
+        let (delivery, receipt) = RecordDelivery::new(Arc::new(records), String::new(), None);
         let shape = Shape {
             format: Embedded::Json,
             headers: HeaderForm::Pairs,
         };
-        let mut body = Records::new(parcel, shape);
+        let mut body = Records::new(delivery, shape);
         let mut whole = Vec::new();
         let mut pieces = 0;
         while let Some(frame) = body.frame().await {

@@ -35,6 +35,7 @@ use crate::http::encoding;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::Path;
 use crate::http::negotiate;
+use crate::http::request_id::RequestId;
 use crate::write::{OnInvalid, WriteError};
 
 const JSON: &str = "application/json";
@@ -206,6 +207,7 @@ pub async fn produce(
     gateway: Gateway,
     Extension(principal): Extension<Principal>,
     Path((cluster, topic)): Path<(String, String)>,
+    Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -229,7 +231,12 @@ pub async fn produce(
     let topic: Arc<str> = topic.into();
     let limit = ingest::item_limit(&gateway);
     let wire = stream::Objects::new(cluster.into(), Arc::clone(&topic), limit);
-    Ok(ingest::answer(gateway, principal, topic, wire, first, body))
+    let caller = ingest::Caller {
+        gateway,
+        principal,
+        request_id,
+    };
+    Ok(ingest::answer(caller, topic, wire, first, body))
 }
 
 /// Write a batch of records

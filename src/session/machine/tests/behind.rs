@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::behind::MOST_FRAMES;
-use super::super::{Effect, TailEffect};
 use super::{Play, kinds, place};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{Command, Event};
+use crate::session::effect::{Effect, TailEffect};
 use crate::session::protocol::server::Error;
 
 fn subscribe(sub: &str) -> Value {
@@ -127,7 +127,7 @@ fn a_tail_that_is_unsubscribed_before_it_is_open_does_not_stay_open() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_counted() {
+fn frames_that_wait_are_limited_and_count_as_held_bytes() {
     let mut play = Play::open();
     play.send(subscribe("o"));
     for _ in 0..MOST_FRAMES {
@@ -219,7 +219,7 @@ fn a_seek_alone_commits_nothing() {
 }
 
 #[test]
-fn a_pattern_that_matches_nothing_yet_waits() {
+fn a_subscription_by_a_pattern_without_a_topic_waits_for_one() {
     let mut play = Play::open();
     play.send(json!({"type": "subscribe", "sub": "o", "id": 1, "group": "g", "pattern": "ord.*"}));
     play.resolve(&["payments"]);

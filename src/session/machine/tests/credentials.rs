@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::{Play, permissions};
 use crate::auth::Principal;
 use crate::kafka::member::Command;
+use crate::session::effect::Effect;
 use crate::session::static_members::Foreign;
 
 #[test]
@@ -57,7 +57,7 @@ fn hello_is_the_first_frame_or_none() {
 }
 
 #[test]
-fn a_right_that_goes_while_topics_are_looked_up_is_missed() {
+fn a_subscription_whose_right_goes_while_its_topics_are_looked_up_is_refused() {
     let ann = |list: &[&str]| Principal::with_permissions("ann", permissions(list));
     let mut play = Play::new(Some(ann(&["consume:*", "group:*"])), false);
     play.frames();
@@ -114,7 +114,7 @@ fn a_role_that_loses_a_right_ends_what_needs_it_and_leaves_the_session() {
 }
 
 #[test]
-fn whoever_is_no_principal_any_more_has_no_session() {
+fn a_session_whose_principal_is_removed_ends() {
     let (ann, change) = Principal::with_role("ann", &["consume:*", "group:*"]);
     let mut play = Play::new(Some(ann.clone()), false);
     play.frames();
@@ -208,7 +208,7 @@ fn a_token_that_expires_ends_the_session_unless_it_is_renewed() {
 }
 
 #[test]
-fn a_credential_may_be_good_for_longer_than_clocks_count() {
+fn a_credential_that_expires_beyond_what_clocks_count_keeps_its_session() {
     for at in [u64::MAX, i64::MAX as u64, i64::MAX as u64 / 1000] {
         let ann = Principal::expiring("ann", permissions(&["consume:*"]), at);
         let mut play = Play::new(Some(ann), false);
@@ -220,7 +220,7 @@ fn a_credential_may_be_good_for_longer_than_clocks_count() {
 }
 
 #[test]
-fn a_credential_that_does_not_last_is_told_of_once_and_late() {
+fn the_expiry_of_a_short_credential_is_told_once_and_shortly_before() {
     let at = 1_700_000_000 + 30;
     let token = |expires| Principal::expiring("ann", permissions(&["consume:*"]), expires);
     let mut play = Play::new(Some(token(at)), false);
@@ -251,7 +251,7 @@ fn a_credential_that_does_not_last_is_told_of_once_and_late() {
 }
 
 #[test]
-fn rights_are_needed_for_the_group_and_each_topic() {
+fn a_subscription_without_the_right_to_its_group_or_a_topic_is_refused() {
     for (list, code) in [
         (&["consume:*"][..], "forbidden"),
         (&["group:*"][..], "forbidden"),

@@ -5,15 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::super::Effect;
 use super::{Play, kinds, place, record, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event, SeekTo};
 use crate::record::ConsumerRecord;
+use crate::session::effect::Effect;
 use crate::session::protocol::close::Close;
 
 #[test]
-fn who_subscribes_while_memory_is_short_begins_with_less() {
+fn a_subscription_made_while_memory_is_short_begins_with_a_smaller_window() {
     let mut play = Play::open();
     play.session.set_pressure(2);
     play.subscribe(json!({"flow": {"records": 8}, "offset_reset": "earliest"}));
@@ -57,7 +57,7 @@ fn records_are_delivered_acknowledged_and_committed() {
 }
 
 #[test]
-fn a_commit_that_finds_all_of_it_under_way_waits_for_that() {
+fn a_commit_of_what_is_being_committed_waits_for_that_commit() {
     let mut play = Play::subscribed(json!({}));
     play.offer(0, 0..3);
     play.send(json!({"type": "commit", "sub": "o", "id": 0}));
@@ -79,7 +79,7 @@ fn a_commit_that_finds_all_of_it_under_way_waits_for_that() {
 }
 
 #[test]
-fn a_frame_that_has_waited_long_enough_wakes_nobody_while_the_socket_is_stuck() {
+fn a_frame_that_has_lingered_sets_no_timer_while_the_socket_takes_nothing() {
     let mut play = Play::subscribed(json!({"batch": {"linger_ms": 50}}));
     play.offer(0, 0..3);
     assert!(play.frames().is_empty(), "it waits for more");
@@ -92,7 +92,7 @@ fn a_frame_that_has_waited_long_enough_wakes_nobody_while_the_socket_is_stuck() 
 }
 
 #[test]
-fn auto_acknowledges_what_was_flushed() {
+fn records_are_acknowledged_by_their_flush_in_auto_mode() {
     let mut play = Play::subscribed(json!({"ack": "auto"}));
     play.offer(1, 0..5);
     let text = play.session.next_frame(1 << 20, play.now).unwrap();
@@ -106,7 +106,7 @@ fn auto_acknowledges_what_was_flushed() {
 }
 
 #[test]
-fn no_deadline_stays_in_the_past() {
+fn a_deadline_that_has_passed_is_no_next_tick() {
     let linger = json!({"batch": {"linger_ms": 100}});
     let mut play = Play::subscribed(linger);
     play.offer(0, 0..3);
@@ -126,7 +126,7 @@ fn no_deadline_stays_in_the_past() {
 }
 
 #[test]
-fn after_seeked_nothing_old_comes() {
+fn no_record_from_before_a_seek_comes_after_seeked() {
     let mut play = Play::subscribed(json!({}));
     play.offer(0, 0..5);
     play.frames();
@@ -199,7 +199,7 @@ fn dead_letters_go_to_their_topic_and_hold_the_commit_back() {
 }
 
 #[test]
-fn decode_errors_do_as_asked() {
+fn a_record_that_cannot_be_decoded_is_handled_as_on_decode_error_says() {
     let broken = |partition, offset| ConsumerRecord {
         value: Some(Bytes::from_static(b"\xff")),
         ..record(partition, offset)

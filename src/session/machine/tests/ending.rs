@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::{Play, kinds, place, release, tags};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{self, Command, Event};
+use crate::session::effect::Effect;
 
 #[test]
 fn nothing_comes_after_goodbye() {
@@ -230,7 +230,7 @@ fn unsubscribing_commits_and_leaves() {
 }
 
 #[test]
-fn a_subscription_that_kafka_ends_is_said_to() {
+fn a_subscription_that_kafka_ends_is_told_with_an_error() {
     let mut play = Play::subscribed(json!({}));
     play.member(Event::Ended(Some(Fault::unknown_topic("orders"))));
     let frames = play.frames();
@@ -240,7 +240,7 @@ fn a_subscription_that_kafka_ends_is_said_to() {
 }
 
 #[test]
-fn what_became_of_a_commit_is_not_told_of_a_partition_that_was_handed_on() {
+fn the_answer_to_a_commit_leaves_out_a_partition_that_was_handed_on() {
     for comes_back in [false, true] {
         let mut play = Play::subscribed(json!({}));
         play.offer(0, 0..3);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Play, kinds};
@@ -48,7 +49,7 @@ fn answers_that_nobody_reads_end_the_session() {
 }
 
 #[test]
-fn late_acknowledgements_of_a_subscription_that_ended_cost_nothing() {
+fn late_acknowledgements_of_a_subscription_that_ended_do_not_end_the_session() {
     let mut play = Play::subscribed(json!({}));
     play.offer(0, 0..60);
     play.frames();
@@ -71,7 +72,7 @@ fn late_acknowledgements_of_a_subscription_that_ended_cost_nothing() {
 }
 
 #[test]
-fn bad_frames_are_named_and_too_many_end_the_session() {
+fn each_bad_frame_is_answered_with_its_error_and_too_many_end_the_session() {
     let mut play = Play::subscribed(json!({}));
     for (frame, code, field) in [
         (json!({"type": "dance"}), "unknown_type", "type"),
@@ -167,8 +168,21 @@ fn bad_frames_are_named_and_too_many_end_the_session() {
 }
 
 #[test]
-fn what_is_no_frame_ends_the_session() {
+fn a_text_that_is_no_frame_ends_the_session() {
     let mut play = Play::open();
     play.text("{");
     assert_eq!(play.goodbye(), 4500);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_makes_a_session_fail(texts in prop::collection::vec("\\PC{0,60}", 1..20)) {
+        let mut play = Play::subscribed(json!({}));
+        for text in texts {
+            play.text(&text);
+            play.frames();
+        }
+    }
 }

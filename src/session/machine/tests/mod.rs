@@ -8,7 +8,9 @@
 //! - `delivering.rs`: records that are delivered and acknowledged
 //! - `ending.rs`: partitions that go, and ends
 //! - `producing.rs`: records that a client writes
-//! - `steps.rs`: whatever happens in whatever order
+//! - `tails.rs`: tails, with followers that the test plays
+//!
+//! Whatever happens in whatever order is in `session/model/`.
 
 mod behind;
 mod credentials;
@@ -16,20 +18,23 @@ mod delivering;
 mod ending;
 mod frames;
 mod producing;
-mod steps;
+mod tails;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Clock, Effect, Rules, Session};
+use super::Session;
 use crate::auth::Principal;
 use crate::auth::permission::Permission;
 use crate::kafka::member::{self, Command, Event, Release};
 use crate::record::{ConsumerRecord, TimestampType, TopicPartition};
+use crate::session::clock::Clock;
+use crate::session::effect::Effect;
+use crate::session::model::frame_schema::check;
+use crate::session::rules::Rules;
 
 fn rules(open: bool) -> Arc<Rules> {
     Arc::new(Rules {
@@ -44,29 +49,6 @@ fn rules(open: bool) -> Arc<Rules> {
         max_delayed: 1_000,
         dead_letter_topic: "{topic}.dlq".to_owned(),
     })
-}
-
-/// Checks a frame against the document.
-pub(crate) fn check(frame: &Value) {
-    static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
-        let document = crate::session::protocol::asyncapi::document();
-        let messages = document["components"]["messages"].as_object().unwrap();
-        messages
-            .iter()
-            .map(|(kind, message)| {
-                let schema = json!({
-                    "$ref": message["payload"]["$ref"],
-                    "components": document["components"],
-                });
-                (kind.clone(), jsonschema::validator_for(&schema).unwrap())
-            })
-            .collect()
-    });
-    let kind = frame["type"].as_str().unwrap();
-    let schema = SCHEMAS.get(kind).unwrap_or_else(|| panic!("{frame}"));
-    if let Err(error) = schema.validate(frame) {
-        panic!("{frame}: {error}");
-    }
 }
 
 fn place(partition: i32) -> TopicPartition {
@@ -99,10 +81,10 @@ fn permissions(list: &[&str]) -> Vec<Permission> {
 }
 
 /// The test's side of a session.
-pub(crate) struct Play {
-    pub(crate) session: Session,
-    pub(crate) now: Instant,
-    pub(crate) effects: Vec<Effect>,
+struct Play {
+    session: Session,
+    now: Instant,
+    effects: Vec<Effect>,
 }
 
 impl Play {
@@ -119,7 +101,7 @@ impl Play {
         play
     }
 
-    pub(crate) fn open() -> Self {
+    fn open() -> Self {
         let mut play = Self::new(Some(Principal::anonymous()), true);
         assert_eq!(kinds(&play.frames()), ["welcome"]);
         play
@@ -167,11 +149,11 @@ impl Play {
         self.collect();
     }
 
-    pub(crate) fn collect(&mut self) {
+    fn collect(&mut self) {
         self.effects.extend(self.session.effects());
     }
 
-    pub(crate) fn send(&mut self, frame: Value) {
+    fn send(&mut self, frame: Value) {
         self.text(&frame.to_string());
     }
 
@@ -186,14 +168,14 @@ impl Play {
         self.collect();
     }
 
-    pub(crate) fn pass(&mut self, time: Duration) {
+    fn pass(&mut self, time: Duration) {
         self.now += time;
         self.session.tick(self.now);
         self.collect();
     }
 
     /// All that goes out now, flushed.
-    pub(crate) fn frames(&mut self) -> Vec<Value> {
+    fn frames(&mut self) -> Vec<Value> {
         let mut frames = Vec::new();
         while let Some(text) = self.session.next_frame(1 << 20, self.now) {
             let frame: Value = serde_json::from_slice(&text).unwrap();
@@ -206,7 +188,7 @@ impl Play {
     }
 
     /// The one frame that goes out now.
-    pub(crate) fn frame(&mut self) -> Value {
+    fn frame(&mut self) -> Value {
         let frames = self.frames();
         assert_eq!(frames.len(), 1, "{frames:?}");
         frames.into_iter().next().unwrap()
@@ -258,7 +240,7 @@ impl Play {
     }
 }
 
-pub(crate) fn kinds(frames: &[Value]) -> Vec<String> {
+fn kinds(frames: &[Value]) -> Vec<String> {
     let kinds = frames.iter().map(|frame| frame["type"].as_str().unwrap());
     kinds.map(str::to_owned).collect()
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Effect;
 use super::Play;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::{RecordMetadata, Unplaced};
+use crate::session::effect::Effect;
 use crate::write::WriteError;
 
 #[test]
@@ -58,7 +58,7 @@ fn records_are_written_and_each_request_is_answered_once() {
 }
 
 #[test]
-fn a_topic_that_can_have_no_such_name_is_named() {
+fn an_impossible_topic_name_is_an_invalid_frame_with_its_field() {
     let mut play = Play::open();
     play.send(json!({"type": "produce", "id": 1, "topic": "t/", "records": [{"value": 1}]}));
     let Some(Effect::Produce { ticket, .. }) = play.effects.pop() else {
@@ -75,7 +75,7 @@ fn a_topic_that_can_have_no_such_name_is_named() {
 }
 
 #[test]
-fn beyond_the_window_nothing_is_written() {
+fn a_request_beyond_the_window_is_not_written() {
     let mut play = Play::open();
     for id in 0..=100 {
         play.send(json!({"type": "produce", "id": id, "topic": "t", "records": [{"value": 1}]}));

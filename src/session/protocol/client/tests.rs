@@ -16,7 +16,7 @@ fn invalid(text: &str) -> (String, String) {
 }
 
 #[test]
-fn frames_are_read_and_unknown_fields_passed_over() {
+fn a_frame_with_unknown_fields_is_read_without_them() {
     let frame = parse(r#"{"tags":[1,3],"type":"ack","sub":"o","more":{"a":1}}"#).unwrap();
     let ClientFrame::Ack(ack) = frame else {
         panic!("{frame:?}");
@@ -35,7 +35,7 @@ fn frames_are_read_and_unknown_fields_passed_over() {
 }
 
 #[test]
-fn what_is_no_frame_ends_the_session() {
+fn a_text_that_is_no_frame_is_fatal() {
     for text in [
         "",
         "{",
@@ -66,7 +66,7 @@ fn what_is_no_frame_ends_the_session() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_field() {
+fn an_invalid_frame_is_refused_with_the_field_at_fault() {
     let unknown = parse(r#"{"type":"dance","id":"a"}"#);
     assert_eq!(
         unknown,

@@ -5,7 +5,7 @@ use super::options::DeadLetters;
 use crate::delivery::{self, DeadLetterId};
 use crate::kafka::fault::Fault;
 use crate::record::ProducerRecord;
-use crate::session::machine::Effect;
+use crate::session::effect::Effect;
 use crate::session::protocol::server::StateName;
 use crate::session::subscription::SessionContext;
 

@@ -33,7 +33,7 @@ use crate::delivery::{DeadLetterId, Ledger};
 use crate::kafka::fault::Fault;
 use crate::kafka::member::{self, Command, Token};
 use crate::record::TopicPartition;
-use crate::session::machine::Effect;
+use crate::session::effect::Effect;
 use crate::session::protocol::server::{Error, Offset, ServerFrame, State, StateName};
 use crate::session::protocol::{Id, Partition};
 use crate::session::static_members::Foreign;

@@ -6,9 +6,9 @@ use crate::delivery::{self, Policy, WindowMode};
 use crate::kafka::member;
 use crate::reader_options::{Isolation, OffsetReset};
 use crate::record::TopicPartition;
-use crate::session::machine::Rules;
 use crate::session::protocol::client::{AckMode, Dlq, From, FromName, OnDecodeError, Subscribe};
 use crate::session::protocol::server::Error;
+use crate::session::rules::Rules;
 use crate::session::subscription::options::{
     Common, Topics, check_start, clamp, invalid, millis, start_time,
 };

@@ -9,7 +9,7 @@ use crate::delivery::Left;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::{Command, Release, Token};
 use crate::record::TopicPartition;
-use crate::session::machine::Effect;
+use crate::session::effect::Effect;
 use crate::session::protocol::server::{
     Revoked, RevokedPartition, RevokedReason, Revoking, ServerFrame, StateName,
 };

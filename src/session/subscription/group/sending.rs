@@ -8,7 +8,7 @@ use crate::codec::format::Format;
 use crate::codec::frame_records::Writer;
 use crate::delivery::{AckMode, Reason, Take, Verdict};
 use crate::record::ConsumerRecord;
-use crate::session::machine::LEAST_ROOM;
+use crate::session::frame_queue::LEAST_ROOM;
 use crate::session::protocol::client::OnDecodeError;
 use crate::session::subscription::SessionContext;
 

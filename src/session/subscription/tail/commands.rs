@@ -7,7 +7,7 @@ use crate::kafka::Watermarks;
 use crate::kafka::fault::Fault;
 use crate::kafka::member::SeekTo;
 use crate::position::Offsets;
-use crate::session::machine::{Effect, TailEffect};
+use crate::session::effect::{Effect, TailEffect};
 use crate::session::protocol::client::{Credit, Seek};
 use crate::session::protocol::server::{
     CommittedOffset, Error, PartitionPosition, Positions, Seeked, ServerFrame,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{Given, Item, Tail, at, put, undecoded};
 use crate::codec::frame_records::Joined;
 use crate::position::Offsets;
-use crate::session::machine::{Effect, TailEffect};
+use crate::session::effect::{Effect, TailEffect};
 use crate::session::subscription::SessionContext;
 
 impl Tail {

@@ -1,6 +1,6 @@
 //! A tail: a subscription that follows topics by itself, without a group. Nothing of it is acknowledged or
 //! committed; where it stands is the client's to know. A state machine without I/O, as the session is:
-//! followers of `kafka::tail` are elsewhere (`follow.rs`), and asked for more only when it wants more.
+//! followers of `kafka::tail` are elsewhere (`session/followers.rs`), and asked for more only when it wants more.
 //!
 //! - `mod.rs`: what came
 //! - `sending.rs`: what goes out
@@ -8,16 +8,12 @@
 //! - `conflation.rs`: what goes out where newer records take the places of those that wait
 //! - `options.rs`: its options
 //! - `open_tail.rs`: where it begins, and other questions to Kafka
-//! - `follow.rs`: its followers
 
 mod commands;
 mod conflation;
-pub mod follow;
 pub mod open_tail;
 pub mod options;
 mod sending;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +26,7 @@ use crate::kafka::tail::conflation::Conflation;
 use crate::kafka::tail::{self, Ended, Entry, Next};
 use crate::observe::topics::TopicReads;
 use crate::position::{Offsets, ResumeTokens};
-use crate::session::machine::{Effect, TailEffect};
+use crate::session::effect::{Effect, TailEffect};
 use crate::session::protocol::server::{
     Eof, Gap, GapReason, Offset, ServerFrame, State, StateName,
 };
@@ -42,13 +38,13 @@ pub const MAX_TAILS: usize = 16;
 /// Bytes of records that are taken from a follower at once, about.
 const PIECE: u64 = 32 << 10;
 /// How long Kafka must have been away, or the tail been behind, before the client is told.
-const DOWN: Duration = Duration::from_secs(3);
-const BEHIND: Duration = Duration::from_secs(1);
+pub(crate) const DOWN: Duration = Duration::from_secs(3);
+pub(crate) const BEHIND: Duration = Duration::from_secs(1);
 /// How often it is seen how far a tail of one key has come over records of others, which do not wake it:
 /// where ends are told, and where it only keeps the position from lying so far back that the log may
 /// begin after it.
-const LOOK_FOR_ENDS: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_secs(15);
+pub(crate) const LOOK_FOR_ENDS: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(15);
 
 /// How much may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -507,7 +503,7 @@ fn at(offsets: &[(i32, i64)], partition: i32) -> Option<i64> {
     offsets.get(index).map(|(_, offset)| *offset)
 }
 
-fn put(offsets: &mut Offsets, partition: i32, offset: i64) {
+pub(crate) fn put(offsets: &mut Offsets, partition: i32, offset: i64) {
     match offsets.binary_search_by_key(&partition, |(id, _)| *id) {
         Ok(index) => {
             if let Some((_, known)) = offsets.get_mut(index) {

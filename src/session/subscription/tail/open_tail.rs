@@ -12,8 +12,8 @@ use crate::position::{MAX_PARTITIONS, Offsets, ResumeTokens, StartPosition};
 use crate::read::partitions::Part;
 use crate::read::start_offsets::Shown;
 use crate::reader_options::Isolation;
-use crate::session::machine::topic_error;
 use crate::session::protocol::server::Error;
+use crate::session::protocol::topic_error::topic_error;
 use crate::session::subscription::options::invalid;
 use crate::stream::encoder::{RecordView, SharedEncoder};
 use crate::stream::limits::{Full, Permit, Streams};
@@ -74,7 +74,7 @@ pub struct Opened {
     pub begun: Begun,
     /// One for each topic, in their order.
     pub followers: Vec<Follower>,
-    pub(super) permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 /// Finds out where a tail begins, and takes its place among all.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Flow, Given, Item, Tail, put, undecoded};
 use crate::codec::frame_records::Joined;
-use crate::session::machine::LEAST_ROOM;
+use crate::session::frame_queue::LEAST_ROOM;
 use crate::session::subscription::SessionContext;
 
 impl Tail {

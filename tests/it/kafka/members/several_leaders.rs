@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidegate::kafka::member::{Command, SeekTo, State};
@@ -188,8 +188,10 @@ async fn nothing_is_lost_or_comes_again_while_leaders_move() {
     let node = |id: i32| broker.node(id.unsigned_abs());
 
     let over = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicUsize::new(0));
     let writing = {
-        let (plain, orders, over) = (broker.plain(), orders.clone(), Arc::clone(&over));
+        let (plain, orders) = (broker.plain(), orders.clone());
+        let (over, written) = (Arc::clone(&over), Arc::clone(&written));
         tokio::spawn(async move {
             for n in 0.. {
                 if over.load(Ordering::Relaxed) {
@@ -202,6 +204,7 @@ async fn nothing_is_lost_or_comes_again_while_leaders_move() {
                     ..OutgoingRecord::default()
                 };
                 plain.produce(record).await;
+                written.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(5)).await;
             }
         })
@@ -219,7 +222,8 @@ async fn nothing_is_lost_or_comes_again_while_leaders_move() {
             })
             .await;
             // Some seconds of records.
-            sleep(Duration::from_secs(7)).await;
+            let enough = written.load(Ordering::Relaxed) + 500;
+            eventually(LONG, async || written.load(Ordering::Relaxed) >= enough).await;
         };
         led_by(3).await;
         node(others[0]).kill();

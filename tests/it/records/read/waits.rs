@@ -54,6 +54,7 @@ async fn a_record_ends_the_wait_of_everyone() {
         })
         .collect();
 
+    // Most likely all wait by then; those that come later find the record.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     topic.write(&json!({"partition": 1, "value": "news"})).await;
 

@@ -49,6 +49,7 @@ async fn a_read_returns_with_the_first_record_and_with_nothing_when_its_time_is_
     assert!(waited < SOON, "{waited:?}");
 
     let reading = tokio::spawn(async move { (consumer.read(VERY_PATIENT).await, consumer) });
+    // Most likely it waits by then; it does not matter which of the two comes first.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let begun = Instant::now();
     fill(gateway, &name, 0, 0..1).await;

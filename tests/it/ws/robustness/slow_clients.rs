@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{becomes, broker, fill_large, raw, resident};
@@ -56,7 +56,10 @@ async fn a_client_that_stops_reading_costs_little_and_is_cut() {
     fast.subscribe(&fast_topic, &fast_topic, json!({})).await;
     let before = latencies(&mut fast, &fast_topic, 100).await;
     let mut slow = raw(&gateway, "/ws").await;
-    sleep(Duration::from_secs(1)).await;
+    eventually(Duration::from_secs(60), async || {
+        metric(&gateway, "websocket_sessions").await > 1.5
+    })
+    .await;
     let resting = resident(&gateway);
 
     // Wide open: nothing but the socket holds records back.

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use super::Came;
-use super::open_tail::{Begun, Opened};
+use super::machine::Session;
+use super::subscription::tail::open_tail::{Begun, Opened};
+use super::subscription::tail::{Came, Tail};
 use crate::kafka::tail::{Follower, Next};
 use crate::reader_options::Isolation;
-use crate::session::machine::Session;
 use crate::stream::limits::Permit;
 
 /// A tail's followers.
@@ -55,7 +55,7 @@ impl Followed {
 /// Waits for what comes next of those that are wanted; each of them comes first once in a while. Nothing
 /// is lost when it is dropped.
 pub async fn next(tails: &mut [Followed], session: &Session, turn: &mut usize) -> (Place, Next) {
-    let wants = |id: u64| session.tail(id).and_then(super::Tail::wants);
+    let wants = |id: u64| session.tail(id).and_then(Tail::wants);
     // Most sessions have one, and that follows one topic.
     if let [one] = tails
         && let [follower] = one.followers.as_mut_slice()
@@ -120,7 +120,7 @@ impl Followed {
         let Some(follower) = self.followers.get(topic) else {
             return;
         };
-        let wants_ends = session.tail(self.id).is_some_and(super::Tail::wants_ends);
+        let wants_ends = session.tail(self.id).is_some_and(Tail::wants_ends);
         let came = Came {
             next,
             cursor: follower.cursor(),

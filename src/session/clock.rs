@@ -29,7 +29,7 @@ impl Clock {
     }
 
     /// The moment from which it counts, and the time of day then.
-    pub(super) fn begun(&self) -> (Instant, i64) {
+    pub(crate) fn begun(&self) -> (Instant, i64) {
         (self.at, self.wall_ms)
     }
 }

@@ -1,17 +1,22 @@
 //! A session's tails with followers that are played by the test.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{Play, kinds};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
+use crate::kafka::tail::{self, Ended, Entry, Next};
+use crate::position::{Offsets, ResumeTokens};
 use crate::reader_options::Isolation;
 use crate::record::{ConsumerRecord, TimestampType};
-use crate::session::machine::tests::{Play, check, kinds};
-use crate::session::machine::{Effect, TailEffect};
+use crate::session::effect::{Effect, TailEffect};
+use crate::session::model::frame_schema::check;
+use crate::session::subscription::tail::open_tail::{Begun, BegunPart};
+use crate::session::subscription::tail::{BEHIND, Came, DOWN, LOOK, LOOK_FOR_ENDS, put};
 use crate::stream::encoder::SharedEncoders;
 
 fn entry(partition: i32, offset: i64, value: &str) -> Arc<Entry> {
@@ -73,7 +78,7 @@ impl Tailed {
         };
         let begun = Begun {
             owner: Arc::clone(&ask.principal),
-            parts: vec![open_tail::BegunPart {
+            parts: vec![BegunPart {
                 topic: Arc::from("orders"),
                 starts: vec![(0, 0), (1, 0)],
                 ends: vec![(0, 0), (1, 9)],
@@ -170,7 +175,7 @@ fn offsets(frames: &[Value]) -> Vec<i64> {
 }
 
 #[test]
-fn a_window_is_what_the_socket_has_not_taken() {
+fn a_full_window_holds_records_until_the_socket_has_taken_some() {
     let mut tailed = Tailed::new(json!({"flow": {"records": 4}, "batch": {"records": 3}}));
     assert_eq!(tailed.wants(), Some(32 << 10));
     tailed.records(0, 0..10);
@@ -200,7 +205,7 @@ fn a_record_larger_than_the_window_goes_alone() {
 }
 
 #[test]
-fn what_is_taken_counts_and_memory_that_is_short_makes_it_less() {
+fn held_bytes_count_until_the_socket_has_them_and_pressure_shrinks_the_window() {
     let mut tailed = Tailed::new(json!({}));
     tailed.records(0, 0..10);
     assert_eq!(tailed.play.session.held_bytes(), 10);
@@ -224,7 +229,7 @@ fn what_is_taken_counts_and_memory_that_is_short_makes_it_less() {
 }
 
 #[test]
-fn gaps_and_ends_come_where_they_are() {
+fn a_gap_or_an_end_comes_after_the_records_before_it_without_lingering() {
     let mut tailed = Tailed::new(json!({"batch": {"linger_ms": 500}}));
     tailed.records(0, 0..2);
     assert_eq!(kinds(&tailed.play.frames()), [""; 0]);
@@ -257,7 +262,7 @@ fn gaps_and_ends_come_where_they_are() {
 }
 
 #[test]
-fn what_waits_of_a_paused_partition_is_put_back() {
+fn waiting_records_of_a_paused_partition_are_put_back() {
     let mut tailed = Tailed::new(json!({"flow": {"records": 2}}));
     tailed.records(0, 0..3);
     assert_eq!(offsets(&tailed.unflushed()), [0, 1]);
@@ -332,7 +337,7 @@ fn a_seek_drops_what_waits_and_says_where_each_has_gone() {
 }
 
 #[test]
-fn who_is_behind_or_without_kafka_for_long_is_told() {
+fn a_tail_that_is_behind_or_without_kafka_for_long_tells_its_state() {
     let mut tailed = Tailed::new(json!({}));
     let since = tailed.play.now;
     tailed.came_behind(Next::Health, None, Some(since));
@@ -442,7 +447,7 @@ fn a_rate_lets_the_newest_through_and_the_position_stays_before_what_waits() {
 }
 
 #[test]
-fn what_waits_for_credit_is_the_newest_of_each_key() {
+fn records_that_wait_for_credit_are_conflated_by_key() {
     let mut tailed = Tailed::new(json!({"flow": {"mode": "credit"}, "conflate": "key"}));
     tailed.keys(0, 0, &["a", "b", "a", "c"]);
     tailed.keys(1, 0, &["a"]);
@@ -462,7 +467,7 @@ fn what_waits_for_credit_is_the_newest_of_each_key() {
 }
 
 #[test]
-fn a_frame_that_lingers_has_the_newest_of_each_key() {
+fn records_of_a_frame_that_lingers_are_conflated_by_key() {
     let options = json!({"batch": {"linger_ms": 200}, "conflate": "key"});
     let mut tailed = Tailed::new(options);
     tailed.keys(0, 0, &["a", "b", "a"]);
@@ -475,7 +480,7 @@ fn a_frame_that_lingers_has_the_newest_of_each_key() {
 }
 
 #[test]
-fn what_is_due_and_has_no_room_wakes_nobody_again() {
+fn a_due_record_without_credit_sets_no_timer() {
     let options = json!({"flow": {"mode": "credit"}, "max_rate": 10.0});
     let mut tailed = Tailed::new(options);
     tailed
@@ -518,7 +523,7 @@ fn a_gap_comes_after_what_waits_and_does_not_wait_for_the_rate() {
 }
 
 #[test]
-fn where_the_newest_is_put_back_so_is_what_it_took_the_place_of() {
+fn records_that_were_replaced_are_put_back_with_the_newest() {
     let held = |tailed: &mut Tailed| {
         let effects = std::mem::take(&mut tailed.play.effects);
         let holds = effects.into_iter().filter_map(|effect| match effect {
@@ -570,7 +575,7 @@ fn where_the_newest_is_put_back_so_is_what_it_took_the_place_of() {
 }
 
 #[test]
-fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
+fn the_position_in_drain_lies_before_records_that_still_wait() {
     let mut tailed = Tailed::new(json!({"max_rate": 0.5}));
     tailed.records(0, 0..3);
     assert_eq!(offsets(&tailed.play.frames()), [2]);
@@ -589,7 +594,7 @@ fn who_is_to_go_elsewhere_gets_there_what_still_waited() {
 
 /// Others' records wake nobody who wants one key; so it is looked at how far they have come.
 #[test]
-fn a_tail_of_one_key_looks_now_and_then_how_far_others_have_come() {
+fn a_tail_of_one_key_looks_periodically_past_records_of_other_keys() {
     let looks = |tailed: &mut Tailed| {
         let effects = std::mem::take(&mut tailed.play.effects);
         let of_look = |effect: &Effect| matches!(effect, Effect::Tail(_, TailEffect::Look));

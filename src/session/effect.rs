@@ -2,30 +2,30 @@
 
 use std::sync::Arc;
 
+use super::protocol::Id;
+use super::subscription::options::Topics;
+use super::subscription::tail;
 use crate::auth::Principal;
 use crate::delivery::DeadLetterId;
 use crate::kafka::member;
 use crate::record::ProducerRecord;
-use crate::session::protocol::Id;
-use crate::session::subscription::options::Topics;
-use crate::session::subscription::tail;
 
 /// What is to be done outside of the session.
 #[derive(Debug)]
 pub enum Effect {
-    /// Find out whose token this is; answered by [`Session::authenticated`](super::Session::authenticated).
+    /// Find out whose token this is; answered by [`Session::authenticated`](super::machine::Session::authenticated).
     Authenticate(String),
-    /// Find the topics of a subscription; answered by [`Session::resolved`](super::Session::resolved)
+    /// Find the topics of a subscription; answered by [`Session::resolved`](super::machine::Session::resolved)
     /// with the same number.
     Resolve(u64, Topics),
     /// Find out whether these topics are still there, all partitions of which were taken away;
-    /// answered by [`Session::missing`](super::Session::missing).
+    /// answered by [`Session::missing`](super::machine::Session::missing).
     LookFor(Vec<Arc<str>>),
-    /// Become a member; its events go to [`Session::member`](super::Session::member).
+    /// Become a member; its events go to [`Session::member`](super::machine::Session::member).
     Join(Box<member::Options>),
     /// Tell the member.
     Command(member::Command),
-    /// Write records; answered by [`Session::produced`](super::Session::produced).
+    /// Write records; answered by [`Session::produced`](super::machine::Session::produced).
     Produce {
         /// Comes back with the answer.
         ticket: u64,
@@ -34,7 +34,7 @@ pub enum Effect {
         /// The records, without those that are none.
         records: Vec<ProducerRecord>,
     },
-    /// Write a dead letter; answered by [`Session::dead_lettered`](super::Session::dead_lettered).
+    /// Write a dead letter; answered by [`Session::dead_lettered`](super::machine::Session::dead_lettered).
     DeadLetter {
         /// Comes back with the answer.
         id: DeadLetterId,
@@ -52,7 +52,7 @@ pub enum Effect {
 /// What is to be done for a tail.
 #[derive(Debug)]
 pub enum TailEffect {
-    /// Find where it begins, and follow; answered by [`Session::tail_opened`](super::Session::tail_opened).
+    /// Find where it begins, and follow; answered by [`Session::tail_opened`](super::machine::Session::tail_opened).
     Open(Box<tail::open_tail::Ask>),
     /// Want nothing of these partitions of the topic at `index`, after some have been put back.
     Hold {
@@ -64,11 +64,11 @@ pub enum TailEffect {
         rewound: crate::position::Offsets,
     },
     /// See how far it has come over what does not wake it; told by
-    /// [`Session::tail_came`](super::Session::tail_came).
+    /// [`Session::tail_came`](super::machine::Session::tail_came).
     Look,
-    /// Go on elsewhere; answered by [`Session::tail_sought`](super::Session::tail_sought).
+    /// Go on elsewhere; answered by [`Session::tail_sought`](super::machine::Session::tail_sought).
     Seek(Option<Id>, Vec<tail::open_tail::Seek>),
-    /// Find where these partitions end; answered by [`Session::tail_ends`](super::Session::tail_ends).
+    /// Find where these partitions end; answered by [`Session::tail_ends`](super::machine::Session::tail_ends).
     Ends(Option<Id>, Vec<(Arc<str>, Vec<i32>)>),
 }
 
