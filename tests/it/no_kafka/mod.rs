@@ -3,6 +3,7 @@
 mod config;
 mod kafka;
 mod openapi;
+mod plain;
 mod records;
 mod security;
 mod security_policy;
