@@ -548,7 +548,6 @@ impl Play {
         let Some((command, assignments)) = self.commands.pop_front() else {
             return;
         };
-        self.waits_behind_seek &= self.is_seeking();
         let outcome = |offset: i64| {
             if well { Ok(offset) } else { Err(unavailable()) }
         };
@@ -587,6 +586,8 @@ impl Play {
             Command::Pause(_) | Command::Resume(_) | Command::Subscribe { .. } => {}
             Command::Leave { .. } => unreachable!("kept apart"),
         }
+        // Another one may have waited behind this one, and the frame behind that.
+        self.waits_behind_seek &= self.is_seeking();
     }
 
     fn ends(&mut self, token: Token, well: bool) {
