@@ -100,7 +100,7 @@ impl Links {
 
 /// Defines a resource's list, and the words that `kind` says of both.
 macro_rules! resource {
-    ($(#[$doc:meta])* $list:ident of $data:ident: $kind:ident, $list_kind:ident, $kind_name:literal, $list_name:literal) => {
+    ($(#[$doc:meta])* $list:ident of $data:ident: $kind:ident, $list_kind:ident, $kind_name:tt, $list_name:tt) => {
         /// What the resource is
         #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
         pub enum $kind {

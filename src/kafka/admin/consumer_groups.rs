@@ -256,31 +256,26 @@ impl Admin {
         Ok(all)
     }
 
-    /// How far `group` is behind in each partition for which it has committed, by topic and partition: of what is
-    /// committed there, as a reader of transactions sees it. Each leader is asked once. Partitions that are not
-    /// there any more are left out: `is_there` tells, as krafka would look for them until the end of its time.
+    /// How far a group that has committed these is behind: of what is committed there, as a reader of transactions
+    /// sees it. Each leader is asked once. krafka looks for a partition that is not there until its time is over, so
+    /// that none is to be among them.
     ///
     /// # Errors
     ///
-    /// What kept the coordinator or a leader from answering.
-    pub(crate) async fn group_lags(
+    /// What kept a leader from answering.
+    pub(crate) async fn lags(
         &self,
-        group: &str,
-        is_there: impl Fn(&TopicPartition) -> bool,
+        committed: Vec<(TopicPartition, i64)>,
         bound: Duration,
     ) -> Result<Vec<PartitionLag>, Fault> {
-        let until = Instant::now() + bound;
-        let mut committed = self.all_commits(group, bound).await?;
-        committed.retain(|(partition, _)| is_there(partition));
         let ends = committed
             .iter()
             .map(|(partition, _)| (to_krafka(partition), OffsetSpec::Latest));
-        let left = until.saturating_duration_since(Instant::now());
         let options = ListOffsetsOptions::default()
-            .timeout(left)
+            .timeout(bound)
             .read_committed(true);
         let client = &self.link(bound).await?.client;
-        let mut ends = bounded(left, client.list_offsets(ends, options)).await?;
+        let mut ends = bounded(bound, client.list_offsets(ends, options)).await?;
         let mut lags = Vec::with_capacity(committed.len());
         for (partition, committed) in committed {
             match ends.remove(&to_krafka(&partition)) {
@@ -291,7 +286,7 @@ impl Admin {
                 }),
                 Some(Err(error)) => {
                     let fault = Fault::from(error);
-                    // Its topic was deleted after the commit.
+                    // Its topic was deleted a moment ago.
                     let is_gone = matches!(
                         fault.kind,
                         FaultKind::UnknownTopic | FaultKind::UnknownPartition

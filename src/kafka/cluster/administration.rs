@@ -200,19 +200,37 @@ impl Cluster {
         self.admin.describe_groups(groups, self.bound()).await
     }
 
-    /// How far `group` is behind in each partition for which it has committed.
+    /// How far `group` is behind in each partition for which it has committed, by topic and partition. What it has
+    /// committed for partitions that are not there any more is left out.
     ///
     /// # Errors
     ///
-    /// As [`crate::kafka::admin::Admin::group_lags`].
+    /// As [`crate::kafka::admin::Admin::all_commits`] and [`crate::kafka::admin::Admin::lags`].
     pub(crate) async fn group_lags(&self, group: &str) -> Result<Vec<PartitionLag>, Fault> {
+        let until = Instant::now() + self.bound();
+        let committed = self.all_commits(group).await?;
         let topics = self.metadata.topics().await?;
-        let is_there = |partition: &TopicPartition| {
+        let mut there = Vec::with_capacity(committed.len());
+        for (partition, offset) in committed {
             let found = topics.binary_search_by(|topic| topic.name.cmp(&partition.topic));
             let topic = found.ok().and_then(|at| topics.get(at));
-            topic.is_some_and(|topic| topic.partition(partition.partition).is_ok())
-        };
-        self.admin.group_lags(group, is_there, self.bound()).await
+            let is_listed = topic.is_some_and(|topic| topic.partition(partition.partition).is_ok());
+            // The list may be a second old.
+            if is_listed || self.has_now(&partition).await? {
+                there.push((partition, offset));
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        self.admin.lags(there, left).await
+    }
+
+    /// Whether there is such a partition, as a broker says now.
+    async fn has_now(&self, partition: &TopicPartition) -> Result<bool, Fault> {
+        match self.metadata.confirmed(&partition.topic).await {
+            Ok(topic) => Ok(topic.partition(partition.partition).is_ok()),
+            Err(fault) if fault.kind == FaultKind::UnknownTopic => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// All that `group` has committed, by topic and partition.

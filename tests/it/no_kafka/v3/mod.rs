@@ -193,7 +193,7 @@ async fn lists_show_what_may_be_described() {
     let viewer = token("viewer", "describe:seen");
     for (path, field) in [
         ("/topics", "topic_name"),
-        ("/brokers/1/partition-replicas", "topic_name"),
+        ("/brokers/0/partition-replicas", "topic_name"),
     ] {
         let list = call(&gateway, Some(&viewer), Method::GET, path, None)
             .await
@@ -225,7 +225,7 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
             "/topics/t",
             Some(json!({"partitions_count": 4})),
         ),
-        (Method::GET, "/brokers/1/configs", None),
+        (Method::GET, "/brokers/0/configs", None),
         (Method::GET, "/broker-configs", None),
         (Method::GET, "/topics/-/partitions/-/reassignment", None),
     ] {
@@ -261,6 +261,7 @@ async fn what_kafka_says_has_the_codes_of_confluent_rest_proxy() {
         kafka.fail_always(ApiKey::DeleteTopics, error);
         let reply = call(&gateway, None, Method::DELETE, "/topics/t", None).await;
         assert_eq!(code(&reply), expected, "{error:?}");
+        kafka.clear_hooks();
     }
     kafka.silence(ApiKey::CreateTopics);
     let reply = call(&gateway, None, Method::POST, "/topics", create()).await;
