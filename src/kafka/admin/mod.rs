@@ -3,8 +3,9 @@
 //! Every call takes its bound and answers within it. `topics` makes and changes topics, `configs` is about
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
-//! that keep metadata, `storage` about what is on the brokers' disks.
+//! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what.
 
+mod acls;
 mod configs;
 mod consumer_groups;
 mod groups;
@@ -31,6 +32,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use crate::reader_options::Isolation;
+pub(crate) use acls::{
+    Acl, AclFilter, AclOperation, AclPermission, DeletedAcls, KafkaWord, PatternType, ResourceType,
+};
 pub(crate) use configs::{ConfigChange, ConfigOwner};
 pub use configs::{ConfigEntry, ConfigSynonym};
 pub(crate) use consumer_groups::{DescribedGroup, ListedGroup, Member, PartitionLag};

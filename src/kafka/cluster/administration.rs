@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use super::Cluster;
 use crate::kafka::admin::{
-    ConfigChange, ConfigEntry, ConfigOwner, DescribedGroup, ListedGroup, LogDir, NewTopic,
-    PartitionLag, Reassignment,
+    Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup,
+    ListedGroup, LogDir, NewTopic, PartitionLag, Reassignment,
 };
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -274,5 +274,32 @@ impl Cluster {
         before: &[(TopicPartition, i64)],
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         self.admin.delete_records(before, self.bound()).await
+    }
+
+    /// The ACLs that fit `filter`, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::acls`].
+    pub(crate) async fn acls(&self, filter: &AclFilter) -> Result<Vec<Acl>, Fault> {
+        self.admin.acls(filter, self.bound()).await
+    }
+
+    /// Makes ACLs, and says of each in its place whether it is made.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::create_acls`].
+    pub(crate) async fn create_acls(&self, acls: &[Acl]) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.admin.create_acls(acls, self.bound()).await
+    }
+
+    /// Deletes the ACLs that fit `filter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_acls`].
+    pub(crate) async fn delete_acls(&self, filter: &AclFilter) -> Result<DeletedAcls, Fault> {
+        self.admin.delete_acls(filter, self.bound()).await
     }
 }

@@ -1,5 +1,6 @@
 //! The v3 API, on a real Kafka. Every answer but those of `produce` is checked against the OpenAPI document.
 //!
+//! - `acls`: whom the brokers let do what
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
@@ -7,6 +8,7 @@
 //! - `moved_partitions`: several brokers: replicas, and partitions that are being moved
 //! - `produce`: writing, as a stream and in batches, seen in the topic by a plain client
 
+mod acls;
 mod cluster;
 mod groups;
 mod moved_partitions;
