@@ -187,6 +187,8 @@ pub fn rows() -> Vec<Row> {
         row(POST, "/v3/clusters/{cluster}/acls", Cluster(Admin), routes!(v3::acls::create)),
         row(DELETE, "/v3/clusters/{cluster}/acls", Cluster(Admin), routes!(v3::acls::delete)),
         row(POST, "/v3/clusters/{cluster}/acls:batch", Cluster(Admin), routes!(v3::acls::create_several)),
+        row(GET,  "/v3/clusters/{cluster}/quotas", Cluster(Admin), routes!(v3::quotas::list)),
+        row(POST, "/v3/clusters/{cluster}/quotas:alter", Cluster(Admin), routes!(v3::quotas::alter)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups", Principal, routes!(v3::groups::list)),
         row(GET,  "/v3/clusters/{cluster}/consumer-groups/{group}", Group(Describe), routes!(v3::groups::get)),
         row(DELETE, "/v3/clusters/{cluster}/consumer-groups/{group}", GROUP, routes!(v3::groups::delete)),

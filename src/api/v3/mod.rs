@@ -5,7 +5,7 @@
 //! - `resource.rs`: the shapes that all answers share: links, names, lists; `page.rs`: lists a page at a time
 //! - `error.rs`: its errors, and what the OpenAPI document says of them
 //! - `clusters.rs`, `brokers.rs`, `log_dirs.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
-//! - `acls.rs`: whom the brokers let do what
+//! - `acls.rs`, `quotas.rs`: whom the brokers let do what, and how much of it
 //! - `configs/`: settings of topics, of brokers and of all brokers
 //! - `groups/`: consumer groups, their members and lags
 //! - `records/`: writing, as a stream and in batches
@@ -20,6 +20,7 @@ pub mod groups;
 pub mod log_dirs;
 mod page;
 pub mod partitions;
+pub mod quotas;
 pub mod reassignments;
 pub mod records;
 mod resource;

@@ -3,7 +3,8 @@
 //! Every call takes its bound and answers within it. `topics` makes and changes topics, `configs` is about
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
-//! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what.
+//! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
+//! `quotas` about how much of it.
 
 mod acls;
 mod configs;
@@ -11,6 +12,7 @@ mod consumer_groups;
 mod groups;
 mod offset_commit;
 mod offsets;
+mod quotas;
 mod storage;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
@@ -41,6 +43,7 @@ pub(crate) use consumer_groups::{DescribedGroup, ListedGroup, Member, PartitionL
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
+pub(crate) use quotas::{QuotaChanges, QuotaEntity, QuotaEntityType, Quotas};
 pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
 pub(crate) use topics::Reassignment;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Cluster;
 use crate::kafka::admin::{
     Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup,
-    ListedGroup, LogDir, NewTopic, PartitionLag, Reassignment,
+    ListedGroup, LogDir, NewTopic, PartitionLag, QuotaChanges, QuotaEntity, Quotas, Reassignment,
 };
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -301,5 +301,33 @@ impl Cluster {
     /// As [`crate::kafka::admin::Admin::delete_acls`].
     pub(crate) async fn delete_acls(&self, filter: &AclFilter) -> Result<DeletedAcls, Fault> {
         self.admin.delete_acls(filter, self.bound()).await
+    }
+
+    /// The quotas of those who have these parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::quotas`].
+    pub(crate) async fn quotas(
+        &self,
+        parts: &QuotaEntity,
+        is_strict: bool,
+    ) -> Result<BTreeMap<QuotaEntity, Quotas>, Fault> {
+        self.admin.quotas(parts, is_strict, self.bound()).await
+    }
+
+    /// Changes quotas: all of an entity's or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::alter_quotas`].
+    pub(crate) async fn alter_quotas(
+        &self,
+        changes: &[(QuotaEntity, QuotaChanges)],
+        validate_only: bool,
+    ) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.admin
+            .alter_quotas(changes, validate_only, self.bound())
+            .await
     }
 }

@@ -1,6 +1,6 @@
 //! The v3 API, on a real Kafka. Every answer but those of `produce` is checked against the OpenAPI document.
 //!
-//! - `acls`: whom the brokers let do what
+//! - `acls`, `quotas`: whom the brokers let do what, and how much of it
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
@@ -13,6 +13,7 @@ mod cluster;
 mod groups;
 mod moved_partitions;
 mod produce;
+mod quotas;
 mod topic_configs;
 mod topics;
 

@@ -56,6 +56,12 @@ fn acl() -> Value {
     })
 }
 
+fn quota() -> Value {
+    json!({"data": [
+        {"entity": {"user": "alice"}, "quotas": [{"name": "producer_byte_rate", "value": 1024}]},
+    ]})
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_operation_needs_its_permission() {
     let gateway = Gateway::embedded().with_tokens().start().await;
@@ -173,6 +179,13 @@ async fn each_operation_needs_its_permission() {
             "admin:*",
         ),
         (Method::DELETE, EVERY_ACL.to_owned(), None, "admin:*"),
+        (Method::GET, "/quotas".to_owned(), None, "admin:*"),
+        (
+            Method::POST,
+            "/quotas:alter".to_owned(),
+            Some(quota()),
+            "admin:*",
+        ),
         (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
     ] {
         let place = format!("{method} {path}");
@@ -254,6 +267,8 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
             Some(json!({"data": [acl(), acl()]})),
         ),
         (Method::DELETE, EVERY_ACL, None),
+        (Method::GET, "/quotas", None),
+        (Method::POST, "/quotas:alter", Some(quota())),
     ] {
         let reply = call(&gateway, None, method.clone(), path, body).await;
         assert_eq!(code(&reply), (501, 501), "{method} {path}");
