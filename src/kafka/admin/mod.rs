@@ -4,7 +4,7 @@
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
 //! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
-//! `quotas` about how much of it.
+//! `quotas` about how much of it, `scram` about users and their passwords at the brokers.
 
 mod acls;
 mod configs;
@@ -13,6 +13,7 @@ mod groups;
 mod offset_commit;
 mod offsets;
 mod quotas;
+mod scram;
 mod storage;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
@@ -44,6 +45,7 @@ pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
 pub(crate) use quotas::{QuotaChanges, QuotaEntity, QuotaEntityType, Quotas};
+pub(crate) use scram::{NewScramPassword, ScramCredential, ScramMechanism};
 pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
 pub(crate) use topics::Reassignment;

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::Cluster;
 use crate::kafka::admin::{
     Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup,
-    ListedGroup, LogDir, NewTopic, PartitionLag, QuotaChanges, QuotaEntity, Quotas, Reassignment,
+    ListedGroup, LogDir, NewScramPassword, NewTopic, PartitionLag, QuotaChanges, QuotaEntity,
+    Quotas, Reassignment, ScramCredential, ScramMechanism,
 };
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -328,6 +329,55 @@ impl Cluster {
     ) -> Result<Vec<Result<(), Fault>>, Fault> {
         self.admin
             .alter_quotas(changes, validate_only, self.bound())
+            .await
+    }
+
+    /// The users who can log in by SCRAM, and how.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::scram_users`].
+    pub(crate) async fn scram_users(
+        &self,
+    ) -> Result<BTreeMap<String, Vec<ScramCredential>>, Fault> {
+        self.admin.scram_users(self.bound()).await
+    }
+
+    /// How one user can log in by SCRAM.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::scram_user`].
+    pub(crate) async fn scram_user(&self, user: &str) -> Result<Vec<ScramCredential>, Fault> {
+        self.admin.scram_user(user, self.bound()).await
+    }
+
+    /// Gives a user a password for one mechanism.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::set_scram_password`].
+    pub(crate) async fn set_scram_password(
+        &self,
+        user: &str,
+        new: NewScramPassword,
+    ) -> Result<(), Fault> {
+        self.admin.set_scram_password(user, new, self.bound()).await
+    }
+
+    /// Takes away a user's password for one mechanism.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_scram_password`].
+    pub(crate) async fn delete_scram_password(
+        &self,
+        user: &str,
+        mechanism: ScramMechanism,
+    ) -> Result<(), Fault> {
+        let bound = self.bound();
+        self.admin
+            .delete_scram_password(user, mechanism, bound)
             .await
     }
 }

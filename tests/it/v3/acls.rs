@@ -12,7 +12,7 @@ use crate::support::secured::{PASSWORD, USER};
 use crate::support::{eventually, topic};
 
 /// A gateway whose Kafka user may do everything, before the broker with ACLs.
-async fn gateway() -> &'static Gateway {
+pub(super) async fn gateway() -> &'static Gateway {
     static SHARED: OnceCell<Gateway> = OnceCell::const_new();
     SHARED
         .get_or_init(|| async {

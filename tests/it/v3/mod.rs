@@ -1,6 +1,6 @@
 //! The v3 API, on a real Kafka. Every answer but those of `produce` is checked against the OpenAPI document.
 //!
-//! - `acls`, `quotas`: whom the brokers let do what, and how much of it
+//! - `acls`, `quotas`, `scram_users`: whom the brokers let do what, how much of it, and who can log in there
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
@@ -14,6 +14,7 @@ mod groups;
 mod moved_partitions;
 mod produce;
 mod quotas;
+mod scram_users;
 mod topic_configs;
 mod topics;
 

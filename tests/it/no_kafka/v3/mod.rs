@@ -62,6 +62,10 @@ fn quota() -> Value {
     ]})
 }
 
+fn scram_password() -> Value {
+    json!({"mechanism": "SCRAM-SHA-256", "password": "alice-pass-5"})
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_operation_needs_its_permission() {
     let gateway = Gateway::embedded().with_tokens().start().await;
@@ -186,6 +190,25 @@ async fn each_operation_needs_its_permission() {
             Some(quota()),
             "admin:*",
         ),
+        (Method::GET, "/scram-users".to_owned(), None, "admin:*"),
+        (
+            Method::GET,
+            "/scram-users/alice".to_owned(),
+            None,
+            "admin:*",
+        ),
+        (
+            Method::PUT,
+            "/scram-users/alice".to_owned(),
+            Some(scram_password()),
+            "admin:*",
+        ),
+        (
+            Method::DELETE,
+            "/scram-users/alice".to_owned(),
+            None,
+            "admin:*",
+        ),
         (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
     ] {
         let place = format!("{method} {path}");
@@ -269,6 +292,10 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
         (Method::DELETE, EVERY_ACL, None),
         (Method::GET, "/quotas", None),
         (Method::POST, "/quotas:alter", Some(quota())),
+        (Method::GET, "/scram-users", None),
+        (Method::GET, "/scram-users/alice", None),
+        (Method::PUT, "/scram-users/alice", Some(scram_password())),
+        (Method::DELETE, "/scram-users/alice", None),
     ] {
         let reply = call(&gateway, None, method.clone(), path, body).await;
         assert_eq!(code(&reply), (501, 501), "{method} {path}");
