@@ -35,6 +35,10 @@ pub(crate) fn code_of_request(fault: &Fault) -> Option<(StatusCode, u32)> {
         FaultKind::UnknownTopic => (StatusCode::NOT_FOUND, 40403),
         FaultKind::Unauthenticated => (StatusCode::UNAUTHORIZED, UNAUTHENTICATED),
         FaultKind::Exists => (StatusCode::BAD_REQUEST, 40002),
+        // The brokers could, and are set up not to.
+        FaultKind::Unsupported if fault.kafka_error == Some("SECURITY_DISABLED") => {
+            (StatusCode::BAD_REQUEST, 40002)
+        }
         // What has a code of its own keeps it: a broker that cannot be reached.
         FaultKind::Unavailable if is_unreachable(fault) => return None,
         FaultKind::Unavailable | FaultKind::TimedOut | FaultKind::QueueFull => {
@@ -82,7 +86,8 @@ mod tests {
     #[test]
     fn requests_get_the_error_codes_of_confluent_rest_proxy() {
         // LEADER_NOT_AVAILABLE, TOPIC_AUTHORIZATION_FAILED, SASL_AUTHENTICATION_FAILED,
-        // INVALID_TOPIC_EXCEPTION, THROTTLING_QUOTA_EXCEEDED, BROKER_NOT_AVAILABLE, unknown
+        // INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, SECURITY_DISABLED,
+        // THROTTLING_QUOTA_EXCEEDED, BROKER_NOT_AVAILABLE, unknown
         for (protocol, expected) in [
             (5, (500, 50003)),
             (7, (500, 50003)),
@@ -90,6 +95,7 @@ mod tests {
             (58, (401, 40101)),
             (17, (400, 40002)),
             (36, (400, 40002)),
+            (54, (400, 40002)),
             (89, (429, 42901)),
             (8, (503, 50302)),
             (-1, (500, 50002)),

@@ -39,7 +39,7 @@ where
 }
 
 /// Query parameters, taken out one by one; what is left at the end was not expected.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Query {
     pairs: Vec<(String, String)>,
     known: Vec<&'static str>,

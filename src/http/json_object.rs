@@ -160,6 +160,18 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// An object, which may have these fields.
+    ///
+    /// # Errors
+    ///
+    /// 400 for anything else, 422 for a field that is not known or is given twice.
+    pub(crate) fn object(&self, name: &str, known: &[&str]) -> Result<Option<Self>, ApiError> {
+        let Some(raw) = self.get(name) else {
+            return Ok(None);
+        };
+        Self::read(raw, self.pointer(name), known).map(Some)
+    }
+
     /// An object whose names are data, each once.
     ///
     /// # Errors

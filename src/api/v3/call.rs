@@ -116,6 +116,11 @@ impl Call {
         }
     }
 
+    /// Refuses parameters that nobody has taken, where one that is misspelt would do harm.
+    pub(super) fn no_other_parameters(&mut self) -> Result<(), ApiError> {
+        std::mem::take(&mut self.query).finish()
+    }
+
     /// What Kafka said, as an error of this API.
     pub(super) fn fault(&self, fault: &Fault) -> ApiError {
         let error = error::of_fault(fault);

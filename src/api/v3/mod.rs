@@ -5,10 +5,12 @@
 //! - `resource.rs`: the shapes that all answers share: links, names, lists; `page.rs`: lists a page at a time
 //! - `error.rs`: its errors, and what the OpenAPI document says of them
 //! - `clusters.rs`, `brokers.rs`, `log_dirs.rs`, `topics.rs`, `partitions.rs`, `reassignments.rs`: one resource each
+//! - `acls.rs`, `quotas.rs`, `scram_users.rs`: whom the brokers let do what, how much of it, and who can log in there
 //! - `configs/`: settings of topics, of brokers and of all brokers
 //! - `groups/`: consumer groups, their members and lags
 //! - `records/`: writing, as a stream and in batches
 
+pub mod acls;
 pub mod brokers;
 mod call;
 pub mod clusters;
@@ -18,7 +20,9 @@ pub mod groups;
 pub mod log_dirs;
 mod page;
 pub mod partitions;
+pub mod quotas;
 pub mod reassignments;
 pub mod records;
 mod resource;
+pub mod scram_users;
 pub mod topics;

@@ -3,13 +3,17 @@
 //! Every call takes its bound and answers within it. `topics` makes and changes topics, `configs` is about
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
-//! that keep metadata, `storage` about what is on the brokers' disks.
+//! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
+//! `quotas` about how much of it, `scram` about users and their passwords at the brokers.
 
+mod acls;
 mod configs;
 mod consumer_groups;
 mod groups;
 mod offset_commit;
 mod offsets;
+mod quotas;
+mod scram;
 mod storage;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
@@ -31,12 +35,17 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use crate::reader_options::Isolation;
+pub(crate) use acls::{
+    Acl, AclFilter, AclOperation, AclPermission, DeletedAcls, KafkaWord, PatternType, ResourceType,
+};
 pub(crate) use configs::{ConfigChange, ConfigOwner};
 pub use configs::{ConfigEntry, ConfigSynonym};
 pub(crate) use consumer_groups::{DescribedGroup, ListedGroup, Member, PartitionLag};
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
+pub(crate) use quotas::{QuotaChanges, QuotaEntity, QuotaEntityType, Quotas};
+pub(crate) use scram::{NewScramPassword, ScramCredential, ScramMechanism};
 pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
 pub(crate) use topics::Reassignment;

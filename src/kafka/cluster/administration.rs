@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::Cluster;
 use crate::kafka::admin::{
-    ConfigChange, ConfigEntry, ConfigOwner, DescribedGroup, ListedGroup, LogDir, NewTopic,
-    PartitionLag, Reassignment,
+    Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup,
+    ListedGroup, LogDir, NewScramPassword, NewTopic, PartitionLag, QuotaChanges, QuotaEntity,
+    Quotas, Reassignment, ScramCredential, ScramMechanism,
 };
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -292,5 +293,109 @@ impl Cluster {
         before: &[(TopicPartition, i64)],
     ) -> Result<Vec<(TopicPartition, Result<i64, Fault>)>, Fault> {
         self.admin.delete_records(before, self.bound()).await
+    }
+
+    /// The ACLs that fit `filter`, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::acls`].
+    pub(crate) async fn acls(&self, filter: &AclFilter) -> Result<Vec<Acl>, Fault> {
+        self.admin.acls(filter, self.bound()).await
+    }
+
+    /// Makes ACLs, and says of each in its place whether it is made.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::create_acls`].
+    pub(crate) async fn create_acls(&self, acls: &[Acl]) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.admin.create_acls(acls, self.bound()).await
+    }
+
+    /// Deletes the ACLs that fit `filter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_acls`].
+    pub(crate) async fn delete_acls(&self, filter: &AclFilter) -> Result<DeletedAcls, Fault> {
+        self.admin.delete_acls(filter, self.bound()).await
+    }
+
+    /// The quotas of those who have these parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::quotas`].
+    pub(crate) async fn quotas(
+        &self,
+        parts: &QuotaEntity,
+        is_strict: bool,
+    ) -> Result<BTreeMap<QuotaEntity, Quotas>, Fault> {
+        self.admin.quotas(parts, is_strict, self.bound()).await
+    }
+
+    /// Changes quotas: all of an entity's or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::alter_quotas`].
+    pub(crate) async fn alter_quotas(
+        &self,
+        changes: &[(QuotaEntity, QuotaChanges)],
+        validate_only: bool,
+    ) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.admin
+            .alter_quotas(changes, validate_only, self.bound())
+            .await
+    }
+
+    /// The users who can log in by SCRAM, and how.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::scram_users`].
+    pub(crate) async fn scram_users(
+        &self,
+    ) -> Result<BTreeMap<String, Vec<ScramCredential>>, Fault> {
+        self.admin.scram_users(self.bound()).await
+    }
+
+    /// How one user can log in by SCRAM.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::scram_user`].
+    pub(crate) async fn scram_user(&self, user: &str) -> Result<Vec<ScramCredential>, Fault> {
+        self.admin.scram_user(user, self.bound()).await
+    }
+
+    /// Gives a user a password for one mechanism.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::set_scram_password`].
+    pub(crate) async fn set_scram_password(
+        &self,
+        user: &str,
+        new: NewScramPassword,
+    ) -> Result<(), Fault> {
+        self.admin.set_scram_password(user, new, self.bound()).await
+    }
+
+    /// Takes away a user's password for one mechanism.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::delete_scram_password`].
+    pub(crate) async fn delete_scram_password(
+        &self,
+        user: &str,
+        mechanism: ScramMechanism,
+    ) -> Result<(), Fault> {
+        let bound = self.bound();
+        self.admin
+            .delete_scram_password(user, mechanism, bound)
+            .await
     }
 }

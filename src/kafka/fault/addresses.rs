@@ -46,7 +46,7 @@ pub(in crate::kafka) fn without_addresses(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for a text that is not logged elsewhere.
-pub(super) fn told_without_addresses(text: &str) -> Cow<'_, str> {
+pub(in crate::kafka) fn told_without_addresses(text: &str) -> Cow<'_, str> {
     static LOG: LazyLock<Log> = LazyLock::new(Log::default);
     let told = without_addresses(text);
     if told != text && LOG.is_new(text, Instant::now()) {

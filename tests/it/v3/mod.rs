@@ -1,5 +1,6 @@
 //! The v3 API, on a real Kafka. Every answer but those of `produce` is checked against the OpenAPI document.
 //!
+//! - `acls`, `quotas`, `scram_users`: whom the brokers let do what, how much of it, and who can log in there
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
@@ -8,11 +9,14 @@
 //! - `produce`: writing, as a stream and in batches, seen in the topic by a plain client
 //! - `read`: reading, a page after the other
 
+mod acls;
 mod cluster;
 mod groups;
 mod moved_partitions;
 mod produce;
+mod quotas;
 mod read;
+mod scram_users;
 mod topic_configs;
 mod topics;
 

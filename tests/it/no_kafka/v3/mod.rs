@@ -47,6 +47,25 @@ fn code(reply: &Reply) -> (u16, u64) {
     (reply.status.as_u16(), code)
 }
 
+const EVERY_ACL: &str = "/acls?resource_type=any&pattern_type=any&operation=any&permission=any";
+
+fn acl() -> Value {
+    json!({
+        "resource_type": "TOPIC", "resource_name": "t", "pattern_type": "LITERAL",
+        "principal": "User:alice", "host": "*", "operation": "READ", "permission": "ALLOW",
+    })
+}
+
+fn quota() -> Value {
+    json!({"data": [
+        {"entity": {"user": "alice"}, "quotas": [{"name": "producer_byte_rate", "value": 1024}]},
+    ]})
+}
+
+fn scram_password() -> Value {
+    json!({"mechanism": "SCRAM-SHA-256", "password": "alice-pass-5"})
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_operation_needs_its_permission() {
     let gateway = Gateway::embedded().with_tokens().start().await;
@@ -155,6 +174,41 @@ async fn each_operation_needs_its_permission() {
             Some(set.clone()),
             "admin:*",
         ),
+        (Method::GET, "/acls".to_owned(), None, "admin:*"),
+        (Method::POST, "/acls".to_owned(), Some(acl()), "admin:*"),
+        (
+            Method::POST,
+            "/acls:batch".to_owned(),
+            Some(json!({"data": [acl()]})),
+            "admin:*",
+        ),
+        (Method::DELETE, EVERY_ACL.to_owned(), None, "admin:*"),
+        (Method::GET, "/quotas".to_owned(), None, "admin:*"),
+        (
+            Method::POST,
+            "/quotas:alter".to_owned(),
+            Some(quota()),
+            "admin:*",
+        ),
+        (Method::GET, "/scram-users".to_owned(), None, "admin:*"),
+        (
+            Method::GET,
+            "/scram-users/alice".to_owned(),
+            None,
+            "admin:*",
+        ),
+        (
+            Method::PUT,
+            "/scram-users/alice".to_owned(),
+            Some(scram_password()),
+            "admin:*",
+        ),
+        (
+            Method::DELETE,
+            "/scram-users/alice".to_owned(),
+            None,
+            "admin:*",
+        ),
         (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
     ] {
         let place = format!("{method} {path}");
@@ -228,6 +282,20 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
         (Method::GET, "/brokers/0/configs", None),
         (Method::GET, "/broker-configs", None),
         (Method::GET, "/topics/-/partitions/-/reassignment", None),
+        (Method::GET, "/acls", None),
+        (Method::POST, "/acls", Some(acl())),
+        (
+            Method::POST,
+            "/acls:batch",
+            Some(json!({"data": [acl(), acl()]})),
+        ),
+        (Method::DELETE, EVERY_ACL, None),
+        (Method::GET, "/quotas", None),
+        (Method::POST, "/quotas:alter", Some(quota())),
+        (Method::GET, "/scram-users", None),
+        (Method::GET, "/scram-users/alice", None),
+        (Method::PUT, "/scram-users/alice", Some(scram_password())),
+        (Method::DELETE, "/scram-users/alice", None),
     ] {
         let reply = call(&gateway, None, method.clone(), path, body).await;
         assert_eq!(code(&reply), (501, 501), "{method} {path}");
