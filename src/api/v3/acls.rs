@@ -264,12 +264,22 @@ fn deletion(query: &mut Query) -> Result<AclFilter, ApiError> {
                 .at(name)
         })
     }
+    /// A script with a variable that is not set would delete far more than was meant.
+    fn named(query: &mut Query, name: &'static str) -> Result<Option<String>, ApiError> {
+        match query.take(name)? {
+            Some(text) if text.is_empty() => {
+                let message = format!("{name}: is empty; leave it out where all are meant");
+                Err(ApiError::bad_request(message).at(name))
+            }
+            text => Ok(text),
+        }
+    }
     Ok(AclFilter {
         resource_type: needed(query, "resource_type")?,
-        resource_name: text(query, "resource_name")?,
+        resource_name: named(query, "resource_name")?,
         pattern_type: needed(query, "pattern_type")?,
-        principal: text(query, "principal")?,
-        host: text(query, "host")?,
+        principal: named(query, "principal")?,
+        host: named(query, "host")?,
         operation: needed(query, "operation")?,
         permission: needed(query, "permission")?,
     })
@@ -455,8 +465,8 @@ fn common_fault(made: &[Result<(), Fault>]) -> Option<&Fault> {
 
 /// Delete ACLs
 ///
-/// Those that fit all parameters. A parameter that is not known is refused: one that is misspelt would be one that
-/// fits all.
+/// Those that fit all parameters. A parameter that is not known or is empty is refused: one that is misspelt, or
+/// whose variable is not set in a script, would fit all.
 ///
 /// Needs `admin` on the cluster.
 #[utoipa::path(

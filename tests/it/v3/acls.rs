@@ -230,6 +230,12 @@ async fn what_is_wrong_with_a_request_is_said_before_anything_is_done() {
             None,
             (400, 400),
         ),
+        (
+            Method::DELETE,
+            format!("/acls?{words}&principal="),
+            None,
+            (400, 400),
+        ),
         (Method::POST, "/acls".to_owned(), None, (422, 42206)),
         (
             Method::POST,

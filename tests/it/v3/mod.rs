@@ -23,7 +23,7 @@ mod topics;
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::support::gateway::Gateway;
@@ -55,6 +55,17 @@ pub async fn call_at(gateway: &Gateway, method: Method, path: &str, body: Option
 /// The same of the cluster that the tests share.
 pub async fn call(method: Method, path: &str, body: Option<&Value>) -> Reply {
     call_at(shared_gateway().await, method, path, body).await
+}
+
+/// Makes a topic through the gateway, which so has it in its lists at once: they may be a second old else.
+pub async fn make(name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let configs = configs
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}));
+    let configs: Vec<Value> = configs.collect();
+    let body = json!({"topic_name": name, "partitions_count": partitions, "configs": configs});
+    let made = call(Method::POST, "/topics", Some(&body)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
 }
 
 /// What a GET answers with 200.

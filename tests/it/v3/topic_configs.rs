@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{call, cluster_id, code, one_of, resource_name, seen, url};
+use super::{call, cluster_id, code, make, one_of, resource_name, seen, url};
 use crate::support::{kafka, shared_gateway, topic};
 
 async fn value(topic: &str, name: &str) -> Value {
@@ -13,10 +13,7 @@ async fn value(topic: &str, name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_setting_is_told_with_its_source_and_synonyms() {
     let name = topic("v3-config");
-    let plain = kafka().await.plain();
-    plain
-        .create_topic(&name, 1, &[("cleanup.policy", "compact")])
-        .await;
+    make(&name, 1, &[("cleanup.policy", "compact")]).await;
     let path = format!("/topics/{name}/configs");
 
     let list = seen(&path).await;

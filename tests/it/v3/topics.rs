@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{call, call_at, cluster_id, code, one_of, resource_name, seen, url};
+use super::{call, call_at, cluster_id, code, make, one_of, resource_name, seen, url};
 use crate::support::gateway::Gateway;
 use crate::support::http::{client, send};
 use crate::support::kafka_client::OutgoingRecord;
@@ -215,7 +215,7 @@ async fn lists_of_topics_come_a_page_at_a_time_and_by_prefix() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_be_done_with_a_topic_is_told_where_it_is_asked_for() {
     let name = topic("v3-rights");
-    kafka().await.plain().create_topic(&name, 1, &[]).await;
+    make(&name, 1, &[]).await;
     let all = json!([
         "READ",
         "WRITE",
@@ -248,7 +248,7 @@ async fn what_may_be_done_with_a_topic_is_told_where_it_is_asked_for() {
 async fn a_partition_has_its_ends_and_replicas() {
     let name = topic("v3-partitions");
     let plain = kafka().await.plain();
-    plain.create_topic(&name, 2, &[]).await;
+    make(&name, 2, &[]).await;
     for _ in 0..3 {
         let record = OutgoingRecord {
             topic: &name,
