@@ -108,7 +108,10 @@ async fn an_acl_for_a_prefix_lets_a_user_write_until_it_is_deleted() {
     assert_eq!(list["metadata"], json!({"self": location, "next": null}));
     assert_eq!(list["data"], json!([expected]));
     let matching = format!("/acls?resource_type=topic&resource_name={topic}&pattern_type=");
-    assert_eq!(found(&format!("{matching}match")).await, [expected.clone()]);
+    assert_eq!(
+        found(&format!("{matching}match")).await,
+        std::slice::from_ref(&expected)
+    );
     assert!(found(&format!("{matching}any")).await.is_empty());
     eventually(BOUND, || async { write(&user, &topic).await == 200 }).await;
 

@@ -263,9 +263,9 @@ fn data_type(raw: &RawValue, place: &str) -> Result<DataType, ApiError> {
 /// A strategy that finds a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strategy {
-    TopicName,
-    RecordName,
-    TopicRecordName,
+    Topic,
+    Record,
+    TopicAndRecord,
 }
 
 fn strategy_of(raw: Option<&RawValue>, place: &str) -> Result<Option<Strategy>, ApiError> {
@@ -273,9 +273,9 @@ fn strategy_of(raw: Option<&RawValue>, place: &str) -> Result<Option<Strategy>, 
         return Ok(None);
     };
     match string(raw).as_deref() {
-        Some("TOPIC_NAME") => Ok(Some(Strategy::TopicName)),
-        Some("RECORD_NAME") => Ok(Some(Strategy::RecordName)),
-        Some("TOPIC_RECORD_NAME") => Ok(Some(Strategy::TopicRecordName)),
+        Some("TOPIC_NAME") => Ok(Some(Strategy::Topic)),
+        Some("RECORD_NAME") => Ok(Some(Strategy::Record)),
+        Some("TOPIC_RECORD_NAME") => Ok(Some(Strategy::TopicAndRecord)),
         _ => Err(bad(
             &format!("{place}/subject_name_strategy"),
             "expected TOPIC_NAME, RECORD_NAME or TOPIC_RECORD_NAME",
@@ -340,7 +340,7 @@ impl Schema {
                 )
             }
             None if self.schema => "schema needs type, which says what it is written in".to_owned(),
-            None if !self.schema_id && self.strategy == Some(Strategy::RecordName) => {
+            None if !self.schema_id && self.strategy == Some(Strategy::Record) => {
                 "RECORD_NAME needs schema or schema_id".to_owned()
             }
             _ => return Ok(()),
