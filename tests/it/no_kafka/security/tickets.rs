@@ -112,6 +112,8 @@ async fn a_stream_ticket_reads_records_and_nothing_else() {
             "GET /topics/orders/partitions/0/records",
             "GET /topics/orders/partitions/0/records/0",
             "GET /topics/orders/records",
+            "GET /v3/clusters/{cluster}/topics/orders/partitions/0/records",
+            "GET /v3/clusters/{cluster}/topics/orders/records",
         ]
     );
     let (status, ..) = at(&gateway, &format!("/ws?ticket={all}")).refused().await;
