@@ -108,7 +108,9 @@ async fn a_partition_that_is_being_moved_says_where_to() {
         ("follower.replication.throttled.replicas", "*"),
     ];
     plain.create_topic_on("moving", &[1], &slow).await;
-    for _ in 0..3 {
+    // A fetch is let through whole whenever the rate of the last seconds has come down, so there is enough for
+    // minutes.
+    for _ in 0..30 {
         let value = vec![b'x'; 500_000];
         let record = OutgoingRecord {
             topic: "moving",
