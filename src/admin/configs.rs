@@ -8,7 +8,8 @@ use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, authorize};
 use crate::kafka::Cluster;
 use crate::kafka::admin::{ConfigChange, ConfigEntry, ConfigOwner};
-use crate::kafka::fault::Fault;
+use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::metadata::check_topic_name;
 
 /// The settings of one topic or broker, or of all brokers, by name. The route has asked for the permission.
 ///
@@ -90,6 +91,7 @@ pub(crate) async fn alter_topics(
     validate_only: bool,
 ) -> Result<Vec<(String, Fault)>, AdminError> {
     for (name, _) in &changes {
+        check_topic_name(name).map_err(AdminError::Name)?;
         authorize(principal, Action::Alter, Resource::Topic(name))?;
         check_not_kafkas(name)?;
     }
@@ -112,27 +114,36 @@ pub(crate) async fn alter_topics(
         .collect())
 }
 
-/// What a topic that is made now gets where its maker says nothing: read from a topic that there is, without
-/// that topic's own values. `None` where there is no topic to read it from.
+/// What a topic that is made now gets where its maker says nothing: read from a topic that `principal` may describe,
+/// without that topic's own values. `None` where there is no topic to read it from.
 ///
 /// # Errors
 ///
 /// What kept the brokers from answering.
-pub(crate) async fn of_new_topic(cluster: &Cluster) -> Result<Option<Vec<ConfigEntry>>, Fault> {
-    let topics = cluster.metadata.topics().await?;
-    let Some(any) = topics
-        .iter()
-        .find(|topic| !topic.internal)
-        .or(topics.first())
-    else {
-        return Ok(None);
-    };
-    let owner = [ConfigOwner::Topic(any.name.to_string())];
-    let Some((_, entries)) = cluster.configs(&owner, None).await?.pop() else {
-        return Ok(None);
-    };
-    let entries = entries?.into_iter().map(ConfigEntry::without_topic);
-    Ok(Some(entries.collect()))
+pub(crate) async fn of_new_topic(
+    cluster: &Cluster,
+    principal: &Principal,
+) -> Result<Option<Vec<ConfigEntry>>, Fault> {
+    // One may be deleted meanwhile, or be closed to the gateway's own Kafka user.
+    const TRIED: usize = 3;
+    let topics = super::topics::visible(cluster, principal).await?;
+    for topic in topics.iter().take(TRIED) {
+        let owner = [ConfigOwner::Topic(topic.name.to_string())];
+        match cluster.configs(&owner, None).await?.pop() {
+            Some((_, Ok(entries))) => {
+                let entries = entries.into_iter().map(ConfigEntry::without_topic);
+                return Ok(Some(entries.collect()));
+            }
+            Some((_, Err(fault)))
+                if matches!(
+                    fault.kind,
+                    FaultKind::UnknownTopic | FaultKind::NotAuthorized
+                ) => {}
+            Some((_, Err(fault))) => return Err(fault),
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 fn check_changeable(owner: &ConfigOwner) -> Result<(), AdminError> {

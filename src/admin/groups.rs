@@ -106,7 +106,8 @@ pub(crate) async fn describe_whole(
 ) -> Result<Group, Fault> {
     let (group, listed) = tokio::join!(describe(cluster, principal, id), cluster.groups());
     let group = group?;
-    let listed = listed?;
+    // A broker that does not answer keeps nothing back but who coordinates it.
+    let listed = listed.unwrap_or_default();
     let coordinator = listed.iter().find(|listed| *listed.id == *id);
     Ok(Group {
         group,
@@ -126,7 +127,11 @@ pub(crate) async fn lags(
     principal: &Principal,
     id: &str,
 ) -> Result<(DescribedGroup, Vec<GroupLag>), Fault> {
-    let (group, lags) = tokio::join!(describe(cluster, principal, id), cluster.group_lags(id));
+    let is_wanted = |partition: &TopicPartition| may_see(principal, partition);
+    let (group, lags) = tokio::join!(
+        describe(cluster, principal, id),
+        cluster.group_lags(id, is_wanted)
+    );
     let group = group?;
     let mut readers: HashMap<TopicPartition, Arc<Member>> = HashMap::new();
     for member in &group.members {
@@ -139,7 +144,6 @@ pub(crate) async fn lags(
     }
     let mut lags: Vec<GroupLag> = lags?
         .into_iter()
-        .filter(|lag| may_see(principal, &lag.partition))
         .map(|lag| GroupLag {
             member: readers.get(&lag.partition).cloned(),
             lag,

@@ -35,7 +35,7 @@ pub(crate) struct PartitionSize {
     pub(crate) last_minute: i64,
     /// The size of the leader's replica; `None` where it has no leader, or brokers do not tell.
     pub(crate) bytes: Option<i64>,
-    /// The size of all of its replicas together, as far as brokers tell.
+    /// The size of all of its replicas together; `None` where a broker does not tell.
     pub(crate) bytes_of_replicas: Option<i64>,
 }
 
@@ -77,9 +77,9 @@ pub(crate) async fn of_topic(cluster: &Cluster, name: &str) -> Result<TopicSize,
         cluster.resolve(Isolation::Uncommitted, name, &aims),
         cluster.log_dirs(&brokers, Some(&partitions)),
     );
-    let bytes = match dirs {
-        Ok(dirs) => bytes(&dirs),
-        Err(fault) if is_not_told(&fault) => BTreeMap::new(),
+    let (bytes, are_whole) = match dirs {
+        Ok(dirs) => (bytes(&dirs), dirs.values().all(Result::is_ok)),
+        Err(fault) if is_not_told(&fault) => (BTreeMap::new(), false),
         Err(fault) => return Err(fault),
     };
     let sizes = topic.partitions.iter().zip(found?).map(|(one, found)| {
@@ -90,7 +90,8 @@ pub(crate) async fn of_topic(cluster: &Cluster, name: &str) -> Result<TopicSize,
             end: found.end,
             last_minute: (found.end - found.at.max(found.low)).max(0),
             bytes: one.leader.and_then(|leader| of?.get(&leader).copied()),
-            bytes_of_replicas: of.map(|of| of.values().sum()),
+            // Without those of a broker that does not answer it would be too small a number.
+            bytes_of_replicas: of.filter(|_| are_whole).map(|of| of.values().sum()),
         }
     });
     Ok(TopicSize {

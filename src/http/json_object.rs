@@ -17,10 +17,17 @@ use crate::codec::parse::{Text, escape_pointer, given, short, string};
 pub(crate) const MOST: usize = 10_000;
 
 /// An object of a body, its fields taken one by one.
-#[derive(Debug)]
 pub(crate) struct Object<'a> {
     at: String,
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+/// Without its values, one of which may be a password.
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.fields.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
 }
 
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);

@@ -1,8 +1,11 @@
 //! Moves what a group has committed: to the beginning or the end, to a time, by a number of records, or to offsets
 //! that are named. Only for a group without members: they would go on from where they are and commit over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::{describe, has_members};
 use crate::admin::AdminError;
@@ -13,6 +16,9 @@ use crate::kafka::admin::Isolation;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::member::SeekTo;
 use crate::record::TopicPartition;
+
+/// How long all partitions may be looked up: what the check for members said is old after that.
+const LOOKING: Duration = Duration::from_secs(30);
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,11 +95,18 @@ pub(crate) async fn reset(
         .into_iter()
         .map(|(at, offset)| ((at.topic, at.partition), offset))
         .collect();
-    let partitions = partitions(cluster, principal, to, scope, &committed).await?;
-    let mut moved = Vec::new();
-    for (topic, partitions) in partitions {
-        moved.extend(places(cluster, &topic, &partitions, to, &committed).await?);
-    }
+    let looking = async {
+        let partitions = partitions(cluster, principal, to, scope, &committed).await?;
+        let mut moved = Vec::new();
+        for (topic, partitions) in partitions {
+            moved.extend(places(cluster, &topic, &partitions, to, &committed).await?);
+        }
+        Ok::<_, AdminError>(moved)
+    };
+    let mut moved = timeout(LOOKING, looking).await.map_err(|_| {
+        let message = "Kafka did not tell of all partitions in time; name fewer topics at once.";
+        AdminError::Kafka(Fault::new(FaultKind::TimedOut, message))
+    })??;
     if !dry_run && !moved.is_empty() {
         commit(cluster, group, &mut moved).await?;
     }
@@ -139,9 +152,12 @@ async fn partitions(
             });
             let seen: Vec<_> = seen.collect();
             for (topic, id) in seen {
-                let known = cluster.metadata.topic(topic).await;
-                if known.is_ok_and(|known| known.partition(*id).is_ok()) {
-                    add(topic, *id);
+                match cluster.metadata.topic(topic).await {
+                    Ok(known) if known.partition(*id).is_ok() => add(topic, *id),
+                    Ok(_) => {}
+                    // It was deleted after the commit.
+                    Err(fault) if fault.kind == FaultKind::UnknownTopic => {}
+                    Err(fault) => return Err(AdminError::Kafka(fault)),
                 }
             }
         }
@@ -170,6 +186,14 @@ async fn places(
     to: &ResetTo,
     committed: &BTreeMap<(Arc<str>, i32), i64>,
 ) -> Result<Vec<Moved>, AdminError> {
+    let named: HashMap<i32, i64> = match to {
+        ResetTo::Offsets(offsets) => offsets
+            .iter()
+            .filter(|(at, _)| at.topic == *topic)
+            .map(|(at, offset)| (at.partition, *offset))
+            .collect(),
+        _ => HashMap::new(),
+    };
     let before = |id: i32| committed.get(&(Arc::clone(topic), id)).copied();
     let mut aims = Vec::with_capacity(partitions.len());
     for id in partitions {
@@ -182,8 +206,8 @@ async fn places(
                 Some(before) => SeekTo::Offset(before.saturating_add(*by).max(0)),
                 None => return Err(AdminError::NothingCommitted(partition)),
             },
-            ResetTo::Offsets(offsets) => match offsets.iter().find(|(at, _)| *at == partition) {
-                Some((_, offset)) => SeekTo::Offset(*offset),
+            ResetTo::Offsets(_) => match named.get(id) {
+                Some(offset) => SeekTo::Offset(*offset),
                 None => continue,
             },
         };

@@ -1,5 +1,6 @@
 //! `/groups/{group}/offsets`: what a group has committed is moved or deleted.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -15,7 +16,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::json_object::{Object, unacceptable, wrong};
 use crate::kafka::metadata::check_topic_name;
-use crate::position::time_ms;
+use crate::position::{number_ms, time_ms};
 use crate::record::TopicPartition;
 
 /// Where a group is to go on
@@ -250,7 +251,18 @@ fn place(body: &Object<'_>) -> Result<Option<ResetTo>, ApiError> {
     let to = match &*text {
         "earliest" => Some(ResetTo::Earliest),
         "latest" => Some(ResetTo::Latest),
-        time => time_ms(time).map(ResetTo::Time),
+        time => {
+            let is_number = time.bytes().all(|digit| digit.is_ascii_digit());
+            let at = time_ms(time);
+            if is_number && at.is_some_and(|ms| number_ms(ms).is_err()) {
+                return Err(wrong(
+                    "/to",
+                    "milliseconds since 1970, which have 13 digits today",
+                    raw,
+                ));
+            }
+            at.map(ResetTo::Time)
+        }
     };
     to.map(Some).ok_or_else(|| wrong("/to", EXPECTED, raw))
 }
@@ -260,12 +272,13 @@ fn scope(body: &Object<'_>) -> Result<ResetScope, ApiError> {
         None => None,
         Some(list) => {
             let mut topics: Vec<Arc<str>> = Vec::with_capacity(list.len());
+            let mut seen = HashSet::new();
             for (index, raw) in list.into_iter().enumerate() {
                 let at = format!("/topics/{index}");
                 let name: String = serde_json::from_str(raw.get())
                     .map_err(|_| wrong(&at, "a topic's name", raw))?;
                 let name = topic_name(&name, &at)?;
-                if !topics.contains(&name) {
+                if seen.insert(Arc::clone(&name)) {
                     topics.push(name);
                 }
             }
@@ -292,6 +305,7 @@ fn offsets(body: &Object<'_>) -> Result<Option<Vec<(TopicPartition, i64)>>, ApiE
         return Ok(None);
     };
     let mut offsets: Vec<(TopicPartition, i64)> = Vec::with_capacity(list.len());
+    let mut seen = HashSet::new();
     for object in &list {
         let partition = partition(object)?;
         let offset = object.needed("offset", object.number("offset")?)?;
@@ -302,7 +316,7 @@ fn offsets(body: &Object<'_>) -> Result<Option<Vec<(TopicPartition, i64)>>, ApiE
                 format!("expected a whole number from 0, not {offset}"),
             ));
         }
-        if offsets.iter().any(|(known, _)| *known == partition) {
+        if !seen.insert(partition.clone()) {
             return Err(unacceptable(&object.pointer("partition"), "is named twice"));
         }
         offsets.push((partition, offset));
@@ -446,6 +460,8 @@ mod tests {
             ("{}", (422, "/to")),
             ("[", (400, "")),
             (r#"{"to":"soon"}"#, (400, "/to")),
+            (r#"{"to":1777636800}"#, (400, "/to")),
+            (r#"{"to":"1777636800"}"#, (400, "/to")),
             (r#"{"to":{}}"#, (400, "/to")),
             (r#"{"to":"latest","shift":1}"#, (422, "/to")),
             (r#"{"shift":"x"}"#, (400, "/shift")),

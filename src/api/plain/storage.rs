@@ -49,7 +49,7 @@ pub struct PartitionSizeInfo {
     /// The size of the leader's replica, in bytes; `null` where it is not told.
     #[schema(required = true)]
     bytes: Option<i64>,
-    /// The size of all of its replicas together, in bytes; `null` where it is not told.
+    /// The size of all of its replicas together, in bytes; `null` where a broker does not tell.
     #[schema(required = true)]
     bytes_of_replicas: Option<i64>,
 }
@@ -73,7 +73,8 @@ pub struct DeletedPartition {
     partition: i32,
     /// The first offset that was there.
     before: i64,
-    /// The first offset that is still there, or would be; `null` where Kafka did not delete anything.
+    /// The first offset that is still there, or would be; `null` where Kafka did not delete, or did not say so in
+    /// time.
     #[schema(required = true)]
     after: Option<i64>,
     /// Why Kafka did not; only where it did not.

@@ -111,23 +111,15 @@ pub async fn put(
     let topic = new_topic(&name, &body)?;
     let cluster = gateway.cluster();
     match topics::create(cluster, &principal, &topic, dry_run).await {
-        Ok(()) if dry_run => {
-            let planned = topics::planned_size(cluster, &topic).await;
-            let (partitions, replication) = planned.map_err(|why| fault(&gateway, &why))?;
-            let count = |n: i32| usize::try_from(n).unwrap_or(0);
-            let would_be = PutTopicResult {
-                topic: name,
-                created: false,
-                partitions: partitions.map_or(1, count),
-                replication: replication.map_or(1, |n| count(i32::from(n))),
-            };
-            json(StatusCode::OK, &would_be)
-        }
+        Ok(()) if dry_run => json(StatusCode::OK, &planned(&gateway, &topic, false).await?),
         Ok(()) => {
             let least = topic.partitions.and_then(|n| usize::try_from(n).ok());
-            let settled = cluster.settled_topic(&name, least.unwrap_or(1)).await;
-            let settled = settled.map_err(|why| fault(&gateway, &why))?;
-            json(StatusCode::CREATED, &described(&settled, true))
+            let made = match cluster.settled_topic(&name, least.unwrap_or(1)).await {
+                Ok(settled) => described(&settled, true),
+                // It is made, whatever the brokers have heard of it.
+                Err(_) => planned(&gateway, &topic, true).await?,
+            };
+            json(StatusCode::CREATED, &made)
         }
         Err(AdminError::Kafka(why)) if why.kind == FaultKind::Exists => {
             let there = existing(&gateway, &principal, &topic).await?;
@@ -135,6 +127,23 @@ pub async fn put(
         }
         Err(error) => Err(refused(&gateway, error)),
     }
+}
+
+/// What the topic is to be.
+async fn planned(
+    gateway: &Gateway,
+    topic: &NewTopic,
+    created: bool,
+) -> Result<PutTopicResult, ApiError> {
+    let planned = topics::planned_size(gateway.cluster(), topic).await;
+    let (partitions, replication) = planned.map_err(|why| fault(gateway, &why))?;
+    let count = |n: i32| usize::try_from(n).unwrap_or(0);
+    Ok(PutTopicResult {
+        topic: topic.name.clone(),
+        created,
+        partitions: partitions.map_or(1, count),
+        replication: replication.map_or(1, |n| count(i32::from(n))),
+    })
 }
 
 /// The topic that is there already, if it is as `wanted`. One that the principal may not describe is only said to

@@ -1,6 +1,8 @@
 //! What every endpoint takes out of a request before it does its own: who calls, of which cluster, how clients
 //! reach it, and the body.
 
+use std::fmt;
+
 use axum::Extension;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::StatusCode;
@@ -158,8 +160,14 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Respon
 }
 
 /// The body of a request, which is JSON.
-#[derive(Debug)]
 pub struct JsonBody(Bytes);
+
+/// Without what is in it, which may be a password.
+impl fmt::Debug for JsonBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JsonBody({} bytes)", self.0.len())
+    }
+}
 
 impl FromRequest<Gateway> for JsonBody {
     type Rejection = ApiError;

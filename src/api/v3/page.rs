@@ -15,7 +15,7 @@ use crate::http::own_url::Segment;
 /// Most resources of a page.
 const MOST: u64 = 10_000;
 /// Longest token that is looked at.
-const LONGEST_TOKEN: usize = 1_024;
+const LONGEST_TOKEN: usize = 48 << 10;
 
 /// Which part of a list is wanted.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub(super) struct PageQuery {
     /// What the last page ended with.
     after: Option<String>,
     prefix: Option<String>,
+    /// The other parameters of the request, which hold for the next page too.
+    others: String,
 }
 
 /// A part of a list.
@@ -34,7 +36,7 @@ pub(super) struct Page<T> {
 }
 
 impl PageQuery {
-    /// Takes `page_size`, `page_token` and `prefix`.
+    /// Takes `page_size`, `page_token` and `prefix`, before what else the request may have is taken.
     ///
     /// # Errors
     ///
@@ -43,10 +45,12 @@ impl PageQuery {
         let size = query.take_number("page_size", 1..=MOST)?;
         let token = query.take("page_token")?;
         let after = token.as_deref().map(read_token).transpose()?;
+        let prefix = query.take("prefix")?.filter(|prefix| !prefix.is_empty());
         Ok(Self {
             size: size.and_then(|size| usize::try_from(size).ok()),
             after,
-            prefix: query.take("prefix")?.filter(|prefix| !prefix.is_empty()),
+            prefix,
+            others: query.without("prefix"),
         })
     }
 
@@ -94,6 +98,7 @@ impl PageQuery {
                     if let Some(prefix) = &self.prefix {
                         next.push_str(&format!("&prefix={}", Segment(prefix)));
                     }
+                    next.push_str(&self.others);
                     next
                 })
             }
@@ -158,6 +163,16 @@ mod tests {
             query = rest.to_owned();
         }
         assert_eq!(seen, ["a1", "a2", "a3"]);
+    }
+
+    #[test]
+    fn the_next_page_is_asked_for_with_the_same_parameters() {
+        let (_, next) = names("page_size=1&include_authorized_operations=true");
+        let next = next.unwrap();
+        assert!(
+            next.ends_with("&include_authorized_operations=true"),
+            "{next}"
+        );
     }
 
     #[test]

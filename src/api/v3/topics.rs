@@ -1,6 +1,6 @@
 //! `/v3/clusters/{cluster}/topics`: topics are listed, described, made, given more partitions and deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -186,8 +186,8 @@ async fn operations(
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
-    let are_wanted = call.flag("include_authorized_operations")?;
     let page = call.page()?;
+    let are_wanted = call.flag("include_authorized_operations")?;
     let all = topics::visible(call.cluster(), &call.principal).await;
     let all = all.map_err(|fault| call.fault(&fault))?;
     let page = page.of_names(call.links.url(&["topics"]), all, |topic| &topic.name);
@@ -342,12 +342,13 @@ fn new_topic(body: &JsonBody) -> Result<(NewTopic, bool), ApiError> {
                        replication_factor";
         return Err(invalid(message).at("/replicas_assignments"));
     }
+    let mut seen = HashSet::new();
     for config in body
         .objects("configs", &["name", "value"])?
         .unwrap_or_default()
     {
         let name = config.needed("name", config.text("name")?)?.into_owned();
-        if topic.configs.iter().any(|(known, _)| *known == name) {
+        if !seen.insert(name.clone()) {
             return Err(unacceptable(&config.pointer("name"), "is given twice"));
         }
         if let Some(value) = config.text("value")? {
@@ -387,7 +388,9 @@ fn assignments(body: &Object<'_>) -> Result<BTreeMap<i32, Vec<i32>>, ApiError> {
         };
         let brokers: Vec<i32> = serde_json::from_str(brokers.get())
             .map_err(|_| wrong(&at, "an array of the ids of brokers", brokers))?;
-        assignments.insert(number, brokers);
+        if assignments.insert(number, brokers).is_some() {
+            return Err(unacceptable(&at, "names a partition that is named already"));
+        }
     }
     let numbers = 0..i32::try_from(assignments.len()).unwrap_or(i32::MAX);
     if let Some((_, gap)) = numbers.zip(assignments.keys()).find(|(n, key)| n != *key) {
@@ -514,6 +517,10 @@ mod tests {
             (
                 r#"{"topic_name":"t","replicas_assignments":{"1":[1]}}"#,
                 (422, 422, "/replicas_assignments/1"),
+            ),
+            (
+                r#"{"topic_name":"t","replicas_assignments":{"0":[1],"00":[2]}}"#,
+                (422, 422, "/replicas_assignments/00"),
             ),
             (
                 r#"{"topic_name":"t","replicas_assignments":{"0":1}}"#,

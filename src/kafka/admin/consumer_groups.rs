@@ -301,7 +301,8 @@ impl Admin {
         Ok(lags)
     }
 
-    /// All that `group` has committed, by topic and partition.
+    /// All that `group` has committed, by topic and partition. What a transaction commits is waited for until it is
+    /// decided.
     ///
     /// # Errors
     ///
@@ -311,7 +312,9 @@ impl Admin {
         group: &str,
         bound: Duration,
     ) -> Result<Vec<(TopicPartition, i64)>, Fault> {
-        let options = ListConsumerGroupOffsetsOptions::default().timeout(bound);
+        let options = ListConsumerGroupOffsetsOptions::default()
+            .timeout(bound)
+            .require_stable(true);
         let client = &self.link(bound).await?.client;
         let call = client.list_consumer_group_offsets(group, options);
         let found = bounded(bound, call).await?;

@@ -75,7 +75,16 @@ impl Admin {
         for (index, one) in wanted.iter().enumerate() {
             by_spec.entry(one.spec).or_default().push(index);
         }
-        let found = join_all(by_spec.into_iter().map(|(spec, indexes)| async move {
+        // Where a time is looked up the ends are asked for first: a record that is written between the two questions
+        // would else lie before an end behind which "no record is that new" leads, and be passed over.
+        let until = Instant::now() + bound;
+        let has_time = by_spec.keys().any(|spec| matches!(spec, OffsetSpec::At(_)));
+        let first = match has_time {
+            true => by_spec.remove_entry(&OffsetSpec::Latest),
+            false => None,
+        };
+        let ask = |(spec, indexes): (OffsetSpec, Vec<usize>)| async move {
+            let bound = until.saturating_duration_since(Instant::now());
             let partitions: Vec<_> = indexes
                 .iter()
                 .filter_map(|index| wanted.get(*index))
@@ -93,8 +102,12 @@ impl Admin {
                 OffsetSpec::At(time) => self.at(&partitions, time, isolation, bound).await,
             };
             (indexes, partitions, found)
-        }))
-        .await;
+        };
+        let mut found = Vec::new();
+        if let Some(first) = first {
+            found.push(ask(first).await);
+        }
+        found.extend(join_all(by_spec.into_iter().map(ask)).await);
         let mut answers: Vec<_> = wanted
             .iter()
             .map(|one| Err(unanswered(&one.topic, one.partition)))

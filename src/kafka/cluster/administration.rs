@@ -202,20 +202,30 @@ impl Cluster {
     }
 
     /// How far `group` is behind in each partition for which it has committed, by topic and partition. What it has
-    /// committed for partitions that are not there any more is left out.
+    /// committed for partitions that are not there any more is left out, and what `is_wanted` says no to: nothing is
+    /// asked of those, so that no error tells of them.
     ///
     /// # Errors
     ///
     /// As [`crate::kafka::admin::Admin::all_commits`] and [`crate::kafka::admin::Admin::lags`].
-    pub(crate) async fn group_lags(&self, group: &str) -> Result<Vec<PartitionLag>, Fault> {
+    pub(crate) async fn group_lags(
+        &self,
+        group: &str,
+        is_wanted: impl Fn(&TopicPartition) -> bool,
+    ) -> Result<Vec<PartitionLag>, Fault> {
         let until = Instant::now() + self.bound();
-        let committed = self.all_commits(group).await?;
+        let mut committed = self.all_commits(group).await?;
+        committed.retain(|(partition, _)| is_wanted(partition));
         let topics = self.metadata.topics().await?;
         let mut there = Vec::with_capacity(committed.len());
         for (partition, offset) in committed {
             let found = topics.binary_search_by(|topic| topic.name.cmp(&partition.topic));
             let topic = found.ok().and_then(|at| topics.get(at));
             let is_listed = topic.is_some_and(|topic| topic.partition(partition.partition).is_ok());
+            if Instant::now() >= until {
+                let message = "Kafka did not tell of all partitions in time.";
+                return Err(Fault::new(FaultKind::TimedOut, message));
+            }
             // The list may be a second old.
             if is_listed || self.has_now(&partition).await? {
                 there.push((partition, offset));

@@ -80,6 +80,11 @@ async fn records_are_read_with_their_types_and_headers_until_the_end() {
         (format!("/topics/{name}-no/records"), (404, 40401)),
         (format!("/topics/{name}/partitions/9/records"), (404, 40402)),
         (format!("/topics/{name}/partitions/x/records"), (404, 404)),
+        (format!("/topics/{name}/partitions/-1/records"), (404, 404)),
+        (
+            format!("/topics/{name}/partitions/70000/records"),
+            (404, 404),
+        ),
         (format!("/topics/{name}/records?limit=0"), (400, 400)),
         (format!("/topics/{name}/records?form=earliest"), (400, 400)),
     ] {

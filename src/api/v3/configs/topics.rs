@@ -1,5 +1,7 @@
 //! `/v3/clusters/{cluster}/topics/{topic}/configs`: settings of topics.
 
+use std::collections::HashSet;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -150,10 +152,10 @@ pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     )
 )]
 pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
-    let entries = configs::of_new_topic(call.cluster()).await;
+    let entries = configs::of_new_topic(call.cluster(), &call.principal).await;
     let Some(entries) = entries.map_err(|fault| call.fault(&fault))? else {
         let message =
-            "The defaults are read from any topic that there is, and the cluster has none yet.";
+            "The defaults are read from a topic that you may describe, and there is none.";
         return Err(call.fault(&Fault::new(FaultKind::Unsupported, message)));
     };
     let metadata = ListMetadata {
@@ -355,11 +357,12 @@ pub async fn alter_several(call: Call, body: JsonBody) -> Result<Response, ApiEr
     let list = body.objects("data", &["topic_name", "configs"])?;
     let list = body.needed("data", list)?;
     let mut asked: Vec<(String, Vec<_>)> = Vec::with_capacity(list.len());
+    let mut seen = HashSet::new();
     for one in &list {
         let topic = one
             .needed("topic_name", one.text("topic_name")?)?
             .into_owned();
-        if asked.iter().any(|(known, _)| *known == topic) {
+        if !seen.insert(topic.clone()) {
             return Err(unacceptable(&one.pointer("topic_name"), "is given twice"));
         }
         asked.push((topic, changes(one, "configs")?));

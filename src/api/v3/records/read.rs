@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::answer::DataType;
 use crate::api::records::page::{self, ReadPage};
-use crate::api::v3::call::Call;
+use crate::api::v3::call::{Call, not_found};
 use crate::api::v3::error::ReadErrors;
 use crate::api::v3::partitions::{PartitionPath, TopicPath};
 use crate::api::v3::resource::ListMetadata;
@@ -199,8 +199,10 @@ pub async fn of_partition(
     let url = call
         .links
         .url(&["topics", &path.topic, "partitions", &id, "records"]);
-    let partition = Partitions::parse(&id);
-    answer(call, path.topic, partition, url).await
+    let Some(partition) = Partitions::parse(&id) else {
+        return Err(not_found(&format!("Partition {id}"), "partition"));
+    };
+    answer(call, path.topic, Some(partition), url).await
 }
 
 async fn answer(
