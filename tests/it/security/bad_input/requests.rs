@@ -499,9 +499,9 @@ async fn methods_that_a_path_does_not_take_are_refused() {
         .gateway
         .url(&format!("/topics/{}/partitions/0/records/0", victim.topic));
     for (method, url, allowed) in [
-        ("DELETE", &records, vec!["GET", "HEAD", "POST"]),
-        ("PUT", &records, vec!["GET", "HEAD", "POST"]),
-        ("BREW", &records, vec!["GET", "HEAD", "POST"]),
+        ("PATCH", &records, vec!["DELETE", "GET", "HEAD", "POST"]),
+        ("PUT", &records, vec!["DELETE", "GET", "HEAD", "POST"]),
+        ("BREW", &records, vec!["DELETE", "GET", "HEAD", "POST"]),
         ("POST", &one, vec!["GET", "HEAD"]),
         (
             "PATCH",
