@@ -13,10 +13,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use krafka::__private::kafka_metadata;
 use krafka::__private::protocol::ApiKey;
-use tokio::time::timeout;
 
 use self::wire::Reader;
-use super::{Admin, Link, MOST_ASKED, PATIENCE, SLACK, first_of};
+use super::{Admin, Link, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 
 /// The versions of all three requests that are spoken: from the first with pattern types on.
@@ -216,17 +215,13 @@ impl Admin {
         bound: Duration,
     ) -> Result<Vec<Acl>, Fault> {
         let link = self.link(bound).await?;
-        let others = match link.has_several() {
-            true => MOST_ASKED - 1,
-            false => 0,
-        };
         let request = Request {
             key: ApiKey::DescribeAcls,
             oldest: version_of(filter.resource_type),
             write: |version| wire::describe(filter, version),
         };
-        let ask = |left| within(left, at_any_broker(link, &request, wire::described));
-        let mut acls = first_of(others, PATIENCE, bound, ask).await??;
+        let ask = |_| at_any_broker(link, &request, wire::described);
+        let mut acls = link.any_broker(bound, ask).await??;
         acls.sort_unstable();
         Ok(acls)
     }
@@ -248,7 +243,7 @@ impl Admin {
             oldest: versions.max().unwrap_or(OLDEST),
             write: |version| wire::create(acls, version),
         };
-        let answers = within(bound, at_controller(link, &request, wire::created)).await?;
+        let answers = bounded(bound, at_controller(link, &request, wire::created)).await?;
         if answers.len() != acls.len() {
             return Err(wire::unreadable());
         }
@@ -272,7 +267,7 @@ impl Admin {
             write: |version| wire::delete(filter, version),
         };
         // One filter was given, so there is one answer.
-        let mut answers = within(bound, at_controller(link, &request, wire::deleted)).await?;
+        let mut answers = bounded(bound, at_controller(link, &request, wire::deleted)).await?;
         let mut deleted = answers.pop().unwrap_or_else(|| Err(wire::unreadable()))?;
         deleted.deleted.sort_unstable();
         deleted.failed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -294,20 +289,6 @@ struct Request<W> {
     /// The oldest version that says all of it.
     oldest: i16,
     write: W,
-}
-
-/// The answer within `bound`, and a little more, as everywhere.
-async fn within<T>(
-    bound: Duration,
-    answer: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    match timeout(bound + SLACK, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Fault::new(
-            FaultKind::TimedOut,
-            format!("Kafka did not answer within {} ms.", bound.as_millis()),
-        )),
-    }
 }
 
 /// What one broker answers: the first that does, of all in no order.

@@ -114,13 +114,14 @@ impl Link {
     }
 
     /// What any broker says: the first one that answers of those that are asked one after the other.
-    async fn any_broker<T, F>(
+    async fn any_broker<T, E, F>(
         &self,
         bound: Duration,
         ask: impl Fn(Duration) -> F,
     ) -> Result<T, Fault>
     where
-        F: Future<Output = krafka::Result<T>>,
+        Fault: From<E>,
+        F: Future<Output = Result<T, E>>,
     {
         let others = match self.has_several() {
             true => MOST_ASKED - 1,
@@ -366,10 +367,13 @@ fn no_answer(name: &str) -> Fault {
 }
 
 /// Waits for `call` a little longer than `bound`, which krafka keeps itself wherever it can.
-async fn bounded<T>(
+async fn bounded<T, E>(
     bound: Duration,
-    call: impl Future<Output = krafka::Result<T>>,
-) -> Result<T, Fault> {
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fault>
+where
+    Fault: From<E>,
+{
     match timeout(bound + SLACK, call).await {
         Ok(result) => result.map_err(Fault::from),
         Err(_) => Err(Fault::new(

@@ -173,7 +173,7 @@ impl Admin {
                 .collect();
             let left = deadline.saturating_duration_since(Instant::now());
             // A negative time would be read as one of the protocol's special positions.
-            let ask = async { Ok(lookup.offsets_for_times(&names, time.max(0)).await) };
+            let ask = async { Ok::<_, Fault>(lookup.offsets_for_times(&names, time.max(0)).await) };
             let found = match bounded(left, ask).await {
                 Ok(found) => found,
                 Err(fault) => {
