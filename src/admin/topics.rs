@@ -232,7 +232,7 @@ pub(crate) async fn add_partitions(
 ) -> Result<Arc<Topic>, AdminError> {
     check_topic_name(name).map_err(AdminError::Name)?;
     check_not_kafkas(name)?;
-    let added = cluster.add_partitions(name, total, false).await;
+    let added = cluster.add_partitions(name, total).await;
     added.map_err(AdminError::Kafka)?;
     let least = usize::try_from(total).unwrap_or(0);
     let settled = cluster.settled_topic(name, least).await;

@@ -131,12 +131,9 @@ impl Admin {
         &self,
         name: &str,
         total: i32,
-        validate_only: bool,
         bound: Duration,
     ) -> Result<(), Fault> {
-        let options = CreatePartitionsOptions::default()
-            .timeout(bound)
-            .validate_only(validate_only);
+        let options = CreatePartitionsOptions::default().timeout(bound);
         let client = &self.link(bound).await?.client;
         let call = client.create_partitions([(name, total)], options);
         let mut added = bounded(bound, call).await?;

@@ -64,16 +64,8 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`crate::kafka::admin::Admin::add_partitions`].
-    pub(crate) async fn add_partitions(
-        &self,
-        name: &str,
-        total: i32,
-        validate_only: bool,
-    ) -> Result<(), Fault> {
-        let added = self
-            .admin
-            .add_partitions(name, total, validate_only, self.bound());
-        let added = added.await;
+    pub(crate) async fn add_partitions(&self, name: &str, total: i32) -> Result<(), Fault> {
+        let added = self.admin.add_partitions(name, total, self.bound()).await;
         self.metadata.invalidate(name).await;
         added
     }
