@@ -20,12 +20,7 @@ pub(crate) async fn of(
     cluster: &Cluster,
     owner: &ConfigOwner,
 ) -> Result<Vec<ConfigEntry>, AdminError> {
-    check_broker(cluster, owner).await?;
-    let told = cluster.configs(std::slice::from_ref(owner), None).await;
-    match told.map_err(AdminError::Kafka)?.pop() {
-        Some((_, entries)) => entries.map_err(AdminError::Kafka),
-        None => Ok(Vec::new()),
-    }
+    named(cluster, owner, None).await
 }
 
 /// One of them.
@@ -38,10 +33,25 @@ pub(crate) async fn one(
     owner: &ConfigOwner,
     name: &str,
 ) -> Result<ConfigEntry, AdminError> {
-    let mut entries = of(cluster, owner).await?.into_iter();
+    let names = [name.to_owned()];
+    let mut entries = named(cluster, owner, Some(&names)).await?.into_iter();
     entries
         .find(|entry| entry.name == name)
         .ok_or_else(|| AdminError::NoSuchConfig(name.to_owned()))
+}
+
+/// Those of these names that there are, or all.
+async fn named(
+    cluster: &Cluster,
+    owner: &ConfigOwner,
+    names: Option<&[String]>,
+) -> Result<Vec<ConfigEntry>, AdminError> {
+    check_broker(cluster, owner).await?;
+    let told = cluster.configs(std::slice::from_ref(owner), names).await;
+    match told.map_err(AdminError::Kafka)?.pop() {
+        Some((_, entries)) => entries.map_err(AdminError::Kafka),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// The settings of several topics or brokers. What is wrong with one is in its place.
