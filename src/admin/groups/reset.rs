@@ -1,7 +1,7 @@
 //! Moves what a group has committed: to the beginning or the end, to a time, by a number of records, or to offsets
 //! that are named. Only for a group without members: they would go on from where they are and commit over it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,10 +91,6 @@ pub(crate) async fn reset(
         .all_commits(group)
         .await
         .map_err(AdminError::Kafka)?;
-    let committed: BTreeMap<(Arc<str>, i32), i64> = committed
-        .into_iter()
-        .map(|(at, offset)| ((at.topic, at.partition), offset))
-        .collect();
     let looking = async {
         let partitions = partitions(cluster, principal, to, scope, &committed).await?;
         let mut moved = Vec::new();
@@ -114,65 +110,52 @@ pub(crate) async fn reset(
 }
 
 /// The partitions that are meant, by topic, and whether the principal may commit for them.
-async fn partitions(
+async fn partitions<'m>(
     cluster: &Cluster,
     principal: &Principal,
-    to: &ResetTo,
-    scope: &ResetScope,
-    committed: &BTreeMap<(Arc<str>, i32), i64>,
-) -> Result<BTreeMap<Arc<str>, Vec<i32>>, AdminError> {
-    let mut partitions: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
-    let mut add = |topic: &Arc<str>, id: i32| {
-        partitions.entry(Arc::clone(topic)).or_default().push(id);
+    to: &'m ResetTo,
+    scope: &'m ResetScope,
+    committed: &'m BTreeMap<TopicPartition, i64>,
+) -> Result<BTreeMap<Arc<str>, BTreeSet<i32>>, AdminError> {
+    // Where none of a topic's are named, all are meant.
+    let mut meant: BTreeMap<&Arc<str>, BTreeSet<i32>> = BTreeMap::new();
+    let mut add = |at: &'m TopicPartition| {
+        meant.entry(&at.topic).or_default().insert(at.partition);
     };
     match (to, scope) {
-        (ResetTo::Offsets(offsets), _) => {
-            offsets
-                .iter()
-                .for_each(|(at, _)| add(&at.topic, at.partition));
-        }
-        (_, ResetScope::Partitions(named)) => {
-            named.iter().for_each(|at| add(&at.topic, at.partition));
-        }
+        (ResetTo::Offsets(offsets), _) => offsets.iter().for_each(|(at, _)| add(at)),
+        (_, ResetScope::Partitions(named)) => named.iter().for_each(add),
+        (_, ResetScope::Committed) => committed.keys().for_each(add),
         (_, ResetScope::Topics(topics)) => {
-            for name in topics {
-                authorize(principal, Action::Consume, Resource::Topic(name))?;
-                let topic = cluster
-                    .metadata
-                    .topic(name)
-                    .await
-                    .map_err(AdminError::Kafka)?;
-                topic.partitions.iter().for_each(|one| add(name, one.id));
-            }
-        }
-        (_, ResetScope::Committed) => {
-            // Of topics that are hidden from the principal nothing is said and nothing is moved.
-            let seen = committed.keys().filter(|(topic, _)| {
-                is_allowed(principal, Action::Consume, Resource::Topic(topic))
-            });
-            let seen: Vec<_> = seen.collect();
-            for (topic, id) in seen {
-                match cluster.metadata.topic(topic).await {
-                    Ok(known) if known.partition(*id).is_ok() => add(topic, *id),
-                    Ok(_) => {}
-                    // It was deleted after the commit.
-                    Err(fault) if fault.kind == FaultKind::UnknownTopic => {}
-                    Err(fault) => return Err(AdminError::Kafka(fault)),
-                }
-            }
+            meant.extend(topics.iter().map(|topic| (topic, BTreeSet::new())));
         }
     }
-    for (topic, ids) in &mut partitions {
+    let are_committed =
+        !matches!(to, ResetTo::Offsets(_)) && matches!(scope, ResetScope::Committed);
+    let mut partitions = BTreeMap::new();
+    for (topic, mut ids) in meant {
+        // Of topics that are hidden from the principal nothing is said and nothing is moved.
+        if are_committed && !is_allowed(principal, Action::Consume, Resource::Topic(topic)) {
+            continue;
+        }
         authorize(principal, Action::Consume, Resource::Topic(topic))?;
-        let known = cluster
-            .metadata
-            .topic(topic)
-            .await
-            .map_err(AdminError::Kafka)?;
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
+        let known = match cluster.metadata.topic(topic).await {
+            Ok(known) => known,
+            // It was deleted after the commit.
+            Err(fault) if are_committed && fault.kind == FaultKind::UnknownTopic => continue,
+            Err(fault) => return Err(AdminError::Kafka(fault)),
+        };
+        if ids.is_empty() {
+            ids.extend(known.partitions.iter().map(|one| one.id));
+        }
+        if are_committed {
+            ids.retain(|id| known.partition(*id).is_ok());
+        }
+        for id in &ids {
             known.partition(*id).map_err(AdminError::Kafka)?;
+        }
+        if !ids.is_empty() {
+            partitions.insert(Arc::clone(topic), ids);
         }
     }
     Ok(partitions)
@@ -182,9 +165,9 @@ async fn partitions(
 async fn places(
     cluster: &Cluster,
     topic: &Arc<str>,
-    partitions: &[i32],
+    partitions: &BTreeSet<i32>,
     to: &ResetTo,
-    committed: &BTreeMap<(Arc<str>, i32), i64>,
+    committed: &BTreeMap<TopicPartition, i64>,
 ) -> Result<Vec<Moved>, AdminError> {
     let named: HashMap<i32, i64> = match to {
         ResetTo::Offsets(offsets) => offsets
@@ -194,7 +177,7 @@ async fn places(
             .collect(),
         _ => HashMap::new(),
     };
-    let before = |id: i32| committed.get(&(Arc::clone(topic), id)).copied();
+    let before = |partition: &TopicPartition| committed.get(partition).copied();
     let mut aims = Vec::with_capacity(partitions.len());
     for id in partitions {
         let partition = TopicPartition::new(Arc::clone(topic), *id);
@@ -202,7 +185,7 @@ async fn places(
             ResetTo::Earliest => SeekTo::Beginning,
             ResetTo::Latest => SeekTo::End,
             ResetTo::Time(ms) => SeekTo::Time(*ms),
-            ResetTo::Shift(by) => match before(*id) {
+            ResetTo::Shift(by) => match before(&partition) {
                 Some(before) => SeekTo::Offset(before.saturating_add(*by).max(0)),
                 None => return Err(AdminError::NothingCommitted(partition)),
             },
@@ -227,8 +210,8 @@ async fn places(
             });
         }
         moved.push(Moved {
+            before: before(&partition),
             partition,
-            before: before(id),
             after: found.at,
             end: found.end,
             fault: None,
@@ -274,7 +257,7 @@ pub(crate) async fn delete(
         .all_commits(group)
         .await
         .map_err(AdminError::Kafka)?;
-    let meant = committed.into_iter().map(|(at, _)| at).filter(|at| {
+    let meant = committed.into_keys().filter(|at| {
         *at.topic == *topic && partition.is_none_or(|partition| partition == at.partition)
     });
     let meant: Vec<TopicPartition> = meant.collect();

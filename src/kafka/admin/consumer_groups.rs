@@ -8,11 +8,11 @@ use std::time::Duration;
 use krafka::admin::{
     ConsumerGroupDescription, DeleteConsumerGroupOffsetsOptions, DeleteConsumerGroupsOptions,
     DescribeConsumerGroupsOptions, GroupType, ListConsumerGroupOffsetsOptions,
-    ListConsumerGroupsOptions, ListOffsetsOptions, OffsetSpec, TopicPartition as KrafkaPartition,
+    ListConsumerGroupsOptions, ListOffsetsOptions, OffsetSpec,
 };
 use tokio::time::Instant;
 
-use super::groups::unmentioned;
+use super::partitions::{from_krafka, take, to_krafka};
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -149,7 +149,7 @@ impl From<ConsumerGroupDescription> for DescribedGroup {
                     let of_topic = of_topic.map(|id| TopicPartition::new(Arc::clone(&name), id));
                     partitions.extend(of_topic);
                 }
-                sort(&mut partitions);
+                partitions.sort_unstable();
                 Member {
                     id: member.member_id,
                     instance_id: member.instance_id,
@@ -170,11 +170,6 @@ impl From<ConsumerGroupDescription> for DescribedGroup {
             members,
         }
     }
-}
-
-/// By topic, then by number.
-fn sort(partitions: &mut [TopicPartition]) {
-    partitions.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
 }
 
 /// How far a group is behind in a partition.
@@ -278,30 +273,25 @@ impl Admin {
         let mut ends = bounded(bound, client.list_offsets(ends, options)).await?;
         let mut lags = Vec::with_capacity(committed.len());
         for (partition, committed) in committed {
-            match ends.remove(&to_krafka(&partition)) {
-                Some(Ok(end)) => lags.push(PartitionLag {
+            match take(&mut ends, &partition) {
+                Ok(end) => lags.push(PartitionLag {
                     partition,
                     committed,
                     end: end.offset,
                 }),
-                Some(Err(error)) => {
-                    let fault = Fault::from(error);
-                    // Its topic was deleted a moment ago.
-                    let is_gone = matches!(
+                // Its topic was deleted a moment ago.
+                Err(fault)
+                    if matches!(
                         fault.kind,
                         FaultKind::UnknownTopic | FaultKind::UnknownPartition
-                    );
-                    if !is_gone {
-                        return Err(fault);
-                    }
-                }
-                None => return Err(unmentioned(&partition)),
+                    ) => {}
+                Err(fault) => return Err(fault),
             }
         }
         Ok(lags)
     }
 
-    /// All that `group` has committed, by topic and partition. What a transaction commits is waited for until it is
+    /// All that `group` has committed. What a transaction commits is waited for until it is
     /// decided.
     ///
     /// # Errors
@@ -311,7 +301,7 @@ impl Admin {
         &self,
         group: &str,
         bound: Duration,
-    ) -> Result<Vec<(TopicPartition, i64)>, Fault> {
+    ) -> Result<BTreeMap<TopicPartition, i64>, Fault> {
         let options = ListConsumerGroupOffsetsOptions::default()
             .timeout(bound)
             .require_stable(true);
@@ -321,13 +311,10 @@ impl Admin {
         let mut commits = BTreeMap::new();
         for (partition, committed) in found {
             if let Some(offset) = committed?.offset {
-                commits.insert((partition.topic, partition.partition), offset);
+                commits.insert(from_krafka(&partition), offset);
             }
         }
-        let commits = commits.into_iter();
-        Ok(commits
-            .map(|((topic, partition), offset)| (TopicPartition::new(&*topic, partition), offset))
-            .collect())
+        Ok(commits)
     }
 
     /// Deletes a group with all that it has committed.
@@ -360,24 +347,14 @@ impl Admin {
     ) -> Result<Vec<(TopicPartition, Result<(), Fault>)>, Fault> {
         let options = DeleteConsumerGroupOffsetsOptions::default().timeout(bound);
         let client = &self.link(bound).await?.client;
-        let asked: Vec<KrafkaPartition> = partitions.iter().map(to_krafka).collect();
+        let asked = partitions.iter().map(to_krafka);
         let call = client.delete_consumer_group_offsets(group, asked, options);
         let mut deleted = bounded(bound, call).await?;
         Ok(partitions
             .iter()
-            .map(|partition| {
-                let answer = match deleted.remove(&to_krafka(partition)) {
-                    Some(answer) => answer.map_err(Fault::from),
-                    None => Err(unmentioned(partition)),
-                };
-                (partition.clone(), answer)
-            })
+            .map(|partition| (partition.clone(), take(&mut deleted, partition)))
             .collect())
     }
-}
-
-fn to_krafka(partition: &TopicPartition) -> KrafkaPartition {
-    KrafkaPartition::new(&*partition.topic, partition.partition)
 }
 
 fn no_such_group(group: &str) -> Fault {

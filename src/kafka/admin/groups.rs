@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use krafka::admin::{
-    AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, TopicPartition as Place,
-};
+use krafka::admin::{AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions};
 
 use super::offset_commit::{self, OffsetAndMetadata};
+use super::partitions::{take, to_krafka};
 use super::{Admin, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
@@ -59,32 +58,22 @@ impl Admin {
         partitions: &[TopicPartition],
         bound: Duration,
     ) -> Result<HashMap<TopicPartition, Result<Option<Committed>, Fault>>, Fault> {
-        let places: Vec<Place> = partitions
-            .iter()
-            .map(|partition| Place::new(&*partition.topic, partition.partition))
-            .collect();
         let options = ListConsumerGroupOffsetsOptions::default()
             .timeout(bound)
             .require_stable(true)
-            .partitions(places.clone());
+            .partitions(partitions.iter().map(to_krafka).collect());
         let client = &self.link(bound).await?.client;
         let call = client.list_consumer_group_offsets(group, options);
         let mut found = bounded(bound, call).await?;
         Ok(partitions
             .iter()
-            .zip(places)
-            .map(|(partition, place)| {
-                let answer = match found.remove(&place) {
-                    Some(answer) => answer
-                        .map(|known| {
-                            Some(Committed {
-                                offset: known.offset?,
-                                metadata: known.metadata.unwrap_or_default(),
-                            })
-                        })
-                        .map_err(Fault::from),
-                    None => Err(unmentioned(partition)),
-                };
+            .map(|partition| {
+                let answer = take(&mut found, partition).map(|known| {
+                    Some(Committed {
+                        offset: known.offset?,
+                        metadata: known.metadata.unwrap_or_default(),
+                    })
+                });
                 (partition.clone(), answer)
             })
             .collect())
@@ -108,10 +97,9 @@ impl Admin {
         if offsets.iter().any(|(.., text)| has_text(text)) {
             return self.commit_noted(group, offsets, bound).await;
         }
-        let place = |partition: &TopicPartition| Place::new(&*partition.topic, partition.partition);
-        let wanted: Vec<(Place, i64)> = offsets
+        let wanted: Vec<_> = offsets
             .iter()
-            .map(|(partition, offset, _)| (place(partition), *offset))
+            .map(|(partition, offset, _)| (to_krafka(partition), *offset))
             .collect();
         let options = AlterConsumerGroupOffsetsOptions::default().timeout(bound);
         let client = &self.link(bound).await?.client;
@@ -120,10 +108,7 @@ impl Admin {
         Ok(offsets
             .iter()
             .map(|(partition, offset, _)| {
-                let answer = match found.remove(&place(partition)) {
-                    Some(answer) => answer.map(|()| *offset).map_err(Fault::from),
-                    None => Err(unmentioned(partition)),
-                };
+                let answer = take(&mut found, partition).map(|()| *offset);
                 (partition.clone(), answer)
             })
             .collect())
@@ -152,14 +137,4 @@ impl Admin {
             Err(fault) => Err(fault),
         }
     }
-}
-
-pub(super) fn unmentioned(partition: &TopicPartition) -> Fault {
-    Fault::new(
-        FaultKind::Unavailable,
-        format!(
-            "Partition {} of topic {}: the broker's answer does not mention it.",
-            partition.partition, partition.topic
-        ),
-    )
 }

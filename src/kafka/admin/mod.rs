@@ -4,7 +4,8 @@
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
 //! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
-//! `quotas` about how much of it, `scram` about users and their passwords at the brokers.
+//! `quotas` about how much of it, `scram` about users and their passwords at the brokers; `partitions` reads what
+//! an answer says of each partition.
 
 mod acls;
 mod configs;
@@ -12,6 +13,7 @@ mod consumer_groups;
 mod groups;
 mod offset_commit;
 mod offsets;
+mod partitions;
 mod quotas;
 mod scram;
 mod storage;

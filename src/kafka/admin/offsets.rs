@@ -8,8 +8,9 @@ use krafka::admin::{ListOffsetsOptions, OffsetSpec as Spec, TopicPartition};
 use krafka::consumer::IsolationLevel;
 use tokio::time::Instant;
 
+use super::partitions::unmentioned;
 use super::{Admin, bounded};
-use crate::kafka::fault::{Fault, FaultKind};
+use crate::kafka::fault::Fault;
 use crate::reader_options::Isolation;
 
 /// How often a lookup by time is tried again while leaders move; krafka does not by itself.
@@ -110,7 +111,7 @@ impl Admin {
         found.extend(join_all(by_spec.into_iter().map(ask)).await);
         let mut answers: Vec<_> = wanted
             .iter()
-            .map(|one| Err(unanswered(&one.topic, one.partition)))
+            .map(|one| Err(unmentioned(&one.topic, one.partition)))
             .collect();
         for (indexes, partitions, found) in found {
             for (index, partition) in indexes.into_iter().zip(partitions) {
@@ -218,11 +219,4 @@ fn about(partition: &TopicPartition, fault: Fault) -> Fault {
         ),
         ..fault
     }
-}
-
-fn unanswered(topic: &str, partition: i32) -> Fault {
-    Fault::new(
-        FaultKind::Unavailable,
-        format!("Partition {partition} of topic {topic}: the broker's answer does not mention it."),
-    )
 }

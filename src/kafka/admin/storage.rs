@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use krafka::admin::{
-    DeleteRecordsOptions, DescribeLogDirsOptions, TopicPartition as KrafkaPartition,
-};
+use krafka::admin::{DeleteRecordsOptions, DescribeLogDirsOptions};
 
-use super::groups::unmentioned;
+use super::partitions::{from_krafka, take, to_krafka};
 use super::{Admin, bounded};
 use crate::kafka::fault::Fault;
 use crate::record::TopicPartition;
@@ -89,19 +87,9 @@ impl Admin {
         let mut deleted = bounded(bound, client.delete_records(asked, options)).await?;
         Ok(before
             .iter()
-            .map(|(partition, _)| {
-                let answer = match deleted.remove(&to_krafka(partition)) {
-                    Some(answer) => answer.map_err(Fault::from),
-                    None => Err(unmentioned(partition)),
-                };
-                (partition.clone(), answer)
-            })
+            .map(|(partition, _)| (partition.clone(), take(&mut deleted, partition)))
             .collect())
     }
-}
-
-fn to_krafka(partition: &TopicPartition) -> KrafkaPartition {
-    KrafkaPartition::new(&*partition.topic, partition.partition)
 }
 
 fn log_dir((path, dir): (String, krafka::Result<krafka::admin::LogDirDescription>)) -> LogDir {
@@ -110,17 +98,13 @@ fn log_dir((path, dir): (String, krafka::Result<krafka::admin::LogDirDescription
             let replicas = dir.replicas.into_iter();
             let mut replicas: Vec<LogReplica> = replicas
                 .map(|(partition, replica)| LogReplica {
-                    partition: TopicPartition::new(&*partition.topic, partition.partition),
+                    partition: from_krafka(&partition),
                     bytes: replica.size,
                     behind: replica.offset_lag,
                     is_future: replica.is_future,
                 })
                 .collect();
-            replicas.sort_unstable_by(|a, b| {
-                let place =
-                    |one: &LogReplica| (one.partition.topic.clone(), one.partition.partition);
-                place(a).cmp(&place(b))
-            });
+            replicas.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
             LogDir {
                 path,
                 total_bytes: dir.total_bytes,

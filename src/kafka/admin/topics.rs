@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use krafka::admin::{
     CreatePartitionsOptions, CreateTopicsOptions, DeleteTopicsOptions, DescribeTopicsOptions,
-    ListPartitionReassignmentsOptions, TopicPartition as KrafkaPartition,
+    ListPartitionReassignmentsOptions,
 };
 
+use super::partitions::{from_krafka, to_krafka};
 use super::{Admin, about_topic, bounded, no_answer};
 use crate::kafka::fault::Fault;
 use crate::record::TopicPartition;
@@ -185,24 +186,20 @@ impl Admin {
     ) -> Result<Vec<Reassignment>, Fault> {
         let mut options = ListPartitionReassignmentsOptions::default().timeout(bound);
         if let Some(partitions) = partitions {
-            let of_krafka = |one: &TopicPartition| KrafkaPartition::new(&*one.topic, one.partition);
-            options = options.partitions(partitions.iter().map(of_krafka).collect());
+            options = options.partitions(partitions.iter().map(to_krafka).collect());
         }
         let client = &self.link(bound).await?.client;
         let found = bounded(bound, client.list_partition_reassignments(options)).await?;
         let mut found: Vec<Reassignment> = found
             .into_iter()
             .map(|(partition, moved)| Reassignment {
-                partition: TopicPartition::new(&*partition.topic, partition.partition),
+                partition: from_krafka(&partition),
                 replicas: moved.replicas,
                 adding: moved.adding_replicas,
                 removing: moved.removing_replicas,
             })
             .collect();
-        found.sort_unstable_by(|a, b| {
-            let place = |one: &Reassignment| (one.partition.topic.clone(), one.partition.partition);
-            place(a).cmp(&place(b))
-        });
+        found.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
         Ok(found)
     }
 }

@@ -207,7 +207,7 @@ impl Cluster {
     ) -> Result<Vec<PartitionLag>, Fault> {
         let until = Instant::now() + self.bound();
         let mut committed = self.all_commits(group).await?;
-        committed.retain(|(partition, _)| is_wanted(partition));
+        committed.retain(|partition, _| is_wanted(partition));
         let topics = self.metadata.topics().await?;
         let mut there = Vec::with_capacity(committed.len());
         for (partition, offset) in committed {
@@ -236,7 +236,7 @@ impl Cluster {
         }
     }
 
-    /// All that `group` has committed, by topic and partition.
+    /// All that `group` has committed.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ impl Cluster {
     pub(crate) async fn all_commits(
         &self,
         group: &str,
-    ) -> Result<Vec<(TopicPartition, i64)>, Fault> {
+    ) -> Result<BTreeMap<TopicPartition, i64>, Fault> {
         self.admin.all_commits(group, self.bound()).await
     }
 
