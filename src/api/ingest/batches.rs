@@ -1,6 +1,8 @@
 //! Batches of a stream: the one that is being gathered, and those whose outcomes are still open, which are
 //! bounded.
 
+use std::vec;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
@@ -131,26 +133,52 @@ impl<P: Send + 'static> UnderWay<P> {
     }
 }
 
+/// What became of the records of a batch, in their order.
+pub(in crate::api) struct Outcomes {
+    outcomes: vec::IntoIter<Outcome>,
+    /// What befell all of them alike.
+    whole: Option<ApiError>,
+}
+
+impl Outcomes {
+    pub(in crate::api) fn new(outcomes: Result<Vec<Outcome>, ApiError>) -> Self {
+        let (outcomes, whole) = match outcomes {
+            Ok(outcomes) => (outcomes, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Self {
+            outcomes: outcomes.into_iter(),
+            whole,
+        }
+    }
+
+    /// That of the next record.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(in crate::api) fn take_next(&mut self) -> Result<Outcome, ApiError> {
+        self.outcomes.next().ok_or_else(|| {
+            self.whole.clone().unwrap_or_else(|| {
+                ApiError::internal("the producer gave fewer outcomes than it got records")
+            })
+        })
+    }
+}
+
 /// The outcome of each item of a batch, in order.
 pub(super) fn entries<P>(
     places: Vec<(P, Option<ApiError>)>,
     outcomes: Result<Vec<Outcome>, ApiError>,
 ) -> Vec<Entry<P>> {
-    let (mut outcomes, whole) = match outcomes {
-        Ok(outcomes) => (outcomes.into_iter(), None),
-        Err(error) => (Vec::new().into_iter(), Some(error)),
-    };
+    let mut outcomes = Outcomes::new(outcomes);
     places
         .into_iter()
         .map(|(place, unfit)| Entry {
             place,
             outcome: match unfit {
                 Some(error) => Err(error),
-                None => outcomes.next().ok_or_else(|| {
-                    whole.clone().unwrap_or_else(|| {
-                        ApiError::internal("the producer gave fewer outcomes than it got records")
-                    })
-                }),
+                None => outcomes.take_next(),
             },
         })
         .collect()

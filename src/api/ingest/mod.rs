@@ -38,6 +38,7 @@ use crate::http::encoding;
 use crate::http::error::ApiError;
 use crate::http::request_id::RequestId;
 use crate::write::OnInvalid;
+pub(in crate::api) use batches::Outcomes;
 use batches::{BATCH_BYTES, BATCH_RECORDS, Batch, Entry, UnderWay, entries};
 pub(crate) use wire::{Item, Totals, WireFormat};
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::answer::{self, Parts};
 use super::request;
+use crate::api::ingest::Outcomes;
 use crate::api::records::write::FAILED_RECORDS;
 use crate::codec::encode::string;
 use crate::codec::parse;
@@ -129,20 +130,15 @@ pub(super) fn answer(
     entries: Vec<Entry>,
     outcomes: Result<Vec<Outcome>, ApiError>,
 ) -> Response {
-    let (mut outcomes, whole) = match outcomes {
-        Ok(outcomes) => (outcomes.into_iter(), None),
-        Err(error) => (Vec::new().into_iter(), Some(error)),
-    };
+    let mut outcomes = Outcomes::new(outcomes);
     let mut successes = b"{\"successes\":[".to_vec();
     let mut failures = Vec::new();
     let (mut count_written, mut count_failed) = (0_u32, 0_u32);
     for Entry { id, record } in entries {
-        let result = record.and_then(|parts| match outcomes.next() {
-            Some(Ok(at)) => Ok((parts, at)),
-            Some(Err(fault)) => Err(answer::refused(&fault)),
-            None => Err(whole.clone().unwrap_or_else(|| {
-                ApiError::internal("the producer gave fewer outcomes than it got records")
-            })),
+        let result = record.and_then(|parts| match outcomes.take_next() {
+            Ok(Ok(at)) => Ok((parts, at)),
+            Ok(Err(fault)) => Err(answer::refused(&fault)),
+            Err(error) => Err(error),
         });
         let (out, count) = match result {
             Ok(_) => (&mut successes, &mut count_written),
