@@ -4,7 +4,9 @@
 //! come from it.
 
 pub mod docs;
+mod fields;
 pub(crate) mod ingest;
+mod json;
 pub mod management;
 pub mod openapi;
 pub(crate) mod plain;

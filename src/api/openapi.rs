@@ -1,6 +1,7 @@
 //! The OpenAPI document, assembled from the rows of the route list.
 
 pub(super) mod common_responses;
+pub(super) mod error_responses;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};

@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{fault, json, refused};
+use super::error::{KafkaErrors, fault, refused};
 use crate::admin::groups::{self, GroupLag};
+use crate::api::json::ok;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
@@ -157,10 +158,8 @@ fn described(group: &DescribedGroup, lags: &[GroupLag]) -> GroupInfo {
     responses(
         (status = 200, description = "The groups", body = Vec<ListedGroupInfo>),
         (status = 400, description = "A parameter is unknown or given twice", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn list(
@@ -174,7 +173,7 @@ pub async fn list(
     let groups = groups.map_err(|why| fault(&gateway, &why))?.into_iter();
     let groups = groups.filter(|group| group.id.starts_with(&prefix));
     let groups: Vec<ListedGroupInfo> = groups.map(ListedGroupInfo::from).collect();
-    json(StatusCode::OK, &groups)
+    ok(&groups)
 }
 
 /// Describe a consumer group
@@ -194,10 +193,8 @@ pub async fn list(
         (status = 400, description = "A parameter is unknown", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker (40301)", body = ErrorBody),
         (status = 404, description = "No such group", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn get(
@@ -209,7 +206,7 @@ pub async fn get(
     query.finish()?;
     let found = groups::lags(gateway.cluster(), &principal, &id).await;
     let (group, lags) = found.map_err(|why| fault(&gateway, &why))?;
-    json(StatusCode::OK, &described(&group, &lags))
+    ok(&described(&group, &lags))
 }
 
 /// Delete a consumer group
@@ -229,10 +226,8 @@ pub async fn get(
         (status = 403, description = "No permission, here or at the broker (40301)", body = ErrorBody),
         (status = 404, description = "No such group", body = ErrorBody),
         (status = 409, description = "It has members", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn delete(

@@ -1,21 +1,21 @@
 //! `/groups/{group}/offsets`: what a group has committed is moved or deleted.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{PlainBody, fault, json, refused};
+use super::PlainBody;
+use super::error::{BodyErrors, KafkaErrors, fault, refused};
 use crate::admin::groups::reset::{self, Moved, ResetScope, ResetTo};
+use crate::api::json::json;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 use crate::http::json_object::{Object, unacceptable, wrong};
-use crate::kafka::metadata::check_topic_name;
 use crate::position::{number_ms, time_ms};
 use crate::record::TopicPartition;
 
@@ -175,16 +175,11 @@ struct Wanted {
         (status = 400, description = "The body is not JSON, or a field is not of its type, or not a name that a topic can have (40002)", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker (40301)", body = ErrorBody),
         (status = 404, description = "No such topic (40401) or partition (40402)", body = ErrorBody),
-        (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
-        (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 409, description = "The group has members", body = ErrorBody),
-        (status = 413, description = "The body is over the limit", body = ErrorBody),
-        (status = 415, description = "The body is not `application/json`", body = ErrorBody),
         (status = 422, description = "A field is unknown, given twice, missing or has an impossible value, such as an offset that is not in the log", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        BodyErrors,
+        KafkaErrors,
     )
 )]
 pub async fn post(
@@ -268,29 +263,16 @@ fn place(body: &Object<'_>) -> Result<Option<ResetTo>, ApiError> {
 }
 
 fn scope(body: &Object<'_>) -> Result<ResetScope, ApiError> {
-    let topics = match body.list("topics")? {
-        None => None,
-        Some(list) => {
-            let mut topics: Vec<Arc<str>> = Vec::with_capacity(list.len());
-            let mut seen = HashSet::new();
-            for (index, raw) in list.into_iter().enumerate() {
-                let at = format!("/topics/{index}");
-                let name: String = serde_json::from_str(raw.get())
-                    .map_err(|_| wrong(&at, "a topic's name", raw))?;
-                let name = topic_name(&name, &at)?;
-                if seen.insert(Arc::clone(&name)) {
-                    topics.push(name);
-                }
-            }
-            Some(topics)
-        }
-    };
+    let topics = body.topics("topics")?;
     let partitions = body.objects("partitions", &["topic", "partition"])?;
     match (topics, partitions) {
         (None, None) => Ok(ResetScope::Committed),
         (Some(topics), None) => Ok(ResetScope::Topics(topics)),
         (None, Some(list)) => {
-            let partitions = list.iter().map(partition).collect::<Result<_, _>>()?;
+            let partitions = list
+                .iter()
+                .map(Object::partition)
+                .collect::<Result<_, _>>()?;
             Ok(ResetScope::Partitions(partitions))
         }
         (Some(_), Some(_)) => Err(unacceptable(
@@ -307,7 +289,7 @@ fn offsets(body: &Object<'_>) -> Result<Option<Vec<(TopicPartition, i64)>>, ApiE
     let mut offsets: Vec<(TopicPartition, i64)> = Vec::with_capacity(list.len());
     let mut seen = HashSet::new();
     for object in &list {
-        let partition = partition(object)?;
+        let partition = object.partition()?;
         let offset = object.needed("offset", object.number("offset")?)?;
         if offset < 0 {
             let at = object.pointer("offset");
@@ -322,26 +304,6 @@ fn offsets(body: &Object<'_>) -> Result<Option<Vec<(TopicPartition, i64)>>, ApiE
         offsets.push((partition, offset));
     }
     Ok(Some(offsets))
-}
-
-fn partition(object: &Object<'_>) -> Result<TopicPartition, ApiError> {
-    let topic = object.needed("topic", object.text("topic")?)?;
-    let topic = topic_name(&topic, &object.pointer("topic"))?;
-    let partition = object.needed("partition", object.number("partition")?)?;
-    match i32::try_from(partition) {
-        Ok(partition @ 0..) => Ok(TopicPartition { topic, partition }),
-        _ => Err(unacceptable(
-            &object.pointer("partition"),
-            format!("expected a whole number from 0, not {partition}"),
-        )),
-    }
-}
-
-fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
-    match check_topic_name(name) {
-        Ok(()) => Ok(Arc::from(name)),
-        Err(why) => Err(ApiError::from_fault(&why).at(at.to_owned())),
-    }
 }
 
 /// Delete what a group has committed for a topic
@@ -366,10 +328,8 @@ fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
         (status = 403, description = "No permission, here or at the broker (40301)", body = ErrorBody),
         (status = 404, description = "No such group, or it has committed nothing there", body = ErrorBody),
         (status = 409, description = "A member of the group reads the topic", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn delete(
@@ -425,6 +385,8 @@ pub async fn delete(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn read(body: &str) -> Result<Wanted, ApiError> {

@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{fault, json, refused};
+use super::error::{KafkaErrors, fault, refused};
 use crate::admin::storage::{self, DeleteBefore, Deleted, PartitionSize};
+use crate::api::json::{json, ok};
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
@@ -130,9 +131,7 @@ impl From<Deleted> for DeletedPartition {
         (status = 400, description = "A parameter is unknown, or not a name that a topic can have (40002)", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker (40301)", body = ErrorBody),
         (status = 404, description = "No such topic (40401)", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn size(
@@ -162,7 +161,7 @@ pub async fn size(
             .map(PartitionSizeInfo::from)
             .collect(),
     };
-    json(StatusCode::OK, &info)
+    ok(&info)
 }
 
 /// Delete a topic's oldest records
@@ -189,10 +188,8 @@ pub async fn size(
         (status = 403, description = "No permission, here or at the broker, or one of Kafka's own topics (40301)", body = ErrorBody),
         (status = 404, description = "No such topic (40401) or partition (40402)", body = ErrorBody),
         (status = 422, description = "The offset is not in the log", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn delete(

@@ -7,14 +7,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{PlainBody, fault, json, refused};
+use super::PlainBody;
+use super::error::{BodyErrors, KafkaErrors, fault, refused};
 use crate::admin::{AdminError, topics};
+use crate::api::json::{json, ok};
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, is_allowed};
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query};
-use crate::http::json_object::{Object, unacceptable, wrong};
+use crate::http::json_object::wrong;
 use crate::kafka::admin::{ConfigEntry, NewTopic};
 use crate::kafka::fault::FaultKind;
 use crate::kafka::metadata::Topic;
@@ -86,15 +88,10 @@ fn described(topic: &Topic, created: bool) -> PutTopicResult {
         (status = 400, description = "Kafka cannot make such a topic (40002), or the body cannot be read", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker, or a name that is kept (40301)", body = ErrorBody),
         (status = 404, description = "It was deleted by somebody else as soon as it was made (40401)", body = ErrorBody),
-        (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
-        (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 409, description = "There is a topic of this name that is not as asked for", body = ErrorBody),
-        (status = 413, description = "The body is over the limit", body = ErrorBody),
-        (status = 415, description = "The body is not `application/json`", body = ErrorBody),
         (status = 422, description = "A field is unknown, given twice or has an impossible value", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        BodyErrors,
+        KafkaErrors,
     )
 )]
 pub async fn put(
@@ -111,7 +108,7 @@ pub async fn put(
     let topic = new_topic(&name, &body)?;
     let cluster = gateway.cluster();
     match topics::create(cluster, &principal, &topic, dry_run).await {
-        Ok(()) if dry_run => json(StatusCode::OK, &planned(&gateway, &topic, false).await?),
+        Ok(()) if dry_run => ok(&planned(&gateway, &topic, false).await?),
         Ok(()) => {
             let least = topic.partitions.and_then(|n| usize::try_from(n).ok());
             let made = match cluster.settled_topic(&name, least.unwrap_or(1)).await {
@@ -123,7 +120,7 @@ pub async fn put(
         }
         Err(AdminError::Kafka(why)) if why.kind == FaultKind::Exists => {
             let there = existing(&gateway, &principal, &topic).await?;
-            json(StatusCode::OK, &described(&there, false))
+            ok(&described(&there, false))
         }
         Err(error) => Err(refused(&gateway, error)),
     }
@@ -200,8 +197,8 @@ fn new_topic(name: &str, body: &PlainBody) -> Result<NewTopic, ApiError> {
     let Some(body) = body.object(&["partitions", "replication", "configs"])? else {
         return Ok(topic);
     };
-    topic.partitions = count(&body, "partitions")?;
-    topic.replication = count(&body, "replication")?;
+    topic.partitions = body.count("partitions")?;
+    topic.replication = body.count("replication")?;
     for (name, value) in body.members("configs")?.unwrap_or_default() {
         let text = match serde_json::from_str(value.get()) {
             Ok(serde_json::Value::String(text)) => text,
@@ -214,19 +211,6 @@ fn new_topic(name: &str, body: &PlainBody) -> Result<NewTopic, ApiError> {
         topic.configs.push((name, text));
     }
     Ok(topic)
-}
-
-fn count<T: TryFrom<i64>>(body: &Object<'_>, field: &str) -> Result<Option<T>, ApiError> {
-    let Some(given) = body.number(field)? else {
-        return Ok(None);
-    };
-    match T::try_from(given) {
-        Ok(count) if given > 0 => Ok(Some(count)),
-        _ => {
-            let what = format!("expected a whole number from 1, not {given}");
-            Err(unacceptable(&body.pointer(field), what))
-        }
-    }
 }
 
 /// Delete a topic
@@ -245,9 +229,7 @@ fn count<T: TryFrom<i64>>(body: &Object<'_>, field: &str) -> Result<Option<T>, A
         (status = 400, description = "Not a name that a topic can have, or the brokers delete no topics (40002)", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker, or one of Kafka's own topics (40301)", body = ErrorBody),
         (status = 404, description = "No such topic (40401)", body = ErrorBody),
-        (status = 500, description = "Kafka refused; the message says why", body = ErrorBody),
-        (status = 503, description = "Kafka cannot be reached: try again", body = ErrorBody),
-        (status = 504, description = "Kafka did not answer in time: try again", body = ErrorBody),
+        KafkaErrors,
     )
 )]
 pub async fn delete(

@@ -7,6 +7,5 @@ pub mod read;
 pub mod stream;
 pub mod write;
 
+use crate::api::json::JSON;
 use crate::stream::event_format::{EVENT_STREAM, NDJSON};
-
-const JSON: &str = "application/json";

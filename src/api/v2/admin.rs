@@ -81,8 +81,8 @@ fn new_topic(body: &[u8]) -> Result<NewTopic, ApiError> {
     let name = body.needed("topic_name", name)?;
     topics::check_new_name(&name).map_err(refused)?;
     Ok(NewTopic {
-        partitions: count(&body, "partitions_count")?,
-        replication: count(&body, "replication_factor")?,
+        partitions: body.count("partitions_count")?,
+        replication: body.count("replication_factor")?,
         ..NewTopic::with_broker_defaults(&name)
     })
 }
@@ -105,19 +105,6 @@ fn refused(error: AdminError) -> ApiError {
         | AdminError::NothingCommitted(_)
         | AdminError::OutsideLog { .. } => {
             ApiError::internal(format_args!("a topic that is to be made: {error}"))
-        }
-    }
-}
-
-fn count<T: TryFrom<i64>>(body: &Object<'_>, field: &str) -> Result<Option<T>, ApiError> {
-    let Some(given) = body.number(field)? else {
-        return Ok(None);
-    };
-    match T::try_from(given) {
-        Ok(count) if given > 0 => Ok(Some(count)),
-        _ => {
-            let message = format!("expected a whole number from 1, not {given}");
-            Err(ApiError::unprocessable(message).at(body.pointer(field)))
         }
     }
 }

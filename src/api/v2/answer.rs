@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::media;
+use crate::api::json;
 use crate::http::error::ApiError;
 
 /// The type that an answer and its errors have. As an argument of a handler: this API's own unless `Accept`
@@ -28,10 +29,8 @@ impl AnswerType {
         self,
         result: Result<T, ApiError>,
     ) -> Result<Response, ApiError> {
-        let unwritten =
-            |error| ApiError::internal(format_args!("an answer could not be written: {error}"));
         let json = result
-            .and_then(|value| serde_json::to_vec(&value).map_err(unwritten))
+            .and_then(|value| json::written(&value))
             .map_err(|error| self.error(error))?;
         Ok(([(header::CONTENT_TYPE, self.0)], json).into_response())
     }

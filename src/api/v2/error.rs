@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{RefOr, Response};
 
 use super::media::{PLAIN, V2};
+use crate::api::openapi::error_responses;
 pub use crate::api::rest_proxy_codes::{of_record, of_request, status_of_record};
 
 /// The errors of requests that read lists.
@@ -71,17 +72,7 @@ const PRODUCE: &[(&str, &str)] = &[
 pub(super) fn documented<'a>(
     rows: impl IntoIterator<Item = &'a (&'a str, &'a str)>,
 ) -> BTreeMap<String, RefOr<Response>> {
-    let body = || Content::new(Some(Ref::from_schema_name("Error")));
-    rows.into_iter()
-        .map(|(status, description)| {
-            let response = ResponseBuilder::new()
-                .description(*description)
-                .content(V2, body())
-                .content(PLAIN, body())
-                .build();
-            ((*status).to_owned(), RefOr::T(response))
-        })
-        .collect()
+    error_responses::documented(&[V2, PLAIN], rows)
 }
 
 impl utoipa::IntoResponses for ListErrors {

@@ -8,9 +8,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::call::{Call, JsonBody, json, ok, shown};
-use super::error::{BodyErrors, ChangeErrors, ReadErrors};
+use super::call::{Call, JsonBody, shown};
+use super::error::{BodyErrors, Errors};
 use super::resource::{ListMetadata, resource};
+use crate::api::json::{json, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
 use crate::http::json_object::Object;
@@ -308,7 +309,7 @@ fn deletion(query: &mut Query) -> Result<AclFilter, ApiError> {
     ),
     responses(
         (status = 200, description = "The ACLs", body = AclList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -487,7 +488,7 @@ fn common_fault(made: &[Result<(), Fault>]) -> Option<&Fault> {
     responses(
         (status = 200, description = "Those that are deleted", body = DeletedAclList),
         (status = 207, description = "Kafka did not delete some of those that fit", body = PartlyDeletedAcls),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(mut call: Call) -> Result<Response, ApiError> {

@@ -3,11 +3,12 @@
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, not_found, ok, shown};
-use super::error::ReadErrors;
+use super::call::{Call, not_found, shown};
+use super::error::Errors;
 use super::partitions::{Replica, ReplicaList, replica};
 use super::resource::{Metadata, Related, resource};
 use crate::admin::topics;
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::metadata;
@@ -94,7 +95,7 @@ pub(super) async fn known(call: &Call, id: i32) -> Result<metadata::Broker, ApiE
     params(("cluster" = String, Path, description = "The cluster's id")),
     responses(
         (status = 200, description = "The brokers, by id", body = BrokerList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -120,7 +121,7 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The broker", body = Broker),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {
@@ -144,7 +145,7 @@ pub async fn get(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, A
     ),
     responses(
         (status = 200, description = "The replicas that it has", body = ReplicaList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn replicas(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {

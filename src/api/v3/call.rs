@@ -7,14 +7,13 @@ use axum::Extension;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::error;
 use super::page::PageQuery;
 use super::resource::Links;
 use crate::admin::AdminError;
+use crate::api::json::{self, JSON};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::ApiError;
@@ -24,7 +23,6 @@ use crate::http::negotiate;
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 
-const JSON: &str = "application/json";
 /// The id of a cluster whose brokers do not tell it (before Kafka 2.8).
 const UNTOLD: &str = "unknown";
 
@@ -88,6 +86,25 @@ pub(super) fn shown(name: &str) -> String {
     name.chars().take(100).collect()
 }
 
+/// Whether a change takes something back, where its `operation` is DELETE, or sets it: SET, or none.
+///
+/// # Errors
+///
+/// 400 for anything else.
+pub(super) fn is_deletion(change: &Object<'_>) -> Result<bool, ApiError> {
+    let operation = change.text("operation")?;
+    match operation.as_deref() {
+        None => Ok(false),
+        Some(set) if set.eq_ignore_ascii_case("SET") => Ok(false),
+        Some(delete) if delete.eq_ignore_ascii_case("DELETE") => Ok(true),
+        Some(other) => {
+            let at = change.pointer("operation");
+            let message = format!("{at}: expected SET or DELETE, not {:?}", shown(other));
+            Err(ApiError::bad_request(message).at(at))
+        }
+    }
+}
+
 /// A resource that is not there.
 pub(super) fn not_found(what: &str, field: &'static str) -> ApiError {
     ApiError::plain(StatusCode::NOT_FOUND, format!("{what} cannot be found.")).at(field)
@@ -141,24 +158,6 @@ impl Call {
     }
 }
 
-/// 200 with a value as JSON.
-///
-/// # Errors
-///
-/// 500: it could not be written.
-pub(super) fn ok<T: Serialize>(value: &T) -> Result<Response, ApiError> {
-    json(StatusCode::OK, value)
-}
-
-/// The same with another status.
-pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, ApiError> {
-    let json = serde_json::to_vec(value).map_err(|error| {
-        ApiError::internal(format_args!("an answer could not be written: {error}"))
-    })?;
-    let headers = [(axum::http::header::CONTENT_TYPE, JSON)];
-    Ok((status, headers, json).into_response())
-}
-
 /// The body of a request, which is JSON.
 pub struct JsonBody(Bytes);
 
@@ -173,17 +172,7 @@ impl FromRequest<Gateway> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, ApiError> {
-        match negotiate::content_type(request.headers()).as_deref() {
-            None | Some(JSON) => {}
-            Some(other) => {
-                let message = format!("expected {JSON}, not {}", shown(other));
-                return Err(
-                    ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).at("Content-Type")
-                );
-            }
-        }
-        let (parts, body) = request.into_parts();
-        gateway.body(&parts, body).await.map(Self)
+        json::body(request, gateway, "").await.map(Self)
     }
 }
 

@@ -3,9 +3,10 @@
 use axum::response::Response;
 use serde::Serialize;
 
-use super::call::{Call, ok};
-use super::error::ReadErrors;
+use super::call::Call;
+use super::error::Errors;
 use super::resource::{ListMetadata, Metadata, Related, resource};
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 
 resource!(
@@ -70,7 +71,7 @@ async fn described(call: &Call) -> Result<Cluster, ApiError> {
     tag = "Compatible REST v3",
     responses(
         (status = 200, description = "The one cluster", body = ClusterList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call) -> Result<Response, ApiError> {
@@ -92,7 +93,7 @@ pub async fn list(call: Call) -> Result<Response, ApiError> {
     params(("cluster" = String, Path, description = "The cluster's id, as `GET /v3/clusters` tells it")),
     responses(
         (status = 200, description = "The cluster", body = Cluster),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call) -> Result<Response, ApiError> {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{RefOr, Response};
 
 use super::call::not_found;
 use crate::admin::AdminError;
+use crate::api::json::JSON;
+use crate::api::openapi::error_responses::documented;
 use crate::api::rest_proxy_codes::code_of_request;
 use crate::http::error::ApiError;
 use crate::kafka::fault::{Fault, FaultKind};
@@ -48,14 +50,12 @@ pub(super) fn of_admin(error: AdminError) -> ApiError {
     }
 }
 
-/// The errors of requests that read.
-pub(super) struct ReadErrors;
-/// The errors of requests without a body that change something.
-pub(super) struct ChangeErrors;
-/// The errors of requests with a body that change something.
+/// The errors of requests without a body.
+pub(super) struct Errors;
+/// The errors of requests with a body.
 pub(super) struct BodyErrors;
 
-const READ: &[(&str, &str)] = &[
+const ALL: &[(&str, &str)] = &[
     (
         "400",
         "A parameter cannot be read, or Kafka calls the request invalid (40002)",
@@ -91,36 +91,15 @@ const BODY: &[(&str, &str)] = &[
     ),
 ];
 
-fn documented<'a>(
-    rows: impl IntoIterator<Item = &'a (&'a str, &'a str)>,
-) -> BTreeMap<String, RefOr<Response>> {
-    let body = || Content::new(Some(Ref::from_schema_name("Error")));
-    rows.into_iter()
-        .map(|(status, description)| {
-            let response = ResponseBuilder::new()
-                .description(*description)
-                .content("application/json", body())
-                .build();
-            ((*status).to_owned(), RefOr::T(response))
-        })
-        .collect()
-}
-
-impl utoipa::IntoResponses for ReadErrors {
+impl utoipa::IntoResponses for Errors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        documented(READ)
-    }
-}
-
-impl utoipa::IntoResponses for ChangeErrors {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        documented(READ)
+        documented(&[JSON], ALL)
     }
 }
 
 impl utoipa::IntoResponses for BodyErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        documented(READ.iter().chain(BODY))
+        documented(&[JSON], ALL.iter().chain(BODY))
     }
 }
 

@@ -5,10 +5,11 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::brokers::BrokerPath;
-use super::call::{Call, ok};
-use super::error::ReadErrors;
+use super::call::Call;
+use super::error::Errors;
 use super::resource::{ListMetadata, Related, resource};
 use crate::admin::storage;
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::LogDir as Known;
@@ -104,7 +105,7 @@ fn described(call: &Call, broker: i32, dir: Known) -> LogDir {
     ),
     responses(
         (status = 200, description = "The directories, by path", body = LogDirList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {

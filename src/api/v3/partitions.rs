@@ -3,9 +3,10 @@
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, not_found, ok, shown};
-use super::error::ReadErrors;
+use super::call::{Call, not_found, shown};
+use super::error::Errors;
 use super::resource::{ListMetadata, Metadata, Related, resource};
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, unexpected};
 use crate::kafka::metadata::Partition as Known;
@@ -188,7 +189,7 @@ async fn known(call: &Call, topic: &str, number: i32) -> Result<Known, ApiError>
     ),
     responses(
         (status = 200, description = "The partitions, by number", body = PartitionList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -217,7 +218,7 @@ pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     ),
     responses(
         (status = 200, description = "The partition", body = Partition),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<PartitionPath>) -> Result<Response, ApiError> {
@@ -243,7 +244,7 @@ pub async fn get(call: Call, Path(path): Path<PartitionPath>) -> Result<Response
     ),
     responses(
         (status = 200, description = "The offsets", body = PartitionOffsets),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn offsets(
@@ -298,7 +299,7 @@ pub async fn offsets(
     ),
     responses(
         (status = 200, description = "The replicas, the preferred leader first", body = ReplicaList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn replicas(call: Call, Path(path): Path<PartitionPath>) -> Result<Response, ApiError> {
@@ -331,7 +332,7 @@ pub async fn replicas(call: Call, Path(path): Path<PartitionPath>) -> Result<Res
     ),
     responses(
         (status = 200, description = "The replica", body = Replica),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get_replica(call: Call, Path(path): Path<ReplicaPath>) -> Result<Response, ApiError> {

@@ -7,9 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::call::{Call, JsonBody, json, ok, shown};
-use super::error::{BodyErrors, ReadErrors};
+use super::call::{Call, JsonBody, is_deletion, shown};
+use super::error::{BodyErrors, Errors};
 use super::resource::{ListMetadata, resource};
+use crate::api::json::{json, ok};
 use crate::codec::parse::string;
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
@@ -280,7 +281,7 @@ fn parts(query: &mut Query) -> Result<QuotaEntity, ApiError> {
     ),
     responses(
         (status = 200, description = "The quotas", body = ClientQuotaList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -349,15 +350,9 @@ fn changes(change: &Object<'_>) -> Result<QuotaChanges, ApiError> {
             let what = format!("expected one of {names}, not {name:?}");
             return Err(unacceptable(&at, what));
         }
-        let operation = quota.text("operation")?;
-        let value = match operation.as_deref().unwrap_or("SET") {
-            set if set.eq_ignore_ascii_case("SET") => Some(value(&quota)?),
-            delete if delete.eq_ignore_ascii_case("DELETE") => None,
-            other => {
-                let at = quota.pointer("operation");
-                let message = format!("{at}: expected SET or DELETE, not {:?}", shown(other));
-                return Err(ApiError::bad_request(message).at(at));
-            }
+        let value = match is_deletion(&quota)? {
+            true => None,
+            false => Some(value(&quota)?),
         };
         if changes.insert(name, value).is_some() {
             return Err(unacceptable(&at, "is given twice"));

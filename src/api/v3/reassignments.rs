@@ -3,11 +3,12 @@
 use axum::response::Response;
 use serde::Serialize;
 
-use super::call::{Call, not_found, ok};
-use super::error::ReadErrors;
+use super::call::{Call, not_found};
+use super::error::Errors;
 use super::partitions::{PartitionPath, TopicPath};
 use super::resource::{ListMetadata, Metadata, Related, resource};
 use crate::admin::partitions;
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::Reassignment as Moved;
@@ -85,7 +86,7 @@ fn listed(call: &Call, topic: &str, moved: Vec<Moved>) -> Result<Response, ApiEr
     params(("cluster" = String, Path, description = "The cluster's id")),
     responses(
         (status = 200, description = "The partitions that are being moved, by topic and number", body = ReassignmentList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call) -> Result<Response, ApiError> {
@@ -108,7 +109,7 @@ pub async fn list(call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The partitions that are being moved, by number", body = ReassignmentList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn of_topic(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -132,7 +133,7 @@ pub async fn of_topic(call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     ),
     responses(
         (status = 200, description = "How it is being moved; 404 where it is not", body = Reassignment),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<PartitionPath>) -> Result<Response, ApiError> {

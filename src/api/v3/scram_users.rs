@@ -8,9 +8,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, JsonBody, not_found, ok, shown};
-use super::error::{BodyErrors, ChangeErrors, ReadErrors};
+use super::call::{Call, JsonBody, not_found, shown};
+use super::error::{BodyErrors, Errors};
 use super::resource::{Metadata, resource};
+use crate::api::json::ok;
 use crate::codec::parse::string;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -115,7 +116,7 @@ fn missing(call: &Call, user: &str, fault: &Fault) -> ApiError {
     ),
     responses(
         (status = 200, description = "The users", body = ScramUserList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -145,7 +146,7 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The user", body = ScramUser),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<UserPath>) -> Result<Response, ApiError> {
@@ -260,7 +261,7 @@ pub async fn put(
     ),
     responses(
         (status = 204, description = "It is taken away"),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(mut call: Call, Path(path): Path<UserPath>) -> Result<Response, ApiError> {

@@ -7,12 +7,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::call::{Call, JsonBody, json, ok};
-use super::error::{BodyErrors, ChangeErrors, ReadErrors};
+use super::call::{Call, JsonBody};
+use super::error::{BodyErrors, Errors};
 use super::partitions::TopicPath;
 use super::resource::{Metadata, Related, resource};
 use crate::admin::AdminError;
 use crate::admin::topics::{self, Operation};
+use crate::api::json::{json, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::http::json_object::{Object, unacceptable, wrong};
@@ -182,7 +183,7 @@ async fn operations(
     ),
     responses(
         (status = 200, description = "The topics", body = TopicList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -223,7 +224,7 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The topic", body = Topic),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(mut call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -460,7 +461,7 @@ pub async fn update(
     ),
     responses(
         (status = 204, description = "It is deleted"),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {

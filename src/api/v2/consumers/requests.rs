@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::api::fields::topic_name;
 use crate::codec::parse::{short, string};
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::http::json_object::{MOST, Object, needed, unacceptable, wrong};
-use crate::kafka::metadata::check_topic_name;
 use crate::position::time_ms;
 use crate::record::TopicPartition;
 
@@ -19,40 +19,6 @@ const MAX_METADATA: usize = 64 << 10;
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
 impl Object<'_> {
-    /// The names of topics.
-    ///
-    /// # Errors
-    ///
-    /// 400 for what is no array of strings; 400 with 40002 for a name that no topic can have.
-    pub(super) fn topics(&self, name: &str) -> Result<Option<Vec<Arc<str>>>, ApiError> {
-        let Some(list) = self.list(name)? else {
-            return Ok(None);
-        };
-        let mut topics: Vec<Arc<str>> = Vec::with_capacity(list.len());
-        for (index, raw) in list.into_iter().enumerate() {
-            let at = format!("{}/{index}", self.pointer(name));
-            let topic = string(raw).ok_or_else(|| wrong(&at, "a topic's name", raw))?;
-            let topic = topic_name(&topic, &at)?;
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-        Ok(Some(topics))
-    }
-
-    fn place(&self) -> Result<TopicPartition, ApiError> {
-        let topic = self.needed("topic", self.text("topic")?)?;
-        let topic = topic_name(&topic, &self.pointer("topic"))?;
-        let partition = self.needed("partition", self.number("partition")?)?;
-        match i32::try_from(partition) {
-            Ok(partition @ 0..) => Ok(TopicPartition { topic, partition }),
-            _ => Err(unacceptable(
-                &self.pointer("partition"),
-                format!("expected a whole number from 0, not {partition}"),
-            )),
-        }
-    }
-
     fn offset(&self) -> Result<i64, ApiError> {
         let offset = self.needed("offset", self.number("offset")?)?;
         // One more is what is committed.
@@ -99,13 +65,6 @@ impl Object<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "far below the largest")]
         let ms = (seconds * 1000.0) as i64;
         Ok(ms)
-    }
-}
-
-fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
-    match check_topic_name(name) {
-        Ok(()) => Ok(Arc::from(name)),
-        Err(fault) => Err(ApiError::from_fault(&fault).at(at.to_owned())),
     }
 }
 
@@ -180,7 +139,7 @@ pub(super) fn partitions(body: &[u8]) -> Result<Option<Vec<TopicPartition>>, Api
     let mut partitions = Vec::with_capacity(list.len());
     let mut seen = HashSet::new();
     for object in list {
-        let partition = object.place()?;
+        let partition = object.partition()?;
         if seen.insert(partition.clone()) {
             partitions.push(partition);
         }
@@ -244,7 +203,7 @@ const OFFSET: [&str; 4] = ["topic", "partition", "offset", "metadata"];
 const TIMESTAMP: [&str; 4] = ["topic", "partition", "timestamp", "metadata"];
 
 fn named(object: &Object<'_>) -> Result<Named, ApiError> {
-    Ok((object.place()?, object.offset()?, object.metadata()?))
+    Ok((object.partition()?, object.offset()?, object.metadata()?))
 }
 
 /// Places to go on at: an offset, or a time in milliseconds since 1970.
@@ -276,7 +235,9 @@ pub(super) fn positions(body: &[u8]) -> Result<Option<Positions>, ApiError> {
     }
     for object in body.objects("timestamps", &TIMESTAMP)?.unwrap_or_default() {
         object.metadata()?;
-        positions.times.push((object.place()?, object.timestamp()?));
+        positions
+            .times
+            .push((object.partition()?, object.timestamp()?));
     }
     Ok(Some(positions))
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::{AlterConfigs, ConfigFields, NamePath, UpdateConfig, alter, change, one};
 use crate::admin::configs;
-use crate::api::v3::call::{Call, JsonBody, ok};
-use crate::api::v3::error::{BodyErrors, ChangeErrors, ReadErrors};
+use crate::api::json::ok;
+use crate::api::v3::call::{Call, JsonBody};
+use crate::api::v3::error::{BodyErrors, Errors};
 use crate::api::v3::resource::{ListMetadata, Metadata, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -65,7 +66,7 @@ fn described(call: &Call, entry: ConfigEntry) -> ClusterConfig {
     params(("cluster" = String, Path, description = "The cluster's id")),
     responses(
         (status = 200, description = "The settings", body = ClusterConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call) -> Result<Response, ApiError> {
@@ -93,7 +94,7 @@ pub async fn list(call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The setting; 404 where nobody set it for all brokers", body = ClusterConfig),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(
@@ -144,7 +145,7 @@ pub async fn put(
     ),
     responses(
         (status = 204, description = "It is taken back"),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(

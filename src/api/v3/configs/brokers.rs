@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::{AlterConfigs, ConfigFields, NamePath, UpdateConfig, alter, change, one};
 use crate::admin::configs;
+use crate::api::json::ok;
 use crate::api::v3::brokers::BrokerPath;
-use crate::api::v3::call::{Call, JsonBody, ok};
-use crate::api::v3::error::{BodyErrors, ChangeErrors, ReadErrors};
+use crate::api::v3::call::{Call, JsonBody};
+use crate::api::v3::error::{BodyErrors, Errors};
 use crate::api::v3::resource::{ListMetadata, Metadata, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -64,7 +65,7 @@ fn described(call: &Call, broker: i32, entry: ConfigEntry) -> BrokerConfig {
     ),
     responses(
         (status = 200, description = "The settings", body = BrokerConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {
@@ -92,7 +93,7 @@ pub async fn list(mut call: Call, Path(path): Path<BrokerPath>) -> Result<Respon
     params(("cluster" = String, Path, description = "The cluster's id")),
     responses(
         (status = 200, description = "The settings", body = BrokerConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list_all(call: Call) -> Result<Response, ApiError> {
@@ -135,7 +136,7 @@ pub async fn list_all(call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The setting", body = BrokerConfig),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(
@@ -193,7 +194,7 @@ pub async fn put(
     ),
     responses(
         (status = 204, description = "It is taken back"),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, JsonBody};
+use super::call::{Call, JsonBody, is_deletion};
 use crate::admin::configs;
 use crate::http::error::ApiError;
 use crate::http::json_object::Object;
@@ -169,19 +169,11 @@ fn changes(body: &Object<'_>, field: &str) -> Result<Vec<ConfigChange>, ApiError
 
 fn one_change(change: &Object<'_>) -> Result<ConfigChange, ApiError> {
     let name = change.needed("name", change.text("name")?)?.into_owned();
-    let operation = change.text("operation")?;
-    let operation = operation.as_deref().unwrap_or("SET");
-    if operation.eq_ignore_ascii_case("SET") {
-        let value = value(change)?;
-        return Ok(ConfigChange::Set { name, value });
-    }
-    if operation.eq_ignore_ascii_case("DELETE") {
+    if is_deletion(change)? {
         return Ok(ConfigChange::Reset { name });
     }
-    let at = change.pointer("operation");
-    let given: String = operation.chars().take(40).collect();
-    let message = format!("{at}: expected SET or DELETE, not {given:?}");
-    Err(ApiError::bad_request(message).at(at))
+    let value = value(change)?;
+    Ok(ConfigChange::Set { name, value })
 }
 
 /// The value that is set, which Kafka wants to be there.

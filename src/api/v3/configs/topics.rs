@@ -10,8 +10,9 @@ use super::{
     AlterConfig, AlterConfigs, ConfigFields, NamePath, UpdateConfig, alter, change, changes, one,
 };
 use crate::admin::{configs, topics};
-use crate::api::v3::call::{Call, JsonBody, json, ok};
-use crate::api::v3::error::{BodyErrors, ChangeErrors, ReadErrors};
+use crate::api::json::{json, ok};
+use crate::api::v3::call::{Call, JsonBody};
+use crate::api::v3::error::{BodyErrors, Errors};
 use crate::api::v3::partitions::TopicPath;
 use crate::api::v3::resource::{ListMetadata, Metadata, resource};
 use crate::http::error::ApiError;
@@ -117,7 +118,7 @@ fn described(call: &Call, topic: &str, entry: ConfigEntry) -> TopicConfig {
     ),
     responses(
         (status = 200, description = "The settings", body = TopicConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -148,7 +149,7 @@ pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     ),
     responses(
         (status = 200, description = "The settings, by name", body = TopicConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -185,7 +186,7 @@ pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     ),
     responses(
         (status = 200, description = "The settings", body = TopicConfigList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list_all(mut call: Call) -> Result<Response, ApiError> {
@@ -235,7 +236,7 @@ pub async fn list_all(mut call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The setting", body = TopicConfig),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(
@@ -293,7 +294,7 @@ pub async fn put(
     ),
     responses(
         (status = 204, description = "It is taken back"),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{GroupPath, missing};
 use crate::admin::groups::{self, GroupLag};
-use crate::api::v3::call::{Call, not_found, ok, shown};
-use crate::api::v3::error::ReadErrors;
+use crate::api::json::ok;
+use crate::api::v3::call::{Call, not_found, shown};
+use crate::api::v3::error::Errors;
 use crate::api::v3::resource::{ListMetadata, Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -159,7 +160,7 @@ fn described(call: &Call, group: &str, lag: &GroupLag) -> ConsumerLag {
     ),
     responses(
         (status = 200, description = "The lags; 404 where the group has committed nothing", body = ConsumerLagList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
@@ -188,7 +189,7 @@ pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, A
     ),
     responses(
         (status = 200, description = "The lag; 404 where the group has committed nothing for the partition", body = ConsumerLag),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<LagPath>) -> Result<Response, ApiError> {
@@ -223,7 +224,7 @@ pub async fn get(call: Call, Path(path): Path<LagPath>) -> Result<Response, ApiE
     ),
     responses(
         (status = 200, description = "The largest lag and all together; 404 where the group has committed nothing", body = LagSummary),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn summary(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{GroupPath, missing};
 use crate::admin::groups;
-use crate::api::v3::call::{Call, not_found, ok, shown};
-use crate::api::v3::error::ReadErrors;
+use crate::api::json::ok;
+use crate::api::v3::call::{Call, not_found, shown};
+use crate::api::v3::error::Errors;
 use crate::api::v3::resource::{ListMetadata, Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -169,7 +170,7 @@ fn assigned(
     ),
     responses(
         (status = 200, description = "The members, by id", body = ConsumerList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
@@ -200,7 +201,7 @@ pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, A
     ),
     responses(
         (status = 200, description = "The member", body = Consumer),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<MemberPath>) -> Result<Response, ApiError> {
@@ -229,7 +230,7 @@ pub async fn get(call: Call, Path(path): Path<MemberPath>) -> Result<Response, A
     ),
     responses(
         (status = 200, description = "The partitions", body = ConsumerAssignmentList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn assignments(call: Call, Path(path): Path<MemberPath>) -> Result<Response, ApiError> {
@@ -267,7 +268,7 @@ pub async fn assignments(call: Call, Path(path): Path<MemberPath>) -> Result<Res
     ),
     responses(
         (status = 200, description = "The member reads it; 404 where it does not", body = ConsumerAssignment),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn assignment(

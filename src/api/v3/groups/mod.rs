@@ -10,10 +10,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, not_found, ok, shown};
-use super::error::{ChangeErrors, ReadErrors};
+use super::call::{Call, not_found, shown};
+use super::error::Errors;
 use super::resource::{Metadata, Related, resource};
 use crate::admin::groups;
+use crate::api::json::ok;
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::DescribedGroup;
@@ -124,7 +125,7 @@ fn described(call: &Call, group: &DescribedGroup, coordinator: Option<i32>) -> C
     ),
     responses(
         (status = 200, description = "The groups", body = ConsumerGroupList),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
@@ -156,7 +157,7 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
     ),
     responses(
         (status = 200, description = "The group", body = ConsumerGroup),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn get(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
@@ -182,7 +183,7 @@ pub async fn get(call: Call, Path(path): Path<GroupPath>) -> Result<Response, Ap
     responses(
         (status = 204, description = "It is deleted"),
         (status = 409, description = "It has members (409)", body = crate::http::error::ErrorBody),
-        ChangeErrors,
+        Errors,
     )
 )]
 pub async fn delete(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::answer::{self, Parts};
 use super::request;
 use crate::api::ingest::Outcomes;
+use crate::api::json::JSON;
 use crate::api::records::write::FAILED_RECORDS;
 use crate::codec::encode::string;
 use crate::codec::parse;
@@ -162,10 +163,7 @@ pub(super) fn answer(
     out.extend_from_slice(&failures);
     out.extend_from_slice(b"]}");
     let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     if count_failed > 0 {
         headers.insert(FAILED_RECORDS, HeaderValue::from(count_failed));
     }

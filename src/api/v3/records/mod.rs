@@ -27,6 +27,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::ingest;
+use crate::api::json::{self, JSON};
 use crate::api::v3::call::{cluster_id, shown};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
@@ -37,8 +38,6 @@ use crate::http::extract::Path;
 use crate::http::negotiate;
 use crate::http::request_id::RequestId;
 use crate::write::{OnInvalid, WriteError};
-
-const JSON: &str = "application/json";
 
 /// A record to be written
 #[derive(Debug, utoipa::ToSchema)]
@@ -322,15 +321,8 @@ async fn before(gateway: &Gateway, cluster: &str, headers: &HeaderMap) -> Result
 
 /// Whether the body is JSON by its `Content-Type`. Without one it is: what is none is found out.
 fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    match negotiate::content_type(headers).as_deref() {
-        None | Some(JSON) => {}
-        Some(other) => {
-            let message = format!("expected {JSON}, not {}", shown(other));
-            return Err(ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
-                .at("Content-Type")
-                .header(header::ACCEPT, header::HeaderValue::from_static(JSON)));
-        }
-    }
+    let offered = header::HeaderValue::from_static(JSON);
+    json::check_type(headers, "").map_err(|error| error.header(header::ACCEPT, offered))?;
     let charset = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

@@ -7,9 +7,10 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::answer::DataType;
+use crate::api::json::JSON;
 use crate::api::records::page::{self, ReadPage};
 use crate::api::v3::call::{Call, not_found};
-use crate::api::v3::error::ReadErrors;
+use crate::api::v3::error::Errors;
 use crate::api::v3::partitions::{PartitionPath, TopicPath};
 use crate::api::v3::resource::ListMetadata;
 use crate::codec::encode::{base64, content, json, number, string};
@@ -19,8 +20,6 @@ use crate::http::extract::Path;
 use crate::http::own_url::Segment;
 use crate::read::partitions::Partitions;
 use crate::record::{ConsumerRecord, TimestampType};
-
-const JSON: &str = "application/json";
 
 /// What the list is of
 #[derive(Debug, utoipa::ToSchema)]
@@ -154,7 +153,7 @@ pub struct RecordDataV3 {
         (status = 200, description = "The records", body = RecordListV3),
         (status = 410, description = "The position is no longer in the log; `earliest` says where it starts now", body = ErrorBody),
         (status = 504, description = "Kafka did not answer in time", body = ErrorBody),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn of_topic(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
@@ -187,7 +186,7 @@ pub async fn of_topic(call: Call, Path(path): Path<TopicPath>) -> Result<Respons
         (status = 200, description = "The records", body = RecordListV3),
         (status = 410, description = "The position is no longer in the log; `earliest` says where it starts now", body = ErrorBody),
         (status = 504, description = "Kafka did not answer in time", body = ErrorBody),
-        ReadErrors,
+        Errors,
     )
 )]
 pub async fn of_partition(

@@ -1,0 +1,82 @@
+//! Fields of bodies that several APIs read: topics, partitions, and how many of something.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::codec::parse::string;
+use crate::http::error::ApiError;
+use crate::http::json_object::{Object, unacceptable, wrong};
+use crate::kafka::metadata::check_topic_name;
+use crate::record::TopicPartition;
+
+impl Object<'_> {
+    /// The names of topics, each once.
+    ///
+    /// # Errors
+    ///
+    /// 400 for what is no array of strings; 400 with 40002 for a name that no topic can have.
+    pub(in crate::api) fn topics(&self, name: &str) -> Result<Option<Vec<Arc<str>>>, ApiError> {
+        let Some(list) = self.list(name)? else {
+            return Ok(None);
+        };
+        let mut topics: Vec<Arc<str>> = Vec::with_capacity(list.len());
+        let mut seen = HashSet::new();
+        for (index, raw) in list.into_iter().enumerate() {
+            let at = format!("{}/{index}", self.pointer(name));
+            let topic = string(raw).ok_or_else(|| wrong(&at, "a topic's name", raw))?;
+            let topic = topic_name(&topic, &at)?;
+            if seen.insert(Arc::clone(&topic)) {
+                topics.push(topic);
+            }
+        }
+        Ok(Some(topics))
+    }
+
+    /// The partition that `topic` and `partition` name.
+    ///
+    /// # Errors
+    ///
+    /// 400 and 422, naming the field; 400 with 40002 for a name that no topic can have.
+    pub(in crate::api) fn partition(&self) -> Result<TopicPartition, ApiError> {
+        let topic = self.needed("topic", self.text("topic")?)?;
+        let topic = topic_name(&topic, &self.pointer("topic"))?;
+        let partition = self.needed("partition", self.number("partition")?)?;
+        match i32::try_from(partition) {
+            Ok(partition @ 0..) => Ok(TopicPartition { topic, partition }),
+            _ => Err(unacceptable(
+                &self.pointer("partition"),
+                format!("expected a whole number from 0, not {partition}"),
+            )),
+        }
+    }
+
+    /// A number from 1.
+    ///
+    /// # Errors
+    ///
+    /// 400 for what is no whole number, 422 for one below 1 or too large.
+    pub(in crate::api) fn count<T: TryFrom<i64>>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        let Some(given) = self.number(name)? else {
+            return Ok(None);
+        };
+        match T::try_from(given) {
+            Ok(count) if given > 0 => Ok(Some(count)),
+            _ => {
+                let what = format!("expected a whole number from 1, not {given}");
+                Err(unacceptable(&self.pointer(name), what))
+            }
+        }
+    }
+}
+
+/// A name that a topic can have; `at` is where it stands.
+///
+/// # Errors
+///
+/// 400 with 40002 for another one.
+pub(in crate::api) fn topic_name(name: &str, at: &str) -> Result<Arc<str>, ApiError> {
+    match check_topic_name(name) {
+        Ok(()) => Ok(Arc::from(name)),
+        Err(fault) => Err(ApiError::from_fault(&fault).at(at.to_owned())),
+    }
+}
