@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{
@@ -298,9 +298,60 @@ impl Direct {
         id.expect("a cluster that tells its id")
     }
 
+    /// Commits offset 0 of the first `partitions` of a topic for a group.
+    pub fn commit(&self, group: &str, topic: &str, partitions: i32) {
+        let consumer = self.member_of(group);
+        let commits = first_partitions(topic, partitions, Offset::Offset(0));
+        let committed = consumer.commit(&commits, CommitMode::Sync);
+        committed.expect("Kafka commits");
+    }
+
+    /// How far a group is behind in each of these partitions, again and again.
+    pub fn lags(&self, group: &str, topic: &str, partitions: i32, time: Duration) -> Ran {
+        let consumer = self.member_of(group);
+        let lag = || {
+            let asked = first_partitions(topic, partitions, Offset::Invalid);
+            let committed = consumer.committed_offsets(asked, BOUND);
+            let committed = committed.expect("Kafka tells what is committed");
+            let ends = first_partitions(topic, partitions, Offset::End);
+            // In the place of a time Kafka takes it for the end of the partition.
+            let ends = consumer.offsets_for_times(ends, BOUND);
+            let ends = ends.expect("Kafka tells the ends");
+            std::hint::black_box((committed, ends));
+        };
+        // The first one pays for the connections.
+        lag();
+        let started = Instant::now();
+        let mut ran = Ran::default();
+        while started.elapsed() < time {
+            let asked = Instant::now();
+            lag();
+            let nanos = asked.elapsed().as_nanos();
+            ran.latencies.push(u64::try_from(nanos).unwrap_or(u64::MAX));
+        }
+        ran.elapsed = started.elapsed();
+        ran.requests = ran.latencies.len() as u64;
+        ran
+    }
+
+    fn member_of(&self, group: &str) -> BaseConsumer {
+        let mut config = self.consumer.clone();
+        config.set("group.id", group);
+        config.create().expect("a consumer")
+    }
+
     fn consumer(&self) -> BaseConsumer {
         self.consumer.create().expect("a consumer")
     }
+}
+
+fn first_partitions(topic: &str, partitions: i32, offset: Offset) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        let added = list.add_partition_offset(topic, partition, offset);
+        added.expect("an offset that a list can have");
+    }
+    list
 }
 
 /// Sends single records.

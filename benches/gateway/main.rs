@@ -11,6 +11,7 @@ mod consumers;
 mod crowd;
 mod direct;
 mod echo;
+mod groups;
 mod load;
 mod memory;
 mod process;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::consumers;
 use super::direct::Direct;
+use super::groups;
 use super::load::{self, Connection, Ran, on_this_thread};
 use super::memory;
 use super::process::{self, Server};
@@ -146,6 +147,7 @@ pub const ROWS: &[(&str, Measure)] = &[
     ("v2-instances", consumers::many),
     ("v3-stream", v3::stream),
     ("v3-batch-100", v3::batch_100),
+    ("lag-1000", groups::lag),
 ];
 
 type Limit<'a> = &'a dyn Fn(Duration) -> Side;
@@ -215,7 +217,7 @@ impl Bench {
 }
 
 /// Drives a server and says what came of it, its processor time included.
-fn driven(
+pub fn driven(
     server: &Server,
     records_per_request: u64,
     drive: impl AsyncFnOnce(SocketAddr) -> io::Result<Ran>,
