@@ -5,7 +5,7 @@
 //! - `configs.rs`: settings of topics and brokers
 //! - `groups.rs`: consumer groups are listed, described and deleted, their lag is told; `groups/reset.rs` moves
 //!   what they have committed
-//! - `partitions.rs`: partitions that are being moved to other brokers
+//! - `partitions.rs`: partitions are moved to other brokers, and their leaders elected
 //! - `storage.rs`: how large topics are, and how their oldest records are deleted
 
 pub(crate) mod configs;

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::call::{Call, JsonBody, shown};
 use super::error::{BodyErrors, Errors};
-use super::resource::{ListMetadata, resource};
+use super::page::PageParams;
+use super::resource::resource;
 use crate::api::json::{json, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
@@ -286,6 +287,24 @@ fn deletion(query: &mut Query) -> Result<AclFilter, ApiError> {
     })
 }
 
+/// A text for an ACL, in their order. No field has a NUL.
+fn key(acl: &Acl) -> String {
+    fn place<T: KafkaWord>(word: T) -> String {
+        let place = T::ALL.iter().position(|one| one.word() == word.word());
+        format!("{:02}", place.unwrap_or(T::ALL.len()))
+    }
+    [
+        &*place(acl.resource_type),
+        &acl.resource_name,
+        &place(acl.pattern_type),
+        &acl.principal,
+        &acl.host,
+        &place(acl.operation),
+        &place(acl.permission),
+    ]
+    .join("\0")
+}
+
 /// List the ACLs
 ///
 /// Those that fit all parameters, by resource. Kafka's words may be in any case. What was made a moment ago may
@@ -306,6 +325,7 @@ fn deletion(query: &mut Query) -> Result<AclFilter, ApiError> {
         ("host" = Option<String>, Query, description = "From where; without it everywhere", example = "*"),
         ("operation" = Option<String>, Query, description = "`READ`, `WRITE` and so on or, the default, `ANY`", example = "READ"),
         ("permission" = Option<String>, Query, description = "`ALLOW`, `DENY` or, the default, `ANY`", example = "ALLOW"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The ACLs", body = AclList),
@@ -313,9 +333,10 @@ fn deletion(query: &mut Query) -> Result<AclFilter, ApiError> {
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let filter = search(&mut call.query)?;
     let acls = call.cluster().acls(&filter).await;
-    let acls = acls.map_err(|fault| call.fault(&fault))?.into_iter();
+    let acls = acls.map_err(|fault| call.fault(&fault))?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let url = search_url(
         &call,
@@ -329,9 +350,10 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
         filter.operation,
         filter.permission,
     );
-    let metadata = ListMetadata { url, next: None };
-    let data = acls.map(|acl| described(&call, acl));
-    ok(&AclList::new(metadata, data.collect()))
+    let page = page.of_keys(url, acls, key)?;
+    let data = page.data.into_iter();
+    let data = data.map(|acl| described(&call, acl));
+    ok(&AclList::new(page.metadata, data.collect()))
 }
 
 const FIELDS: &[&str] = &[

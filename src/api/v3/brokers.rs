@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, not_found, shown};
 use super::error::Errors;
-use super::partitions::{Replica, ReplicaList, replica};
+use super::page::{PageParams, Pair};
+use super::partitions::{ReplicaList, replica};
 use super::resource::{Metadata, Related, resource};
 use crate::admin::topics;
 use crate::api::json::ok;
@@ -142,28 +143,30 @@ pub async fn get(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, A
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("broker" = i32, Path, description = "The broker's id"),
+        PageParams,
     ),
     responses(
-        (status = 200, description = "The replicas that it has", body = ReplicaList),
+        (status = 200, description = "The replicas that it has, by topic and partition", body = ReplicaList),
         Errors,
     )
 )]
-pub async fn replicas(call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {
+pub async fn replicas(mut call: Call, Path(path): Path<BrokerPath>) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let broker = known(&call, path.id()?).await?;
     let topics = topics::visible(call.cluster(), &call.principal).await;
     let topics = topics.map_err(|fault| call.fault(&fault))?;
-    let mut data: Vec<Replica> = Vec::new();
+    let mut here = Vec::new();
     for topic in &topics {
-        let here = topic
-            .partitions
-            .iter()
-            .filter(|partition| partition.replicas.contains(&broker.id));
-        data.extend(here.map(|partition| replica(&call, &topic.name, partition, broker.id)));
+        let partitions = topic.partitions.iter();
+        let held = partitions.filter(|partition| partition.replicas.contains(&broker.id));
+        here.extend(held.map(|partition| (&*topic.name, partition)));
     }
     let id = broker.id.to_string();
-    let metadata = super::resource::ListMetadata {
-        url: call.links.url(&["brokers", &id, "partition-replicas"]),
-        next: None,
-    };
-    ok(&ReplicaList::new(metadata, data))
+    let url = call.links.url(&["brokers", &id, "partition-replicas"]);
+    let key =
+        |(topic, partition): &(&str, &metadata::Partition)| Pair((*topic).to_owned(), partition.id);
+    let page = page.of_keys(url, here, key)?;
+    let data = page.data.into_iter();
+    let data = data.map(|(topic, partition)| replica(&call, topic, partition, broker.id));
+    ok(&ReplicaList::new(page.metadata, data.collect()))
 }

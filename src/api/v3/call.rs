@@ -188,9 +188,18 @@ impl JsonBody {
     ///
     /// 422 with 42206 where there is none; 400 and 422 as [`Object::body`].
     pub(super) fn object(&self, known: &[&str]) -> Result<Object<'_>, ApiError> {
-        Object::body(&self.0, known)?.ok_or_else(|| {
+        self.optional_object(known)?.ok_or_else(|| {
             let message = "Payload error. Request body is empty. Data is required.";
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, 42206, message)
         })
+    }
+
+    /// The same where the body may be left out.
+    ///
+    /// # Errors
+    ///
+    /// 400 and 422 as [`Object::body`].
+    pub(super) fn optional_object(&self, known: &[&str]) -> Result<Option<Object<'_>>, ApiError> {
+        Object::body(&self.0, known)
     }
 }

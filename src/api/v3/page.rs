@@ -1,7 +1,7 @@
 //! Lists a page at a time, and of names that begin alike: more than Confluent REST Proxy offers, whose lists are
-//! whole. Without `page_size` they are whole here too.
+//! whole. Without `page_size` they are whole here too, up to a bound.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use base64::Engine;
@@ -12,8 +12,8 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::http::own_url::Segment;
 
-/// Most resources of a page.
-const MOST: u64 = 10_000;
+/// Most resources of a page, and of a list where no page is asked for.
+const MOST: usize = 10_000;
 /// Longest token that is looked at.
 const LONGEST_TOKEN: usize = 48 << 10;
 
@@ -26,6 +26,56 @@ pub(super) struct PageQuery {
     prefix: Option<String>,
     /// The other parameters of the request, which hold for the next page too.
     others: String,
+}
+
+/// What a list takes to be told a page at a time
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the parameters are taken by hand; this describes them"
+)]
+pub(super) struct PageParams {
+    /// Most entries of the answer, 1 to 10000. Without it all, up to the same bound. Not in the reference
+    #[param(minimum = 1, maximum = 10000)]
+    page_size: Option<u32>,
+    /// Where the page before ended, from its `next` link. Not in the reference
+    page_token: Option<String>,
+}
+
+/// What a list of names takes as well
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the parameters are taken by hand; this describes them"
+)]
+pub(super) struct PrefixParam {
+    /// Only those whose names begin so. Not in the reference
+    prefix: Option<String>,
+}
+
+/// The key of what two parts name together, in the order of the first one: a topic and a partition, say. The
+/// second has no slash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pair<A, B>(pub(super) A, pub(super) B);
+
+impl<A: Display, B: Display> Display for Pair<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+impl<A: FromStr, B: FromStr> FromStr for Pair<A, B> {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (first, second) = text.rsplit_once('/').ok_or(())?;
+        match (first.parse(), second.parse()) {
+            (Ok(first), Ok(second)) => Ok(Self(first, second)),
+            _ => Err(()),
+        }
+    }
 }
 
 /// A part of a list.
@@ -42,7 +92,7 @@ impl PageQuery {
     ///
     /// 400 that names the parameter.
     pub(super) fn take(query: &mut Query) -> Result<Self, ApiError> {
-        let size = query.take_number("page_size", 1..=MOST)?;
+        let size = query.take_number("page_size", 1..=MOST as u64)?;
         let token = query.take("page_token")?;
         let after = token.as_deref().map(read_token).transpose()?;
         let prefix = query.take("prefix")?.filter(|prefix| !prefix.is_empty());
@@ -52,6 +102,17 @@ impl PageQuery {
             prefix,
             others: query.without("prefix"),
         })
+    }
+
+    /// Whether a list of so many is told in parts.
+    pub(super) fn is_part_of(&self, many: usize) -> bool {
+        self.size.is_some() || self.after.is_some() || many > MOST
+    }
+
+    /// The same with another bound where no page is asked for: of what costs much to tell.
+    pub(super) fn at_most(mut self, most: usize) -> Self {
+        self.size = self.size.or(Some(most));
+        self
     }
 
     /// The part of `all` that is wanted, by names. `all` is in their order, and `url` is where the list is.
@@ -89,20 +150,22 @@ impl PageQuery {
     }
 
     fn cut<T>(self, url: String, mut all: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
-        let next = match self.size {
-            Some(size) if all.len() > size => {
-                all.truncate(size);
-                all.last().map(|last| {
-                    let token = URL_SAFE_NO_PAD.encode(key(last));
-                    let mut next = format!("{url}?page_size={size}&page_token={token}");
-                    if let Some(prefix) = &self.prefix {
-                        next.push_str(&format!("&prefix={}", Segment(prefix)));
-                    }
-                    next.push_str(&self.others);
-                    next
-                })
-            }
-            Some(_) | None => None,
+        let size = self.size.unwrap_or(MOST);
+        let next = if all.len() > size {
+            all.truncate(size);
+            all.last().map(|last| {
+                let token = URL_SAFE_NO_PAD.encode(key(last));
+                // The parameters of a search are among the others.
+                let path = url.split('?').next().unwrap_or_default();
+                let mut next = format!("{path}?page_size={size}&page_token={token}");
+                if let Some(prefix) = &self.prefix {
+                    next.push_str(&format!("&prefix={}", Segment(prefix)));
+                }
+                next.push_str(&self.others);
+                next
+            })
+        } else {
+            None
         };
         Page {
             metadata: ListMetadata { url, next },
@@ -191,6 +254,32 @@ mod tests {
             query = next.split_once('?').unwrap().1.to_owned();
         }
         assert_eq!(seen, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_list_without_pages_has_a_bound_and_says_where_it_goes_on() {
+        let all: Vec<usize> = (0..10_001).collect();
+        let first = page("").of_keys("u".to_owned(), all, |one| *one).unwrap();
+        assert_eq!(first.data.len(), 10_000);
+        let next = first.metadata.next.unwrap();
+        assert!(next.starts_with("u?page_size=10000&page_token="), "{next}");
+        let few = page("").at_most(2);
+        let first = few.of_keys("u".to_owned(), vec![1, 2, 3], |one| *one);
+        assert_eq!(first.unwrap().data, [1, 2]);
+    }
+
+    #[test]
+    fn pairs_are_paged_by_their_first_part_and_then_their_second() {
+        let all = vec![("a", 2), ("a", 10), ("b", 1)];
+        let key = |(topic, partition): &(&str, i32)| Pair((*topic).to_owned(), *partition);
+        let search = "u?topic=x".to_owned();
+        let first = page("page_size=1&topic=x").of_keys(search, all.clone(), key);
+        let next = first.unwrap().metadata.next.unwrap();
+        assert!(next.starts_with("u?page_size=1&page_token="), "{next}");
+        assert!(next.ends_with("&topic=x"), "{next}");
+        let query = next.split_once('?').unwrap().1;
+        let second = page(query).of_keys("u".to_owned(), all, key).unwrap();
+        assert_eq!(second.data, [("a", 10)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, not_found, shown};
 use super::error::Errors;
+use super::page::PageParams;
 use super::resource::{ListMetadata, Metadata, Related, resource};
 use crate::api::json::ok;
 use crate::http::error::ApiError;
@@ -184,8 +185,7 @@ async fn known(call: &Call, topic: &str, number: i32) -> Result<Known, ApiError>
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("topic" = String, Path, description = "The topic", example = "orders"),
-        ("page_size" = Option<u32>, Query, description = "Most partitions in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The partitions, by number", body = PartitionList),

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::call::{Call, JsonBody, is_deletion, shown};
 use super::error::{BodyErrors, Errors};
-use super::resource::{ListMetadata, resource};
+use super::page::PageParams;
+use super::resource::resource;
 use crate::api::json::{json, ok};
 use crate::codec::parse::string;
 use crate::http::error::ApiError;
@@ -278,6 +279,7 @@ fn parts(query: &mut Query) -> Result<QuotaEntity, ApiError> {
         ("ip" = Option<String>, Query, description = "Only of this address", example = "10.0.0.7"),
         ("default" = Option<String>, Query, description = "Only of everyone who has no quotas of their own: `user`, `client_id` or `ip`, or several of them with commas", example = "client_id"),
         ("strict" = Option<bool>, Query, description = "`true`: not of those who have other parts as well"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The quotas", body = ClientQuotaList),
@@ -285,16 +287,28 @@ fn parts(query: &mut Query) -> Result<QuotaEntity, ApiError> {
     )
 )]
 pub async fn list(mut call: Call) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let parts = parts(&mut call.query)?;
     let is_strict = call.flag("strict")?;
     let found = call.cluster().quotas(&parts, is_strict).await;
-    let found = found.map_err(|fault| call.fault(&fault))?.into_iter();
-    let metadata = ListMetadata {
-        url: search_url(&call, &parts, is_strict),
-        next: None,
-    };
-    let data = found.map(|(entity, quotas)| described(&call, &entity, quotas));
-    ok(&ClientQuotaList::new(metadata, data.collect()))
+    let found = found.map_err(|fault| call.fault(&fault))?;
+    let url = search_url(&call, &parts, is_strict);
+    let found = found.into_iter().collect();
+    let page = page.of_keys(url, found, |(entity, _)| key(entity))?;
+    let data = page.data.into_iter();
+    let data = data.map(|(entity, quotas)| described(&call, &entity, quotas));
+    ok(&ClientQuotaList::new(page.metadata, data.collect()))
+}
+
+/// A text for whom quotas apply to, in their order. No name has a NUL.
+fn key(entity: &QuotaEntity) -> String {
+    let mut key = String::new();
+    for (kind, name) in entity {
+        let named = u8::from(name.is_some());
+        let name = name.as_deref().unwrap_or_default();
+        key.push_str(&format!("{}{named}{name}\0", *kind as u8));
+    }
+    key
 }
 
 /// The part of a body that says whose quotas they are.

@@ -24,7 +24,7 @@ pub struct ListMetadata {
     /// Its URL.
     #[serde(rename = "self")]
     pub(super) url: String,
-    /// The URL of its next page, where `page_size` cut it; else `null`.
+    /// The URL of its next page, where `page_size` or its bound of 10,000 cut it; else `null`.
     #[schema(required = true)]
     pub(super) next: Option<String>,
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, JsonBody, not_found, shown};
 use super::error::{BodyErrors, Errors};
+use super::page::{PageParams, PrefixParam};
 use super::resource::{Metadata, resource};
 use crate::api::json::ok;
 use crate::codec::parse::string;
@@ -110,9 +111,8 @@ fn missing(call: &Call, user: &str, fault: &Fault) -> ApiError {
     tag = "Compatible REST v3",
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
-        ("page_size" = Option<u32>, Query, description = "Most users in the answer, 1 to 10000; without it all", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link"),
-        ("prefix" = Option<String>, Query, description = "Only users whose names begin so"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The users", body = ScramUserList),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::call::{Call, JsonBody};
 use super::error::{BodyErrors, Errors};
+use super::page::{PageParams, PrefixParam};
 use super::partitions::TopicPath;
 use super::resource::{Metadata, Related, resource};
 use crate::admin::AdminError;
@@ -177,9 +178,8 @@ async fn operations(
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("include_authorized_operations" = Option<bool>, Query, description = "`true`: what the caller may do with each topic; also as `includeAuthorizedOperations`"),
-        ("page_size" = Option<u32>, Query, description = "Most topics in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
-        ("prefix" = Option<String>, Query, description = "Only topics whose names begin so. Not in the reference"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The topics", body = TopicList),

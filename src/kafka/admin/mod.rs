@@ -4,8 +4,8 @@
 //! settings of topics and brokers, `offsets` about positions in partitions, `consumer_groups` lists,
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
 //! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
-//! `quotas` about how much of it, `scram` about users and their passwords at the brokers; `partitions` reads what
-//! an answer says of each partition.
+//! `quotas` about how much of it, `scram` about users and their passwords at the brokers, `replicas` about which
+//! brokers have and lead a partition; `partitions` reads what an answer says of each partition.
 
 mod acls;
 mod configs;
@@ -15,6 +15,7 @@ mod offset_commit;
 mod offsets;
 mod partitions;
 mod quotas;
+mod replicas;
 mod scram;
 mod storage;
 #[cfg(all(test, feature = "embedded"))]
@@ -47,10 +48,10 @@ pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
 pub(crate) use quotas::{QuotaChanges, QuotaEntity, QuotaEntityType, Quotas};
+pub(crate) use replicas::{Election, OfPartitions, Reassignment, Target};
 pub(crate) use scram::{NewScramPassword, ScramCredential, ScramMechanism};
 pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
-pub(crate) use topics::Reassignment;
 
 use super::Role;
 use super::client::{self, Clients};

@@ -1,17 +1,14 @@
-//! Topics are made, deleted and given more partitions, and what is being moved is told.
+//! Topics are made, deleted and given more partitions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use krafka::admin::{
     CreatePartitionsOptions, CreateTopicsOptions, DeleteTopicsOptions, DescribeTopicsOptions,
-    ListPartitionReassignmentsOptions,
 };
 
-use super::partitions::{from_krafka, to_krafka};
 use super::{Admin, about_topic, bounded, no_answer};
 use crate::kafka::fault::Fault;
-use crate::record::TopicPartition;
 use crate::reserved::{Keeper, keeper};
 
 /// How many topics one request describes.
@@ -63,19 +60,6 @@ impl NewTopic {
         }
         Ok(new)
     }
-}
-
-/// A partition that is being moved to other brokers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reassignment {
-    /// Which partition.
-    pub(crate) partition: TopicPartition,
-    /// The brokers that hold it, those that are to get and to lose it included.
-    pub(crate) replicas: Vec<i32>,
-    /// Those that are to get it.
-    pub(crate) adding: Vec<i32>,
-    /// Those that are to lose it.
-    pub(crate) removing: Vec<i32>,
 }
 
 impl Admin {
@@ -172,34 +156,5 @@ impl Admin {
             }
         }
         Ok(rights)
-    }
-
-    /// The partitions that are being moved, by topic and number: of `partitions`, or of all.
-    ///
-    /// # Errors
-    ///
-    /// `NotAuthorized`, and whatever kept the controller from answering.
-    pub(crate) async fn reassignments(
-        &self,
-        partitions: Option<&[TopicPartition]>,
-        bound: Duration,
-    ) -> Result<Vec<Reassignment>, Fault> {
-        let mut options = ListPartitionReassignmentsOptions::default().timeout(bound);
-        if let Some(partitions) = partitions {
-            options = options.partitions(partitions.iter().map(to_krafka).collect());
-        }
-        let client = &self.link(bound).await?.client;
-        let found = bounded(bound, client.list_partition_reassignments(options)).await?;
-        let mut found: Vec<Reassignment> = found
-            .into_iter()
-            .map(|(partition, moved)| Reassignment {
-                partition: from_krafka(&partition),
-                replicas: moved.replicas,
-                adding: moved.adding_replicas,
-                removing: moved.removing_replicas,
-            })
-            .collect();
-        found.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
-        Ok(found)
     }
 }

@@ -1,7 +1,7 @@
 //! What administrators see and change of a cluster. Each call is bounded by `kafka.metadata_timeout_ms`, and
 //! what is known of a topic is forgotten as soon as it was changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::Cluster;
 use crate::kafka::admin::{
-    Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup,
-    ListedGroup, LogDir, NewScramPassword, NewTopic, PartitionLag, QuotaChanges, QuotaEntity,
-    Quotas, Reassignment, ScramCredential, ScramMechanism,
+    Acl, AclFilter, ConfigChange, ConfigEntry, ConfigOwner, DeletedAcls, DescribedGroup, Election,
+    ListedGroup, LogDir, NewScramPassword, NewTopic, OfPartitions, PartitionLag, QuotaChanges,
+    QuotaEntity, Quotas, Reassignment, ScramCredential, ScramMechanism, Target,
 };
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::Topic;
@@ -157,6 +157,43 @@ impl Cluster {
         partitions: Option<&[TopicPartition]>,
     ) -> Result<Vec<Reassignment>, Fault> {
         self.admin.reassignments(partitions, self.bound()).await
+    }
+
+    /// Has partitions moved to other brokers, or ends their moves.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::reassign`].
+    pub(crate) async fn reassign(&self, targets: &[Target]) -> Result<OfPartitions, Fault> {
+        let answer = self.admin.reassign(targets, self.bound()).await;
+        let topics = targets.iter().map(|(partition, _)| &*partition.topic);
+        self.forget(topics).await;
+        answer
+    }
+
+    /// Has leaders elected of `partitions`, or of all.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::kafka::admin::Admin::elect_leaders`].
+    pub(crate) async fn elect_leaders(
+        &self,
+        election: Election,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<OfPartitions, Fault> {
+        let elected = self.admin.elect_leaders(election, partitions, self.bound());
+        let elected = elected.await?;
+        let topics = elected.iter().map(|(partition, _)| &*partition.topic);
+        self.forget(topics).await;
+        Ok(elected)
+    }
+
+    /// Forgets what is known of topics whose partitions have changed.
+    async fn forget(&self, topics: impl Iterator<Item = &str>) {
+        let topics: BTreeSet<&str> = topics.collect();
+        for topic in topics {
+            self.metadata.invalidate(topic).await;
+        }
     }
 
     /// What the gateway's own Kafka user may do with each of `topics`: one bit for each of the protocol's

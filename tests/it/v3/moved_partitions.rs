@@ -1,6 +1,6 @@
-//! Several brokers: replicas on chosen brokers, and a partition that is being moved.
+//! Several brokers: replicas on chosen brokers, leaders that are elected, and partitions that are moved.
 
-use krafka::admin::{AlterPartitionReassignmentsOptions, TopicPartition};
+use krafka::admin::{ListPartitionReassignmentsOptions, TopicPartition};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,18 +10,15 @@ use crate::support::eventually;
 use crate::support::gateway::Gateway;
 use crate::support::kafka_client::OutgoingRecord;
 
-/// Has the first partition of a topic moved to these brokers.
-async fn move_partition(broker: &Broker, topic: &str, to: &[i32]) {
+/// Which brokers are to get a partition and which to lose it, as another client sees it; `None` where it is not
+/// being moved.
+async fn moved(broker: &Broker, topic: &str, partition: i32) -> Option<(Vec<i32>, Vec<i32>)> {
     let kafka = krafka::Kafka::builder(broker.bootstrap()).connect().await;
     let admin = kafka.unwrap().admin();
-    let partition = TopicPartition::new(topic, 0);
-    let target = [(partition.clone(), Some(to.to_vec()))];
-    let options = AlterPartitionReassignmentsOptions::default();
-    let mut moved = admin
-        .alter_partition_reassignments(target, options)
-        .await
-        .unwrap();
-    moved.remove(&partition).unwrap().unwrap();
+    let options = ListPartitionReassignmentsOptions::default();
+    let mut moved = admin.list_partition_reassignments(options).await.unwrap();
+    let moved = moved.remove(&TopicPartition::new(topic, partition))?;
+    Some((moved.adding_replicas, moved.removing_replicas))
 }
 
 /// The brokers that a list of replicas names, and whether each is in sync.
@@ -37,7 +34,7 @@ fn replicas(list: &Value) -> Vec<(i64, bool)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_are_where_they_were_put_and_a_broker_that_is_gone_is_not_in_sync() {
+async fn replicas_are_where_they_were_put_and_one_that_is_back_leads_again_when_elected() {
     let broker = Broker::builder().nodes(3).start().await;
     let gateway = Gateway::start(&broker.bootstrap()).await;
     let get = async |path: &str| {
@@ -86,10 +83,70 @@ async fn replicas_are_where_they_were_put_and_a_broker_that_is_gone_is_not_in_sy
             .is_some_and(|url| url.ends_with("/replicas/1"))
     })
     .await;
+
+    // The preferred leader is not there.
+    let elect = "/topics/placed/partitions/1/leader:elect";
+    let post =
+        async |path: &str, body: Option<&Value>| call_at(&gateway, Method::POST, path, body).await;
+    let refused = post(elect, None).await;
+    assert_eq!(code(&refused), (500, 50003), "{}", refused.text());
+    let all = "/topics/-/partitions/-/leader:elect";
+    let of_placed = json!({"partitions": [{"topic_name": "placed"}]});
+    let some = post(all, Some(&of_placed)).await;
+    assert_eq!(some.status, 207, "{}", some.text());
+    let some = some.json();
+    assert_eq!(
+        some["data"],
+        json!([{"topic_name": "placed", "partition_id": 0}])
+    );
+    assert_eq!(some["failures"][0]["partition_id"], 1);
+    assert_eq!(some["failures"][0]["error_code"], 50003);
+    for (entry, field, expected) in [
+        (
+            json!({"topic_name": "nowhere"}),
+            "/partitions/0/topic_name",
+            (404, 40403),
+        ),
+        (
+            json!({"topic_name": "placed", "partition_id": 7}),
+            "/partitions/0/partition_id",
+            (404, 40402),
+        ),
+    ] {
+        let reply = post(all, Some(&json!({"partitions": [entry]}))).await;
+        assert_eq!(code(&reply), expected, "{}", reply.text());
+        assert_eq!(reply.json()["field"], field);
+    }
+
+    broker.node(3).restart().await;
+    let plain = broker.plain();
+    eventually(BOUND, || async { plain.in_sync("placed", 1).await == 2 }).await;
+    assert_eq!(
+        plain.leader("placed", 1).await,
+        Some(1),
+        "it does not move by itself"
+    );
+    let elected = post(all, None).await;
+    assert_eq!(elected.status, 200, "{}", elected.text());
+    let elected = elected.json();
+    let led = json!({"topic_name": "placed", "partition_id": 1});
+    assert!(
+        elected["data"].as_array().unwrap().contains(&led),
+        "{elected}"
+    );
+    eventually(BOUND, || async {
+        plain.leader("placed", 1).await == Some(3)
+    })
+    .await;
+    // It is led as wanted already, which is no failure.
+    let unclean = json!({"election_type": "UNCLEAN"});
+    let again = post(elect, Some(&unclean)).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(again.json()["data"], json!([led]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_is_being_moved_says_where_to() {
+async fn a_partition_is_moved_says_where_to_and_the_move_can_be_ended() {
     let broker = Broker::builder().nodes(2).start().await;
     let gateway = Gateway::start(&broker.bootstrap()).await;
     // Held back for long enough to be seen.
@@ -128,18 +185,72 @@ async fn a_partition_that_is_being_moved_says_where_to() {
         json!([])
     );
 
-    move_partition(&broker, "moving", &[2]).await;
+    let put = async |path: &str, replicas: Value| {
+        let body = json!({"replicas": replicas});
+        call_at(&gateway, Method::PUT, path, Some(&body)).await
+    };
+    // Brokers and partitions that there are not.
+    let nobody = put(one, json!([9])).await;
+    assert_eq!(code(&nobody), (400, 40002), "{}", nobody.text());
+    assert!(nobody.text().contains('9'), "{}", nobody.text());
+    for (path, expected) in [
+        ("/topics/moving/partitions/7/reassignment", (404, 40402)),
+        ("/topics/nowhere/partitions/0/reassignment", (404, 40403)),
+    ] {
+        assert_eq!(code(&put(path, json!([2])).await), expected, "{path}");
+    }
+    let delete = async || call_at(&gateway, Method::DELETE, one, None).await;
+    assert_eq!(code(&delete().await), (404, 404));
+    assert_eq!(moved(&broker, "moving", 0).await, None);
 
-    let moved = get(one).await;
-    assert_eq!(moved.status, 200, "{}", moved.text());
-    let moved = moved.json();
-    assert_eq!(moved["kind"], "KafkaReassignment");
-    assert_eq!(moved["adding_replicas"], json!([2]));
-    assert_eq!(moved["removing_replicas"], json!([1]));
+    let moving = put(one, json!([2])).await;
+    assert_eq!(moving.status, 200, "{}", moving.text());
+    let moving = moving.json();
+    assert_eq!(moving["kind"], "KafkaReassignment");
+    assert_eq!(moving["adding_replicas"], json!([2]));
+    assert_eq!(moving["removing_replicas"], json!([1]));
+    let seen = moved(&broker, "moving", 0).await;
+    assert_eq!(seen, Some((vec![2], vec![1])));
+    assert_eq!(get(one).await.json(), moving);
     for list in [
         "/topics/-/partitions/-/reassignment",
         "/topics/moving/partitions/-/reassignment",
     ] {
-        assert_eq!(get(list).await.json()["data"], json!([moved]), "{list}");
+        assert_eq!(get(list).await.json()["data"], json!([moving]), "{list}");
     }
+
+    let ended = delete().await;
+    assert_eq!(ended.status, 204, "{}", ended.text());
+    assert_eq!(moved(&broker, "moving", 0).await, None);
+    assert_eq!(plain.leader("moving", 0).await, Some(1));
+
+    // Several at once: what Kafka refuses is named, and the other one is moved.
+    plain.create_topic_on("small", &[1], &[]).await;
+    let alter = "/topics/-/partitions/-/reassignment:alter";
+    let post = async |data: Value| {
+        let body = json!({"data": data});
+        call_at(&gateway, Method::POST, alter, Some(&body)).await
+    };
+    let unknown = post(json!([
+        {"topic_name": "small", "partition_id": 0, "replicas": [2]},
+        {"topic_name": "small", "partition_id": 3, "replicas": [2]},
+    ]));
+    let unknown = unknown.await;
+    assert_eq!(code(&unknown), (404, 40402), "{}", unknown.text());
+    assert_eq!(unknown.json()["field"], "/data/1/partition_id");
+    assert_eq!(plain.leader("small", 0).await, Some(1), "nothing is moved");
+    let some = post(json!([
+        {"topic_name": "small", "partition_id": 0, "replicas": [2]},
+        {"topic_name": "moving", "partition_id": 0, "operation": "DELETE"},
+    ]));
+    let some = some.await;
+    assert_eq!(some.status, 207, "{}", some.text());
+    let failures = some.json()["failures"].clone();
+    assert_eq!(failures.as_array().unwrap().len(), 1, "{failures}");
+    assert_eq!(failures[0]["topic_name"], "moving");
+    assert_eq!(failures[0]["error_code"], 404);
+    eventually(BOUND, || async {
+        plain.leader("small", 0).await == Some(2)
+    })
+    .await;
 }

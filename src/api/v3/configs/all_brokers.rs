@@ -9,7 +9,8 @@ use crate::admin::configs;
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, JsonBody};
 use crate::api::v3::error::{BodyErrors, Errors};
-use crate::api::v3::resource::{ListMetadata, Metadata, resource};
+use crate::api::v3::page::{PageParams, PrefixParam};
+use crate::api::v3::resource::{Metadata, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::{ConfigEntry, ConfigOwner};
@@ -63,21 +64,21 @@ fn described(call: &Call, entry: ConfigEntry) -> ClusterConfig {
     path = "/v3/clusters/{cluster}/broker-configs",
     operation_id = "listClusterConfigsV3",
     tag = "Compatible REST v3",
-    params(("cluster" = String, Path, description = "The cluster's id")),
+    params(("cluster" = String, Path, description = "The cluster's id"), PageParams, PrefixParam),
     responses(
         (status = 200, description = "The settings", body = ClusterConfigList),
         Errors,
     )
 )]
-pub async fn list(call: Call) -> Result<Response, ApiError> {
+pub async fn list(mut call: Call) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let entries = configs::of(call.cluster(), &ConfigOwner::AllBrokers).await;
-    let entries = entries.map_err(|error| call.refused(error))?.into_iter();
-    let metadata = ListMetadata {
-        url: call.links.url(&["broker-configs"]),
-        next: None,
-    };
-    let data = entries.map(|entry| described(&call, entry));
-    ok(&ClusterConfigList::new(metadata, data.collect()))
+    let entries = entries.map_err(|error| call.refused(error))?;
+    let url = call.links.url(&["broker-configs"]);
+    let page = page.of_names(url, entries, |entry| &entry.name);
+    let data = page.data.into_iter();
+    let data = data.map(|entry| described(&call, entry));
+    ok(&ClusterConfigList::new(page.metadata, data.collect()))
 }
 
 /// Describe a setting of all brokers

@@ -9,7 +9,8 @@ use crate::api::json::ok;
 use crate::api::v3::brokers::BrokerPath;
 use crate::api::v3::call::{Call, JsonBody};
 use crate::api::v3::error::{BodyErrors, Errors};
-use crate::api::v3::resource::{ListMetadata, Metadata, resource};
+use crate::api::v3::page::{PageParams, Pair, PrefixParam};
+use crate::api::v3::resource::{Metadata, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::{ConfigEntry, ConfigOwner};
@@ -59,9 +60,8 @@ fn described(call: &Call, broker: i32, entry: ConfigEntry) -> BrokerConfig {
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("broker" = i32, Path, description = "The broker's id"),
-        ("page_size" = Option<u32>, Query, description = "Most settings in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
-        ("prefix" = Option<String>, Query, description = "Only settings whose names begin so. Not in the reference"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The settings", body = BrokerConfigList),
@@ -90,13 +90,14 @@ pub async fn list(mut call: Call, Path(path): Path<BrokerPath>) -> Result<Respon
     path = "/v3/clusters/{cluster}/brokers/-/configs",
     operation_id = "listAllBrokerConfigsV3",
     tag = "Compatible REST v3",
-    params(("cluster" = String, Path, description = "The cluster's id")),
+    params(("cluster" = String, Path, description = "The cluster's id"), PageParams),
     responses(
         (status = 200, description = "The settings", body = BrokerConfigList),
         Errors,
     )
 )]
-pub async fn list_all(call: Call) -> Result<Response, ApiError> {
+pub async fn list_all(mut call: Call) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let brokers = call.cluster().metadata.brokers().await;
     let brokers = brokers.map_err(|fault| call.fault(&fault))?;
     let owners: Vec<ConfigOwner> = brokers
@@ -104,7 +105,7 @@ pub async fn list_all(call: Call) -> Result<Response, ApiError> {
         .map(|one| ConfigOwner::Broker(one.id))
         .collect();
     let told = configs::of_each(call.cluster(), &owners).await;
-    let mut data = Vec::new();
+    let mut all = Vec::new();
     for ((_, entries), broker) in told
         .map_err(|fault| call.fault(&fault))?
         .into_iter()
@@ -112,13 +113,14 @@ pub async fn list_all(call: Call) -> Result<Response, ApiError> {
     {
         // A broker that does not answer is no broker without settings.
         let entries = entries.map_err(|fault| call.fault(&fault))?.into_iter();
-        data.extend(entries.map(|entry| described(&call, broker.id, entry)));
+        all.extend(entries.map(|entry| (broker.id, entry)));
     }
-    let metadata = ListMetadata {
-        url: call.links.url(&["brokers", "-", "configs"]),
-        next: None,
-    };
-    ok(&BrokerConfigList::new(metadata, data))
+    let url = call.links.url(&["brokers", "-", "configs"]);
+    let key = |(id, entry): &(i32, ConfigEntry)| Pair(*id, entry.name.clone());
+    let page = page.of_keys(url, all, key)?;
+    let data = page.data.into_iter();
+    let data = data.map(|(id, entry)| described(&call, id, entry));
+    ok(&BrokerConfigList::new(page.metadata, data.collect()))
 }
 
 /// Describe a setting of a broker

@@ -13,8 +13,9 @@ use crate::admin::{configs, topics};
 use crate::api::json::{json, ok};
 use crate::api::v3::call::{Call, JsonBody};
 use crate::api::v3::error::{BodyErrors, Errors};
+use crate::api::v3::page::{PageParams, PrefixParam};
 use crate::api::v3::partitions::TopicPath;
-use crate::api::v3::resource::{ListMetadata, Metadata, resource};
+use crate::api::v3::resource::{Metadata, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::http::json_object::unacceptable;
@@ -99,6 +100,9 @@ fn described(call: &Call, topic: &str, entry: ConfigEntry) -> TopicConfig {
     }
 }
 
+/// Of how many topics all settings are told where no page is asked for.
+const MOST_TOPICS: usize = 1_000;
+
 /// List a topic's settings
 ///
 /// With the brokers' defaults, by name.
@@ -112,9 +116,8 @@ fn described(call: &Call, topic: &str, entry: ConfigEntry) -> TopicConfig {
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("topic" = String, Path, description = "The topic", example = "orders"),
-        ("page_size" = Option<u32>, Query, description = "Most settings in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
-        ("prefix" = Option<String>, Query, description = "Only settings whose names begin so. Not in the reference"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The settings", body = TopicConfigList),
@@ -146,31 +149,33 @@ pub async fn list(mut call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("topic" = String, Path, description = "The topic, which need not be there", example = "orders"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The settings, by name", body = TopicConfigList),
         Errors,
     )
 )]
-pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
+pub async fn defaults(mut call: Call, Path(path): Path<TopicPath>) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let entries = configs::of_new_topic(call.cluster(), &call.principal).await;
     let Some(entries) = entries.map_err(|fault| call.fault(&fault))? else {
         let message =
             "The defaults are read from a topic that you may describe, and there is none.";
         return Err(call.fault(&Fault::new(FaultKind::Unsupported, message)));
     };
-    let metadata = ListMetadata {
-        url: call.links.url(&["topics", &path.topic, "default-configs"]),
-        next: None,
-    };
-    let data = entries.into_iter();
+    let url = call.links.url(&["topics", &path.topic, "default-configs"]);
+    let page = page.of_names(url, entries, |entry| &entry.name);
+    let data = page.data.into_iter();
     let data = data.map(|entry| described(&call, &path.topic, entry));
-    ok(&TopicConfigList::new(metadata, data.collect()))
+    ok(&TopicConfigList::new(page.metadata, data.collect()))
 }
 
 /// List the settings of all topics
 ///
-/// Of the topics that the caller may describe, by topic and setting. A page is of topics.
+/// Of the topics that the caller may describe, by topic and setting. A page is of topics; without `page_size` it
+/// has 1,000 of them, which are about 17 MB.
 ///
 /// Needs no permission to be called; shows what `describe` allows.
 #[utoipa::path(
@@ -180,9 +185,8 @@ pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     tag = "Compatible REST v3",
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
-        ("page_size" = Option<u32>, Query, description = "Most topics in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
-        ("prefix" = Option<String>, Query, description = "Only topics whose names begin so. Not in the reference"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The settings", body = TopicConfigList),
@@ -190,7 +194,7 @@ pub async fn defaults(call: Call, Path(path): Path<TopicPath>) -> Result<Respons
     )
 )]
 pub async fn list_all(mut call: Call) -> Result<Response, ApiError> {
-    let page = call.page()?;
+    let page = call.page()?.at_most(MOST_TOPICS);
     let all = topics::visible(call.cluster(), &call.principal).await;
     let all = all.map_err(|fault| call.fault(&fault))?;
     let url = call.links.url(&["topics", "-", "configs"]);

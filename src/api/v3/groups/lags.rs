@@ -8,7 +8,8 @@ use crate::admin::groups::{self, GroupLag};
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, not_found, shown};
 use crate::api::v3::error::Errors;
-use crate::api::v3::resource::{ListMetadata, Metadata, Related, resource};
+use crate::api::v3::page::{PageParams, Pair};
+use crate::api::v3::resource::{Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::Member;
@@ -146,7 +147,8 @@ fn described(call: &Call, group: &str, lag: &GroupLag) -> ConsumerLag {
 
 /// List a group's lags
 ///
-/// In each partition for which it has committed, the largest first; of the topics that the caller may describe.
+/// In each partition for which it has committed, the largest first; of the topics that the caller may describe. Pages
+/// are by topic and partition, which stay where they are while lags change.
 ///
 /// Needs `describe` on the group.
 #[utoipa::path(
@@ -157,20 +159,27 @@ fn described(call: &Call, group: &str, lag: &GroupLag) -> ConsumerLag {
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("group" = String, Path, description = "The group", example = "billing"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The lags; 404 where the group has committed nothing", body = ConsumerLagList),
         Errors,
     )
 )]
-pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
-    let lags = lags(&call, &path.group).await?;
-    let metadata = ListMetadata {
-        url: call.links.url(&["consumer-groups", &path.group, "lags"]),
-        next: None,
-    };
-    let data = lags.iter().map(|lag| described(&call, &path.group, lag));
-    ok(&ConsumerLagList::new(metadata, data.collect()))
+pub async fn list(mut call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
+    let page = call.page()?;
+    let mut lags = lags(&call, &path.group).await?;
+    if page.is_part_of(lags.len()) {
+        lags.sort_by(|a, b| a.lag.partition.cmp(&b.lag.partition));
+    }
+    let url = call.links.url(&["consumer-groups", &path.group, "lags"]);
+    let page = page.of_keys(url, lags, |one| {
+        let partition = &one.lag.partition;
+        Pair(partition.topic.to_string(), partition.partition)
+    })?;
+    let data = page.data.iter();
+    let data = data.map(|lag| described(&call, &path.group, lag));
+    ok(&ConsumerLagList::new(page.metadata, data.collect()))
 }
 
 /// Tell a group's lag in a partition

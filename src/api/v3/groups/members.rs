@@ -8,7 +8,8 @@ use crate::admin::groups;
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, not_found, shown};
 use crate::api::v3::error::Errors;
-use crate::api::v3::resource::{ListMetadata, Metadata, Related, resource};
+use crate::api::v3::page::{PageParams, Pair, PrefixParam};
+use crate::api::v3::resource::{Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::{DescribedGroup, Member};
@@ -167,23 +168,25 @@ fn assigned(
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
         ("group" = String, Path, description = "The group", example = "billing"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The members, by id", body = ConsumerList),
         Errors,
     )
 )]
-pub async fn list(call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
+pub async fn list(mut call: Call, Path(path): Path<GroupPath>) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let group = group(&call, &path.group).await?;
-    let metadata = ListMetadata {
-        url: call
-            .links
-            .url(&["consumer-groups", &path.group, "consumers"]),
-        next: None,
-    };
-    let data = group.members.iter();
+    let url = call
+        .links
+        .url(&["consumer-groups", &path.group, "consumers"]);
+    let members = group.members.iter().collect();
+    let page = page.of_names(url, members, |member: &&Member| &member.id);
+    let data = page.data.into_iter();
     let data = data.map(|member| described(&call, &path.group, member));
-    ok(&ConsumerList::new(metadata, data.collect()))
+    ok(&ConsumerList::new(page.metadata, data.collect()))
 }
 
 /// Describe a member of a group
@@ -227,28 +230,34 @@ pub async fn get(call: Call, Path(path): Path<MemberPath>) -> Result<Response, A
         ("cluster" = String, Path, description = "The cluster's id"),
         ("group" = String, Path, description = "The group", example = "billing"),
         ("consumer" = String, Path, description = "The member's id"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The partitions", body = ConsumerAssignmentList),
         Errors,
     )
 )]
-pub async fn assignments(call: Call, Path(path): Path<MemberPath>) -> Result<Response, ApiError> {
+pub async fn assignments(
+    mut call: Call,
+    Path(path): Path<MemberPath>,
+) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let group = group(&call, &path.group).await?;
     let member = member(&group, &path.consumer)?;
-    let metadata = ListMetadata {
-        url: call.links.url(&[
-            "consumer-groups",
-            &path.group,
-            "consumers",
-            &path.consumer,
-            "assignments",
-        ]),
-        next: None,
-    };
-    let data = member.partitions.iter();
+    let url = call.links.url(&[
+        "consumer-groups",
+        &path.group,
+        "consumers",
+        &path.consumer,
+        "assignments",
+    ]);
+    let partitions = member.partitions.iter().collect();
+    let page = page.of_keys(url, partitions, |one: &&TopicPartition| {
+        Pair(one.topic.to_string(), one.partition)
+    })?;
+    let data = page.data.into_iter();
     let data = data.map(|partition| assigned(&call, &path.group, member, partition));
-    ok(&ConsumerAssignmentList::new(metadata, data.collect()))
+    ok(&ConsumerAssignmentList::new(page.metadata, data.collect()))
 }
 
 /// Tell of a partition that a member reads

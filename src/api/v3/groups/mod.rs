@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, not_found, shown};
 use super::error::Errors;
+use super::page::{PageParams, PrefixParam};
 use super::resource::{Metadata, Related, resource};
 use crate::admin::groups;
 use crate::api::json::ok;
@@ -119,9 +120,8 @@ fn described(call: &Call, group: &DescribedGroup, coordinator: Option<i32>) -> C
     tag = "Compatible REST v3",
     params(
         ("cluster" = String, Path, description = "The cluster's id"),
-        ("page_size" = Option<u32>, Query, description = "Most groups in the answer, 1 to 10000; without it all. Not in the reference", minimum = 1, maximum = 10000),
-        ("page_token" = Option<String>, Query, description = "Where the page before ended, from its `next` link. Not in the reference"),
-        ("prefix" = Option<String>, Query, description = "Only groups whose ids begin so. Not in the reference"),
+        PageParams,
+        PrefixParam,
     ),
     responses(
         (status = 200, description = "The groups", body = ConsumerGroupList),

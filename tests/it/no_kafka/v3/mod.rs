@@ -62,6 +62,13 @@ fn quota() -> Value {
     ]})
 }
 
+const MOVES: &str = "/topics/-/partitions/-/reassignment:alter";
+const ELECTIONS: &str = "/topics/-/partitions/-/leader:elect";
+
+fn moves() -> Value {
+    json!({"data": [{"topic_name": "orders-1", "partition_id": 0, "replicas": [1]}]})
+}
+
 fn scram_password() -> Value {
     json!({"mechanism": "SCRAM-SHA-256", "password": "alice-pass-5"})
 }
@@ -209,6 +216,26 @@ async fn each_operation_needs_its_permission() {
             None,
             "admin:*",
         ),
+        (
+            Method::PUT,
+            format!("{one}/partitions/0/reassignment"),
+            Some(json!({"replicas": [1]})),
+            "admin:*",
+        ),
+        (
+            Method::DELETE,
+            format!("{one}/partitions/0/reassignment"),
+            None,
+            "admin:*",
+        ),
+        (Method::POST, MOVES.to_owned(), Some(moves()), "admin:*"),
+        (
+            Method::POST,
+            format!("{one}/partitions/0/leader:elect"),
+            None,
+            "admin:*",
+        ),
+        (Method::POST, ELECTIONS.to_owned(), None, "admin:*"),
         (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
     ] {
         let place = format!("{method} {path}");
@@ -282,6 +309,19 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
         (Method::GET, "/brokers/0/configs", None),
         (Method::GET, "/broker-configs", None),
         (Method::GET, "/topics/-/partitions/-/reassignment", None),
+        (
+            Method::PUT,
+            "/topics/t/partitions/0/reassignment",
+            Some(json!({"replicas": [1]})),
+        ),
+        (Method::DELETE, "/topics/t/partitions/0/reassignment", None),
+        (
+            Method::POST,
+            MOVES,
+            Some(json!({"data": [{"topic_name": "t", "partition_id": 0, "replicas": [1]}]})),
+        ),
+        (Method::POST, "/topics/t/partitions/0/leader:elect", None),
+        (Method::POST, ELECTIONS, None),
         (Method::GET, "/acls", None),
         (Method::POST, "/acls", Some(acl())),
         (
