@@ -1,10 +1,11 @@
 //! Consumer groups as an administrator sees them: which there are, their members, how far they are behind, and how
-//! they are deleted. `reset.rs` moves what they have committed.
+//! they are deleted. `reset.rs` moves what they have committed, `share.rs` is about share groups.
 //!
 //! What is told of a group is told of the topics that the principal may describe: a group's members and commits
 //! name topics, and these may be hidden from one who sees the group.
 
 pub(crate) mod reset;
+pub(crate) mod share;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::AdminError;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, is_allowed};
 use crate::kafka::Cluster;
-use crate::kafka::admin::{DescribedGroup, ListedGroup, Member, PartitionLag};
+use crate::kafka::admin::{DescribedGroup, GroupProtocol, ListedGroup, Member, PartitionLag};
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::record::TopicPartition;
 
@@ -45,6 +46,24 @@ pub(crate) async fn listed(
     let mut groups = cluster.groups().await?;
     groups.retain(|group| {
         group.is_of_consumers()
+            && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
+    });
+    Ok(groups)
+}
+
+/// The same with those of other kinds whose brokers tell that: share groups, and those of Kafka Streams.
+///
+/// # Errors
+///
+/// What kept the brokers from answering.
+pub(crate) async fn listed_of_all_kinds(
+    cluster: &Cluster,
+    principal: &Principal,
+) -> Result<Vec<ListedGroup>, Fault> {
+    use GroupProtocol::{Share, Streams};
+    let mut groups = cluster.groups().await?;
+    groups.retain(|group| {
+        (group.is_of_consumers() || matches!(group.protocol, Some(Share | Streams)))
             && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
     });
     Ok(groups)
@@ -154,6 +173,44 @@ pub(crate) async fn lags(
     Ok((group, lags))
 }
 
+/// The same of a group of consumers or a share group, of which the partitions are no one member's.
+///
+/// # Errors
+///
+/// As [`lags`].
+pub(crate) async fn lags_of_any_kind(
+    cluster: &Cluster,
+    principal: &Principal,
+    id: &str,
+) -> Result<(DescribedGroup, Vec<GroupLag>), Fault> {
+    match lags(cluster, principal, id).await {
+        Err(missing) if missing.kind == FaultKind::NotFound => {
+            match share::lags(cluster, principal, id).await {
+                // Brokers without share groups have not this one either.
+                Err(fault)
+                    if matches!(fault.kind, FaultKind::NotFound | FaultKind::Unsupported) =>
+                {
+                    Err(of_streams(cluster, id).await.unwrap_or(missing))
+                }
+                answer => answer,
+            }
+        }
+        answer => answer,
+    }
+}
+
+/// That a group is one of Kafka Streams, which is listed and not described; `None` where it is none.
+async fn of_streams(cluster: &Cluster, id: &str) -> Option<Fault> {
+    let listed = cluster.groups().await.ok()?;
+    let group = listed.into_iter().find(|group| *group.id == *id)?;
+    let is_of_streams = group.protocol == Some(GroupProtocol::Streams);
+    is_of_streams.then(|| {
+        let message =
+            format!("Group {id} is one of Kafka Streams (KIP-1071): it is listed, not described.");
+        Fault::new(FaultKind::Unsupported, message)
+    })
+}
+
 /// Deletes a group with all that it has committed. The route has asked for the permission.
 ///
 /// # Errors
@@ -172,6 +229,10 @@ pub(crate) async fn delete(cluster: &Cluster, id: &str) -> Result<(), AdminError
 async fn has_members(cluster: &Cluster, id: &str) -> AdminError {
     let described = cluster.describe_groups(&[Arc::from(id)]).await;
     let group = described.ok().and_then(|mut all| all.pop()?.1.ok());
+    let group = match group {
+        Some(group) => Some(group),
+        None => share::found(cluster, id).await.ok().map(|(_, group)| group),
+    };
     AdminError::HasMembers {
         group: id.to_owned(),
         members: group.map_or(1, |group| group.members.len()),

@@ -4,15 +4,17 @@
 //! - `topics.rs`: topics are listed, described, made, changed and deleted
 //! - `configs.rs`: settings of topics and brokers
 //! - `groups.rs`: consumer groups are listed, described and deleted, their lag is told; `groups/reset.rs` moves
-//!   what they have committed
+//!   what they have committed, `groups/share.rs` is about share groups
 //! - `partitions.rs`: partitions are moved to other brokers, and their leaders elected
 //! - `storage.rs`: how large topics are, and how their oldest records are deleted
+//! - `transactions.rs`: transactions, the producers of partitions, and the transactions that hang
 
 pub(crate) mod configs;
 pub(crate) mod groups;
 pub(crate) mod partitions;
 pub(crate) mod storage;
 pub(crate) mod topics;
+pub(crate) mod transactions;
 
 use crate::auth::permission::Denied;
 use crate::kafka::fault::Fault;
@@ -58,6 +60,26 @@ pub(crate) enum AdminError {
         low: i64,
         end: i64,
     },
+    /// The partition has no open transaction that is meant.
+    #[error("partition {} of topic {} has no such open transaction", .0.partition, .0.topic)]
+    NoOpenTransaction(TopicPartition),
+    /// A coordinator knows the transaction, and will end it.
+    #[error(
+        "the transaction does not hang: its coordinator knows it by transactional id {0} and ends it. Aborted in one \
+         partition it may still be committed in its others; with force it is aborted here nevertheless"
+    )]
+    TransactionRuns(String),
+    /// A search would look at more partitions than one may.
+    #[error(
+        "these are {found} partitions, and one search looks at {most} at most: name a topic or a broker"
+    )]
+    TooManyPartitions { found: usize, most: usize },
+    /// A search has found more open transactions than one may ask the coordinators for.
+    #[error(
+        "{found} producers have transactions as old as that, and one search asks for {most} at most: name a topic, a \
+         broker or a longer time"
+    )]
+    TooManyTransactions { found: usize, most: usize },
     /// Kafka refused it, or did not answer.
     #[error(transparent)]
     Kafka(Fault),

@@ -38,14 +38,30 @@ impl Object<'_> {
     ///
     /// 400 and 422, naming the field; 400 with 40002 for a name that no topic can have.
     pub(in crate::api) fn partition(&self) -> Result<TopicPartition, ApiError> {
-        let topic = self.needed("topic", self.text("topic")?)?;
-        let topic = topic_name(&topic, &self.pointer("topic"))?;
-        let partition = self.needed("partition", self.number("partition")?)?;
-        match i32::try_from(partition) {
-            Ok(partition @ 0..) => Ok(TopicPartition { topic, partition }),
+        self.partition_by("topic", "partition")
+    }
+
+    /// The partition that these two fields name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::partition`].
+    pub(in crate::api) fn partition_by(
+        &self,
+        topic: &str,
+        partition: &str,
+    ) -> Result<TopicPartition, ApiError> {
+        let name = self.needed(topic, self.text(topic)?)?;
+        let name = topic_name(&name, &self.pointer(topic))?;
+        let number = self.needed(partition, self.number(partition)?)?;
+        match i32::try_from(number) {
+            Ok(number @ 0..) => Ok(TopicPartition {
+                topic: name,
+                partition: number,
+            }),
             _ => Err(unacceptable(
-                &self.pointer("partition"),
-                format!("expected a whole number from 0, not {partition}"),
+                &self.pointer(partition),
+                format!("expected a whole number from 0, not {number}"),
             )),
         }
     }

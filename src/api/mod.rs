@@ -8,6 +8,7 @@ mod fields;
 pub(crate) mod ingest;
 mod json;
 pub mod management;
+mod offset_reset;
 pub mod openapi;
 pub(crate) mod plain;
 pub mod records;

@@ -1,5 +1,6 @@
 //! Moves what a group has committed: to the beginning or the end, to a time, by a number of records, or to offsets
-//! that are named. Only for a group without members: they would go on from where they are and commit over it.
+//! that are named. Only for a group without members: they would go on from where they are and commit over it. Where a
+//! share group starts is moved in `share.rs`, by what is looked up here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{describe, has_members};
+use super::{describe, has_members, share};
 use crate::admin::AdminError;
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, authorize, is_allowed};
@@ -83,6 +84,12 @@ pub(crate) async fn reset(
             });
         }
         Ok(_) => {}
+        // Of share groups Kafka says there that there is none.
+        Err(fault)
+            if fault.kind == FaultKind::NotFound && share::is_there(cluster, group).await? =>
+        {
+            return share::reset(cluster, principal, group, to, scope, dry_run).await;
+        }
         // A group comes into being by its first commit.
         Err(fault) if fault.kind == FaultKind::NotFound => {}
         Err(fault) => return Err(AdminError::Kafka(fault)),
@@ -91,22 +98,33 @@ pub(crate) async fn reset(
         .all_commits(group)
         .await
         .map_err(AdminError::Kafka)?;
-    let looking = async {
-        let partitions = partitions(cluster, principal, to, scope, &committed).await?;
-        let mut moved = Vec::new();
-        for (topic, partitions) in partitions {
-            moved.extend(places(cluster, &topic, &partitions, to, &committed).await?);
-        }
-        Ok::<_, AdminError>(moved)
-    };
-    let mut moved = timeout(LOOKING, looking).await.map_err(|_| {
-        let message = "Kafka did not tell of all partitions in time; name fewer topics at once.";
-        AdminError::Kafka(Fault::new(FaultKind::TimedOut, message))
-    })??;
+    let mut moved = looked_up(cluster, principal, to, scope, &committed).await?;
     if !dry_run && !moved.is_empty() {
         commit(cluster, group, &mut moved).await?;
     }
     Ok(moved)
+}
+
+/// Where each partition that is meant is moved to, within the time that looking may take.
+pub(super) async fn looked_up(
+    cluster: &Cluster,
+    principal: &Principal,
+    to: &ResetTo,
+    scope: &ResetScope,
+    committed: &BTreeMap<TopicPartition, i64>,
+) -> Result<Vec<Moved>, AdminError> {
+    let looking = async {
+        let partitions = partitions(cluster, principal, to, scope, committed).await?;
+        let mut moved = Vec::new();
+        for (topic, partitions) in partitions {
+            moved.extend(places(cluster, &topic, &partitions, to, committed).await?);
+        }
+        Ok::<_, AdminError>(moved)
+    };
+    timeout(LOOKING, looking).await.map_err(|_| {
+        let message = "Kafka did not tell of all partitions in time; name fewer topics at once.";
+        AdminError::Kafka(Fault::new(FaultKind::TimedOut, message))
+    })?
 }
 
 /// The partitions that are meant, by topic, and whether the principal may commit for them.
@@ -240,7 +258,7 @@ async fn commit(cluster: &Cluster, group: &str, moved: &mut [Moved]) -> Result<(
 
 /// Deletes what `group` has committed for a topic, in all of its partitions or in one, for `principal`, who needs
 /// `consume` on the topic beside the permission on the group, for which the route has asked. What Kafka did not
-/// delete is in its place.
+/// delete is in its place. Of a share group it is where it starts in the topic, of which there are no parts.
 ///
 /// # Errors
 ///
@@ -253,14 +271,25 @@ pub(crate) async fn delete(
     partition: Option<i32>,
 ) -> Result<Vec<(TopicPartition, Result<(), Fault>)>, AdminError> {
     authorize(principal, Action::Consume, Resource::Topic(topic))?;
-    let committed = cluster
-        .all_commits(group)
-        .await
-        .map_err(AdminError::Kafka)?;
+    let committed = match cluster.all_commits(group).await {
+        Ok(committed) => committed,
+        // Of a share group Kafka says so too.
+        Err(fault) if fault.kind == FaultKind::NotFound => BTreeMap::new(),
+        Err(fault) => return Err(AdminError::Kafka(fault)),
+    };
     let meant = committed.into_keys().filter(|at| {
         *at.topic == *topic && partition.is_none_or(|partition| partition == at.partition)
     });
     let meant: Vec<TopicPartition> = meant.collect();
+    if meant.is_empty() && share::is_there(cluster, group).await? {
+        if partition.is_some() {
+            let message = "Where a share group starts is forgotten in all partitions of a topic at once: leave \
+                           partition out.";
+            return Err(AdminError::Kafka(Fault::new(FaultKind::Invalid, message)));
+        }
+        share::delete_offsets(cluster, principal, group, topic).await?;
+        return Ok(Vec::new());
+    }
     if meant.is_empty() {
         let message = format!("Group {group} has committed nothing for topic {topic} there.");
         return Err(AdminError::Kafka(Fault::new(FaultKind::NotFound, message)));

@@ -36,7 +36,13 @@ pub(super) fn refused(gateway: &Gateway, error: AdminError) -> ApiError {
             ApiError::new(StatusCode::FORBIDDEN, 40301, message).at("topic")
         }
         AdminError::NoSuchConfig(_) => ApiError::unprocessable(message).at("/configs"),
-        AdminError::NoSuchBroker(_) => ApiError::plain(StatusCode::NOT_FOUND, message),
+        AdminError::NoSuchBroker(_) | AdminError::NoOpenTransaction(_) => {
+            ApiError::plain(StatusCode::NOT_FOUND, message)
+        }
+        AdminError::TransactionRuns(_) => ApiError::plain(StatusCode::CONFLICT, message),
+        AdminError::TooManyPartitions { .. } | AdminError::TooManyTransactions { .. } => {
+            ApiError::unprocessable(message)
+        }
         AdminError::HasMembers { .. } => ApiError::plain(StatusCode::CONFLICT, message).at("group"),
         AdminError::NothingCommitted(_) => ApiError::unprocessable(message).at("/shift"),
         AdminError::OutsideLog { .. } => ApiError::unprocessable(message).at("/offsets"),

@@ -1,4 +1,4 @@
-//! `/groups`: consumer groups are listed, described with their lag, and deleted.
+//! `/groups`: consumer groups and share groups are listed, described with their lag, and deleted.
 
 use axum::Extension;
 use axum::http::StatusCode;
@@ -11,8 +11,8 @@ use crate::api::json::ok;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::extract::{Path, Query};
-use crate::kafka::admin::{DescribedGroup, ListedGroup, Member};
+use crate::http::extract::{Path, Query, unexpected};
+use crate::kafka::admin::{DescribedGroup, GroupProtocol, ListedGroup, Member};
 
 /// A consumer group in a list
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -24,8 +24,8 @@ pub struct ListedGroupInfo {
     /// Kafka 2.6).
     #[schema(required = true, example = "Stable")]
     state: Option<String>,
-    /// Which protocol its members speak, `classic` or `consumer` (KIP-848); `null` where the brokers do not tell
-    /// (before Kafka 3.8).
+    /// What kind of group it is, by the protocol that its members speak: `classic`, `consumer` (KIP-848), `share`
+    /// (KIP-932) or `streams` (KIP-1071); `null` where the brokers do not tell (before Kafka 3.8).
     #[schema(required = true, example = "consumer")]
     protocol: Option<String>,
     /// The broker that coordinates it.
@@ -42,7 +42,8 @@ pub struct GroupInfo {
     /// Its state in Kafka's words, such as `Stable` or `Empty`.
     #[schema(example = "Stable")]
     state: String,
-    /// Which protocol its members speak, `classic` or `consumer` (KIP-848).
+    /// What kind of group it is, by the protocol that its members speak: `classic`, `consumer` (KIP-848) or `share`
+    /// (KIP-932).
     #[schema(example = "consumer")]
     protocol: String,
     /// How partitions are divided among its members; empty where it has none.
@@ -53,7 +54,8 @@ pub struct GroupInfo {
     lag: i64,
     /// Its members, by id.
     members: Vec<GroupMemberInfo>,
-    /// The partitions for which it has committed, the one with the largest lag first.
+    /// The partitions for which it has committed, or in which a share group has a start, the one with the largest lag
+    /// first.
     partitions: Vec<GroupPartitionInfo>,
 }
 
@@ -81,13 +83,15 @@ pub struct GroupPartitionInfo {
     topic: String,
     /// The partition.
     partition: i32,
-    /// The offset of the next record that the group reads.
+    /// The offset of the next record that the group reads; of a share group, that of the first record which it may
+    /// still deliver.
     committed: i64,
     /// The offset behind the last record that it may read now.
     end: i64,
-    /// Records between the two.
+    /// Records between the two; of a share group, without those that it is done with, where the broker tells (Kafka
+    /// 4.3).
     lag: i64,
-    /// The member that reads it; `null` where none does.
+    /// The member that reads it; `null` where none does, and of a share group.
     #[schema(required = true)]
     member: Option<String>,
 }
@@ -144,9 +148,10 @@ fn described(group: &DescribedGroup, lags: &[GroupLag]) -> GroupInfo {
     }
 }
 
-/// List the consumer groups
+/// List the groups
 ///
-/// By id, and only those that the caller may describe. Each broker is asked once.
+/// Those of consumers, share groups and those of Kafka Streams, by id, and only those that the caller may describe. Each
+/// broker is asked once.
 ///
 /// Needs no permission to be called; shows what `describe` allows.
 #[utoipa::path(
@@ -154,10 +159,13 @@ fn described(group: &DescribedGroup, lags: &[GroupLag]) -> GroupInfo {
     path = "/groups",
     operation_id = "listGroups",
     tag = "Administration",
-    params(("prefix" = Option<String>, Query, description = "Only groups whose ids begin so")),
+    params(
+        ("prefix" = Option<String>, Query, description = "Only groups whose ids begin so"),
+        ("protocol" = Option<String>, Query, description = "Only groups of this kind: `classic`, `consumer`, `share` or `streams`", example = "share"),
+    ),
     responses(
         (status = 200, description = "The groups", body = Vec<ListedGroupInfo>),
-        (status = 400, description = "A parameter is unknown or given twice", body = ErrorBody),
+        (status = 400, description = "A parameter is unknown, given twice or cannot be read", body = ErrorBody),
         (status = 501, description = "The brokers do not offer it, such as the embedded broker", body = ErrorBody),
         KafkaErrors,
     )
@@ -168,17 +176,26 @@ pub async fn list(
     mut query: Query,
 ) -> Result<Response, ApiError> {
     let prefix = query.take("prefix")?.unwrap_or_default();
+    let protocol = match query.take("protocol")? {
+        None => None,
+        Some(word) => Some(
+            GroupProtocol::of_name(&word)
+                .ok_or_else(|| unexpected("protocol", &word, GroupProtocol::WORDS))?,
+        ),
+    };
     query.finish()?;
-    let groups = groups::listed(gateway.cluster(), &principal).await;
+    let groups = groups::listed_of_all_kinds(gateway.cluster(), &principal).await;
     let groups = groups.map_err(|why| fault(&gateway, &why))?.into_iter();
-    let groups = groups.filter(|group| group.id.starts_with(&prefix));
+    let groups = groups.filter(|group| {
+        group.id.starts_with(&prefix) && (protocol.is_none() || protocol == group.protocol)
+    });
     let groups: Vec<ListedGroupInfo> = groups.map(ListedGroupInfo::from).collect();
     ok(&groups)
 }
 
-/// Describe a consumer group
+/// Describe a group
 ///
-/// Its members, and its lag in each partition for which it has committed. Topics that the caller may not describe
+/// One of consumers, or a share group: its members, and its lag in each partition for which it has committed. Topics that the caller may not describe
 /// are left out, of the lag too.
 ///
 /// Needs `describe` on the group.
@@ -204,12 +221,12 @@ pub async fn get(
     query: Query,
 ) -> Result<Response, ApiError> {
     query.finish()?;
-    let found = groups::lags(gateway.cluster(), &principal, &id).await;
+    let found = groups::lags_of_any_kind(gateway.cluster(), &principal, &id).await;
     let (group, lags) = found.map_err(|why| fault(&gateway, &why))?;
     ok(&described(&group, &lags))
 }
 
-/// Delete a consumer group
+/// Delete a group
 ///
 /// With all that it has committed. A group that has members is not deleted: stop them first.
 ///

@@ -1,7 +1,5 @@
 //! `/groups/{group}/offsets`: what a group has committed is moved or deleted.
 
-use std::collections::HashSet;
-
 use axum::Extension;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -9,15 +7,13 @@ use serde::Serialize;
 
 use super::PlainBody;
 use super::error::{BodyErrors, KafkaErrors, fault, refused};
-use crate::admin::groups::reset::{self, Moved, ResetScope, ResetTo};
+use crate::admin::groups::reset::{self, Moved};
 use crate::api::json::json;
+use crate::api::offset_reset::{self, FIELDS, PLAIN, Wanted};
 use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
-use crate::http::json_object::{Object, unacceptable, wrong};
-use crate::position::{number_ms, time_ms};
-use crate::record::TopicPartition;
 
 /// Where a group is to go on
 #[derive(Debug, utoipa::ToSchema)]
@@ -138,19 +134,11 @@ impl From<Moved> for MovedPartition {
     }
 }
 
-/// What a body asks for.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    to: ResetTo,
-    scope: ResetScope,
-    dry_run: bool,
-}
-
 /// Move what a group has committed
 ///
-/// To the beginning, to the end, to a time, by a number of records, or to offsets that are named. Only for a group
-/// without members: they would go on from where they are, and commit over it. All partitions are looked up before
-/// any is moved, and a group that is not there comes into being.
+/// To the beginning, to the end, to a time, by a number of records, or to offsets that are named; of a share group,
+/// where it starts. Only for a group without members: they would go on from where they are, and commit over it. All
+/// partitions are looked up before any is moved, and a group that is not there comes into being.
 ///
 /// Needs `group` on the group and `consume` on the topics; without `topics` or `partitions`, topics that the caller
 /// may not consume stay as they are.
@@ -190,7 +178,7 @@ pub async fn post(
     body: PlainBody,
 ) -> Result<Response, ApiError> {
     query.finish()?;
-    let wanted = wanted(&body)?;
+    let wanted = offset_reset::wanted(body.object(FIELDS)?, &PLAIN)?;
     let cluster = gateway.cluster();
     let Wanted { to, scope, dry_run } = &wanted;
     let moved = reset::reset(cluster, &principal, &group, to, scope, *dry_run).await;
@@ -211,104 +199,10 @@ fn status(has_failed: bool) -> StatusCode {
     }
 }
 
-fn wanted(body: &PlainBody) -> Result<Wanted, ApiError> {
-    const FIELDS: &[&str] = &["to", "shift", "offsets", "topics", "partitions", "dry_run"];
-    const ONE: &str = "expected one of to, shift and offsets";
-    let Some(body) = body.object(FIELDS)? else {
-        return Err(ApiError::unprocessable(format!("the body is empty; {ONE}")).at("/to"));
-    };
-    let (to, shift, offsets) = (place(&body)?, body.number("shift")?, offsets(&body)?);
-    let to = match (to, shift, offsets) {
-        (Some(to), None, None) => to,
-        (None, Some(by), None) => ResetTo::Shift(by),
-        (None, None, Some(offsets)) => ResetTo::Offsets(offsets),
-        (None, None, None) => return Err(unacceptable("/to", format!("is missing; {ONE}"))),
-        _ => return Err(unacceptable("/to", ONE)),
-    };
-    let scope = scope(&body)?;
-    if matches!(to, ResetTo::Offsets(_)) && scope != ResetScope::Committed {
-        return Err(unacceptable(
-            "/offsets",
-            "expected without topics and partitions",
-        ));
-    }
-    let dry_run = body.truth("dry_run")?.unwrap_or(false);
-    Ok(Wanted { to, scope, dry_run })
-}
-
-fn place(body: &Object<'_>) -> Result<Option<ResetTo>, ApiError> {
-    const EXPECTED: &str =
-        "earliest, latest, an ISO 8601 time (2026-05-01T12:00:00Z), or milliseconds since 1970";
-    let Some(raw) = body.get("to") else {
-        return Ok(None);
-    };
-    let text = body.text("to")?.unwrap_or_default();
-    let to = match &*text {
-        "earliest" => Some(ResetTo::Earliest),
-        "latest" => Some(ResetTo::Latest),
-        time => {
-            let is_number = time.bytes().all(|digit| digit.is_ascii_digit());
-            let at = time_ms(time);
-            if is_number && at.is_some_and(|ms| number_ms(ms).is_err()) {
-                return Err(wrong(
-                    "/to",
-                    "milliseconds since 1970, which have 13 digits today",
-                    raw,
-                ));
-            }
-            at.map(ResetTo::Time)
-        }
-    };
-    to.map(Some).ok_or_else(|| wrong("/to", EXPECTED, raw))
-}
-
-fn scope(body: &Object<'_>) -> Result<ResetScope, ApiError> {
-    let topics = body.topics("topics")?;
-    let partitions = body.objects("partitions", &["topic", "partition"])?;
-    match (topics, partitions) {
-        (None, None) => Ok(ResetScope::Committed),
-        (Some(topics), None) => Ok(ResetScope::Topics(topics)),
-        (None, Some(list)) => {
-            let partitions = list
-                .iter()
-                .map(Object::partition)
-                .collect::<Result<_, _>>()?;
-            Ok(ResetScope::Partitions(partitions))
-        }
-        (Some(_), Some(_)) => Err(unacceptable(
-            "/partitions",
-            "expected topics, or partitions: not both",
-        )),
-    }
-}
-
-fn offsets(body: &Object<'_>) -> Result<Option<Vec<(TopicPartition, i64)>>, ApiError> {
-    let Some(list) = body.objects("offsets", &["topic", "partition", "offset"])? else {
-        return Ok(None);
-    };
-    let mut offsets: Vec<(TopicPartition, i64)> = Vec::with_capacity(list.len());
-    let mut seen = HashSet::new();
-    for object in &list {
-        let partition = object.partition()?;
-        let offset = object.needed("offset", object.number("offset")?)?;
-        if offset < 0 {
-            let at = object.pointer("offset");
-            return Err(unacceptable(
-                &at,
-                format!("expected a whole number from 0, not {offset}"),
-            ));
-        }
-        if !seen.insert(partition.clone()) {
-            return Err(unacceptable(&object.pointer("partition"), "is named twice"));
-        }
-        offsets.push((partition, offset));
-    }
-    Ok(Some(offsets))
-}
-
 /// Delete what a group has committed for a topic
 ///
-/// For all of its partitions, or for one. Kafka refuses while a member of the group reads the topic.
+/// For all of its partitions, or for one; of a share group, where it starts in all of them. Kafka refuses while a member
+/// of the group reads the topic.
 ///
 /// Needs `group` on the group and `consume` on the topic.
 #[utoipa::path(
@@ -381,84 +275,4 @@ pub async fn delete(
         StatusCode::MULTI_STATUS,
         &DeletedOffsets { group, partitions },
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn read(body: &str) -> Result<Wanted, ApiError> {
-        wanted(&PlainBody::of(body))
-    }
-
-    #[test]
-    fn a_reset_says_where_to_and_of_which_partitions() {
-        let to = |body: &str| read(body).unwrap().to;
-        assert_eq!(to(r#"{"to":"earliest"}"#), ResetTo::Earliest);
-        assert_eq!(to(r#"{"to":"latest"}"#), ResetTo::Latest);
-        assert_eq!(to(r#"{"to":1000}"#), ResetTo::Time(1000));
-        assert_eq!(to(r#"{"to":"1970-01-01T00:00:01Z"}"#), ResetTo::Time(1000));
-        assert_eq!(to(r#"{"shift":-5}"#), ResetTo::Shift(-5));
-        let place = TopicPartition::new("t", 1);
-        assert_eq!(
-            to(r#"{"offsets":[{"topic":"t","partition":1,"offset":7}]}"#),
-            ResetTo::Offsets(vec![(place.clone(), 7)])
-        );
-        let whole = read(r#"{"to":"latest","dry_run":true}"#).unwrap();
-        assert_eq!((whole.scope, whole.dry_run), (ResetScope::Committed, true));
-        let topics = read(r#"{"to":"latest","topics":["a","a","b"]}"#).unwrap();
-        let expected = ResetScope::Topics(vec![Arc::from("a"), Arc::from("b")]);
-        assert_eq!(topics.scope, expected);
-        let one = read(r#"{"to":"latest","partitions":[{"topic":"t","partition":1}]}"#).unwrap();
-        assert_eq!(one.scope, ResetScope::Partitions(vec![place]));
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_reset_is_named() {
-        for (body, expected) in [
-            ("", (422, "/to")),
-            ("{}", (422, "/to")),
-            ("[", (400, "")),
-            (r#"{"to":"soon"}"#, (400, "/to")),
-            (r#"{"to":1777636800}"#, (400, "/to")),
-            (r#"{"to":"1777636800"}"#, (400, "/to")),
-            (r#"{"to":{}}"#, (400, "/to")),
-            (r#"{"to":"latest","shift":1}"#, (422, "/to")),
-            (r#"{"shift":"x"}"#, (400, "/shift")),
-            (r#"{"to":"latest","topics":"t"}"#, (400, "/topics")),
-            (r#"{"to":"latest","topics":["a b"]}"#, (400, "/topics/0")),
-            (
-                r#"{"to":"latest","topics":[],"partitions":[]}"#,
-                (422, "/partitions"),
-            ),
-            (
-                r#"{"to":"latest","partitions":[{"topic":"t"}]}"#,
-                (422, "/partitions/0/partition"),
-            ),
-            (
-                r#"{"to":"latest","partitions":[{"topic":"t","partition":-1}]}"#,
-                (422, "/partitions/0/partition"),
-            ),
-            (
-                r#"{"offsets":[{"topic":"t","partition":0,"offset":-1}]}"#,
-                (422, "/offsets/0/offset"),
-            ),
-            (
-                r#"{"offsets":[{"topic":"t","partition":0,"offset":1},{"topic":"t","partition":0,"offset":2}]}"#,
-                (422, "/offsets/1/partition"),
-            ),
-            (
-                r#"{"offsets":[{"topic":"t","partition":0,"offset":1}],"topics":["t"]}"#,
-                (422, "/offsets"),
-            ),
-            (r#"{"to":"latest","dry":true}"#, (422, "/dry")),
-        ] {
-            let error = read(body).unwrap_err();
-            let status = error.status().as_u16();
-            let field = error.into_body().field.unwrap_or_default();
-            assert_eq!((status, &*field), expected, "{body}");
-        }
-    }
 }

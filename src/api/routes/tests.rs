@@ -144,6 +144,7 @@ fn only_lists_and_tickets_are_for_every_principal() {
         "/topics/-/configs",
         "/topics/-/partitions/-/reassignment",
         "/consumer-groups",
+        "/share-groups",
     ];
     let mut expected = vec![
         "POST /tickets".to_owned(),

@@ -102,6 +102,10 @@ fn refused(error: AdminError) -> ApiError {
         | AdminError::NoSuchConfig(_)
         | AdminError::NoSuchBroker(_)
         | AdminError::HasMembers { .. }
+        | AdminError::NoOpenTransaction(_)
+        | AdminError::TransactionRuns(_)
+        | AdminError::TooManyPartitions { .. }
+        | AdminError::TooManyTransactions { .. }
         | AdminError::NothingCommitted(_)
         | AdminError::OutsideLog { .. } => {
             ApiError::internal(format_args!("a topic that is to be made: {error}"))

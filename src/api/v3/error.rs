@@ -43,8 +43,15 @@ pub(super) fn of_admin(error: AdminError) -> ApiError {
         }
         AdminError::NoSuchBroker(id) => not_found(&format!("Broker {id}"), "broker"),
         AdminError::HasMembers { .. } => ApiError::plain(StatusCode::CONFLICT, message).at("group"),
-        AdminError::NothingCommitted(_) | AdminError::OutsideLog { .. } => {
-            ApiError::unprocessable(message)
+        AdminError::NothingCommitted(_) => ApiError::unprocessable(message).at("/shift"),
+        AdminError::OutsideLog { .. } => ApiError::unprocessable(message).at("/offsets"),
+        AdminError::NoOpenTransaction(_) => ApiError::plain(StatusCode::NOT_FOUND, message),
+        AdminError::TransactionRuns(_) => {
+            ApiError::plain(StatusCode::CONFLICT, message).at("/force")
+        }
+        AdminError::TooManyPartitions { .. } => ApiError::unprocessable(message).at("topic"),
+        AdminError::TooManyTransactions { .. } => {
+            ApiError::unprocessable(message).at("older_than_ms")
         }
         AdminError::Kafka(fault) => of_fault(&fault),
     }

@@ -8,7 +8,8 @@
 //!   `elections.rs`: leaders of partitions are elected
 //! - `acls.rs`, `quotas.rs`, `scram_users.rs`: whom the brokers let do what, how much of it, and who can log in there
 //! - `configs/`: settings of topics, of brokers and of all brokers
-//! - `groups/`: consumer groups, their members and lags
+//! - `groups/`: consumer groups, their members and lags; `share_groups/`: share groups
+//! - `transactions/`: transactions, producers, and the transactions that hang
 //! - `records/`: writing, as a stream and in batches
 
 pub mod acls;
@@ -27,4 +28,6 @@ pub mod reassignments;
 pub mod records;
 mod resource;
 pub mod scram_users;
+pub mod share_groups;
 pub mod topics;
+pub mod transactions;

@@ -81,6 +81,13 @@ impl Links {
         }
     }
 
+    /// A link to what is done with what these segments name.
+    pub(super) fn action(&self, segments: &[&str], action: &str) -> Related {
+        Related {
+            related: format!("{}:{action}", self.url(segments)),
+        }
+    }
+
     /// Where a resource is, and what it is called: pairs of a kind and a name, which is empty where
     /// there is but one of the kind.
     pub(super) fn metadata(&self, segments: &[&str], names: &[(&str, &str)]) -> Metadata {

@@ -49,6 +49,15 @@ impl GroupProtocol {
         }
     }
 
+    /// The words of [`GroupProtocol::of_name`].
+    pub(crate) const WORDS: &str = "classic, consumer, share or streams";
+
+    /// The one of this name, in whatever case.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let mut all = [Self::Classic, Self::Consumer, Self::Share, Self::Streams].into_iter();
+        all.find(|one| one.name().eq_ignore_ascii_case(name))
+    }
+
     /// Its name as Kafka's clients have it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -181,12 +190,15 @@ pub(crate) struct PartitionLag {
     pub(crate) committed: i64,
     /// The offset behind the last record that it may read now.
     pub(crate) end: i64,
+    /// What the group's coordinator says itself: of a share group, which may be done with later records than with
+    /// earlier ones.
+    pub(crate) told: Option<i64>,
 }
 
 impl PartitionLag {
     /// Records between the two; 0 where the log ends before what was committed.
     pub(crate) fn lag(&self) -> i64 {
-        (self.end - self.committed).max(0)
+        self.told.unwrap_or((self.end - self.committed).max(0))
     }
 }
 
@@ -278,6 +290,7 @@ impl Admin {
                     partition,
                     committed,
                     end: end.offset,
+                    told: None,
                 }),
                 // Its topic was deleted a moment ago.
                 Err(fault)
@@ -357,7 +370,7 @@ impl Admin {
     }
 }
 
-fn no_such_group(group: &str) -> Fault {
+pub(super) fn no_such_group(group: &str) -> Fault {
     Fault {
         kafka_error: Some("GROUP_ID_NOT_FOUND"),
         ..Fault::new(
@@ -368,7 +381,7 @@ fn no_such_group(group: &str) -> Fault {
 }
 
 /// A fault about `group`, which the broker's own words leave out.
-fn about_group(group: &str, fault: &Fault) -> Fault {
+pub(super) fn about_group(group: &str, fault: &Fault) -> Fault {
     if fault.kafka_error == Some("GROUP_ID_NOT_FOUND") {
         return no_such_group(group);
     }
@@ -418,6 +431,7 @@ mod tests {
                 partition,
                 committed,
                 end,
+                told: None,
             }
             .lag()
         };

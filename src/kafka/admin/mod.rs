@@ -5,7 +5,9 @@
 //! describes and deletes groups, `groups` is about what they have committed, `offset_commit` about commits
 //! that keep metadata, `storage` about what is on the brokers' disks, `acls` about whom the brokers let do what,
 //! `quotas` about how much of it, `scram` about users and their passwords at the brokers, `replicas` about which
-//! brokers have and lead a partition; `partitions` reads what an answer says of each partition.
+//! brokers have and lead a partition, `transactions` about transactions and producers, `share_groups` about share
+//! groups; `partitions` reads what an answer says of each partition, `request` makes requests that krafka has no
+//! call for.
 
 mod acls;
 mod configs;
@@ -16,11 +18,14 @@ mod offsets;
 mod partitions;
 mod quotas;
 mod replicas;
+mod request;
 mod scram;
+mod share_groups;
 mod storage;
 #[cfg(all(test, feature = "embedded"))]
 mod tests;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,15 +48,21 @@ pub(crate) use acls::{
 };
 pub(crate) use configs::{ConfigChange, ConfigOwner};
 pub use configs::{ConfigEntry, ConfigSynonym};
-pub(crate) use consumer_groups::{DescribedGroup, ListedGroup, Member, PartitionLag};
+pub(crate) use consumer_groups::{
+    DescribedGroup, GroupProtocol, ListedGroup, Member, PartitionLag,
+};
 pub use groups::Committed;
 pub use offset_commit::OffsetAndMetadata;
 pub use offsets::{OffsetQuery, OffsetSpec};
 pub(crate) use quotas::{QuotaChanges, QuotaEntity, QuotaEntityType, Quotas};
 pub(crate) use replicas::{Election, OfPartitions, Reassignment, Target};
 pub(crate) use scram::{NewScramPassword, ScramCredential, ScramMechanism};
+pub(crate) use share_groups::{ShareGroupAt, ShareOffset};
 pub(crate) use storage::LogDir;
 pub use topics::NewTopic;
+pub(crate) use transactions::{
+    ActiveProducer, DescribedTransaction, ListedTransaction, TRANSACTION_STATES, TransactionFilter,
+};
 
 use super::Role;
 use super::client::{self, Clients};

@@ -1,5 +1,9 @@
 //! What administrators see and change of a cluster. Each call is bounded by `kafka.metadata_timeout_ms`, and
-//! what is known of a topic is forgotten as soon as it was changed.
+//! what is known of a topic is forgotten as soon as it was changed. `administration/transactions.rs` has what is about
+//! transactions, `administration/share_groups.rs` what is about share groups.
+
+mod share_groups;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -245,6 +249,15 @@ impl Cluster {
         let until = Instant::now() + self.bound();
         let mut committed = self.all_commits(group).await?;
         committed.retain(|partition, _| is_wanted(partition));
+        self.lags_behind(committed, until).await
+    }
+
+    /// How far a group that goes on from these offsets is behind.
+    async fn lags_behind(
+        &self,
+        committed: BTreeMap<TopicPartition, i64>,
+        until: Instant,
+    ) -> Result<Vec<PartitionLag>, Fault> {
         let topics = self.metadata.topics().await?;
         let mut there = Vec::with_capacity(committed.len());
         for (partition, offset) in committed {

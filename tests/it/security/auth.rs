@@ -88,7 +88,8 @@ async fn routes(gateway: &Gateway, topic: &str) -> Vec<(Method, String)> {
                 .replace("{broker}", "1")
                 .replace("{name}", "retention.ms")
                 .replace("{consumer}", "one")
-                .replace("{user}", "one");
+                .replace("{user}", "one")
+                .replace("{transactional_id}", "one");
             assert!(
                 !path.contains('{'),
                 "{path}: a parameter the test does not know"
@@ -141,6 +142,8 @@ fn is_of_cluster(method: &Method, path: &str) -> bool {
         "/scram-users",
         "/broker-configs",
         "/log-dirs",
+        "/transactions",
+        "/hanging-transactions",
     ];
     path == "/admin/topics"
         || of_v3.iter().any(|part| path.contains(part))

@@ -3,6 +3,8 @@
 //! - `acls`, `quotas`, `scram_users`: whom the brokers let do what, how much of it, and who can log in there
 //! - `cluster`: the cluster, its brokers and their settings
 //! - `groups`: consumer groups, their members and lag
+//! - `share_groups`: share groups, their members and where they start, and the same the plain way
+//! - `transactions`: transactions and producers, and those that hang
 //! - `topics`: topics, made, changed and deleted, their partitions and replicas
 //! - `topic_configs`: settings of topics
 //! - `moved_partitions`: several brokers: replicas, and partitions that are being moved
@@ -17,8 +19,10 @@ mod produce;
 mod quotas;
 mod read;
 mod scram_users;
+mod share_groups;
 mod topic_configs;
 mod topics;
+mod transactions;
 
 use std::time::Duration;
 

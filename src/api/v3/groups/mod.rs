@@ -73,7 +73,7 @@ fn missing(call: &Call, group: &str, fault: &Fault) -> ApiError {
 }
 
 /// A word of Kafka's in upper case, its parts apart: `PreparingRebalance` is `PREPARING_REBALANCE`.
-fn upper_snake(word: &str) -> String {
+pub(super) fn upper_snake(word: &str) -> String {
     let mut snake = String::with_capacity(word.len() + 4);
     for (at, letter) in word.char_indices() {
         if at > 0 && letter.is_ascii_uppercase() {

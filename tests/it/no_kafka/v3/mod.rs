@@ -236,6 +236,62 @@ async fn each_operation_needs_its_permission() {
             "admin:*",
         ),
         (Method::POST, ELECTIONS.to_owned(), None, "admin:*"),
+        (Method::GET, "/transactions".to_owned(), None, "admin:*"),
+        (Method::GET, "/transactions/t".to_owned(), None, "admin:*"),
+        (
+            Method::GET,
+            "/hanging-transactions".to_owned(),
+            None,
+            "admin:*",
+        ),
+        (
+            Method::POST,
+            format!("{one}/partitions/0/transactions:abort"),
+            Some(json!({"producer_id": 1})),
+            "admin:*",
+        ),
+        (
+            Method::GET,
+            format!("{one}/partitions/0/producers"),
+            None,
+            "describe:orders-1",
+        ),
+        (
+            Method::GET,
+            "/share-groups/g".to_owned(),
+            None,
+            "describe:g",
+        ),
+        (
+            Method::GET,
+            "/share-groups/g/consumers".to_owned(),
+            None,
+            "describe:g",
+        ),
+        (
+            Method::GET,
+            "/share-groups/g/offsets".to_owned(),
+            None,
+            "describe:g",
+        ),
+        (
+            Method::DELETE,
+            "/share-groups/g".to_owned(),
+            None,
+            "group:g",
+        ),
+        (
+            Method::POST,
+            "/share-groups/g/offsets:alter".to_owned(),
+            Some(json!({"to": "earliest"})),
+            "group:g",
+        ),
+        (
+            Method::DELETE,
+            "/share-groups/g/offsets/orders-1".to_owned(),
+            None,
+            "group:g",
+        ),
         (Method::DELETE, one.to_owned(), None, "delete:orders-1"),
     ] {
         let place = format!("{method} {path}");
@@ -244,6 +300,7 @@ async fn each_operation_needs_its_permission() {
             "describe" => "create:* transact:*".to_owned(),
             "delete" => format!("{all} describe:* alter:*"),
             "alter" => format!("{all} describe:* delete:*"),
+            "group" => "produce:* consume:* describe:* create:* alter:* delete:*".to_owned(),
             _ => format!("{all} describe:* alter:* delete:*"),
         };
         let without = token("without", &without);
@@ -336,6 +393,26 @@ async fn what_the_embedded_broker_cannot_do_is_said() {
         (Method::GET, "/scram-users/alice", None),
         (Method::PUT, "/scram-users/alice", Some(scram_password())),
         (Method::DELETE, "/scram-users/alice", None),
+        (Method::GET, "/transactions", None),
+        (Method::GET, "/transactions?running_longer_than_ms=1", None),
+        (Method::GET, "/transactions/t", None),
+        (Method::GET, "/topics/t/partitions/0/producers", None),
+        (
+            Method::POST,
+            "/topics/t/partitions/0/transactions:abort",
+            Some(json!({"producer_id": 1})),
+        ),
+        (Method::GET, "/hanging-transactions", None),
+        (Method::GET, "/share-groups", None),
+        (Method::GET, "/share-groups/g", None),
+        (Method::DELETE, "/share-groups/g", None),
+        (Method::GET, "/share-groups/g/offsets", None),
+        (
+            Method::POST,
+            "/share-groups/g/offsets:alter",
+            Some(json!({"to": "earliest"})),
+        ),
+        (Method::DELETE, "/share-groups/g/offsets/t", None),
     ] {
         let reply = call(&gateway, None, method.clone(), path, body).await;
         assert_eq!(code(&reply), (501, 501), "{method} {path}");
@@ -374,4 +451,61 @@ async fn what_kafka_says_has_the_codes_of_confluent_rest_proxy() {
     kafka.silence(ApiKey::CreateTopics);
     let reply = call(&gateway, None, Method::POST, "/topics", create()).await;
     assert_eq!(code(&reply), (500, 50003));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_older_brokers_lack_is_named() {
+    let kafka = FaultBroker::start().await;
+    kafka.create_topic("t", 1);
+    let gateway = Gateway::builder(&kafka.bootstrap()).start().await;
+    let reset = || Some(json!({"to": "earliest"}));
+    for (method, path, body, missing) in [
+        (Method::GET, "/share-groups", None, "share groups (KIP-932)"),
+        (
+            Method::GET,
+            "/share-groups/g",
+            None,
+            "share groups (KIP-932)",
+        ),
+        (
+            Method::DELETE,
+            "/share-groups/g",
+            None,
+            "share groups (KIP-932)",
+        ),
+        (
+            Method::GET,
+            "/share-groups/g/offsets",
+            None,
+            "share groups (KIP-932)",
+        ),
+        (
+            Method::POST,
+            "/share-groups/g/offsets:alter",
+            reset(),
+            "share groups (KIP-932)",
+        ),
+        (
+            Method::GET,
+            "/transactions?running_longer_than_ms=1",
+            None,
+            "Kafka 3.8",
+        ),
+        (Method::GET, "/transactions", None, "ListTransactions"),
+        (
+            Method::GET,
+            "/hanging-transactions",
+            None,
+            "DescribeProducers",
+        ),
+    ] {
+        let reply = call(&gateway, None, method.clone(), path, body).await;
+        assert_eq!(
+            code(&reply),
+            (501, 501),
+            "{method} {path}: {}",
+            reply.text()
+        );
+        assert!(reply.text().contains(missing), "{path}: {}", reply.text());
+    }
 }
