@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,7 +20,7 @@ use self::token::TokenArgs;
 use self::users::{KeyArgs, UserArgs};
 use crate::api::route_filter::names_a_route;
 use crate::config::{self, ConfigError, Inputs, Loaded, Reading};
-use crate::{auth, healthcheck, kafka, observe, server};
+use crate::{auth, healthcheck, kafka, observe, schema, server};
 
 /// Exit status for wrong usage and wrong settings.
 const ASKED_WRONGLY: u8 = 2;
@@ -138,10 +139,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match command {
         Command::Serve(args) => {
-            let inputs = args.into_inputs();
+            let inputs = Arc::new(args.into_inputs());
             let file = config::settings_file(&inputs);
-            let sources = server::Sources::new(file, Box::new(move || checked(&inputs)), warnings);
-            match sources.read() {
+            let again = Arc::clone(&inputs);
+            // A schema that has become invalid is no reason to leave all settings as they were.
+            let read = Box::new(move || checked_but_schemas(&again));
+            let sources = server::Sources::new(file, read, warnings);
+            match checked(&inputs) {
                 Ok(loaded) => serve(loaded, sources),
                 Err(errors) => refuse(&errors),
             }
@@ -256,7 +260,25 @@ fn warnings(loaded: &Loaded) -> Vec<String> {
 fn checked(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
     let mut reading = config::read(inputs);
     apply_rules(&mut reading);
+    check_schemas(&mut reading);
     reading.finish()
+}
+
+/// The same, whatever is in the folder of schemas.
+fn checked_but_schemas(inputs: &Inputs) -> Result<Loaded, Vec<ConfigError>> {
+    let mut reading = config::read(inputs);
+    apply_rules(&mut reading);
+    reading.finish()
+}
+
+/// Objects to the files of schemas that are none.
+fn check_schemas(reading: &mut Reading) {
+    let loaded = &reading.loaded;
+    let problems = schema::problems(&loaded.settings.schema).into_iter();
+    let errors: Vec<ConfigError> = problems
+        .map(|problem| loaded.error("schema.folder", problem))
+        .collect();
+    reading.errors.extend(errors);
 }
 
 /// The one list of what start-up objects to: the settings' own rules, then those of parts that
@@ -316,6 +338,7 @@ fn show(inputs: &Inputs) -> ExitCode {
         false => ExitCode::SUCCESS,
     };
     apply_rules(&mut reading);
+    check_schemas(&mut reading);
     match reading.finish() {
         Ok(_) => shown,
         Err(errors) => refuse(&errors),

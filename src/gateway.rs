@@ -19,6 +19,7 @@ use crate::http::own_url::OwnUrl;
 use crate::kafka::Cluster;
 use crate::limits::memory::Budget;
 use crate::passthrough::{KafkaClients, NoClients, PrincipalClients};
+use crate::schema::Schemas;
 use crate::session;
 use crate::session::registry::Sessions;
 use crate::stream::limits::Streams;
@@ -47,14 +48,15 @@ struct Inner {
 
 impl Gateway {
     /// Puts the parts together. `stopping` is cancelled when the process is about to stop.
-    pub fn new(
+    pub(crate) fn new(
         settings: Settings,
         cluster: Arc<Cluster>,
+        schemas: Option<Arc<Schemas>>,
         auth: Authenticator,
         stopping: CancellationToken,
     ) -> Self {
         let budget = Arc::new(Budget::new(settings.limits.buffer_total_bytes));
-        let kafka = PrincipalClients::new(&settings, cluster, &stopping);
+        let kafka = PrincipalClients::new(&settings, cluster, schemas, &stopping);
         let auth = Arc::new(auth);
         let sessions = session::Services {
             sessions: Sessions::new(&settings, Arc::clone(&budget)),

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["admin", "consumer", "session", "stream"],
     &["passthrough", "read", "write"],
-    &["codec", "delivery", "kafka", "position"],
+    &["codec", "delivery", "kafka", "position", "schema"],
     &["auth", "filter", "limits", "observe", "transport"],
     &[
         "config",

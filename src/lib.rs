@@ -23,6 +23,7 @@
 //! | `read` | what every API that reads goes by: partitions, and what is shown |
 //! | [`delivery`] | acknowledgements, redelivery, dead letters, for every consuming API |
 //! | [`position`] | where a read starts and goes on |
+//! | `schema` | schemas of topics, and whether records are valid by them |
 //! | [`kafka`] | everything that talks to brokers |
 //! | `glob` | patterns of names |
 //! | [`topic_pattern`] | regular expressions over topic names |
@@ -35,8 +36,8 @@
 //! | [`reserved`] | whose a topic is, by its name |
 //!
 //! A module takes from its own layer and those below it: `cli, server -> api -> gateway -> http -> session, stream,
-//! consumer, admin -> passthrough, read, write -> codec, delivery, kafka, position -> auth, filter, limits, observe, transport ->
-//! record, reader_options, config`.
+//! consumer, admin -> passthrough, read, write -> codec, delivery, kafka, position, schema -> auth, filter, limits, observe,
+//! transport -> record, reader_options, config`.
 //! `layers_tests.rs` holds that. `kafka` names no JSON; nothing outside
 //! `kafka` names a Kafka client library.
 
@@ -65,6 +66,7 @@ mod read;
 pub mod reader_options;
 pub mod record;
 pub mod reserved;
+mod schema;
 pub mod server;
 pub mod session;
 pub mod stream;

@@ -28,6 +28,7 @@ use crate::config::{KafkaIdentity, Settings};
 use crate::kafka::Cluster;
 use crate::kafka::client::{TokenFeed, token_feed};
 use crate::kafka::fault::{Fault, FaultKind};
+use crate::schema::Schemas;
 use crate::write::Writer;
 
 /// How long a principal that Kafka did not let in is told so without asking again, unless it shows another
@@ -49,9 +50,9 @@ pub struct KafkaClients {
 
 impl KafkaClients {
     /// All that works on `cluster`.
-    pub fn new(cluster: Arc<Cluster>, settings: &Settings) -> Self {
+    fn new(cluster: Arc<Cluster>, settings: &Settings, schemas: Option<Arc<Schemas>>) -> Self {
         Self {
-            writer: Writer::new(Arc::clone(&cluster), settings),
+            writer: Writer::new(Arc::clone(&cluster), settings, schemas),
             cluster,
         }
     }
@@ -98,6 +99,7 @@ pub struct PrincipalClients {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    schemas: Option<Arc<Schemas>>,
     own: Arc<KafkaClients>,
     /// Empty where Kafka sees the gateway alone.
     known: Mutex<HashMap<Arc<Identity>, Arc<Slot>>>,
@@ -137,10 +139,16 @@ impl Slot {
 impl PrincipalClients {
     /// The gateway's own, which work on `cluster`, and none of a principal yet. Those that nobody uses are
     /// closed until `stopping`. Call it on the runtime.
-    pub fn new(settings: &Settings, cluster: Arc<Cluster>, stopping: &CancellationToken) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        cluster: Arc<Cluster>,
+        schemas: Option<Arc<Schemas>>,
+        stopping: &CancellationToken,
+    ) -> Self {
         let clients = Self {
             inner: Arc::new(Inner {
-                own: Arc::new(KafkaClients::new(cluster, settings)),
+                own: Arc::new(KafkaClients::new(cluster, settings, schemas.clone())),
+                schemas,
                 settings: settings.clone(),
                 known: Mutex::default(),
             }),
@@ -236,13 +244,25 @@ impl PrincipalClients {
     }
 
     async fn make(&self, slot: &Slot) -> Result<Arc<KafkaClients>, NoClients> {
-        let Inner { settings, own, .. } = &*self.inner;
+        let Inner {
+            settings,
+            schemas,
+            own,
+            ..
+        } = &*self.inner;
         let tokens = slot.feed.tokens();
         let cluster = own
             .cluster
             .beside(tokens, &settings.limits, &settings.websocket);
         match cluster.await {
-            Ok(cluster) => Ok(Arc::new(KafkaClients::new(Arc::new(cluster), settings))),
+            Ok(cluster) => {
+                let cluster = Arc::new(cluster);
+                Ok(Arc::new(KafkaClients::new(
+                    cluster,
+                    settings,
+                    schemas.clone(),
+                )))
+            }
             Err(fault) if fault.kind == FaultKind::Unauthenticated => {
                 // To its bearer the words of the gateway's own login would be of no use.
                 tracing::info!("Kafka does not accept a principal's token: {fault}");

@@ -10,6 +10,7 @@ mod addresses;
 mod connection;
 mod listener;
 mod reload;
+mod schemas;
 mod stamps;
 mod tls;
 
@@ -36,6 +37,7 @@ use crate::session::registry::Sessions;
 use connection::HttpServer;
 use listener::Listener;
 use reload::Reload;
+use schemas::SchemaFolder;
 use tls::Tls;
 
 pub use reload::Sources;
@@ -78,6 +80,9 @@ pub enum ServeError {
     /// The audit log cannot be opened.
     #[error("telemetry.audit: {0}")]
     Audit(String),
+    /// The schemas cannot be used.
+    #[error("schema.folder: {}", .0.join("; "))]
+    Schemas(Vec<String>),
     /// Keys that tokens are checked with cannot be read.
     #[error("{}", .0.join("; "))]
     Auth(Vec<String>),
@@ -110,6 +115,7 @@ pub async fn serve(
     let management = Listener::bind_all("management.listen", &management_addresses).await?;
     let tls = Tls::load(&settings.tls)?;
     let reload = Reload::new(sources, &settings, warned);
+    let schemas = SchemaFolder::load(&settings.schema).map_err(ServeError::Schemas)?;
 
     let audit = Audit::open(&settings.telemetry).map_err(ServeError::Audit)?;
     let cluster = Cluster::start(&settings.kafka, &settings.limits, &settings.websocket).await?;
@@ -118,6 +124,7 @@ pub async fn serve(
     let gateway = Gateway::new(
         settings.clone(),
         Arc::clone(&cluster),
+        schemas.as_ref().map(SchemaFolder::schemas),
         Authenticator::new(
             &settings.auth,
             settings.tls.client_ca.is_some(),
@@ -133,6 +140,9 @@ pub async fn serve(
 
     let management_closing = CancellationToken::new();
     tokio::spawn(reload.watch(gateway.clone(), hangup, management_closing.clone()));
+    if let Some(schemas) = schemas {
+        tokio::spawn(schemas.watch(management_closing.clone()));
+    }
     tokio::spawn(upkeep(metrics.clone()));
     let public_addresses = addresses(&public);
     let management_addresses = addresses(&management);

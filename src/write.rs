@@ -2,80 +2,36 @@
 //! to [`Writer::begin`], and nothing else calls the producer: permission, limits and what a topic asks
 //! of records stand here once, for every API.
 
+mod error;
 mod principal_header;
+mod schema_check;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Principal;
-use crate::auth::permission::{self, Action, Denied, Resource};
+use crate::auth::permission::{self, Action, Resource};
 use crate::kafka::Cluster;
 use crate::kafka::fault::{Fault, FaultKind};
 use crate::kafka::metadata::{Rules, Topic};
 use crate::kafka::producer::{Outcome, Sending, Sent};
 use crate::observe::topics::TopicWrites;
 use crate::record::ProducerRecord;
+use crate::schema::Schemas;
+pub use error::{Field, InvalidRecord, InvalidRecords, OnInvalid, WriteError};
 use principal_header::PrincipalHeader;
+use schema_check::Records;
 
 /// Longest time to ask the cluster why a record was not taken.
 const EXPLAIN: Duration = Duration::from_secs(2);
 
-/// What becomes of a batch in which one record breaks a rule.
+/// Whose words records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnInvalid {
-    /// Nothing is written and the first record at fault is named.
-    RejectBatch,
-    /// The record gets an error of its own and the others are written.
-    RejectRecord,
-}
-
-/// Why nothing of a batch was written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// The principal may not write here.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// Kafka does not know the topic, or could not be asked.
-    #[error(transparent)]
-    Kafka(#[from] Fault),
-    /// More records than `limits.records_per_request`.
-    #[error("{given} records in one request; the limit is {limit} (limits.records_per_request)")]
-    TooMany {
-        /// How many were sent.
-        given: usize,
-        /// How many are allowed.
-        limit: usize,
-    },
-    /// One record breaks a rule.
-    #[error("{fault}")]
-    Record {
-        /// The record's place in the batch, from 0.
-        index: usize,
-        /// The field at fault.
-        field: Field,
-        /// What is wrong with it.
-        fault: Fault,
-    },
-}
-
-/// The part of a record that breaks a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// The record as a whole.
-    Record,
-    /// Its `partition`.
-    Partition,
-    /// Its `headers`.
-    Headers,
-}
-
-/// Whose words the headers of records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Headers {
-    /// A client's, which cannot speak for the gateway.
-    OfClient,
-    /// The gateway's own, and those of a record that stood in a topic.
-    OfGateway,
+enum Origin {
+    /// A client's, which cannot speak for the gateway, and whose keys and values are checked.
+    Client,
+    /// The gateway's own, around a record that stood in a topic.
+    Gateway,
 }
 
 /// The write pipeline.
@@ -85,6 +41,8 @@ pub struct Writer {
     record_bytes: usize,
     records_per_request: usize,
     principal_header: Option<PrincipalHeader>,
+    /// `None` where nothing is checked.
+    schemas: Option<Arc<Schemas>>,
 }
 
 /// A batch that was handed over; [`PendingBatch::outcomes`] waits for what becomes of it.
@@ -98,14 +56,19 @@ pub struct PendingBatch {
 }
 
 impl Writer {
-    /// A pipeline that writes to `cluster` by `settings`.
-    pub fn new(cluster: Arc<Cluster>, settings: &crate::config::Settings) -> Self {
+    /// A pipeline that writes to `cluster` by `settings` what is valid by `schemas`.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        settings: &crate::config::Settings,
+        schemas: Option<Arc<Schemas>>,
+    ) -> Self {
         let header = settings.kafka.principal_header.as_deref();
         Self {
             cluster,
             record_bytes: settings.limits.record_bytes,
             records_per_request: settings.limits.records_per_request,
             principal_header: header.map(PrincipalHeader::new),
+            schemas,
         }
     }
 
@@ -115,7 +78,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`WriteError`] when nothing was written: no permission, an unknown topic, too many records,
-    /// or, under [`OnInvalid::RejectBatch`], a record that breaks a rule.
+    /// or, where `on_invalid` says so, a record that breaks a rule.
     pub async fn submit(
         &self,
         principal: &Principal,
@@ -174,8 +137,8 @@ impl Writer {
         }
         let may_create = permission::may_create(principal, topic);
         let (letter, on_invalid) = (vec![letter], OnInvalid::RejectBatch);
-        let headers = Headers::OfGateway;
-        let begun = self.begin_with(principal, topic, letter, on_invalid, headers, may_create);
+        let origin = Origin::Gateway;
+        let begun = self.begin_with(principal, topic, letter, on_invalid, origin, may_create);
         match begun.await {
             Err(WriteError::Kafka(fault))
                 if fault.kind == FaultKind::UnknownTopic && !may_create =>
@@ -200,9 +163,9 @@ impl Writer {
         on_invalid: OnInvalid,
     ) -> Result<PendingBatch, WriteError> {
         permission::authorize(principal, Action::Produce, Resource::Topic(topic))?;
-        let headers = Headers::OfClient;
+        let origin = Origin::Client;
         // Whoever may write to a topic may have its first use create it.
-        self.begin_with(principal, topic, records, on_invalid, headers, true)
+        self.begin_with(principal, topic, records, on_invalid, origin, true)
             .await
     }
 
@@ -213,7 +176,7 @@ impl Writer {
         topic: &str,
         mut records: Vec<ProducerRecord>,
         on_invalid: OnInvalid,
-        headers: Headers,
+        origin: Origin,
         may_create: bool,
     ) -> Result<PendingBatch, WriteError> {
         if records.len() > self.records_per_request {
@@ -226,11 +189,28 @@ impl Writer {
         if lacks_any(&topic, &records) {
             topic = Box::pin(self.looked_at_again(topic)).await?;
         }
-        let mut faults = self.check(&topic, &records, on_invalid, headers)?;
+        let mut faults = self.check(&topic, &records, on_invalid, origin)?;
+        let metrics = TopicWrites::of(&topic.name, Some(principal.identity()));
+        if let Some(schemas) = &self.schemas
+            && origin == Origin::Client
+        {
+            let records = Records {
+                records: &records,
+                on_invalid,
+                metrics: &metrics,
+            };
+            // Boxed, so that those who check nothing have no larger future for it.
+            Box::pin(schema_check::check(
+                schemas,
+                &topic.name,
+                records,
+                &mut faults,
+            ))
+            .await?;
+        }
         if let Some(header) = &self.principal_header {
             header.put_on(principal.identity(), &mut records);
         }
-        let metrics = TopicWrites::of(&topic.name, Some(principal.identity()));
         self.check_rules(&topic, &records, &mut faults, &metrics)
             .await;
         self.cluster
@@ -272,11 +252,11 @@ impl Writer {
         topic: &Topic,
         records: &[ProducerRecord],
         on_invalid: OnInvalid,
-        headers: Headers,
+        origin: Origin,
     ) -> Result<Vec<(usize, Fault)>, WriteError> {
         let mut faults = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let Some((field, fault)) = self.fault_in(topic, record, headers) else {
+            let Some((field, fault)) = self.fault_in(topic, record, origin) else {
                 continue;
             };
             if on_invalid == OnInvalid::RejectBatch {
@@ -341,7 +321,7 @@ impl Writer {
         &self,
         topic: &Topic,
         record: &ProducerRecord,
-        headers: Headers,
+        origin: Origin,
     ) -> Option<(Field, Fault)> {
         let size = record.size();
         if size > self.record_bytes {
@@ -357,7 +337,7 @@ impl Writer {
                 ),
             ));
         }
-        if headers == Headers::OfClient
+        if origin == Origin::Client
             && let Some(header) = &self.principal_header
             && let Some(fault) = header.fault_in(record)
         {

@@ -12,6 +12,7 @@ use super::Settings;
 use super::issuers;
 use super::schema::{self, Accessor, KEYS, Key, VARIABLE_PREFIX, ValueKind};
 use super::tables::Read;
+use super::topic_schemas;
 use super::topics;
 use super::validate;
 use super::value::{Raw, quote};
@@ -400,6 +401,10 @@ impl Reading {
                 }
                 ValueKind::KeyedTopics(place) => {
                     let read = topics::read_keyed(key.path, raw, at);
+                    self.accept_tables(key, *place, read, origin, at);
+                }
+                ValueKind::TopicSchemas(place) => {
+                    let read = topic_schemas::read(key.path, raw, at);
                     self.accept_tables(key, *place, read, origin, at);
                 }
                 // A variable can hold the whole table.

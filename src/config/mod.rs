@@ -9,7 +9,7 @@
 //! - `permission.rs`: `action:pattern`
 //! - `properties.rs`: librdkafka's properties, some of which are secrets
 //! - `tables.rs`: lists of tables; `issuers.rs`: `[[auth.issuers]]`; `topics.rs`: `[[auth.topic_filters]]`
-//!   and `[[streams.keyed_topics]]`; `jwks_url.rs`: where keys may come from
+//!   and `[[streams.keyed_topics]]`; `topic_schemas.rs`: `[schema]`; `jwks_url.rs`: where keys may come from
 //! - `files.rs`: files that settings name
 //! - `load.rs`: the layers, merged, with the source of each value
 //! - `validate.rs`: what must hold between settings before anything listens
@@ -31,6 +31,7 @@ mod secrets;
 mod show;
 mod tables;
 mod take_over;
+mod topic_schemas;
 mod topics;
 mod validate;
 mod value;
@@ -56,6 +57,7 @@ pub use self::properties::Properties;
 pub use self::sample::sample;
 pub use self::schema::{is_setting, variable_of};
 pub use self::show::{is_secret_property, show};
+pub use self::topic_schemas::{SchemaMode, SchemaSettings, TopicSchemaSettings};
 pub use self::value::quote;
 
 /// Everything that can be set. One field per table of the settings file.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     /// TLS of our own listeners.
     pub tls: TlsSettings,
+    /// Schemas that records are checked by.
+    pub schema: SchemaSettings,
     /// Who may connect.
     pub auth: AuthSettings,
     /// Sessions on a socket.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::item_types::{self, Item};
 use super::{
     AuditTo, AuthMode, GroupEngine, HeaderForm, IssuerSettings, KafkaIdentity, KeyedTopicSettings,
-    LogFormat, Properties, Settings, TopicFilterSettings,
+    LogFormat, Properties, SchemaMode, Settings, TopicFilterSettings, TopicSchemaSettings,
 };
 
 /// Gives access to a setting in the typed settings.
@@ -77,6 +77,10 @@ pub(super) enum ValueKind {
     TopicFilters(Accessor<Vec<TopicFilterSettings>>),
     /// A list of tables, one for each pattern of topics whose keys have their partition.
     KeyedTopics(Accessor<Vec<KeyedTopicSettings>>),
+    /// A name of [`SchemaMode`].
+    Schema(Accessor<SchemaMode>),
+    /// A list of tables, one for each pattern of topics whose records are checked.
+    TopicSchemas(Accessor<Vec<TopicSchemaSettings>>),
 }
 
 /// One setting.
@@ -140,7 +144,10 @@ impl Key {
     pub(super) fn is_list_of_tables(&self) -> bool {
         matches!(
             self.kind,
-            ValueKind::Issuers(_) | ValueKind::TopicFilters(_) | ValueKind::KeyedTopics(_)
+            ValueKind::Issuers(_)
+                | ValueKind::TopicFilters(_)
+                | ValueKind::KeyedTopics(_)
+                | ValueKind::TopicSchemas(_)
         )
     }
 }
@@ -182,6 +189,10 @@ pub(super) static TABLES: &[(&str, &str)] = &[
         "Streams of records (NDJSON, SSE). However many read a topic, it is read from Kafka once, and what was read lately is kept in a ring.",
     ),
     ("rest", "The compatible REST API: consumer instances."),
+    (
+        "schema",
+        "Schemas that keys and values are checked by before they are written, whatever API they come by.",
+    ),
     ("auth", "Who may connect."),
     ("limits", "Bounds on what clients may send or ask for."),
     ("telemetry", "Logs, always on standard error."),
@@ -485,6 +496,31 @@ pub(super) static KEYS: &[Key] = &[
         "rest.record_headers",
         ValueKind::Headers(|s| &mut s.rest.record_headers),
         "How a read writes the headers of records: \"pairs\" ([\"name\", \"text\"]), or objects with base64 for clients written for another gateway: \"name_value\" (Karapace) or \"key_value\" (Strimzi's bridge), where records without headers have no such field. Records that are written may have their headers in any of these forms.",
+    ),
+    key(
+        "schema.folder",
+        ValueKind::Path(|s| &mut s.schema.folder),
+        "A folder with JSON Schemas: TOPIC-value.json and TOPIC-key.json are those of a topic's values and keys, and other .json files what these refer to. They are read again when they change.",
+    )
+    .when_unset("no schemas", "\"schemas\""),
+    key(
+        "schema.default_key",
+        ValueKind::Schema(|s| &mut s.schema.default_key),
+        "What becomes of keys, in topics of which schema.topics says nothing. \"off\": they are not looked at. \"check\": they must be JSON that is valid by the topic's schema, and a topic without a schema takes no key. \"check_if_present\": the same where the topic has a schema; elsewhere they are not looked at.",
+    ),
+    key(
+        "schema.default_value",
+        ValueKind::Schema(|s| &mut s.schema.default_value),
+        "The same of values.",
+    ),
+    key(
+        "schema.topics",
+        ValueKind::TopicSchemas(|s| &mut s.schema.topics),
+        "What becomes of the keys and values of topics, a table for each pattern of topics; the first that matches a topic holds. key and value: as schema.default_key and schema.default_value, which hold where one is left out.",
+    )
+    .when_unset(
+        "all topics are treated as the defaults say",
+        "topic = \"orders\"\nvalue = \"check\"",
     ),
     key(
         "auth.mode",

@@ -5,6 +5,7 @@ mod browsers;
 mod layers;
 mod reference;
 mod rules;
+mod schemas;
 mod show;
 mod tokens;
 mod values;

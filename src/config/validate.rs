@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use super::address::Address;
 use super::files::{self, read_secret};
 use super::load::{ConfigError, Loaded, Source, Unread};
+use super::topic_schemas;
 use super::value::{name_of, size_to_text};
 use super::{
     AuditTo, AuthMode, AuthSettings, GroupEngine, KafkaIdentity, KafkaSettings, KeySource,
@@ -59,6 +60,14 @@ pub(super) fn objections(loaded: &Loaded, unread: &Unread, has_embedded: bool) -
     }
     if knows(&["kafka.principal_header"]) {
         errors.extend(principal_header(loaded));
+    }
+    if knows(&[
+        "schema.folder",
+        "schema.default_key",
+        "schema.default_value",
+        "schema.topics",
+    ]) {
+        errors.extend(topic_schemas::objections(loaded));
     }
     errors.extend(named_files(loaded));
     errors

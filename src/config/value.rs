@@ -16,8 +16,8 @@ use super::item_types::{self, Item};
 use super::permission::read_permission;
 use super::schema::{Range, ValueKind};
 use super::{
-    AuditTo, AuthMode, GroupEngine, HeaderForm, KafkaIdentity, LogFormat, Settings, issuers,
-    tables, topics,
+    AuditTo, AuthMode, GroupEngine, HeaderForm, KafkaIdentity, LogFormat, SchemaMode, Settings,
+    issuers, tables, topic_schemas, topics,
 };
 
 /// A value before its kind is known. It may be a secret, so that its `Debug` form says only of what
@@ -260,6 +260,7 @@ impl ValueKind {
                 Some(form) => *place(settings) = form,
                 None => return refuse(),
             },
+            Self::Schema(place) => *place(settings) = SchemaMode::read(raw)?,
             Self::Audit(place) => match raw.text().map(str::trim) {
                 Some("off") => *place(settings) = AuditTo::Off,
                 Some("stderr") => *place(settings) = AuditTo::Stderr,
@@ -290,7 +291,10 @@ impl ValueKind {
             // These are not assigned as a whole: their entries merge one by one.
             Self::Properties(_) | Self::Roles(_) => return refuse(),
             // Read field by field, as each has a place and an error of its own.
-            Self::Issuers(_) | Self::TopicFilters(_) | Self::KeyedTopics(_) => return refuse(),
+            Self::Issuers(_)
+            | Self::TopicFilters(_)
+            | Self::KeyedTopics(_)
+            | Self::TopicSchemas(_) => return refuse(),
         }
         Ok(())
     }
@@ -339,6 +343,7 @@ impl ValueKind {
             Self::Engine(place) => quote(name_of(*place(settings), &GroupEngine::NAMES)?),
             Self::Format(place) => quote(name_of(*place(settings), &LogFormat::NAMES)?),
             Self::Headers(place) => quote(name_of(*place(settings), &HeaderForm::NAMES)?),
+            Self::Schema(place) => quote(name_of(*place(settings), &SchemaMode::NAMES)?),
             Self::Audit(place) => match place(settings) {
                 AuditTo::Off => quote("off"),
                 AuditTo::Stderr => quote("stderr"),
@@ -361,6 +366,10 @@ impl ValueKind {
             Self::KeyedTopics(place) => match place(settings).as_slice() {
                 [] => return None,
                 list => topics::keyed_to_toml(list),
+            },
+            Self::TopicSchemas(place) => match place(settings).as_slice() {
+                [] => return None,
+                list => topic_schemas::to_toml(list),
             },
             Self::Properties(_) | Self::Roles(_) => return None,
         })
@@ -389,6 +398,7 @@ impl ValueKind {
             Self::Engine(_) => names(&GroupEngine::NAMES),
             Self::Format(_) => names(&LogFormat::NAMES),
             Self::Headers(_) => names(&HeaderForm::NAMES),
+            Self::Schema(_) => SchemaMode::EXPECTS.into(),
             Self::Properties(_) => "a table of librdkafka properties".into(),
             Self::Audit(_) => "\"off\", \"stderr\" or a path".into(),
             Self::Path(_) => "a path".into(),
@@ -400,9 +410,10 @@ impl ValueKind {
             Self::Claim(_) => "a claim, or a path of them with dots".into(),
             Self::Strings(_, item) => item.expects.into(),
             Self::Roles(_) => "a table of lists of permissions".into(),
-            Self::Issuers(_) | Self::TopicFilters(_) | Self::KeyedTopics(_) => {
-                tables::EXPECTS.into()
-            }
+            Self::Issuers(_)
+            | Self::TopicFilters(_)
+            | Self::KeyedTopics(_)
+            | Self::TopicSchemas(_) => tables::EXPECTS.into(),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::kafka::fault::{Fault, FaultKind};
 use crate::passthrough::NoClients;
 use crate::read::error::ReadError;
 use crate::stream::error::StreamError;
-use crate::write::{Field, WriteError};
+use crate::write::{Field, InvalidRecord, WriteError};
 
 /// Seconds after which it makes sense to try again, where nothing better is known.
 const RETRY_AFTER_S: u32 = 1;
@@ -71,6 +71,10 @@ pub struct ErrorBody {
     /// The partitions for which the request could not be carried out, where it was for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partitions: Option<Vec<PartitionError>>,
+    /// The records of a request that are not valid by the topic's schemas, the first 100; nothing of the
+    /// request was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<Vec<RecordError>>,
     /// The request's id, as in the `X-Request-Id` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -89,6 +93,18 @@ pub struct PartitionError {
     /// The Kafka protocol's name of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka_error: Option<&'static str>,
+}
+
+/// What is wrong with one record of a request
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RecordError {
+    /// The record's place in the request, from 0.
+    pub index: usize,
+    /// The JSON Pointer into the body to what is wrong.
+    #[schema(example = "/3/value/price")]
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
 }
 
 impl ApiError {
@@ -186,6 +202,14 @@ impl ApiError {
         self
     }
 
+    /// Names what is at fault as `place` has it, where something is named.
+    #[must_use]
+    pub fn placed(mut self, place: impl FnOnce(&str) -> Option<String>) -> Self {
+        let field = self.body.field.take();
+        self.body.field = field.and_then(|field| place(&field)).map(Cow::Owned);
+        self
+    }
+
     /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -233,8 +257,8 @@ impl ApiError {
         let mut error = Self::new(status, code, fault.message.clone());
         error.body.kafka_error = fault.kafka_error;
         error.body.maybe_written = fault.maybe_written.then_some(true);
-        if fault.kind == FaultKind::ReservedHeader {
-            error = error.at("/headers");
+        if let Some(field) = &fault.field {
+            error = error.at(field.to_string());
         }
         if fault.retriable {
             error.retry()
@@ -330,7 +354,9 @@ fn status_of(kind: FaultKind) -> (StatusCode, u32) {
         // Not a 401: it is the gateway that could not log in, the client can do nothing about it.
         FaultKind::Unauthenticated => (StatusCode::SERVICE_UNAVAILABLE, 503),
         FaultKind::Invalid => (StatusCode::BAD_REQUEST, 40002),
-        FaultKind::ReservedHeader => (StatusCode::UNPROCESSABLE_ENTITY, 422),
+        FaultKind::ReservedHeader | FaultKind::InvalidBySchema => {
+            (StatusCode::UNPROCESSABLE_ENTITY, 422)
+        }
         FaultKind::Exists => (StatusCode::CONFLICT, 409),
         FaultKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 413),
         FaultKind::OffsetOutOfRange => (StatusCode::GONE, 410),
@@ -483,6 +509,26 @@ impl ApiError {
                 } else {
                     error.at(pointer)
                 }
+            }
+            WriteError::Invalid(ref invalid) => {
+                let field = |record: &InvalidRecord| {
+                    let field = record.fault.field.as_deref().unwrap_or_default();
+                    format!("{}{field}", place(record.index))
+                };
+                let mut error = Self::unprocessable(rejected.to_string());
+                error.body.retriable = Some(false);
+                if let Some(first) = invalid.told.first() {
+                    error = error.at(field(first));
+                }
+                if invalid.of > 1 {
+                    let one = |record: &InvalidRecord| RecordError {
+                        index: record.index,
+                        field: field(record),
+                        message: record.fault.message.clone(),
+                    };
+                    error.body.records = Some(invalid.told.iter().map(one).collect());
+                }
+                error
             }
         }
     }

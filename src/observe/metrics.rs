@@ -132,6 +132,18 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Times that the producer failed for good and was replaced"
     );
     describe_counter!(
+        "schema_checks_total",
+        "Keys and values that were checked by a schema, by part and result"
+    );
+    describe_counter!(
+        "schema_reload_failures_total",
+        "Times that files of schema.folder had changed and could not be used"
+    );
+    describe_gauge!(
+        "schema_files_invalid",
+        "Files of schema.folder that cannot be used as they are now"
+    );
+    describe_counter!(
         "audit_entries_lost_total",
         "Entries of the audit log that were not written, by reason"
     );

@@ -45,14 +45,15 @@ impl PrincipalHeader {
             name.eq_ignore_ascii_case(&self.name) || name.eq_ignore_ascii_case(&self.original)
         };
         let forged = record.headers.iter().find(|header| is_own(&header.name))?;
-        Some(Fault::new(
-            FaultKind::ReservedHeader,
-            format!(
-                "headers: {} is written by the gateway alone (kafka.principal_header): expected \
-                 records without it",
-                forged.name
-            ),
-        ))
+        let message = format!(
+            "headers: {} is written by the gateway alone (kafka.principal_header): expected \
+             records without it",
+            forged.name
+        );
+        Some(Fault {
+            field: Some("/headers".into()),
+            ..Fault::new(FaultKind::ReservedHeader, message)
+        })
     }
 
     /// Says on each of the records that `principal` writes it.

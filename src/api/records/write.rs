@@ -124,7 +124,7 @@ pub struct WrittenRecord {
         (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 413, description = "The body, a record or their number is over the limit", body = ErrorBody),
         (status = 415, description = "No content type, or a form's; the answer lists what is read", body = ErrorBody),
-        (status = 422, description = "A record is not acceptable; `field` says what of it. Or the `Idempotency-Key` was used for another request", body = ErrorBody),
+        (status = 422, description = "A record is not acceptable, or its key or value is not valid by the topic's schema; `field` says what of it, and `records` tells of all that are not valid. Or the `Idempotency-Key` was used for another request", body = ErrorBody),
         (status = 503, description = "Kafka cannot be reached or takes no more right now; try again", body = ErrorBody),
         (status = 504, description = "Kafka did not answer in time; `maybe_written` says whether the record may be there", body = ErrorBody),
         (status = 507, description = "The embedded broker is full", body = ErrorBody),
@@ -168,17 +168,25 @@ pub async fn post(
     negotiate::accept(&parts.headers, &[JSON])?;
     let key = key_of(&parts.headers)?;
     let body = gateway.body(&parts, body).await?;
+    let placed = move |error: ApiError| match kind {
+        Kind::Raw => error.placed(raw::place),
+        Kind::Json | Kind::NdJson => error,
+    };
     let Some(key) = key else {
         let parsed = decoder.decode(&parts.headers, body)?;
         return Ok(write(&gateway, &principal, &topic, parsed)
-            .await?
+            .await
+            .map_err(placed)?
             .into_response());
     };
     let fingerprint = fingerprint(&topic, raw_query.as_deref(), &parts, &body);
     let parsed = decoder.decode(&parts.headers, body)?;
     let work = {
         let (gateway, principal) = (gateway.clone(), principal.clone());
-        async move { write(&gateway, &principal, &topic, parsed).await }
+        async move {
+            let written = write(&gateway, &principal, &topic, parsed).await;
+            written.map_err(placed)
+        }
     };
     gateway
         .answers()
@@ -187,6 +195,7 @@ pub async fn post(
 }
 
 /// What a body is.
+#[derive(Clone, Copy)]
 enum Kind {
     Json,
     NdJson,

@@ -1,12 +1,27 @@
-//! What the OpenAPI document says about the errors of this API.
+//! What the OpenAPI document says about the errors of this API, and the error of records that were refused.
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
 use utoipa::openapi::{RefOr, Response};
 
 use super::media::{PLAIN, V2};
 use crate::api::openapi::error_responses;
 pub use crate::api::rest_proxy_codes::{of_record, of_request, status_of_record};
+use crate::http::error::ApiError;
+use crate::write::WriteError;
+
+/// The error of a request to write of which nothing was written.
+pub(super) fn of_rejected(rejected: WriteError) -> ApiError {
+    let is_invalid = matches!(rejected, WriteError::Invalid(_));
+    let error = ApiError::from_rejected(rejected, |at| format!("/records/{at}"));
+    if !is_invalid {
+        return error;
+    }
+    // As a key or value that is not of its format.
+    let message = format!("Bad Request: {}", error.message());
+    error.coded(StatusCode::BAD_REQUEST, 400).saying(message)
+}
 
 /// The errors of requests that read lists.
 pub(super) struct ListErrors;
@@ -44,7 +59,7 @@ const TOPICS: &[(&str, &str)] = &[
 const PRODUCE: &[(&str, &str)] = &[
     (
         "400",
-        "The body is not JSON or not of this shape, or a key or value is not of its format; nothing was written",
+        "The body is not JSON or not of this shape, or a key or value is not of its format or not valid by the topic's schema (`records` tells which); nothing was written",
     ),
     (
         "401",

@@ -215,7 +215,7 @@ async fn produce(
         let count = records.len();
         let written = gateway
             .writer()
-            .submit(principal, topic, records, OnInvalid::RejectRecord)
+            .submit(principal, topic, records, OnInvalid::RejectBatchOfInvalid)
             .await;
         match written {
             Ok(outcomes) => Ok((outcomes, is_brief)),
@@ -223,9 +223,7 @@ async fn produce(
             Err(WriteError::Kafka(fault)) if fault.kind != FaultKind::StorageFull => {
                 Ok((vec![Err(Box::new(fault)); count], is_brief))
             }
-            Err(rejected) => Err(ApiError::from_rejected(rejected, |at| {
-                format!("/records/{at}")
-            })),
+            Err(rejected) => Err(error::of_rejected(rejected)),
         }
     };
     match written.await {

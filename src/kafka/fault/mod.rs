@@ -27,6 +27,8 @@ pub struct Fault {
     /// The record may have been written although no acknowledgement came (produce only): trying
     /// again can make a duplicate.
     pub maybe_written: bool,
+    /// The JSON Pointer, from the record on, to what of it is at fault.
+    pub field: Option<Box<str>>,
 }
 
 /// The kinds of failure that callers tell apart.
@@ -47,6 +49,8 @@ pub enum FaultKind {
     Invalid,
     /// The record has a header that only the gateway writes.
     ReservedHeader,
+    /// The record's key or value is not valid by the topic's schema.
+    InvalidBySchema,
     /// The thing to be created exists already.
     Exists,
     /// The record is larger than the topic or the broker takes.
@@ -80,6 +84,7 @@ impl Fault {
             FaultKind::Unauthenticated => "unauthenticated",
             FaultKind::Invalid => "invalid",
             FaultKind::ReservedHeader => "reserved_header",
+            FaultKind::InvalidBySchema => "invalid_by_schema",
             FaultKind::Exists => "exists",
             FaultKind::TooLarge => "too_large",
             FaultKind::OffsetOutOfRange => "offset_out_of_range",
@@ -107,6 +112,7 @@ impl Fault {
                     | FaultKind::Throttled
             ),
             maybe_written: false,
+            field: None,
         }
     }
 

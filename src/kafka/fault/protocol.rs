@@ -65,6 +65,7 @@ pub(super) fn fault(code: i16, detail: Option<&str>) -> Fault {
         },
         retriable: row.retriable,
         maybe_written: false,
+        field: None,
     }
 }
 

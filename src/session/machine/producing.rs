@@ -17,8 +17,6 @@ use crate::session::protocol::server::{Error, ProduceError, ProduceResult};
 use crate::session::protocol::topic_error::topic_error;
 use crate::write::WriteError;
 
-/// A record's headers, from where the record is.
-const HEADERS: &str = "/headers";
 /// After `produce_overrun`.
 const OVERRUN_RETRY_MS: u64 = 100;
 
@@ -199,6 +197,8 @@ fn rejection(rejected: &WriteError) -> Error {
             field: Some("topic".to_owned()),
             ..Error::from_fault("invalid_frame", fault)
         },
+        // Only of a request that is refused as a whole, which a frame is not for a record's sake.
+        WriteError::Invalid(_) => Error::new("invalid_frame", rejected.to_string()),
         WriteError::Kafka(fault) | WriteError::Record { fault, .. } => Error {
             field: (fault.kind == FaultKind::UnknownTopic).then(|| "topic".to_owned()),
             ..topic_error(fault)
@@ -227,9 +227,10 @@ fn results(outcomes: Vec<Outcome>, unfit: Vec<(usize, ProduceError)>) -> Vec<Pro
     all.extend(outcomes);
     for (index, result) in all.iter_mut().enumerate() {
         if let ProduceResult::Failed { error } = result
-            && error.field.as_deref() == Some(HEADERS)
+            && let Some(field) = &error.field
+            && !field.starts_with("/records/")
         {
-            error.field = Some(format!("/records/{index}{HEADERS}"));
+            error.field = Some(format!("/records/{index}{field}"));
         }
     }
     all
@@ -238,9 +239,10 @@ fn results(outcomes: Vec<Outcome>, unfit: Vec<(usize, ProduceError)>) -> Vec<Pro
 fn produce_error(fault: &Fault) -> ProduceError {
     let code = match fault.kind {
         FaultKind::TooLarge => "message_too_large",
-        FaultKind::UnknownPartition | FaultKind::Invalid | FaultKind::ReservedHeader => {
-            "invalid_record"
-        }
+        FaultKind::UnknownPartition
+        | FaultKind::Invalid
+        | FaultKind::ReservedHeader
+        | FaultKind::InvalidBySchema => "invalid_record",
         FaultKind::UnknownTopic => "topic_not_found",
         FaultKind::NotAuthorized => "forbidden",
         FaultKind::Unavailable | FaultKind::QueueFull => "kafka_unavailable",
@@ -251,7 +253,7 @@ fn produce_error(fault: &Fault) -> ProduceError {
         code,
         message: fault.message.clone(),
         retriable: fault.retriable,
-        field: (fault.kind == FaultKind::ReservedHeader).then(|| HEADERS.to_owned()),
+        field: fault.field.as_deref().map(str::to_owned),
         kafka_error: fault.kafka_error,
         maybe_written: fault.maybe_written,
     }

@@ -80,6 +80,17 @@ impl Meta {
     }
 }
 
+/// What a request calls the `field` of its record: the value is the whole body, the key a parameter. `None`
+/// is the body as a whole.
+pub fn place(field: &str) -> Option<String> {
+    match field.strip_prefix("/value") {
+        Some("") => None,
+        Some(inside) => Some(inside.to_owned()),
+        None if field.starts_with("/key") => Some("key".to_owned()),
+        None => Some(field.to_owned()),
+    }
+}
+
 /// The headers `Kafka-Header-<name>`, repeats in their order.
 pub fn record_headers(headers: &HeaderMap) -> Vec<Header> {
     headers
@@ -140,6 +151,19 @@ mod tests {
         assert_eq!(record.value.as_deref(), Some(&b""[..]));
         assert_eq!(meta("key=").unwrap().key, Some(Bytes::new()));
         assert_eq!(meta("").unwrap().key, None);
+    }
+
+    #[test]
+    fn the_parts_of_a_record_are_named_as_the_request_has_them() {
+        for (field, expected) in [
+            ("/value/price", Some("/price")),
+            ("/value", None),
+            ("/key", Some("key")),
+            ("/key/id", Some("key")),
+            ("/headers", Some("/headers")),
+        ] {
+            assert_eq!(place(field).as_deref(), expected, "{field}");
+        }
     }
 
     #[test]

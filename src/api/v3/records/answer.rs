@@ -129,6 +129,12 @@ pub(super) fn failed(out: &mut Vec<u8>, error: ApiError) {
 /// The error of a record that Kafka refused.
 pub(super) fn refused(fault: &Fault) -> ApiError {
     let (status, code) = match fault.kind {
+        // As a key or value that cannot be read.
+        FaultKind::InvalidBySchema => {
+            return ApiError::from_fault(fault)
+                .coded(StatusCode::BAD_REQUEST, 400)
+                .saying(format!("Bad Request: {}", fault.message));
+        }
         // Of both the reference only hears that they are not in the metadata.
         FaultKind::UnknownTopic | FaultKind::UnknownPartition => (StatusCode::NOT_FOUND, 40401),
         FaultKind::NotAuthorized => (StatusCode::FORBIDDEN, 40301),
