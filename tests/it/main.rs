@@ -5,6 +5,7 @@
 //! - `records`, `streams`, `ws`, `v2`, `v3`, `plain`: the APIs
 //! - `kafka`: what Kafka decides and every API has to keep
 //! - `security`: who may do what, and what must not get through
+//! - `schemas`: what is checked before it is written, over every API
 //! - `config`: settings, start and end of the process
 //! - `no_kafka`: tests that can run without a real Kafka, in folders of the same names. `./test` runs only
 //!   these where there is no Java, and reports all others as skipped
@@ -30,6 +31,7 @@ mod no_kafka;
 mod plain;
 mod readme;
 mod records;
+mod schemas;
 mod security;
 mod streams;
 mod support_selftest;

@@ -5,6 +5,7 @@ mod kafka;
 mod openapi;
 mod plain;
 mod records;
+mod schemas;
 mod security;
 mod security_policy;
 mod support_selftest;

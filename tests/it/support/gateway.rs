@@ -217,7 +217,7 @@ impl Builder {
             )
     }
 
-    /// Puts a file into its working directory; `tidegate.toml` is read from there.
+    /// Puts a file into its working directory, or into a folder there; `tidegate.toml` is read from there.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.into(), text.into()));
         self
@@ -242,7 +242,9 @@ impl Builder {
     fn try_start_blocking(self) -> Result<Gateway, Ended> {
         let mut process = Supervised::new("tidegate-gateway-");
         for (name, text) in &self.files {
-            std::fs::write(process.folder().join(name), text).unwrap();
+            let path = process.folder().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let mut command = command(process.folder());
         command.args(self.args).envs(self.env);
