@@ -9,6 +9,17 @@ use crate::http::json_object::{Object, unacceptable, wrong};
 use crate::kafka::metadata::check_topic_name;
 use crate::record::TopicPartition;
 
+/// A time: milliseconds since 1970, or ISO 8601
+#[derive(Debug, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub enum Moment {
+    /// Milliseconds since 1970, more than 0.
+    Milliseconds(i64),
+    /// ISO 8601.
+    Text(String),
+}
+
 impl Object<'_> {
     /// The names of topics, each once.
     ///

@@ -1,6 +1,7 @@
 //! The OpenAPI document, assembled from the rows of the route list.
 
 pub(super) mod common_responses;
+mod constraints;
 pub(super) mod error_responses;
 
 use axum::http::header;
@@ -56,6 +57,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     components.add_security_scheme("basic", SecurityScheme::Http(basic));
     components.add_security_scheme("apiKey", SecurityScheme::ApiKey(key));
+    constraints::apply(&mut document);
     document
 }
 

@@ -55,11 +55,11 @@ pub async fn index(headers: HeaderMap) -> Result<Response, ApiError> {
             (Object = "application/vnd.kafka.v2+json", example = json!({})),
             (Object = "application/json", example = json!({})),
         )),
-        (status = 400, description = "The body is not a JSON object", body = ErrorBody),
+        (status = 400, description = "The body is not a JSON object", content((ErrorBody = "application/vnd.kafka.v2+json"), (ErrorBody = "application/json"))),
         (status = 406, description = "`Accept` rules out JSON", body = ErrorBody),
-        (status = 408, description = "The body did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The body is over 512 bytes", body = ErrorBody),
-        (status = 415, description = "The body is not JSON by its content type", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time", content((ErrorBody = "application/vnd.kafka.v2+json"), (ErrorBody = "application/json"))),
+        (status = 413, description = "The body is over 512 bytes", content((ErrorBody = "application/vnd.kafka.v2+json"), (ErrorBody = "application/json"))),
+        (status = 415, description = "The body is not JSON by its content type", content((ErrorBody = "application/vnd.kafka.v2+json"), (ErrorBody = "application/json"))),
     )
 )]
 pub async fn post(State(gateway): State<Gateway>, request: Request) -> Result<Response, ApiError> {

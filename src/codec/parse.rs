@@ -3,6 +3,8 @@
 //! Bodies are parsed in one pass. Only when that fails is the body looked at again, piece by piece,
 //! to say which record and which field is at fault.
 
+mod named_partition;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -17,6 +19,7 @@ use super::format::Format;
 use super::json::{MAX_DEPTH, deeper_than};
 use crate::position::time_ms;
 use crate::record::{Header, ProducerRecord};
+pub use named_partition::in_partition;
 
 /// The formats of a request's keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -272,10 +275,25 @@ pub fn shared(body: &Bytes, text: Cow<'_, str>) -> Bytes {
     }
 }
 
+/// A whole number, as JSON has them: `1.0` is one too.
+pub fn whole(text: &str) -> Option<i64> {
+    /// Beyond it not every whole number has a place among the others.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = text.parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is whole, and far below the largest"
+    )]
+    let whole = (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i64);
+    whole
+}
+
 fn partition(raw: &RawValue) -> Result<i32, Unfit> {
-    raw.get()
-        .parse()
-        .ok()
+    whole(raw.get())
+        .and_then(|partition| i32::try_from(partition).ok())
         .filter(|partition| *partition >= 0)
         .ok_or_else(|| {
             Unfit::new(
@@ -286,7 +304,7 @@ fn partition(raw: &RawValue) -> Result<i32, Unfit> {
 }
 
 fn timestamp(raw: &RawValue) -> Result<i64, Unfit> {
-    let number = raw.get().parse::<i64>().ok();
+    let number = whole(raw.get());
     // librdkafka reads 0 as "now", which is not what a client that sends 0 means.
     number
         .or_else(|| {

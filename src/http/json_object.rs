@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use crate::codec::parse::{Text, escape_pointer, given, short, string};
+use crate::codec::parse::{Text, escape_pointer, given, short, string, whole};
 
 /// Most elements of a list.
 pub(crate) const MOST: usize = 10_000;
@@ -144,9 +144,9 @@ impl<'a> Object<'a> {
             return Ok(None);
         };
         let text = string(raw).unwrap_or(Cow::Borrowed(raw.get()));
-        match text.trim().parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(wrong(&self.pointer(name), "a whole number", raw)),
+        match whole(text.trim()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong(&self.pointer(name), "a whole number", raw)),
         }
     }
 

@@ -41,9 +41,11 @@ pub(in crate::api) fn described(mut item: PathItem, access: Access) -> PathItem 
         if access == Access::Open {
             add(operation, "403", OTHER_ORIGIN, &[]);
         } else {
-            let ways = ["bearer", "basic", "apiKey"];
+            let ways = ["bearer", "basic", "apiKey"].into_iter();
             let needs = ways.map(|way| SecurityRequirement::new(way, [""; 0]));
-            operation.security = Some(needs.into());
+            // With `auth.mode = "none"`, and in the first frame of a session, nothing is needed.
+            let nothing = SecurityRequirement::default();
+            operation.security = Some(needs.chain([nothing]).collect());
             let challenge = [(
                 "WWW-Authenticate",
                 "What is offered, and what is wrong with the token (RFC 6750)",

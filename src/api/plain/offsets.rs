@@ -15,22 +15,66 @@ use crate::gateway::Gateway;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Path, Query, unexpected};
 
-/// Where a group is to go on
+/// Where a group is to go on, by one of `to`, `shift` and `offsets`
+#[derive(Debug, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub enum ResetOffsets {
+    /// At a place or a time.
+    To(ResetToPlace),
+    /// So far away.
+    Shift(ResetByShift),
+    /// At these offsets.
+    Offsets(ResetToOffsets),
+}
+
+/// At which place or time a group is to go on
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "the shape is read by hand; this describes it")]
-pub struct ResetOffsets {
+pub struct ResetToPlace {
     /// `earliest`, `latest`, an ISO 8601 time, or milliseconds since 1970: the first record at or after it.
-    #[schema(value_type = Option<Value>, example = "earliest")]
-    to: (),
-    /// In the place of `to`: that many records on, or back where it is below 0, within what the log has.
-    #[schema(example = -100)]
-    shift: Option<i64>,
-    /// In the place of `to`: the offset of the next record to read, in each of these partitions.
-    offsets: Option<Vec<ResetOffset>>,
+    #[schema(example = "earliest")]
+    to: PlaceOrTime,
     /// All partitions of these topics. Without it and `partitions`: all for which the group has committed.
     topics: Option<Vec<String>>,
     /// These partitions.
     partitions: Option<Vec<ResetPartition>>,
+    /// `true`: the answer says what would be done, and nothing is.
+    dry_run: Option<bool>,
+}
+
+/// A place, or a time
+#[derive(Debug, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub enum PlaceOrTime {
+    /// `earliest`, `latest` or an ISO 8601 time.
+    Text(String),
+    /// Milliseconds since 1970.
+    Milliseconds(i64),
+}
+
+/// How far a group is to go
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct ResetByShift {
+    /// That many records on, or back where it is below 0, within what the log has.
+    #[schema(example = -100)]
+    shift: i64,
+    /// All partitions of these topics. Without it and `partitions`: all for which the group has committed.
+    topics: Option<Vec<String>>,
+    /// These partitions.
+    partitions: Option<Vec<ResetPartition>>,
+    /// `true`: the answer says what would be done, and nothing is.
+    dry_run: Option<bool>,
+}
+
+/// At which offsets a group is to go on
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub struct ResetToOffsets {
+    /// The offset of the next record to read, in each of these partitions.
+    offsets: Vec<ResetOffset>,
     /// `true`: the answer says what would be done, and nothing is.
     dry_run: Option<bool>,
 }

@@ -92,7 +92,8 @@ pub struct UnansweredPartition {
 /// Read a topic: a page, or a stream
 ///
 /// With `Accept: application/x-ndjson` or `text/event-stream` the answer is a stream that goes on as
-/// records come; `GET /records` says what it is made of and which parameters it takes.
+/// records come; `GET /records` says what it is made of. Parameters that are of a stream are refused for a page, and
+/// those of a page for a stream.
 ///
 /// As JSON it is a page. No consumer group and no state between calls: `next` of a page is `from` of the next one. The
 /// answer comes at once unless `wait` says otherwise. Records of open and aborted transactions are left out, unless
@@ -111,10 +112,10 @@ pub struct UnansweredPartition {
         ("topic" = String, Path, description = "The topic", example = "orders"),
         ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, `next` of an earlier page, or `topic:partition@offset,…`", example = "earliest"),
         ("partitions" = Option<String>, Query, description = "Only these, as a comma list; ranges as `0-3`", example = "0,2-3"),
-        ("limit" = Option<u64>, Query, description = "Most records on the page (100)", minimum = 1, maximum = 10000),
+        ("limit" = Option<u64>, Query, description = "Most records; of a page 100 where it is not given, and no more than 10000", minimum = 1),
         ("isolation" = Option<String>, Query, description = "`read_committed`, or `read_uncommitted` to see records of open and aborted transactions too; without it as `kafka.consumer` is set"),
-        ("wait" = Option<u64>, Query, description = "When there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
-        ("until" = Option<String>, Query, description = "`end`: never wait, stop at what is there now"),
+        ("wait" = Option<u64>, Query, description = "Of a page, when there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
+        ("until" = Option<String>, Query, description = "`end`: what is there now; of streams also a time, past or future, or a position"),
         ("key" = Option<String>, Query, description = "Only records with this key"),
         ("key_prefix" = Option<String>, Query, description = "Only records whose key begins so"),
         ("header.NAME" = Option<String>, Query, description = "Only records with a header of this name and value"),
@@ -122,6 +123,7 @@ pub struct UnansweredPartition {
         ("fields" = Option<String>, Query, description = "Only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        stream::OfStreams,
     ),
     responses(
         (status = 200, description = "The page; empty when there is nothing to read yet", content((RecordPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream")),

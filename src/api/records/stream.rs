@@ -72,6 +72,40 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
     Ok(list)
 }
 
+/// The parameters of streams alone.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read by hand; this describes it")]
+pub struct OfStreams {
+    /// Of a stream: the id after which to go on; before `from`. The header `Last-Event-ID` stands before both. Taken in
+    /// any spelling, such as `lastEventId`; the last one counts.
+    last_event_id: Option<String>,
+    /// Of a stream: its longest time, in milliseconds.
+    #[param(minimum = 1, maximum = 86_400_000)]
+    timeout: Option<u64>,
+    /// Of a stream: `none` for the values alone; `full` is the default.
+    meta: Option<String>,
+    /// Of a stream, when the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is
+    /// new, after a `gap`) or `close`.
+    on_lag: Option<String>,
+    /// Of a stream: most records a second; of those that come in between the newest is sent, the others are left out.
+    #[param(minimum = 0.1, maximum = 1000)]
+    max_rate: Option<f64>,
+    /// Of a stream: `key`; of records that wait because the client reads slowly, or because of `max_rate`, only the
+    /// newest of each key is sent.
+    conflate: Option<String>,
+    /// Of a stream: seconds of silence before a sign of life (15).
+    #[param(minimum = 5, maximum = 60)]
+    heartbeat: Option<u64>,
+    /// Of a stream: milliseconds that an `EventSource` waits before it connects again (a random time of 1 to 5 s).
+    #[param(minimum = 1, maximum = 600_000)]
+    retry: Option<u64>,
+    /// Of a stream: `every` for an id on every event, where there are more than 8 partitions too; `time` for ids that
+    /// are good in a cluster that mirrors the topics, too; or both.
+    #[param(example = "every,time")]
+    ids: Option<String>,
+}
+
 /// Read topics: a page, or a stream
 ///
 /// As JSON a page of all of them, as `GET /topics/{topic}/records` has it of one; topics that have something
@@ -97,10 +131,8 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
     params(
         ("topics" = String, Query, description = "The topics, as a comma list (at most 16)", example = "orders,payments"),
         ("from" = Option<String>, Query, description = "`latest` (default), `earliest`, `-N` (the last N of each partition), an ISO 8601 time or milliseconds, an id, or `topic:partition@offset,…`", example = "-10"),
-        ("last_event_id" = Option<String>, Query, description = "The id after which to go on; before `from`. The header `Last-Event-ID` stands before both. Taken in any spelling, such as `lastEventId`; the last one counts"),
         ("until" = Option<String>, Query, description = "`end`: what is there now; of streams also a time, past or future, or a position", example = "end"),
         ("limit" = Option<u64>, Query, description = "Most records; of a page 100 where it is not given, and no more than 10000", minimum = 1),
-        ("timeout" = Option<u64>, Query, description = "Longest time of a stream, in milliseconds", maximum = 86_400_000),
         ("wait" = Option<u64>, Query, description = "Of a page, when there is nothing to read yet: milliseconds to wait for the first record (0)", maximum = 25000),
         ("partitions" = Option<String>, Query, description = "Only these; a topic that is not named is read whole. A number without a topic is of the topic before it", example = "orders:0,orders:2-3,users:1"),
         ("key" = Option<String>, Query, description = "Only records with this key"),
@@ -108,16 +140,10 @@ fn list(query: &mut Query) -> Result<Vec<String>, ApiError> {
         ("header.NAME" = Option<String>, Query, description = "Only records with a header of this name and value"),
         ("where" = Option<String>, Query, description = "Only records whose value fulfils all of these, such as `/price>=10;/type==\"x\";/a/b exists`"),
         ("fields" = Option<String>, Query, description = "Only these parts of values, as JSON Pointers", example = "/id,/customer/name"),
-        ("meta" = Option<String>, Query, description = "`none`: the values alone"),
         ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("value_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
         ("isolation" = Option<String>, Query, description = "`read_committed`, or `read_uncommitted` to see records of open and aborted transactions too; without it as `kafka.consumer` is set"),
-        ("on_lag" = Option<String>, Query, description = "When the reader is too slow: `catchup` (default, reads on from Kafka), `skip` (goes on with what is new, after a `gap`) or `close`"),
-        ("max_rate" = Option<f64>, Query, description = "Most records a second: of those that come in between the newest is sent, the others are left out", minimum = 0.1, maximum = 1000),
-        ("conflate" = Option<String>, Query, description = "`key`: of records that wait because the client reads slowly, or because of `max_rate`, only the newest of each key is sent"),
-        ("heartbeat" = Option<u64>, Query, description = "Seconds of silence before a sign of life (15)", minimum = 5, maximum = 60),
-        ("retry" = Option<u64>, Query, description = "Milliseconds that an `EventSource` waits before it connects again (a random time of 1 to 5 s)", minimum = 1, maximum = 600_000),
-        ("ids" = Option<String>, Query, description = "`every`: an id on every event, where there are more than 8 partitions too; `time`: ids that are good in a cluster that mirrors the topics, too; or both", example = "every,time"),
+        OfStreams,
     ),
     responses(
         (status = 200, description = "The page, or the stream", content((RecordPage = "application/json"), (String = "application/x-ndjson"), (String = "text/event-stream"))),

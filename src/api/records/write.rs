@@ -3,6 +3,7 @@
 pub mod lines;
 mod ndjson;
 mod raw;
+mod shapes;
 
 use axum::Extension;
 use axum::extract::{RawQuery, Request};
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{JSON, NDJSON};
+use crate::api::fields::Moment;
 use crate::api::ingest::Caller;
 use crate::auth::Principal;
 use crate::codec::encode;
@@ -28,6 +30,7 @@ use crate::kafka::producer::Outcome;
 use crate::write::OnInvalid;
 use ndjson::Results;
 use raw::Meta;
+use shapes::{NewRecords, RawValue, ResultLine, WrittenRecords};
 
 /// How many records of a batch were not written; absent when all were.
 pub(crate) const FAILED_RECORDS: HeaderName = HeaderName::from_static("tidegate-failed-records");
@@ -47,12 +50,12 @@ pub struct NewRecord {
     /// `{"name": …, "value": …}` or `{"key": …, "value": …}` with base64 or `null`.
     #[schema(value_type = Option<Value>, example = json!({"source": "curl"}))]
     headers: (),
-    /// The partition; without it the key decides (murmur2, as Kafka's own clients).
+    /// The partition, which must be that of the parameter `partition` where there is one; without either the key
+    /// decides (murmur2, as Kafka's own clients).
     #[schema(minimum = 0)]
     partition: Option<i32>,
-    /// Milliseconds since 1970, more than 0; without it, now.
-    #[schema(minimum = 1)]
-    timestamp: Option<i64>,
+    /// Milliseconds since 1970, more than 0, or an ISO 8601 time; without it, now.
+    timestamp: Option<Moment>,
 }
 
 /// Where a record was written
@@ -87,9 +90,12 @@ pub struct WrittenRecord {
 /// result line for each record, in order. A line that is not acceptable gets an error with its
 /// number, and the others go on. Read while you send, or ask for `results=summary`.
 ///
-/// Any other type (but forms): the body is the value of one record, byte for byte; `key`,
-/// `partition` and `timestamp` are parameters, and headers `Kafka-Header-<name>` become the
-/// record's, with their names in lower case.
+/// Any other type (but forms): the body is the value of one record, byte for byte; `key` and
+/// `timestamp` are parameters, and headers `Kafka-Header-<name>` become the record's, with their
+/// names in lower case.
+///
+/// The parameter `partition` is for all three: a record that names no partition goes there, and one
+/// that names another is not acceptable.
 ///
 /// With `Idempotency-Key` (not for NDJSON), the same request under the same key within five minutes
 /// gets the first answer again and writes nothing. Kept by this process only.
@@ -102,21 +108,21 @@ pub struct WrittenRecord {
     tag = "Records",
     params(
         ("topic" = String, Path, description = "The topic", example = "orders"),
-        ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`"),
+        ("key_format" = Option<String>, Query, description = "`auto`, `json`, `string` or `binary`; of raw values not `json`"),
         ("value_format" = Option<String>, Query, description = "JSON and NDJSON: `auto`, `json`, `string` or `binary`"),
         ("results" = Option<String>, Query, description = "NDJSON: `all` (default), `errors` or `summary`"),
         ("key" = Option<String>, Query, description = "Raw values: the key; base64 with `key_format=binary`"),
-        ("partition" = Option<i32>, Query, description = "Raw values: the partition", minimum = 0),
+        ("partition" = Option<i32>, Query, description = "The partition of the raw value, or of all records that name none of their own; one that names another is refused (422)", minimum = 0),
         ("timestamp" = Option<String>, Query, description = "Raw values: milliseconds since 1970 or an ISO 8601 time"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters"),
     ),
     request_body(
-        content((NewRecord = "application/json"), (NewRecord = "application/x-ndjson"), (Vec<u8> = "application/octet-stream")),
+        content((NewRecords = "application/json"), (NewRecord = "application/x-ndjson"), (RawValue = "application/octet-stream")),
         description = "A record, or an array of them; a record on each line; or one raw value",
     ),
     responses(
         (status = 200, description = "Written: where, for one record; an array of the same, or of errors, for an array; a line for each record of NDJSON",
-            content((WrittenRecord = "application/json", example = json!({"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64})), (WrittenRecord = "application/x-ndjson"))),
+            content((WrittenRecords = "application/json", example = json!({"topic": "orders", "partition": 0, "offset": 42, "timestamp": 1_700_000_000_000_i64})), (ResultLine = "application/x-ndjson"))),
         (status = 400, description = "The body or a parameter cannot be read", body = ErrorBody),
         (status = 403, description = "No permission, here or at the broker; or one of Kafka's own topics, which nobody writes to", body = ErrorBody),
         (status = 404, description = "No such topic or partition", body = ErrorBody),
@@ -142,10 +148,11 @@ pub async fn post(
     let (parts, body) = request.into_parts();
     let kind = Kind::of(&parts.headers)?;
     let decoder = match kind {
-        Kind::Json => Decoder::Json(formats(&mut query)?),
+        Kind::Json => Decoder::Json(formats(&mut query)?, partition(&mut query)?),
         Kind::Raw => Decoder::Raw(Meta::parse(&mut query)?),
         Kind::NdJson => {
             let formats = formats(&mut query)?;
+            let partition = partition(&mut query)?;
             let results = query.take_as("results", Results::EXPECTED)?;
             query.finish()?;
             negotiate::accept(&parts.headers, &[NDJSON])?;
@@ -154,14 +161,18 @@ pub async fn post(
                     ApiError::bad_request("a stream cannot be given again").at("Idempotency-Key")
                 );
             }
-            let results = results.unwrap_or_default();
             let body = encoding::decoded(&parts.headers, body)?;
             let caller = Caller {
                 gateway,
                 principal,
                 request_id,
             };
-            return ndjson::answer(caller, &topic, formats, results, body).await;
+            let shape = ndjson::Shape {
+                formats,
+                partition,
+                results: results.unwrap_or_default(),
+            };
+            return ndjson::answer(caller, &topic, shape, body).await;
         }
     };
     query.finish()?;
@@ -236,14 +247,16 @@ impl Kind {
 
 /// How a body that is read whole becomes records.
 enum Decoder {
-    Json(Formats),
+    Json(Formats, Option<i32>),
     Raw(Meta),
 }
 
 impl Decoder {
     fn decode(self, headers: &HeaderMap, body: Bytes) -> Result<Parsed, ApiError> {
         match self {
-            Self::Json(formats) => Ok(parse::body(&body, formats)?),
+            Self::Json(formats, partition) => {
+                Ok(parse::body(&body, formats)?.in_partition(partition)?)
+            }
             Self::Raw(meta) => Ok(Parsed::One(meta.record(headers, body))),
         }
     }
@@ -259,6 +272,13 @@ pub(super) fn formats(query: &mut Query) -> Result<Formats, ApiError> {
             .take_as("value_format", Format::EXPECTED)?
             .unwrap_or_default(),
     })
+}
+
+/// `partition`: where records go that name no partition of their own.
+fn partition(query: &mut Query) -> Result<Option<i32>, ApiError> {
+    const MAX: u64 = i32::MAX.unsigned_abs() as u64;
+    let partition = query.take_number("partition", 0..=MAX)?;
+    Ok(partition.and_then(|partition| i32::try_from(partition).ok()))
 }
 
 /// A hash of all that makes a write what it is.

@@ -156,3 +156,17 @@ fn only_lists_and_tickets_are_for_every_principal() {
     expected.extend(of_v3.map(|path| format!("GET {cluster}{path}")));
     assert_eq!(lists, expected);
 }
+
+/// Two types of one name would be one in the document, and one of them wrong.
+#[test]
+fn a_schema_of_the_document_is_of_one_type() {
+    let mut known = std::collections::BTreeMap::new();
+    for row in rows() {
+        let (schemas, _, _) = row.handler;
+        for (name, schema) in schemas {
+            let schema = serde_json::to_value(schema).unwrap();
+            let before = known.insert(name.clone(), schema.clone());
+            assert!(before.is_none_or(|before| before == schema), "{name}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use crate::http::error::ApiError;
 
 /// The ids of the cluster's brokers
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = BrokerIds)]
 pub struct BrokerList {
     /// Their ids, in order.
     #[schema(example = json!([1, 2, 3]))]

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{error, media, partitions};
+use crate::api::fields::Moment;
 use crate::api::records::write::FAILED_RECORDS;
 use crate::auth::Principal;
 use crate::codec::encode::{number, offset, string};
@@ -26,14 +27,18 @@ pub struct ProduceRequest {
     /// At least one, written in this order.
     #[schema(min_items = 1)]
     records: Vec<ProduceRecord>,
-    /// Only for formats with a schema, which this version does not offer.
-    key_schema: Option<String>,
-    /// Only for formats with a schema, which this version does not offer.
-    key_schema_id: Option<i32>,
-    /// Only for formats with a schema, which this version does not offer.
-    value_schema: Option<String>,
-    /// Only for formats with a schema, which this version does not offer.
-    value_schema_id: Option<i32>,
+    /// Only for formats with a schema, which this version does not offer: passed over, whatever it is.
+    #[schema(value_type = Option<Value>)]
+    key_schema: (),
+    /// The same.
+    #[schema(value_type = Option<Value>)]
+    key_schema_id: (),
+    /// The same.
+    #[schema(value_type = Option<Value>)]
+    value_schema: (),
+    /// The same.
+    #[schema(value_type = Option<Value>)]
+    value_schema_id: (),
 }
 
 /// A record to be written
@@ -52,8 +57,8 @@ pub struct ProduceRecord {
     #[schema(minimum = 0)]
     partition: Option<i32>,
     /// Milliseconds since 1970, or an ISO 8601 time; without it, now. Not in the reference.
-    #[schema(value_type = Option<Value>, example = 1_700_000_000_000_i64)]
-    timestamp: (),
+    #[schema(example = 1_700_000_000_000_i64)]
+    timestamp: Option<Moment>,
     /// An object of headers, or an array of `[name, value]` pairs where names repeat. A value is a
     /// string, `null`, or `{"b64": "…"}` for other bytes. As other gateways have it, also an array of
     /// `{"name": …, "value": …}` or `{"key": …, "value": …}` with base64 or `null`. Not in the reference.

@@ -4,6 +4,7 @@
 //! - `from_last_n`: `from=-N`, the last records
 //! - `gzip`: compressed bodies in both directions
 //! - `ndjson`: NDJSON in, a stream of results out
+//! - `partition_parameter`: `?partition=` for all records of a write
 //! - `produce_under_failure`: what was acknowledged is in Kafka exactly once, whatever becomes of brokers
 //! - `raw`: a raw value as a body, and `Idempotency-Key`
 //! - `read`: pages and single records
@@ -16,6 +17,7 @@ mod added_partitions;
 mod from_last_n;
 mod gzip;
 mod ndjson;
+mod partition_parameter;
 mod produce_under_failure;
 mod raw;
 mod read;

@@ -47,6 +47,14 @@ impl FromStr for Results {
     }
 }
 
+/// What the parameters say of all lines.
+pub(super) struct Shape {
+    pub(super) formats: Formats,
+    /// Where records go that name no partition of their own.
+    pub(super) partition: Option<i32>,
+    pub(super) results: Results,
+}
+
 /// Starts the stream and answers with its results.
 ///
 /// # Errors
@@ -55,8 +63,7 @@ impl FromStr for Results {
 pub(super) async fn answer(
     caller: Caller,
     topic: &str,
-    formats: Formats,
-    results: Results,
+    shape: Shape,
     body: Body,
 ) -> Result<Response, ApiError> {
     let topic = caller
@@ -68,8 +75,7 @@ pub(super) async fn answer(
     let topic = Arc::clone(&topic.name);
     let wire = Ndjson {
         topic: Arc::clone(&topic),
-        formats,
-        results,
+        shape,
         lines: Lines::new(ingest::item_limit(&caller.gateway)),
         last: 0,
     };
@@ -79,8 +85,7 @@ pub(super) async fn answer(
 /// The wire format.
 struct Ndjson {
     topic: Arc<str>,
-    formats: Formats,
-    results: Results,
+    shape: Shape,
     lines: Lines,
     /// The last line that was read.
     last: u64,
@@ -90,7 +95,9 @@ impl Ndjson {
     fn item(&mut self, line: Line) -> Item<u64> {
         let record = match line.content {
             Content::Blank => return Item::Blank,
-            Content::Bytes(bytes) => parse::one(&bytes, self.formats).map_err(ApiError::from),
+            Content::Bytes(bytes) => parse::one(&bytes, self.shape.formats)
+                .and_then(|record| parse::in_partition(record, self.shape.partition))
+                .map_err(ApiError::from),
             Content::TooLong => Err(ApiError::too_large(
                 "the line is longer than twice limits.record_bytes and 64 KiB",
             )),
@@ -131,12 +138,12 @@ impl WireFormat for Ndjson {
     fn result(&self, out: &mut Vec<u8>, line: u64, result: Result<&RecordMetadata, ApiError>) {
         match result {
             Ok(written) => {
-                if self.results == Results::All {
+                if self.shape.results == Results::All {
                     encode::written(out, &self.topic, written);
                     out.push(b'\n');
                 }
             }
-            Err(_) if self.results == Results::Summary => {}
+            Err(_) if self.shape.results == Results::Summary => {}
             Err(error) => {
                 let error = error.into_body();
                 encode::json(out, &ErrorLine { line, error });
@@ -146,7 +153,7 @@ impl WireFormat for Ndjson {
     }
 
     fn end(&self, out: &mut Vec<u8>, totals: Totals, error: Option<ApiError>) {
-        if error.is_none() && self.results == Results::All {
+        if error.is_none() && self.shape.results == Results::All {
             return;
         }
         let last = LastLine {

@@ -48,9 +48,7 @@ impl Meta {
                 return Err(unexpected("key_format", "json", "auto, string or binary"));
             }
         };
-        let partition = query
-            .take_number("partition", 0..=i32::MAX.unsigned_abs().into())?
-            .and_then(|partition| i32::try_from(partition).ok());
+        let partition = super::partition(query)?;
         let timestamp = match query.take("timestamp")? {
             None => None,
             Some(text) => Some(time_ms(&text).filter(|ms| *ms > 0).ok_or_else(|| {

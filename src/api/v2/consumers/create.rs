@@ -48,8 +48,8 @@ pub struct ConsumerRequest {
     auto_offset_reset: Option<String>,
     /// Whether what the client has handled is committed every five seconds: `true` (the default) or
     /// `false`, also as a string.
-    #[schema(rename = "auto.commit.enable", value_type = Option<Value>, example = false)]
-    auto_commit_enable: (),
+    #[schema(rename = "auto.commit.enable", example = false)]
+    auto_commit_enable: Option<bool>,
     /// Bytes of keys and values that a read waits for; -1, the default, and 0 and 1 are any.
     #[schema(rename = "fetch.min.bytes", minimum = -1, maximum = 10_000_000)]
     fetch_min_bytes: Option<i64>,
@@ -60,6 +60,15 @@ pub struct ConsumerRequest {
     /// the gateway is set. Not in the reference.
     #[schema(rename = "isolation.level", example = "read_committed")]
     isolation_level: Option<String>,
+    /// Another name of `auto.commit.enable`.
+    #[schema(rename = "enable.auto.commit")]
+    enable_auto_commit: Option<bool>,
+    /// Another name of `fetch.min.bytes`.
+    #[schema(rename = "responseMinBytes", minimum = -1, maximum = 10_000_000)]
+    response_min_bytes: Option<i64>,
+    /// Another name of `consumer.request.timeout.ms`.
+    #[schema(rename = "requestWaitMs", minimum = 0, maximum = 600_000)]
+    request_wait_ms: Option<i64>,
 }
 
 /// An instance that was made

@@ -50,7 +50,7 @@ pub struct ConsumerOffset {
     tag = "Compatible REST v2",
     params(
         Name,
-        ("async" = Option<String>, Query, description = "`true`: answer without waiting for Kafka. `false`, the default"),
+        ("async" = Option<bool>, Query, description = "`true`: answer without waiting for Kafka. `false`, the default"),
         ("Tidegate-Delivery" = Option<String>, Header, description = "The last answer that the client has, as in reads: what was delivered is what came up to that one. Needed for a commit without a body after a read that had it. Not in the reference"),
     ),
     request_body(

@@ -3,7 +3,7 @@
 use axum::response::Response;
 
 use super::errors::InstanceBodyErrors;
-use super::{ConsumerBody, ConsumerPartition, ConsumerPartitions, InstanceCall, Name, requests};
+use super::{ConsumerBody, ConsumerPartitions, InstanceCall, Name, requests};
 use crate::consumer::SeekTargets;
 use crate::http::error::ApiError;
 use crate::http::json_object::needed;
@@ -24,10 +24,12 @@ pub struct PositionsRequest {
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "the shape is read by hand; this describes it")]
 pub struct PositionOffset {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
     /// The partition.
-    #[schema(inline)]
-    #[serde(flatten)]
-    place: ConsumerPartition,
+    #[schema(minimum = 0)]
+    partition: i32,
     /// The offset of the next record.
     #[schema(minimum = 0)]
     offset: i64,
@@ -39,16 +41,29 @@ pub struct PositionOffset {
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "the shape is read by hand; this describes it")]
 pub struct PositionTimestamp {
+    /// The topic.
+    #[schema(example = "orders")]
+    topic: String,
     /// The partition.
-    #[schema(inline)]
-    #[serde(flatten)]
-    place: ConsumerPartition,
+    #[schema(minimum = 0)]
+    partition: i32,
     /// An ISO 8601 time, or seconds since 1970: the first record at or after it is the next; the end
     /// where there is none.
-    #[schema(value_type = Value, example = "2026-05-01T12:00:00Z")]
-    timestamp: (),
+    #[schema(example = "2026-05-01T12:00:00Z")]
+    timestamp: SecondsOrText,
     /// Taken, and not kept.
     metadata: Option<String>,
+}
+
+/// A time: seconds since 1970, or ISO 8601
+#[derive(Debug, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
+pub enum SecondsOrText {
+    /// Seconds since 1970.
+    Seconds(f64),
+    /// ISO 8601.
+    Text(String),
 }
 
 /// Read on elsewhere

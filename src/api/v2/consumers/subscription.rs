@@ -126,10 +126,11 @@ fn selection(body: &[u8]) -> Result<Option<TopicSelection>, ApiError> {
             "{\"topics\": [\"…\"]} or {\"topic_pattern\": \"…\"}",
         ));
     };
-    if let Some(topics) = body.topics("topics")? {
+    let (topics, pattern) = (body.topics("topics")?, body.text("topic_pattern")?);
+    if let Some(topics) = topics {
         return Ok(Some(TopicSelection::Names(topics)));
     }
-    let Some(pattern) = body.text("topic_pattern")? else {
+    let Some(pattern) = pattern else {
         return Ok(None);
     };
     let pattern =

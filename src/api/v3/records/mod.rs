@@ -26,6 +26,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::api::fields::Moment;
 use crate::api::ingest;
 use crate::api::json::{self, JSON};
 use crate::api::v3::call::{cluster_id, shown};
@@ -53,8 +54,8 @@ pub struct ProduceRecordV3 {
     /// Absent or `null`: a tombstone.
     value: Option<ProduceDataV3>,
     /// An ISO 8601 time, or milliseconds since 1970; without it, now.
-    #[schema(value_type = Option<Value>, example = "2026-01-31T12:00:00.123Z")]
-    timestamp: (),
+    #[schema(example = "2026-01-31T12:00:00.123Z")]
+    timestamp: Option<Moment>,
 }
 
 /// A header of a record
@@ -149,8 +150,8 @@ pub struct ProduceBatchEntryV3 {
     /// Absent or `null`: a tombstone.
     value: Option<ProduceDataV3>,
     /// An ISO 8601 time, or milliseconds since 1970; without it, now.
-    #[schema(value_type = Option<Value>, example = "2026-01-31T12:00:00.123Z")]
-    timestamp: (),
+    #[schema(example = "2026-01-31T12:00:00.123Z")]
+    timestamp: Option<Moment>,
 }
 
 /// What became of a batch
