@@ -4,8 +4,10 @@
 //!
 //! - `parameters.rs`: the parameters of paths, queries and headers
 //! - `bodies.rs`: the bodies of requests
+//! - `errors.rs`: the types of errors of REST v2
 
 mod bodies;
+mod errors;
 mod parameters;
 
 use serde_json::Value;
@@ -21,6 +23,7 @@ pub(super) fn apply(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
             parameters::constrain(operation);
+            errors::complete(operation);
         }
     }
     bodies::constrain(document);
