@@ -58,7 +58,6 @@ pub struct PositionTimestamp {
 /// A time: seconds since 1970, or ISO 8601
 #[derive(Debug, utoipa::ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "the shape is read by hand; this describes it")]
 pub enum SecondsOrText {
     /// Seconds since 1970.
     Seconds(f64),
