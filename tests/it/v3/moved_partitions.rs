@@ -165,6 +165,7 @@ async fn a_partition_is_moved_says_where_to_and_the_move_can_be_ended() {
         ("follower.replication.throttled.replicas", "*"),
     ];
     plain.create_topic_on("moving", &[1], &slow).await;
+    plain.create_topic_on("small", &[1], &[]).await;
     // A fetch is let through whole whenever the rate of the last seconds has come down, so there is enough for
     // minutes.
     for _ in 0..30 {
@@ -225,18 +226,21 @@ async fn a_partition_is_moved_says_where_to_and_the_move_can_be_ended() {
     assert_eq!(plain.leader("moving", 0).await, Some(1));
 
     // Several at once: what Kafka refuses is named, and the other one is moved.
-    plain.create_topic_on("small", &[1], &[]).await;
     let alter = "/topics/-/partitions/-/reassignment:alter";
     let post = async |data: Value| {
         let body = json!({"data": data});
         call_at(&gateway, Method::POST, alter, Some(&body)).await
     };
-    let unknown = post(json!([
+    let missing = json!([
         {"topic_name": "small", "partition_id": 0, "replicas": [2]},
         {"topic_name": "small", "partition_id": 3, "replicas": [2]},
-    ]));
-    let unknown = unknown.await;
-    assert_eq!(code(&unknown), (404, 40402), "{}", unknown.text());
+    ]);
+    // Until every broker has heard of the topic.
+    eventually(BOUND, || async {
+        code(&post(missing.clone()).await) == (404, 40402)
+    })
+    .await;
+    let unknown = post(missing).await;
     assert_eq!(unknown.json()["field"], "/data/1/partition_id");
     assert_eq!(plain.leader("small", 0).await, Some(1), "nothing is moved");
     let some = post(json!([
