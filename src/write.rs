@@ -114,7 +114,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`]; of permissions only [`Denied::Untold`].
+    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`]; of permissions only [`Denied::Untold`](crate::auth::permission::Denied::Untold).
     pub async fn write_as_gateway(
         &self,
         principal: &Principal,
