@@ -114,7 +114,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`]; of permissions only [`Denied::Untold`](crate::auth::permission::Denied::Untold).
+    /// As [`Writer::submit`] under [`OnInvalid::RejectBatch`]; of permissions only
+    /// [`Denied::Untold`](crate::auth::permission::Denied::Untold).
     pub async fn write_as_gateway(
         &self,
         principal: &Principal,
@@ -199,14 +200,7 @@ impl Writer {
                 on_invalid,
                 metrics: &metrics,
             };
-            // Boxed, so that those who check nothing have no larger future for it.
-            Box::pin(schema_check::check(
-                schemas,
-                &topic.name,
-                records,
-                &mut faults,
-            ))
-            .await?;
+            schema_check::check(schemas, &topic.name, records, &mut faults).await?;
         }
         if let Some(header) = &self.principal_header {
             header.put_on(principal.identity(), &mut records);

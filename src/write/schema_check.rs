@@ -76,10 +76,8 @@ async fn check_all(
             continue;
         }
         count += 1;
-        let fault = (told.len() < most)
-            .then(|| fault_in(asked, record))
-            .flatten();
-        if let Some(fault) = fault {
+        if told.len() < most {
+            let fault = fault_in(asked, record);
             metrics.refused(fault.name());
             told.push(InvalidRecord { index, fault });
         }
@@ -99,10 +97,14 @@ async fn check_all(
     }))
 }
 
-fn fault_in(asked: &TopicSchemas<'_>, record: &ProducerRecord) -> Option<Fault> {
-    let violation = asked.violation_in(record)?;
-    Some(Fault {
+/// Why a record is not accepted. One of which nothing more can be said is refused all the same.
+fn fault_in(asked: &TopicSchemas<'_>, record: &ProducerRecord) -> Fault {
+    let Some(violation) = asked.violation_in(record) else {
+        let message = "The record is not valid by the topic's schemas.";
+        return Fault::new(FaultKind::InvalidBySchema, message);
+    };
+    Fault {
         field: Some(violation.field.into()),
         ..Fault::new(FaultKind::InvalidBySchema, violation.message)
-    })
+    }
 }
