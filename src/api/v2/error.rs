@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use utoipa::openapi::{RefOr, Response};
 
-use super::media::{BINARY, JSON, PLAIN, TEXT, V2};
+use super::media::{PLAIN, V2};
 use crate::api::openapi::error_responses;
 pub use crate::api::rest_proxy_codes::{of_record, of_request, status_of_record};
 use crate::http::error::ApiError;
@@ -27,7 +27,7 @@ pub(super) fn of_rejected(rejected: WriteError) -> ApiError {
 pub(super) struct ListErrors;
 /// The errors of requests about one topic.
 pub(super) struct TopicErrors;
-/// The errors of requests that read a partition, in the type of its records.
+/// The errors of requests that read a partition.
 pub(super) struct PartitionErrors;
 /// The errors of requests that make a topic.
 pub(super) struct CreateTopicErrors;
@@ -114,8 +114,7 @@ impl utoipa::IntoResponses for PartitionErrors {
                 "No such topic (40403) or partition (40402); or the partition ends before the offset",
             ),
         ];
-        let types = [BINARY, JSON, TEXT, PLAIN];
-        error_responses::documented(&types, LISTS.iter().chain(TOPICS).chain(&own))
+        documented(LISTS.iter().chain(TOPICS).chain(&own))
     }
 }
 

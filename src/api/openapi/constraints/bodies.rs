@@ -15,6 +15,8 @@ pub(super) const OPTIONAL: &[&str] = &[
     "commitConsumerOffsetsV2",
     "createConsumerV2",
     "createTicket",
+    "electLeaderV3",
+    "electLeadersV3",
     "getConsumerOffsetsV2",
     "putTopic",
     "rootPost",
@@ -162,7 +164,10 @@ fn of_field(schema: &str, field: &str) -> Option<Takes> {
             Takes::words(&["read_committed", "read_uncommitted"])
         }
         ("SetScramPassword", "mechanism") => Takes::words(MECHANISMS),
-        ("AlterQuota", "operation") => Takes::words(&["SET", "DELETE"]),
+        ("ElectLeader" | "ElectLeaders", "election_type") => {
+            Takes::words(&["PREFERRED", "UNCLEAN"])
+        }
+        ("AlterQuota" | "AlterReassignment", "operation") => Takes::words(&["SET", "DELETE"]),
         ("TicketRequest", "kind") => Takes::words(&["ws", "sse"]),
         ("ProduceDataV3", "type") => Takes::words(&["BINARY", "STRING", "JSON"]),
         _ => return None,
