@@ -15,6 +15,7 @@ use krafka::__private::kafka_metadata;
 use krafka::__private::protocol::ApiKey;
 
 use self::wire::Reader;
+use super::request;
 use super::{Admin, Link, bounded};
 use crate::kafka::fault::{Fault, FaultKind};
 
@@ -300,16 +301,11 @@ async fn at_any_broker<T, W>(
 where
     W: Fn(i16) -> Result<BytesMut, Fault>,
 {
-    let metadata = kafka_metadata(&link.kafka);
-    let mut brokers = metadata.brokers();
-    if brokers.is_empty() {
-        metadata.force_refresh(Some(&[])).await?;
-        brokers = metadata.brokers();
-    }
+    let mut brokers = request::brokers(link).await?;
     fastrand::shuffle(&mut brokers);
-    let mut last = Fault::new(FaultKind::Unavailable, "The cluster names no brokers.");
+    let mut last = request::no_brokers();
     for broker in brokers {
-        match ask(link, broker.id(), request, &read).await {
+        match ask(link, broker, request, &read).await {
             Err(Unanswered { fault, .. }) if fault.retriable => last = fault,
             Err(Unanswered { fault, .. }) => return Err(fault),
             Ok(answer) => return Ok(answer),
@@ -379,8 +375,7 @@ where
         fault,
         is_sent: true,
     };
-    let connection = kafka_metadata(&link.kafka).get_broker_connection(broker);
-    let connection = connection.await.map_err(|error| unsent(error.into()))?;
+    let connection = request::connection(link, broker).await.map_err(unsent)?;
     let version = connection.negotiate_api_version(request.key, NEWEST, request.oldest);
     let version = version.ok_or_else(|| {
         let message = "This broker does not offer ACLs in a version that the gateway speaks.";

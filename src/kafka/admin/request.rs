@@ -63,6 +63,11 @@ pub(super) async fn brokers(link: &Link) -> Result<Vec<i32>, Fault> {
     Ok(metadata.brokers().iter().map(|one| one.id()).collect())
 }
 
+/// The fault where there is no broker to ask.
+pub(super) fn no_brokers() -> Fault {
+    Fault::new(FaultKind::Unavailable, "The cluster names no brokers.")
+}
+
 /// Sends a question over a connection, and reads the answer.
 pub(super) async fn ask<R, A>(
     connection: &BrokerConnection,

@@ -92,16 +92,16 @@ impl Admin {
     /// `Unsupported` where they have none, and what kept a broker from answering.
     pub(crate) async fn need_share_groups(&self, bound: Duration) -> Result<(), Fault> {
         let link = self.link(bound).await?;
-        let any = async |_| {
+        let asking = async {
             let broker = request::brokers(link).await?.first().copied();
-            let broker = broker.ok_or_else(no_brokers)?;
+            let broker = broker.ok_or_else(request::no_brokers)?;
             let connection = request::connection(link, broker).await?;
             let version = connection.negotiate_api_version(ApiKey::ShareGroupDescribe, 1, 1);
             version
                 .map(|_| ())
                 .ok_or_else(|| request::unsupported(MISSING))
         };
-        bounded(bound, any(bound)).await
+        bounded(bound, asking).await
     }
 
     /// Describes each of `groups`, at its coordinator, with the broker that this is.
@@ -310,7 +310,7 @@ async fn coordinator_of(link: &Link, group: &str, until: Instant) -> Result<i32,
         request: FindCoordinatorRequest::for_group(group),
         missing: "a search for the coordinator of a group",
     };
-    let mut last = no_brokers();
+    let mut last = request::no_brokers();
     loop {
         for broker in request::brokers(link).await? {
             let answer = async {
@@ -335,10 +335,6 @@ async fn coordinator_of(link: &Link, group: &str, until: Instant) -> Result<i32,
         }
         sleep(PAUSE).await;
     }
-}
-
-fn no_brokers() -> Fault {
-    Fault::new(FaultKind::Unavailable, "The cluster names no brokers.")
 }
 
 /// A fault about a share group, which the broker's own words leave out.
