@@ -10,7 +10,7 @@ pub(crate) mod share;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::AdminError;
+use super::{AdminError, may_see};
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, is_allowed};
 use crate::kafka::Cluster;
@@ -43,12 +43,7 @@ pub(crate) async fn listed(
     cluster: &Cluster,
     principal: &Principal,
 ) -> Result<Vec<ListedGroup>, Fault> {
-    let mut groups = cluster.groups().await?;
-    groups.retain(|group| {
-        group.is_of_consumers()
-            && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
-    });
-    Ok(groups)
+    visible(cluster, principal, ListedGroup::is_of_consumers).await
 }
 
 /// The same with those of other kinds whose brokers tell that: share groups, and those of Kafka Streams.
@@ -61,10 +56,21 @@ pub(crate) async fn listed_of_all_kinds(
     principal: &Principal,
 ) -> Result<Vec<ListedGroup>, Fault> {
     use GroupProtocol::{Share, Streams};
+    visible(cluster, principal, |group| {
+        group.is_of_consumers() || matches!(group.protocol, Some(Share | Streams))
+    })
+    .await
+}
+
+/// The groups of the kind that is meant, of those that `principal` may describe.
+async fn visible(
+    cluster: &Cluster,
+    principal: &Principal,
+    is_meant: impl Fn(&ListedGroup) -> bool,
+) -> Result<Vec<ListedGroup>, Fault> {
     let mut groups = cluster.groups().await?;
     groups.retain(|group| {
-        (group.is_of_consumers() || matches!(group.protocol, Some(Share | Streams)))
-            && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
+        is_meant(group) && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
     });
     Ok(groups)
 }
@@ -82,12 +88,24 @@ pub(crate) async fn describe_each(
 ) -> Result<Vec<Group>, Fault> {
     let ids: Vec<Arc<str>> = groups.iter().map(|group| Arc::clone(&group.id)).collect();
     let described = cluster.describe_groups(&ids).await?;
-    let mut all = Vec::with_capacity(groups.len());
-    for (listed, (_, described)) in groups.iter().zip(described) {
+    let listed = groups.iter().zip(described);
+    all_shown(
+        principal,
+        listed.map(|(listed, (_, described))| (listed.coordinator, described)),
+    )
+}
+
+/// What may be told of groups that were listed, each with its coordinator.
+fn all_shown(
+    principal: &Principal,
+    described: impl Iterator<Item = (i32, Result<DescribedGroup, Fault>)>,
+) -> Result<Vec<Group>, Fault> {
+    let mut all = Vec::new();
+    for (coordinator, described) in described {
         match described {
             Ok(group) => all.push(Group {
                 group: shown(principal, group),
-                coordinator: Some(listed.coordinator),
+                coordinator: Some(coordinator),
             }),
             Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::NotAuthorized) => {}
             Err(fault) => return Err(fault),
@@ -247,14 +265,6 @@ fn shown(principal: &Principal, mut group: DescribedGroup) -> DescribedGroup {
             .retain(|partition| may_see(principal, partition));
     }
     group
-}
-
-fn may_see(principal: &Principal, partition: &TopicPartition) -> bool {
-    is_allowed(
-        principal,
-        Action::Describe,
-        Resource::Topic(&partition.topic),
-    )
 }
 
 fn gone(id: &str) -> Fault {

@@ -16,7 +16,8 @@ pub(crate) mod storage;
 pub(crate) mod topics;
 pub(crate) mod transactions;
 
-use crate::auth::permission::Denied;
+use crate::auth::Principal;
+use crate::auth::permission::{Action, Denied, Resource, is_allowed};
 use crate::kafka::fault::Fault;
 use crate::record::TopicPartition;
 
@@ -83,4 +84,10 @@ pub(crate) enum AdminError {
     /// Kafka refused it, or did not answer.
     #[error(transparent)]
     Kafka(Fault),
+}
+
+/// Whether `principal` may be told of a partition: of its topic. One that is left out is no refusal.
+fn may_see(principal: &Principal, partition: &TopicPartition) -> bool {
+    let topic = Resource::Topic(&partition.topic);
+    is_allowed(principal, Action::Describe, topic)
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::may_see;
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, is_allowed};
 use crate::kafka::Cluster;
 use crate::kafka::admin::{Election, OfPartitions, Reassignment, Target};
 use crate::kafka::fault::Fault;
@@ -22,13 +22,7 @@ pub(crate) async fn reassignments(
     principal: &Principal,
 ) -> Result<Vec<Reassignment>, Fault> {
     let mut moved = cluster.reassignments(None).await?;
-    moved.retain(|one| {
-        is_allowed(
-            principal,
-            Action::Describe,
-            Resource::Topic(&one.partition.topic),
-        )
-    });
+    moved.retain(|one| may_see(principal, &one.partition));
     Ok(moved)
 }
 
@@ -60,6 +54,15 @@ pub(crate) enum NothingDone {
     Named(usize, Fault),
     /// What kept the controller from answering.
     Kafka(Fault),
+}
+
+impl NothingDone {
+    /// Why, where it is clear of what.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Named(_, fault) | Self::Kafka(fault) => fault,
+        }
+    }
 }
 
 /// Has partitions moved to other brokers, or ends their moves: of each, what Kafka said. The route has asked for

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::AdminError;
+use super::{AdminError, may_see};
 use crate::auth::Principal;
 use crate::auth::permission::{Action, Resource, is_allowed};
 use crate::kafka::Cluster;
@@ -309,14 +309,6 @@ fn unknown_of(
         unknown.push(one);
     }
     unknown
-}
-
-fn may_see(principal: &Principal, partition: &TopicPartition) -> bool {
-    is_allowed(
-        principal,
-        Action::Describe,
-        Resource::Topic(&partition.topic),
-    )
 }
 
 #[cfg(test)]

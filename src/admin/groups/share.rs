@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::reset::{self, Moved, ResetScope, ResetTo};
-use super::{Group, GroupLag, has_members, may_see, shown};
-use crate::admin::AdminError;
+use super::{Group, GroupLag, all_shown, has_members, shown, visible};
+use crate::admin::{AdminError, may_see};
 use crate::auth::Principal;
-use crate::auth::permission::{Action, Resource, authorize, is_allowed};
+use crate::auth::permission::{Action, Resource, authorize};
 use crate::kafka::Cluster;
 use crate::kafka::admin::{DescribedGroup, GroupProtocol, ListedGroup, ShareGroupAt, ShareOffset};
 use crate::kafka::fault::{Fault, FaultKind};
@@ -24,12 +24,8 @@ pub(crate) async fn listed(
     principal: &Principal,
 ) -> Result<Vec<ListedGroup>, Fault> {
     cluster.need_share_groups().await?;
-    let mut groups = cluster.groups().await?;
-    groups.retain(|group| {
-        group.protocol == Some(GroupProtocol::Share)
-            && is_allowed(principal, Action::Describe, Resource::Group(&group.id))
-    });
-    Ok(groups)
+    let is_share = |group: &ListedGroup| group.protocol == Some(GroupProtocol::Share);
+    visible(cluster, principal, is_share).await
 }
 
 /// Describes each of `groups`, which were listed. One that is gone since, or that the gateway's own Kafka user may not
@@ -48,18 +44,8 @@ pub(crate) async fn describe_each(
         coordinator: Some(group.coordinator),
     });
     let at: Vec<ShareGroupAt> = at.collect();
-    let mut all = Vec::with_capacity(at.len());
-    for (coordinator, described) in cluster.describe_share_groups(&at).await? {
-        match described {
-            Ok(group) => all.push(Group {
-                group: shown(principal, group),
-                coordinator: Some(coordinator),
-            }),
-            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::NotAuthorized) => {}
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(all)
+    let described = cluster.describe_share_groups(&at).await?;
+    all_shown(principal, described.into_iter())
 }
 
 /// Describes one share group. The route has asked for the permission.
