@@ -64,17 +64,23 @@ impl Object<'_> {
     ) -> Result<TopicPartition, ApiError> {
         let name = self.needed(topic, self.text(topic)?)?;
         let name = topic_name(&name, &self.pointer(topic))?;
-        let number = self.needed(partition, self.number(partition)?)?;
-        match i32::try_from(number) {
-            Ok(number @ 0..) => Ok(TopicPartition {
-                topic: name,
-                partition: number,
-            }),
-            _ => Err(unacceptable(
-                &self.pointer(partition),
-                format!("expected a whole number from 0, not {number}"),
-            )),
-        }
+        let number = self.needed(partition, self.natural(partition)?)?;
+        Ok(TopicPartition {
+            topic: name,
+            partition: number,
+        })
+    }
+
+    /// A number from 0.
+    ///
+    /// # Errors
+    ///
+    /// 400 for what is no whole number, 422 for one below 0 or too large.
+    pub(in crate::api) fn natural<T: TryFrom<i64>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, ApiError> {
+        self.whole_from(0, name)
     }
 
     /// A number from 1.
@@ -83,13 +89,17 @@ impl Object<'_> {
     ///
     /// 400 for what is no whole number, 422 for one below 1 or too large.
     pub(in crate::api) fn count<T: TryFrom<i64>>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        self.whole_from(1, name)
+    }
+
+    fn whole_from<T: TryFrom<i64>>(&self, least: i64, name: &str) -> Result<Option<T>, ApiError> {
         let Some(given) = self.number(name)? else {
             return Ok(None);
         };
         match T::try_from(given) {
-            Ok(count) if given > 0 => Ok(Some(count)),
+            Ok(number) if given >= least => Ok(Some(number)),
             _ => {
-                let what = format!("expected a whole number from 1, not {given}");
+                let what = format!("expected a whole number from {least}, not {given}");
                 Err(unacceptable(&self.pointer(name), what))
             }
         }

@@ -127,14 +127,7 @@ fn offsets(
     let mut seen = HashSet::new();
     for object in &list {
         let partition = object.partition_by(names.topic, names.partition)?;
-        let offset = object.needed(names.offset, object.number(names.offset)?)?;
-        if offset < 0 {
-            let at = object.pointer(names.offset);
-            return Err(unacceptable(
-                &at,
-                format!("expected a whole number from 0, not {offset}"),
-            ));
-        }
+        let offset = object.needed(names.offset, object.natural(names.offset)?)?;
         if !seen.insert(partition.clone()) {
             return Err(unacceptable(
                 &object.pointer(names.partition),

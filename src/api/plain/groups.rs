@@ -195,8 +195,8 @@ pub async fn list(
 
 /// Describe a group
 ///
-/// One of consumers, or a share group: its members, and its lag in each partition for which it has committed. Topics that the caller may not describe
-/// are left out, of the lag too.
+/// One of consumers, or a share group: its members, and its lag in each partition for which it has committed. Topics
+/// that the caller may not describe are left out, of the lag too.
 ///
 /// Needs `describe` on the group.
 #[utoipa::path(

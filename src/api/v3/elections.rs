@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::call::{Call, JsonBody, shown};
 use super::error::BodyErrors;
 use super::partitions::PartitionPath;
-use super::reassignments::{PartitionFailure, nothing_done, of_all, of_partition, partition_id};
+use super::reassignments::{PartitionFailure, nothing_done, of_all, of_partition};
 use crate::admin::partitions::{self, Named};
 use crate::api::fields::topic_name;
 use crate::api::json::{json, ok};
@@ -100,7 +100,7 @@ fn wanted(body: &JsonBody) -> Result<(Election, Option<Vec<Named>>), ApiError> {
         let topic = entry.needed("topic_name", entry.text("topic_name")?)?;
         Ok(Named {
             topic: topic_name(&topic, &entry.pointer("topic_name"))?,
-            partition: partition_id(entry)?,
+            partition: entry.natural("partition_id")?,
         })
     });
     Ok((election, Some(named.collect::<Result<_, ApiError>>()?)))
@@ -192,11 +192,7 @@ pub async fn one(
     let topic = path.topic.as_str().into();
     let named = [Named { topic, partition }];
     let elected = partitions::elect_leaders(call.cluster(), election, Some(&named)).await;
-    let elected = elected.map_err(|why| match why {
-        partitions::NothingDone::Named(_, fault) | partitions::NothingDone::Kafka(fault) => {
-            call.fault(&fault)
-        }
-    })?;
+    let elected = elected.map_err(|why| call.fault(&why.into_fault()))?;
     let fault = elected.iter().find_map(|(_, answer)| answer.as_ref().err());
     match fault {
         Some(fault) => Err(of_partition(&call, fault)),

@@ -11,6 +11,7 @@ use super::resource::ListMetadata;
 use crate::http::error::ApiError;
 use crate::http::extract::{Query, unexpected};
 use crate::http::own_url::Segment;
+use crate::record::TopicPartition;
 
 /// Most resources of a page, and of a list where no page is asked for.
 const MOST: usize = 10_000;
@@ -59,6 +60,13 @@ pub(super) struct PrefixParam {
 /// second has no slash.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pair<A, B>(pub(super) A, pub(super) B);
+
+impl Pair<String, i32> {
+    /// That of a partition.
+    pub(super) fn of(partition: &TopicPartition) -> Self {
+        Self(partition.topic.to_string(), partition.partition)
+    }
+}
 
 impl<A: Display, B: Display> Display for Pair<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,6 +155,38 @@ impl PageQuery {
             all.retain(|one| key(one) > after);
         }
         Ok(self.cut(url, all, |one| key(one).to_string()))
+    }
+
+    /// The same of what have names, too: of those alone that begin with the prefix.
+    ///
+    /// # Errors
+    ///
+    /// As [`PageQuery::of_keys`].
+    pub(super) fn of_named_keys<T, K: Ord + Display + FromStr>(
+        self,
+        url: String,
+        mut all: Vec<T>,
+        name: impl Fn(&T) -> &str,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Page<T>, ApiError> {
+        if let Some(prefix) = &self.prefix {
+            all.retain(|one| name(one).starts_with(prefix.as_str()));
+        }
+        self.of_keys(url, all, key)
+    }
+
+    /// The same by topic and partition; the prefix is that of topics.
+    ///
+    /// # Errors
+    ///
+    /// As [`PageQuery::of_keys`].
+    pub(super) fn of_partitions<T>(
+        self,
+        url: String,
+        all: Vec<T>,
+        at: impl Fn(&T) -> &TopicPartition,
+    ) -> Result<Page<T>, ApiError> {
+        self.of_named_keys(url, all, |one| &at(one).topic, |one| Pair::of(at(one)))
     }
 
     fn cut<T>(self, url: String, mut all: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {

@@ -9,11 +9,10 @@ use serde::Serialize;
 
 use super::call::{Call, JsonBody, is_deletion, not_found};
 use super::error::{BodyErrors, Errors};
-use super::page::{PageParams, PageQuery, Pair};
+use super::page::{PageParams, PageQuery};
 use super::partitions::{PartitionPath, TopicPath};
 use super::resource::{Metadata, Related, resource};
 use crate::admin::partitions::{self, NothingDone};
-use crate::api::fields::topic_name;
 use crate::api::json::{json, ok};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -164,20 +163,6 @@ fn replicas(body: &Object<'_>) -> Result<Option<Vec<i32>>, ApiError> {
     Ok(Some(brokers))
 }
 
-/// The partition that an entry of a list names.
-pub(super) fn partition_id(entry: &Object<'_>) -> Result<Option<i32>, ApiError> {
-    match entry.number("partition_id")? {
-        None => Ok(None),
-        Some(number) => match i32::try_from(number) {
-            Ok(number @ 0..) => Ok(Some(number)),
-            _ => Err(unacceptable(
-                &entry.pointer("partition_id"),
-                format!("expected a whole number from 0, not {number}"),
-            )),
-        },
-    }
-}
-
 fn targets(body: &JsonBody) -> Result<Vec<Target>, ApiError> {
     let fields = ["topic_name", "partition_id", "replicas", "operation"];
     let body = body.object(&["data"])?;
@@ -185,10 +170,7 @@ fn targets(body: &JsonBody) -> Result<Vec<Target>, ApiError> {
     let mut targets = Vec::with_capacity(list.len());
     let mut seen = HashSet::new();
     for entry in &list {
-        let topic = entry.needed("topic_name", entry.text("topic_name")?)?;
-        let topic = topic_name(&topic, &entry.pointer("topic_name"))?;
-        let partition = entry.needed("partition_id", partition_id(entry)?)?;
-        let partition = TopicPartition { topic, partition };
+        let partition = entry.partition_by("topic_name", "partition_id")?;
         if !seen.insert(partition.clone()) {
             let what = "names a partition that is named already";
             return Err(unacceptable(&entry.pointer("partition_id"), what));
@@ -241,9 +223,7 @@ fn listed(
     let url = call
         .links
         .url(&["topics", topic, "partitions", "-", "reassignment"]);
-    let page = page.of_keys(url, moved, |one| {
-        Pair(one.partition.topic.to_string(), one.partition.partition)
-    })?;
+    let page = page.of_partitions(url, moved, |one| &one.partition)?;
     let data = page.data.into_iter().map(|moved| described(call, moved));
     ok(&ReassignmentList::new(page.metadata, data.collect()))
 }
@@ -404,9 +384,7 @@ async fn change(
 ) -> Result<(), ApiError> {
     let targets = [(partition, brokers)];
     let changed = partitions::reassign(call.cluster(), &targets).await;
-    let changed = changed.map_err(|why| match why {
-        NothingDone::Named(_, fault) | NothingDone::Kafka(fault) => call.fault(&fault),
-    })?;
+    let changed = changed.map_err(|why| call.fault(&why.into_fault()))?;
     match changed.into_iter().find_map(|(_, answer)| answer.err()) {
         Some(fault) => Err(of_partition(call, &fault)),
         None => Ok(()),

@@ -8,7 +8,7 @@ use crate::admin::groups::{self, GroupLag};
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, not_found, shown};
 use crate::api::v3::error::Errors;
-use crate::api::v3::page::{PageParams, Pair};
+use crate::api::v3::page::PageParams;
 use crate::api::v3::resource::{Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -173,10 +173,7 @@ pub async fn list(mut call: Call, Path(path): Path<GroupPath>) -> Result<Respons
         lags.sort_by(|a, b| a.lag.partition.cmp(&b.lag.partition));
     }
     let url = call.links.url(&["consumer-groups", &path.group, "lags"]);
-    let page = page.of_keys(url, lags, |one| {
-        let partition = &one.lag.partition;
-        Pair(partition.topic.to_string(), partition.partition)
-    })?;
+    let page = page.of_partitions(url, lags, |one| &one.lag.partition)?;
     let data = page.data.iter();
     let data = data.map(|lag| described(&call, &path.group, lag));
     ok(&ConsumerLagList::new(page.metadata, data.collect()))

@@ -8,7 +8,7 @@ use crate::admin::groups;
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, not_found, shown};
 use crate::api::v3::error::Errors;
-use crate::api::v3::page::{PageParams, Pair, PrefixParam};
+use crate::api::v3::page::{PageParams, PrefixParam};
 use crate::api::v3::resource::{Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
@@ -71,17 +71,35 @@ pub struct ConsumerAssignment {
 /// The member that a path names.
 #[derive(Debug, Deserialize)]
 pub struct MemberPath {
-    group: String,
-    consumer: String,
+    pub(in crate::api::v3) group: String,
+    pub(in crate::api::v3) consumer: String,
 }
 
 /// The partition of a member that a path names.
 #[derive(Debug, Deserialize)]
 pub struct AssignmentPath {
-    group: String,
-    consumer: String,
+    pub(in crate::api::v3) group: String,
+    pub(in crate::api::v3) consumer: String,
     topic: String,
     partition: String,
+}
+
+impl AssignmentPath {
+    /// The partition that the path names, of those that the member reads.
+    pub(in crate::api::v3) fn find<'m>(
+        &self,
+        member: &'m Member,
+    ) -> Result<&'m TopicPartition, ApiError> {
+        let number = self.partition.parse().ok();
+        let is_meant =
+            |one: &&TopicPartition| *one.topic == *self.topic && Some(one.partition) == number;
+        member.partitions.iter().find(is_meant).ok_or_else(|| {
+            not_found(
+                &format!("Assignment of partition {}", shown(&self.partition)),
+                "partition",
+            )
+        })
+    }
 }
 
 async fn group(call: &Call, id: &str) -> Result<DescribedGroup, ApiError> {
@@ -89,7 +107,11 @@ async fn group(call: &Call, id: &str) -> Result<DescribedGroup, ApiError> {
     described.map_err(|fault| missing(call, id, &fault))
 }
 
-fn member<'a>(group: &'a DescribedGroup, id: &str) -> Result<&'a Member, ApiError> {
+/// The member of this id.
+pub(in crate::api::v3) fn member<'a>(
+    group: &'a DescribedGroup,
+    id: &str,
+) -> Result<&'a Member, ApiError> {
     let found = group.members.iter().find(|member| member.id == id);
     found.ok_or_else(|| not_found(&format!("Consumer {}", shown(id)), "consumer"))
 }
@@ -252,9 +274,7 @@ pub async fn assignments(
         "assignments",
     ]);
     let partitions = member.partitions.iter().collect();
-    let page = page.of_keys(url, partitions, |one: &&TopicPartition| {
-        Pair(one.topic.to_string(), one.partition)
-    })?;
+    let page = page.of_partitions(url, partitions, |one| *one)?;
     let data = page.data.into_iter();
     let data = data.map(|partition| assigned(&call, &path.group, member, partition));
     ok(&ConsumerAssignmentList::new(page.metadata, data.collect()))
@@ -286,16 +306,6 @@ pub async fn assignment(
 ) -> Result<Response, ApiError> {
     let group = group(&call, &path.group).await?;
     let member = member(&group, &path.consumer)?;
-    let number = path.partition.parse().ok();
-    let found = member
-        .partitions
-        .iter()
-        .find(|partition| *partition.topic == *path.topic && Some(partition.partition) == number);
-    match found {
-        Some(partition) => ok(&assigned(&call, &path.group, member, partition)),
-        None => Err(not_found(
-            &format!("Assignment of partition {}", shown(&path.partition)),
-            "partition",
-        )),
-    }
+    let partition = path.find(member)?;
+    ok(&assigned(&call, &path.group, member, partition))
 }

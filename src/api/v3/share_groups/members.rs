@@ -2,16 +2,17 @@
 //! read one partition, and each gets some of its records.
 
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::missing;
 use crate::admin::groups::share;
 use crate::api::json::ok;
-use crate::api::v3::call::{Call, not_found, shown};
+use crate::api::v3::call::Call;
 use crate::api::v3::error::Errors;
 use crate::api::v3::groups::GroupPath;
+use crate::api::v3::groups::members::{AssignmentPath, MemberPath, member};
 use crate::api::v3::page::PageParams;
-use crate::api::v3::resource::{ListMetadata, Metadata, Related, resource};
+use crate::api::v3::resource::{Metadata, Related, resource};
 use crate::http::error::ApiError;
 use crate::http::extract::Path;
 use crate::kafka::admin::{DescribedGroup, Member};
@@ -65,31 +66,10 @@ pub struct ShareGroupAssignment {
     partition: Related,
 }
 
-/// The member that a path names.
-#[derive(Debug, Deserialize)]
-pub struct MemberPath {
-    group: String,
-    consumer: String,
-}
-
-/// The partition of a member that a path names.
-#[derive(Debug, Deserialize)]
-pub struct AssignmentPath {
-    group: String,
-    consumer: String,
-    topic: String,
-    partition: String,
-}
-
 async fn group(call: &Call, id: &str) -> Result<DescribedGroup, ApiError> {
     let described = share::describe(call.cluster(), &call.principal, id).await;
     let described = described.map_err(|fault| missing(call, id, &fault))?;
     Ok(described.group)
-}
-
-fn member<'a>(group: &'a DescribedGroup, id: &str) -> Result<&'a Member, ApiError> {
-    let found = group.members.iter().find(|member| member.id == id);
-    found.ok_or_else(|| not_found(&format!("Consumer {}", shown(id)), "consumer"))
 }
 
 fn described(call: &Call, group: &str, member: &Member) -> ShareGroupConsumer {
@@ -211,13 +191,18 @@ pub async fn get(call: Call, Path(path): Path<MemberPath>) -> Result<Response, A
         ("cluster" = String, Path, description = "The cluster's id"),
         ("group" = String, Path, description = "The group", example = "parcels"),
         ("consumer" = String, Path, description = "The member's id"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "The partitions", body = ShareGroupAssignmentList),
         Errors,
     )
 )]
-pub async fn assignments(call: Call, Path(path): Path<MemberPath>) -> Result<Response, ApiError> {
+pub async fn assignments(
+    mut call: Call,
+    Path(path): Path<MemberPath>,
+) -> Result<Response, ApiError> {
+    let page = call.page()?;
     let group = group(&call, &path.group).await?;
     let member = member(&group, &path.consumer)?;
     let url = [
@@ -227,13 +212,14 @@ pub async fn assignments(call: Call, Path(path): Path<MemberPath>) -> Result<Res
         &path.consumer,
         "assignments",
     ];
-    let metadata = ListMetadata {
-        url: call.links.url(&url),
-        next: None,
-    };
-    let data = member.partitions.iter();
+    let partitions = member.partitions.iter().collect();
+    let page = page.of_partitions(call.links.url(&url), partitions, |one| *one)?;
+    let data = page.data.into_iter();
     let data = data.map(|partition| assigned(&call, &path.group, member, partition));
-    ok(&ShareGroupAssignmentList::new(metadata, data.collect()))
+    ok(&ShareGroupAssignmentList::new(
+        page.metadata,
+        data.collect(),
+    ))
 }
 
 /// Tell of a partition that a member of a share group reads
@@ -262,14 +248,6 @@ pub async fn assignment(
 ) -> Result<Response, ApiError> {
     let group = group(&call, &path.group).await?;
     let member = member(&group, &path.consumer)?;
-    let number = path.partition.parse().ok();
-    let is_meant =
-        |one: &&TopicPartition| *one.topic == *path.topic && Some(one.partition) == number;
-    match member.partitions.iter().find(is_meant) {
-        Some(partition) => ok(&assigned(&call, &path.group, member, partition)),
-        None => Err(not_found(
-            &format!("Assignment of partition {}", shown(&path.partition)),
-            "partition",
-        )),
-    }
+    let partition = path.find(member)?;
+    ok(&assigned(&call, &path.group, member, partition))
 }

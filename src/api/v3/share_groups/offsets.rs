@@ -196,15 +196,10 @@ pub async fn list(mut call: Call, Path(path): Path<GroupPath>) -> Result<Respons
     let group = &path.group;
     let found = share::offsets(call.cluster(), &call.principal, group).await;
     let found = found.map_err(|fault| missing(&call, group, &fault))?;
-    let found = found.into_iter();
-    let keyed =
-        found.map(|(at, offset)| (format!("{}:{:010}", at.topic, at.partition), at, offset));
-    let mut keyed: Vec<(String, TopicPartition, ShareOffset)> = keyed.collect();
-    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let url = call.links.url(&["share-groups", group, "offsets"]);
-    let page = page.of_names(url, keyed, |(key, ..)| key);
+    let page = page.of_partitions(url, found.into_iter().collect(), |(at, _)| at)?;
     let data = page.data.iter();
-    let data = data.map(|(_, at, offset)| described(&call, group, at, *offset));
+    let data = data.map(|(at, offset)| described(&call, group, at, *offset));
     ok(&ShareGroupOffsetList::new(page.metadata, data.collect()))
 }
 

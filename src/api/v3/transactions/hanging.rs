@@ -12,7 +12,7 @@ use crate::admin::transactions::{self, HangingScope, HangingTransaction, OpenTra
 use crate::api::json::ok;
 use crate::api::v3::call::{Call, JsonBody};
 use crate::api::v3::error::{BodyErrors, Errors};
-use crate::api::v3::page::{PageParams, PrefixParam};
+use crate::api::v3::page::{PageParams, Pair, PrefixParam};
 use crate::api::v3::partitions::PartitionPath;
 use crate::api::v3::resource::{ListMetadata, Related};
 use crate::http::error::{ApiError, ErrorBody};
@@ -164,10 +164,9 @@ fn scope(query: &mut Query) -> Result<(HangingScope, Duration), ApiError> {
     ))
 }
 
-/// A name that orders a list by topic, partition and producer, as its pages need it.
-fn key(one: &HangingTransaction) -> String {
-    let (at, id) = (&one.at, one.producer.id);
-    format!("{}:{:010}:{id:019}", at.topic, at.partition)
+/// The order of the list: by topic, partition and producer.
+fn key(one: &HangingTransaction) -> Pair<Pair<String, i32>, i64> {
+    Pair(Pair::of(&one.at), one.producer.id)
 }
 
 /// Find transactions that hang
@@ -204,12 +203,9 @@ pub async fn list(mut call: Call) -> Result<Response, ApiError> {
     call.no_other_parameters()?;
     let found = transactions::hanging(call.cluster(), &call.principal, &scope, older_than).await;
     let found = found.map_err(|error| call.refused(error))?;
-    let keyed = found.found.into_iter().map(|one| (key(&one), one));
-    let mut keyed: Vec<(String, HangingTransaction)> = keyed.collect();
-    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let url = call.links.url(&["hanging-transactions"]);
-    let page = page.of_names(url, keyed, |(key, _)| key);
-    let data = page.data.into_iter().map(|(_, one)| described(&call, one));
+    let page = page.of_named_keys(url, found.found, |one| &one.at.topic, key)?;
+    let data = page.data.into_iter().map(|one| described(&call, one));
     let unchecked = found.unchecked.into_iter().map(|(at, fault)| {
         let error = call.fault(&fault).into_body();
         UncheckedPartition {
@@ -274,14 +270,8 @@ pub async fn abort(
 fn asked(body: &JsonBody) -> Result<(OpenTransaction, bool), ApiError> {
     const ONE: &str = "expected one of producer_id and start_offset";
     let body = body.object(&["producer_id", "start_offset", "force"])?;
-    let number = |name: &str| match body.number(name)? {
-        Some(below @ ..0) => {
-            let what = format!("expected a whole number from 0, not {below}");
-            Err(unacceptable(&body.pointer(name), what))
-        }
-        given => Ok(given),
-    };
-    let which = match (number("producer_id")?, number("start_offset")?) {
+    let producer = body.natural("producer_id")?;
+    let which = match (producer, body.natural("start_offset")?) {
         (Some(id), None) => OpenTransaction::OfProducer(id),
         (None, Some(offset)) => OpenTransaction::From(offset),
         (Some(_), Some(_)) => return Err(unacceptable("/start_offset", ONE)),
